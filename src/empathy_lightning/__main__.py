@@ -1,0 +1,151 @@
+"""The command line: train with LightningCLI, and light commands around it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from empathy_lightning import __version__
+from empathy_lightning.errors import InputError
+
+TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
+DEMO_CHECKPOINT = "outputs/demo/speech_decoder"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        arguments: Words after ``empathy-lightning``; None takes those of the process.
+
+    Returns:
+        Exit code: 0, or 2 for bad input, after one line that says what is wrong.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if words and words[0] in TRAINER_COMMANDS:
+            _train(None if arguments is None else words)
+        else:
+            options = _parser().parse_args(words)
+            options.run(options)
+    except (InputError, OSError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _train(words: list[str] | None) -> None:
+    import warnings
+
+    from jsonargparse import set_parsing_settings
+    from lightning.pytorch.cli import LightningCLI
+
+    import empathy_lightning.tasks  # noqa: F401 - lets YAML name the tasks without their modules
+    from empathy_lightning.datamodule import EmpathyDataModule
+
+    # Frozen parts are in eval mode on purpose; the other two are the trainer's own affairs.
+    for message in (".*in eval mode at the start", ".*LeafSpec", ".*does not have many workers"):
+        warnings.filterwarnings("ignore", message)
+    # Absolute keys in ${...} stay right under the subcommand, and see overrides from the command line.
+    set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
+    LightningCLI(
+        datamodule_class=EmpathyDataModule,
+        subclass_mode_model=True,
+        save_config_kwargs={"overwrite": True},
+        parser_kwargs={"parser_mode": "omegaconf+"},
+        seed_everything_default=0,
+        trainer_defaults={"use_distributed_sampler": False},
+        args=words,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="empathy-lightning",
+        description="Spoken chatbots that hear how something is said, around a language model that stays frozen.",
+        epilog="Trainers: empathy-lightning fit|validate|test|predict --config FILE.yaml (see fit --help).",
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    chat = commands.add_parser("chat", help="answer recordings with text and speech")
+    chat.add_argument("files", nargs="+", type=Path, help="WAV, FLAC or MP3, mono or stereo, 0.2 s to 5 min")
+    chat.add_argument("--out", type=Path, required=True, help="folder for the spoken replies and replies.json")
+    chat.add_argument("--checkpoint", type=Path, default=Path(DEMO_CHECKPOINT), help="default: %(default)s")
+    chat.add_argument("--temperature", type=float, default=0.0, help="0 takes the likeliest words (default)")
+    chat.add_argument("--seed", type=int, default=0, help="seed of the draws above temperature 0")
+    chat.set_defaults(run=_chat)
+
+    prepare = commands.add_parser("prepare", help="make what the trainers need from what is there")
+    steps = prepare.add_subparsers(required=True, metavar="STEP")
+    synthetic = steps.add_parser("synthetic", help="render the small world's questions with eSpeak NG")
+    synthetic.add_argument("--out", type=Path, required=True, help="folder of the corpus")
+    for split, count in (("train", 3000), ("validation", 150), ("test", 300)):
+        synthetic.add_argument(f"--{split}", type=int, default=count, help="utterances (default %(default)s)")
+    synthetic.set_defaults(run=_synthetic)
+    responses = steps.add_parser("responses", help="let the frozen language model answer each transcript")
+    responses.add_argument("manifest", type=Path)
+    responses.add_argument("--out", type=Path, required=True, help="manifest with the responses")
+    responses.add_argument("--language-model", required=True, help="folder or model id")
+    responses.add_argument("--prompt", help="user's turn with {speech} and {emotion} (default: both papers' form)")
+    responses.add_argument("--without-emotion", action="store_true", help="answer the transcript alone (stage 1)")
+    responses.add_argument("--system", help="system message")
+    responses.set_defaults(run=_responses)
+    units = steps.add_parser("units", help="render the replies and turn them into speech units")
+    units.add_argument("manifest", type=Path)
+    units.add_argument("--out", type=Path, required=True, help="manifest with the units")
+    units.add_argument("--vocoder", type=Path, required=True, help="folder of the vocoder; fitted if it is not there")
+    units.set_defaults(run=_units)
+
+    report = commands.add_parser("evaluate", help="measure a chatbot on a test split and write an HTML report")
+    report.add_argument("--checkpoint", type=Path, default=Path(DEMO_CHECKPOINT), help="default: %(default)s")
+    report.add_argument(
+        "--manifest", type=Path, required=True, help="utterances with responses; its test split is used"
+    )
+    report.add_argument("--out", type=Path, required=True, help="folder for metrics.json, report.html and replies/")
+    report.add_argument("--stages", nargs="*", type=Path, default=[], help="folders of the stages, for their curves")
+    report.set_defaults(run=_evaluate)
+    return parser
+
+
+def _chat(options: argparse.Namespace) -> None:
+    from empathy_lightning.chatbot import chat
+
+    if not options.checkpoint.is_dir():
+        raise InputError(
+            f"no checkpoint at {options.checkpoint}; make the demo's with `make demo` or give --checkpoint"
+        )
+    chat(options.files, options.out, options.checkpoint, options.temperature, options.seed)
+
+
+def _synthetic(options: argparse.Namespace) -> None:
+    from empathy_lightning.preparation.synthetic import write_synthetic_corpus
+
+    print(write_synthetic_corpus(options.out, options.train, options.validation, options.test))
+
+
+def _responses(options: argparse.Namespace) -> None:
+    from empathy_lightning.preparation.responses import prepare_responses
+    from empathy_lightning.prompts import SPEECH_AND_EMOTION, SPEECH_ONLY, Prompt
+
+    user = options.prompt or (SPEECH_ONLY if options.without_emotion else SPEECH_AND_EMOTION)
+    print(prepare_responses(options.manifest, options.out, options.language_model, Prompt(user, options.system)))
+
+
+def _units(options: argparse.Namespace) -> None:
+    from empathy_lightning.preparation.units import prepare_units, render_replies
+
+    spoken = render_replies(options.manifest, options.out.parent / "spoken.jsonl")
+    print(prepare_units(spoken, options.out, options.vocoder))
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from empathy_lightning.evaluation.evaluate import evaluate
+
+    evaluate(options.checkpoint, options.manifest, options.out, options.stages)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,118 @@
+"""Read audio files: any format and rate that soundfile decodes, to mono at 16 kHz, checked."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import soundfile
+import torch
+from torch import Tensor
+
+from empathy_lightning.errors import InputError
+
+SAMPLE_RATE = 16_000
+"""Rate of all waveforms inside the library, in Hz."""
+
+
+class AudioError(InputError):
+    """A recording that cannot be used; the message names the file and says why."""
+
+
+@cache
+def _resampler(source: int, target: int) -> torch.nn.Module:
+    import torchaudio
+
+    return torchaudio.transforms.Resample(source, target)
+
+
+def resample(waveform: Tensor, source: int, target: int = SAMPLE_RATE) -> Tensor:
+    """Resample (..., T) from one rate in Hz to another."""
+    if source == target:
+        return waveform
+    resampled: Tensor = _resampler(source, target)(waveform)
+    return resampled
+
+
+def read(path: str | Path, start: float = 0.0, end: float | None = None) -> Tensor:
+    """Read a file or a segment of one.
+
+    Args:
+        path: WAV, FLAC, MP3, OGG or whatever else soundfile decodes.
+        start: First second.
+        end: Last second; None for the end of the file.
+
+    Returns:
+        Waveform at 16 kHz, mono, shape (T,), in -1..1.
+
+    Raises:
+        AudioError: If the file is missing, is not audio, or holds no samples or NaN.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise AudioError(f"{path}: no such file")
+    try:
+        with soundfile.SoundFile(path) as file:
+            rate = file.samplerate
+            file.seek(min(round(start * rate), file.frames))
+            count = -1 if end is None else round((end - start) * rate)
+            samples = file.read(count, dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, RuntimeError) as error:
+        raise AudioError(f"{path}: not audio that can be decoded ({error})") from None
+    waveform = torch.from_numpy(samples).mean(1)
+    if not len(waveform):
+        raise AudioError(f"{path}: holds no samples")
+    if not waveform.isfinite().all():
+        raise AudioError(f"{path}: holds samples that are not numbers")
+    return resample(waveform, rate)
+
+
+def check_speech(waveform: Tensor, path: str | Path, shortest: float = 0.2, longest: float = 300.0) -> None:
+    """Refuse what no one could answer.
+
+    Args:
+        waveform: At 16 kHz, shape (T,).
+        path: Where it came from, for the message.
+        shortest: Least seconds.
+        longest: Most seconds.
+
+    Raises:
+        AudioError: If the waveform is too short, too long or silent.
+    """
+    seconds = len(waveform) / SAMPLE_RATE
+    if seconds < shortest:
+        raise AudioError(f"{path}: {seconds:.2f} s is too short; at least {shortest} s of speech are needed")
+    if seconds > longest:
+        raise AudioError(f"{path}: {seconds:.0f} s is too long; at most {longest:.0f} s can be answered")
+    if waveform.abs().max() < 1e-4:
+        raise AudioError(f"{path}: is silent")
+
+
+def duration_of(path: str | Path, start: float = 0.0, end: float | None = None) -> float:
+    """Seconds of a segment, from the file's header.
+
+    Raises:
+        AudioError: If the file is missing or is not audio.
+    """
+    try:
+        info = soundfile.info(str(path))
+    except (soundfile.SoundFileError, RuntimeError):
+        raise AudioError(f"{path}: no such file, or not audio") from None
+    last = info.frames / info.samplerate
+    return float((last if end is None else min(end, last)) - start)
+
+
+def write(path: str | Path, waveform: Tensor, sample_rate: int = SAMPLE_RATE) -> None:
+    """Write a 16-bit WAV or FLAC file, under a temporary name first.
+
+    Args:
+        path: Its suffix names the format.
+        waveform: Shape (T,), in -1..1.
+        sample_rate: In Hz.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}")
+    kind = path.suffix[1:].upper() or "WAV"
+    soundfile.write(partial, waveform.detach().cpu().numpy(), sample_rate, format=kind, subtype="PCM_16")
+    partial.replace(path)

@@ -1,0 +1,219 @@
+"""A folder with what was trained: config.json and model.safetensors, the backbones by name.
+
+Nothing is ever unpickled from it. Missing weights are an error, except those of
+backbones, which come from where the config says.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from empathy_lightning import __version__
+from empathy_lightning.errors import InputError
+from empathy_lightning.models import EmpatheticLM
+from empathy_lightning.modules.convolutional_encoder import ConvolutionalEncoder
+from empathy_lightning.modules.emotion_nuance import EmotionNuance
+from empathy_lightning.modules.language_model import LanguageModel
+from empathy_lightning.modules.speech_adapter import SpeechAdapter
+from empathy_lightning.modules.speech_decoder import SpeechDecoder
+from empathy_lightning.modules.speech_encoder import SpeechEncoder
+from empathy_lightning.modules.vocoder import Vocoder
+
+_PARTS: dict[str, type[nn.Module]] = {
+    "speech_encoder": ConvolutionalEncoder,
+    "speech_adapter": SpeechAdapter,
+    "emotion_nuance": EmotionNuance,
+    "speech_decoder": SpeechDecoder,
+    "vocoder": Vocoder,
+}
+_BACKBONES: dict[str, Any] = {
+    "speech_encoder": SpeechEncoder.from_pretrained,
+    "language_model": LanguageModel.from_pretrained,
+}
+
+
+class CheckpointError(InputError):
+    """A checkpoint folder that is incomplete or does not fit; the message says what is wrong."""
+
+
+@dataclass
+class Checkpoint:
+    """What a folder holds, loaded.
+
+    Attributes:
+        model: Speech to text.
+        emotions: Names of the categories in the classifier's order.
+        speech_decoder: Hidden states to units, or None.
+        vocoder: Units to waveform, or None.
+    """
+
+    model: EmpatheticLM
+    emotions: list[str]
+    speech_decoder: SpeechDecoder | None = None
+    vocoder: Vocoder | None = None
+
+
+def constructor_arguments(module: nn.Module) -> dict[str, Any]:
+    """Arguments that build the module again; modules keep each under its own name."""
+    names = [name for name in inspect.signature(type(module)).parameters if name != "self"]
+    return {name: getattr(module, name) for name in names}
+
+
+def save(folder: str | Path, checkpoint: Checkpoint) -> None:
+    """Write the trained parts; each file appears whole or not at all.
+
+    Args:
+        folder: Made if it does not exist.
+        checkpoint: What to save; frozen backbones are stored by name only.
+    """
+    model = checkpoint.model
+    modules = {
+        "speech_encoder": model.speech_encoder,
+        "language_model": model.language_model,
+        "speech_adapter": model.speech_adapter,
+        "emotion_nuance": model.emotion_nuance,
+        "speech_decoder": checkpoint.speech_decoder,
+        "vocoder": checkpoint.vocoder,
+    }
+    present = {name: module for name, module in modules.items() if module is not None}
+    trained = {name: module for name, module in present.items() if isinstance(module, _PARTS.get(name, ()))}
+    config = {
+        "emotions": list(checkpoint.emotions),
+        "prompt": model.prompt,
+        "system": model.system,
+        "backbones": {
+            name: {"name_or_path": module.name_or_path, "revision": module.revision}
+            for name, module in present.items()
+            if name not in trained
+        },
+        "parts": {name: constructor_arguments(module) for name, module in trained.items()},
+    }
+    weights = {
+        f"{name}.{key}": value
+        for name, module in trained.items()
+        for key, value in module.state_dict().items()
+        if not key.endswith("model.lm_head.weight")
+    }
+    _write(folder, config, weights)
+
+
+def _read(folder: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    folder = Path(folder)
+    for name in ("config.json", "model.safetensors"):
+        if not (folder / name).is_file():
+            raise CheckpointError(f"{folder} is no checkpoint folder: {name} is missing")
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        weights = load_file(folder / "model.safetensors")
+    except (ValueError, SafetensorError) as error:
+        raise CheckpointError(f"{folder} is damaged: {error}") from None
+    if config.get("library") != "empathy_lightning":
+        raise CheckpointError(f"{folder}/config.json was not written by this library")
+    return config, weights
+
+
+def _fill(name: str, module: nn.Module, weights: dict[str, Any], folder: str | Path) -> None:
+    own = {key.removeprefix(f"{name}."): value for key, value in weights.items() if key.startswith(f"{name}.")}
+    try:
+        missing, unexpected = module.load_state_dict(own, strict=False)
+    except RuntimeError as error:
+        raise CheckpointError(f"{folder}: {name} has other sizes: {' '.join(str(error).split())}") from None
+    wrong = [key for key in missing if not key.endswith("model.lm_head.weight")] + unexpected
+    if wrong:
+        raise CheckpointError(f"{folder}: {name} does not fit: missing or unknown weights {', '.join(wrong[:3])}")
+
+
+def load_weights(folder: str | Path, model: EmpatheticLM) -> list[str]:
+    """Fill a model's parts from an earlier stage's folder; parts that the folder lacks stay as they are.
+
+    Returns:
+        Names of the parts that were filled.
+
+    Raises:
+        CheckpointError: If the folder is incomplete or a part does not fit.
+    """
+    config, weights = _read(folder)
+    filled = []
+    for name in config["parts"]:
+        module = getattr(model, name, None)
+        if module is not None:
+            _fill(name, module, weights, folder)
+            filled.append(name)
+    return filled
+
+
+def load(folder: str | Path) -> Checkpoint:
+    """Load a folder that :func:`save` wrote, with its backbones.
+
+    Raises:
+        CheckpointError: If the folder is incomplete, damaged or does not fit.
+    """
+    config, weights = _read(folder)
+    parts: dict[str, Any] = {}
+    for name, arguments in config["parts"].items():
+        if name not in _PARTS:
+            raise CheckpointError(f"{folder}/config.json names an unknown part {name!r}")
+        parts[name] = _PARTS[name](**arguments)
+        _fill(name, parts[name], weights, folder)
+        parts[name].eval()
+    for name, source in config["backbones"].items():
+        try:
+            parts[name] = _BACKBONES[name](**source)
+        except (OSError, KeyError) as error:
+            raise CheckpointError(f"{folder}: backbone {name} cannot be loaded: {str(error).splitlines()[0]}") from None
+    if "speech_encoder" not in parts:
+        raise CheckpointError(f"{folder}/config.json names no speech_encoder")
+    decoder, vocoder = parts.pop("speech_decoder", None), parts.pop("vocoder", None)
+    model = EmpatheticLM(**parts, prompt=config["prompt"], system=config["system"])
+    return Checkpoint(model.eval(), config["emotions"], decoder, vocoder)
+
+
+def load_vocoder(folder: str) -> Vocoder:
+    """Load a vocoder that :func:`save_vocoder` wrote.
+
+    Raises:
+        CheckpointError: If the folder holds none.
+    """
+    config, weights = _read(folder)
+    if "vocoder" not in config["parts"]:
+        raise CheckpointError(f"{folder} holds no vocoder")
+    vocoder = Vocoder(**config["parts"]["vocoder"])
+    _fill("vocoder", vocoder, weights, folder)
+    return vocoder.eval()
+
+
+def save_vocoder(folder: str | Path, vocoder: Vocoder) -> None:
+    """Write a vocoder alone."""
+    config = {"parts": {"vocoder": constructor_arguments(vocoder)}}
+    _write(folder, config, {f"vocoder.{key}": value for key, value in vocoder.state_dict().items()})
+
+
+def _write(folder: str | Path, config: dict[str, Any], weights: dict[str, Any]) -> None:
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {key: value.detach().cpu().contiguous() for key, value in weights.items()}
+    save_file(weights, folder / ".model.safetensors", metadata={"format": "pt"})
+    (folder / ".model.safetensors").replace(folder / "model.safetensors")
+    config = {"library": "empathy_lightning", "version": __version__, **config}
+    (folder / ".config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    (folder / ".config.json").replace(folder / "config.json")
+
+
+def emotion_names(emotions: Sequence[str], count: int) -> list[str]:
+    """Names of the classifier's categories.
+
+    Raises:
+        CheckpointError: If their number is not the classifier's.
+    """
+    if len(emotions) != count:
+        raise CheckpointError(f"{len(emotions)} emotion names for a classifier of {count}: give data.emotions to match")
+    return list(emotions)

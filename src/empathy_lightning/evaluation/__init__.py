@@ -1,0 +1,1 @@
+"""Measure a trained bot and show what was measured."""

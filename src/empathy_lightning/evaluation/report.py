@@ -1,0 +1,145 @@
+"""One self-contained HTML page: figures, plots and recordings, nothing fetched from anywhere."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import torch
+from torch import Tensor
+
+from empathy_lightning.audio import SAMPLE_RATE
+from empathy_lightning.modules.speech_encoder import LogMel
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+_STYLE = """
+:root { color-scheme: light dark; }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.6rem; margin-bottom: 0; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
+p.note { color: #777; margin-top: .2rem; }
+table { border-collapse: collapse; } td, th { padding: .25rem .9rem .25rem 0; text-align: left; }
+td.number { text-align: right; font-variant-numeric: tabular-nums; }
+tr { border-bottom: 1px solid #8884; }
+img { max-width: 100%; background: #fff; border-radius: 6px; }
+section.talk { border: 1px solid #8884; border-radius: 8px; padding: .8rem 1rem; margin: 1rem 0; }
+section.talk p { margin: .3rem 0; } audio { width: 100%; height: 2.2rem; }
+.side { display: grid; grid-template-columns: 1fr 1fr; gap: 1rem; }
+@media (max-width: 40rem) { .side { grid-template-columns: 1fr; } }
+"""
+
+
+def picture(figure: Figure, description: str) -> str:
+    """A figure as an ``<img>`` with its data inside."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
+    plt.close(figure)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return f'<img alt="{html.escape(description)}" src="data:image/png;base64,{data}">'
+
+
+def player(waveform: Tensor, label: str, sample_rate: int = SAMPLE_RATE) -> str:
+    """An audio player with the recording inside."""
+    import soundfile
+
+    buffer = io.BytesIO()
+    soundfile.write(buffer, waveform.numpy(), sample_rate, format="FLAC", subtype="PCM_16")
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return f'<audio controls aria-label="{html.escape(label)}" src="data:audio/flac;base64,{data}"></audio>'
+
+
+def table(rows: Sequence[Sequence[Any]], head: Sequence[str]) -> str:
+    """A table; numbers are set right with three decimals."""
+    body = []
+    for row in rows:
+        cells = [
+            f'<td class="number">{cell:.3f}</td>' if isinstance(cell, float) else f"<td>{html.escape(str(cell))}</td>"
+            for cell in row
+        ]
+        body.append(f"<tr>{''.join(cells)}</tr>")
+    return f"<table><tr>{''.join(f'<th>{html.escape(h)}</th>' for h in head)}</tr>{''.join(body)}</table>"
+
+
+def curves(histories: dict[str, list[dict[str, float]]]) -> Figure:
+    """Training and validation loss of each stage over its steps."""
+    figure, axes = plt.subplots(1, len(histories), figsize=(4 * len(histories), 3), squeeze=False)
+    for axis, (stage, history) in zip(axes[0], histories.items(), strict=True):
+        for split in ("train", "validation"):
+            names = [n for n in history[0] if n.startswith(f"{split}/") and n.endswith("loss")]
+            name = f"{split}/loss" if f"{split}/loss" in names else names[0] if names else None
+            if name is not None:
+                points = [(row["step"], row[name]) for row in history if name in row]
+                axis.plot(*zip(*points, strict=True), marker="o", markersize=3, label=name)
+        axis.set(title=stage.replace("_", " "), xlabel="step", yscale="log")
+        axis.legend(fontsize=8)
+    return figure
+
+
+def confusion_matrix(counts: Sequence[Sequence[int]], names: Sequence[str]) -> Figure:
+    """Counts of reference (rows) against prediction (columns), coloured by recall."""
+    matrix = torch.tensor(counts)
+    share = matrix / matrix.sum(1, keepdim=True).clamp(min=1)
+    figure, axis = plt.subplots(figsize=(4.4, 3.8))
+    axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    for row in range(len(names)):
+        for column in range(len(names)):
+            colour = "white" if share[row, column] > 0.5 else "black"
+            axis.text(column, row, str(int(matrix[row, column])), ha="center", va="center", color=colour)
+    axis.set_xticks(range(len(names)), names, rotation=30, ha="right")
+    axis.set_yticks(range(len(names)), names)
+    axis.set(xlabel="heard", ylabel="said", title="emotion")
+    return figure
+
+
+def rating_scatter(predicted: dict[str, Tensor], target: dict[str, Tensor], groups: Sequence[str]) -> Figure:
+    """Predicted against reference ratings, one panel per dimension, coloured by emotion."""
+    figure, axes = plt.subplots(1, len(predicted), figsize=(3.4 * len(predicted), 3.2), sharey=True)
+    for axis, name in zip(axes, predicted, strict=True):
+        for group in dict.fromkeys(groups):
+            rows = torch.tensor([g == group for g in groups])
+            axis.scatter(target[name][rows], predicted[name][rows], s=8, alpha=0.7, label=group)
+        axis.plot([0, 1], [0, 1], color="grey", linewidth=1)
+        axis.set(title=name, xlabel="reference", xlim=(0, 1), ylim=(0, 1))
+    axes[0].set_ylabel("heard")
+    axes[-1].legend(fontsize=7, loc="lower right")
+    return figure
+
+
+def mel_pair(question: Tensor, reply: Tensor) -> Figure:
+    """Mel spectrograms of a question and its spoken reply."""
+    figure, axes = plt.subplots(1, 2, figsize=(9, 2.3), sharey=True)
+    for axis, waveform, title in zip(axes, (question, reply), ("question", "reply"), strict=True):
+        mel, _ = LogMel()(waveform[None], torch.tensor([len(waveform)]))
+        extent = (0, len(waveform) / SAMPLE_RATE, 0, 80)
+        axis.imshow(mel[0], origin="lower", aspect="auto", extent=extent, cmap="magma")
+        axis.set(title=title, xlabel="seconds")
+    axes[0].set_ylabel("mel band")
+    return figure
+
+
+def write_page(path: Path, title: str, note: str, sections: Sequence[tuple[str, str]]) -> None:
+    """Write the page under a temporary name, then rename it.
+
+    Args:
+        path: The HTML file.
+        title: Heading of the page.
+        note: One line below the heading.
+        sections: Headings with their HTML.
+    """
+    body = "".join(f"<h2>{html.escape(heading)}</h2>{content}" for heading, content in sections)
+    page = (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        f"<title>{html.escape(title)}</title><style>{_STYLE}</style>"
+        f'<h1>{html.escape(title)}</h1><p class="note">{html.escape(note)}</p>{body}</html>\n'
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}")
+    partial.write_text(page, encoding="utf-8")
+    partial.replace(path)

@@ -1,0 +1,154 @@
+"""How well a bot understands the small world: emotion, replies with ablations, and the prosody of its speech."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics.functional import concordance_corrcoef
+from tqdm import tqdm
+
+from empathy_lightning.audio import read
+from empathy_lightning.chatbot import EmpatheticChatbot
+from empathy_lightning.metrics import EmotionConfusion, unweighted_accuracy, weighted_accuracy
+from empathy_lightning.metrics.prosody import prosody
+from empathy_lightning.modules.emotion_nuance import EmotionEstimate
+from empathy_lightning.preparation.small_world import EMOTION_WORDS, sentence_of
+from empathy_lightning.utterance import RATINGS, Utterance
+
+
+@dataclass
+class Heard:
+    """What a bot made of the questions: words and emotion of each, in the order of the utterances."""
+
+    speech: list[Tensor]
+    emotion: EmotionEstimate
+
+
+def hear_all(bot: EmpatheticChatbot, utterances: Sequence[Utterance]) -> Heard:
+    """Listen to every question."""
+    parts = [bot.hear([read(u.path, u.start, u.end)]) for u in tqdm(utterances, desc="listening")]
+    names = vars(parts[0][1])
+    joined = {name: torch.cat([getattr(emotion, name) for _, emotion in parts]) for name in names}
+    return Heard([speech for said, _ in parts for speech in said], EmotionEstimate(**joined))
+
+
+def emotion_figures(heard: Heard, utterances: Sequence[Utterance], emotions: Sequence[str]) -> dict[str, Any]:
+    """Unweighted and weighted accuracy, confusion matrix, and concordance of the ratings over the whole split."""
+    confusion = EmotionConfusion(len(emotions))
+    confusion.update(heard.emotion.logits, torch.tensor([list(emotions).index(u.emotion or "") for u in utterances]))
+    counts = confusion.compute()
+    figures: dict[str, Any] = {
+        "unweighted_accuracy": float(unweighted_accuracy(counts)),
+        "weighted_accuracy": float(weighted_accuracy(counts)),
+        "confusion": counts.tolist(),
+    }
+    for name in RATINGS:
+        target = torch.tensor([getattr(u, name) for u in utterances])
+        figures[f"concordance_{name}"] = float(concordance_corrcoef(getattr(heard.emotion, name), target))
+    return figures
+
+
+def names_emotion(reply: str, emotion: str) -> bool:
+    """Whether a reply names this emotion and no other."""
+    words = reply.lower().replace(",", " ").replace(".", " ").replace("!", " ").split()
+    return [word for word in EMOTION_WORDS.values() if word in words] == [EMOTION_WORDS[emotion]]
+
+
+def names_content(reply: str, transcript: str) -> bool:
+    """Whether a reply names the object, the person and the place of the question, and no other."""
+    said, answered = sentence_of(transcript), sentence_of(reply)
+    return said is not None and answered is not None and said.content_words == answered.content_words
+
+
+def answer(
+    bot: EmpatheticChatbot, speech: Sequence[Tensor] | Sequence[str], emotion: Tensor | Sequence[str], name: str
+) -> list[str]:
+    """Greedy replies to all questions, prompts of like length together."""
+    prompts = bot.model.prompt_rows(speech, emotion)
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    replies = [""] * len(prompts)
+    for start in tqdm(range(0, len(order), 50), desc=name):
+        rows = order[start : start + 50]
+        for row, ids in zip(rows, bot.model.respond([prompts[i] for i in rows], 64), strict=True):
+            replies[row] = bot.model.text(ids)
+    return replies
+
+
+def reply_figures(
+    bot: EmpatheticChatbot, heard: Heard, utterances: Sequence[Utterance], seed: int = 0
+) -> dict[str, Any]:
+    """Shares of right replies with the model's own emotion embedding and with each ablation."""
+    embedding = heard.emotion.embedding
+    shuffled = embedding[torch.randperm(len(embedding), generator=torch.Generator().manual_seed(seed))]
+    labels, transcripts = [u.emotion or "" for u in utterances], [u.transcript or "" for u in utterances]
+    variants: dict[str, Callable[[], list[str]]] = {
+        "own": lambda: answer(bot, heard.speech, embedding, "replies"),
+        "random_emotion": lambda: answer(bot, heard.speech, shuffled, "replies, another's emotion"),
+        "true_label": lambda: answer(bot, heard.speech, labels, "replies, true label"),
+        "transcript": lambda: answer(bot, transcripts, embedding, "replies, transcript for speech"),
+        "transcript_true_label": lambda: answer(bot, transcripts, labels, "replies, text only"),
+    }
+    shares: dict[str, dict[str, float]] = {}
+    for name, reply in variants.items():
+        replies = reply()
+        right = [names_emotion(r, u) for r, u in zip(replies, labels, strict=True)]
+        content = [names_content(r, t) for r, t in zip(replies, transcripts, strict=True)]
+        shares[name] = {
+            "emotion_accuracy": sum(right) / len(right),
+            "content_accuracy": sum(content) / len(content),
+        }
+    own = shares.pop("own")
+    ratio = own["emotion_accuracy"] / max(1e-9, shares["true_label"]["emotion_accuracy"])
+    figures: dict[str, Any] = {**own, "own_to_true_label": ratio, "ablations": shares}
+    return figures
+
+
+def speech_figures(bot: EmpatheticChatbot, utterances: Sequence[Utterance], per_emotion: int = 8) -> dict[str, Any]:
+    """Prosody of spoken replies beside their rendered targets, per style.
+
+    The bot speaks the expected response, so that both say the same words. For each
+    quantity the differences between styles are correlated with the targets', and
+    the share of style pairs that move in the same direction is counted.
+    """
+    chosen: list[Utterance] = []
+    for emotion in bot.emotions:
+        chosen += [u for u in utterances if u.emotion == emotion and u.response and u.response_path][:per_emotion]
+    measured: dict[str, list[dict[str, dict[str, float]]]] = {}
+    for utterance in tqdm(chosen, desc="speaking"):
+        spoken = speak_text(bot, utterance)
+        if spoken is None or len(spoken) < 1_600:
+            continue
+        words = len((utterance.response or "").split())
+        measured.setdefault(utterance.emotion or "", []).append(
+            {"spoken": prosody(spoken, words), "target": prosody(read(utterance.response_path or ""), words)}
+        )
+    means = {
+        emotion: {
+            kind: {key: sum(row[kind][key] for row in rows) / len(rows) for key in rows[0][kind]}
+            for kind in ("spoken", "target")
+        }
+        for emotion, rows in measured.items()
+    }
+    figures: dict[str, Any] = {"styles": means, "replies": sum(len(rows) for rows in measured.values())}
+    for key in ("f0_mean", "f0_range", "rate"):
+        spoken = torch.tensor([means[e]["spoken"][key] for e in means])
+        target = torch.tensor([means[e]["target"][key] for e in means])
+        pairs = torch.triu_indices(len(means), len(means), 1)
+        same = (spoken[pairs[0]] - spoken[pairs[1]]).sign() == (target[pairs[0]] - target[pairs[1]]).sign()
+        figures[f"{key}_correlation"] = float(torch.corrcoef(torch.stack([spoken, target]))[0, 1])
+        figures[f"{key}_same_direction"] = float(same.float().mean())
+    return figures
+
+
+def speak_text(bot: EmpatheticChatbot, utterance: Utterance) -> Tensor | None:
+    """Let the bot say an utterance's expected response."""
+    from empathy_lightning.prompts import response_ids
+
+    assert bot.model.language_model is not None
+    tokens = response_ids(bot.model.language_model.tokenizer, utterance.response or "")
+    prompts = bot.model.prompt_rows([utterance.transcript or ""], [utterance.emotion or ""])
+    return bot.speak(bot.model.reply_states(prompts, [tokens])[0], tokens)

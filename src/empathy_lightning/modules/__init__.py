@@ -1,0 +1,1 @@
+"""Networks as plain modules: torch and transformers are all they need."""

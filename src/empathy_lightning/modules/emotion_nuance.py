@@ -1,0 +1,157 @@
+"""The emotion of an utterance: one embedding for the prompt, a category and three ratings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+class AttentionPool(nn.Module):
+    """Pool frames over time with learned queries.
+
+    Args:
+        hidden_size: Width of the frames.
+        num_heads: Attention heads.
+    """
+
+    def __init__(self, hidden_size: int, num_heads: int) -> None:
+        super().__init__()
+        self.latent_queries = nn.Parameter(torch.randn(1, hidden_size) * hidden_size**-0.5)
+        self.multihead_attn = nn.MultiheadAttention(hidden_size, num_heads, batch_first=True)
+
+    def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
+        """Pool (B, T, D) under a mask (B, T), True where valid, to (B, D)."""
+        queries = self.latent_queries.expand(len(frames), 1, -1)
+        pooled, _ = self.multihead_attn(queries, frames, frames, key_padding_mask=~mask, need_weights=False)
+        return pooled[:, 0]
+
+
+class EmotionExtractor(nn.Module):
+    """FreezeEmpath's emotion extractor: a gate over the encoder's layers, then attention pooling.
+
+    Each layer's mean over time is scored; the softmax of the scores weighs the
+    layers, per utterance. Two passes over the layers keep the memory at one extra
+    buffer instead of a stack of all of them. Means and attention leave padding out.
+
+    Args:
+        input_size: Width of the encoder's frames.
+        output_size: Width of the emotion embedding, the language model's.
+        hidden_size: Width between the two projections (paper: 2048).
+        gate_size: Width inside the layer gate (paper: 128).
+        num_heads: Heads of the attention pooling (paper: 4).
+    """
+
+    def __init__(
+        self, input_size: int, output_size: int, hidden_size: int = 2048, gate_size: int = 128, num_heads: int = 4
+    ) -> None:
+        super().__init__()
+        self.gate_fc1 = nn.Linear(input_size, gate_size)
+        self.gate_fc2 = nn.Linear(gate_size, 1)
+        self.layernorm = nn.LayerNorm(input_size)
+        self.attn_pool = AttentionPool(input_size, num_heads)
+        self.linear1 = nn.Linear(input_size, hidden_size)
+        self.linear2 = nn.Linear(hidden_size, output_size)
+
+    def layer_weights(self, layers: Sequence[Tensor], mask: Tensor) -> Tensor:
+        """Weights of the layers per utterance, shape (B, layers), summing to one."""
+        valid = mask[..., None].to(layers[0].dtype)
+        means = torch.stack([(layer * valid).sum(1) / valid.sum(1) for layer in layers], 1)
+        return self.gate_fc2(nn.functional.relu(self.gate_fc1(means)))[..., 0].softmax(-1)
+
+    def forward(self, layers: Sequence[Tensor], mask: Tensor) -> Tensor:
+        """Extract the emotion embedding.
+
+        Args:
+            layers: Raw outputs of the encoder's blocks, each (B, T, input_size).
+            mask: Shape (B, T), True where valid.
+
+        Returns:
+            Shape (B, output_size).
+        """
+        weights = self.layer_weights(layers, mask)
+        mixed = weights[:, 0, None, None] * layers[0]
+        for index in range(1, len(layers)):
+            mixed = mixed + weights[:, index, None, None] * layers[index]
+        pooled = self.attn_pool(self.layernorm(mixed), mask)
+        return self.linear2(nn.functional.relu(self.linear1(pooled)))
+
+
+@dataclass
+class EmotionEstimate:
+    """What was heard in the voice.
+
+    Attributes:
+        embedding: Vector for the prompt, shape (B, output_size).
+        logits: Scores of the categories, shape (B, classes).
+        arousal: Shape (B,), in 0..1.
+        valence: Shape (B,), in 0..1.
+        dominance: Shape (B,), in 0..1.
+    """
+
+    embedding: Tensor
+    logits: Tensor
+    arousal: Tensor
+    valence: Tensor
+    dominance: Tensor
+
+
+class EmotionNuance(nn.Module):
+    """Emotion embedding with auxiliary heads for categories and for arousal, valence, dominance.
+
+    Joins FreezeEmpath's extractor and linear classifier with RE-LLM's dimensional
+    head. Both heads read the embedding itself, so that what they learn reaches the
+    language model.
+
+    Args:
+        input_size: Width of the encoder's frames.
+        output_size: Width of the emotion embedding, the language model's.
+        num_emotions: Number of categories.
+        hidden_size: Width between the two projections (paper: 2048).
+        gate_size: Width inside the layer gate (paper: 128).
+        num_heads: Heads of the attention pooling (paper: 4).
+        dropout: Dropout before both heads.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        output_size: int,
+        num_emotions: int = 5,
+        hidden_size: int = 2048,
+        gate_size: int = 128,
+        num_heads: int = 4,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.input_size = input_size
+        self.output_size = output_size
+        self.num_emotions = num_emotions
+        self.hidden_size = hidden_size
+        self.gate_size = gate_size
+        self.num_heads = num_heads
+        self.dropout = dropout
+        self.extractor = EmotionExtractor(input_size, output_size, hidden_size, gate_size, num_heads)
+        self.categorical_head = nn.Linear(output_size, num_emotions, bias=False)
+        self.arousal_head = nn.Linear(output_size, 1)
+        self.valence_head = nn.Linear(output_size, 1)
+        self.dominance_head = nn.Linear(output_size, 1)
+
+    def forward(self, layers: Sequence[Tensor], mask: Tensor) -> EmotionEstimate:
+        """Estimate the emotion of each utterance.
+
+        Args:
+            layers: Raw outputs of the encoder's blocks, each (B, T, input_size).
+            mask: Shape (B, T), True where valid.
+        """
+        embedding = self.extractor(layers, mask)
+        features = nn.functional.dropout(embedding, self.dropout, self.training)
+        return EmotionEstimate(
+            embedding,
+            self.categorical_head(features),
+            self.arousal_head(features)[:, 0].sigmoid(),
+            self.valence_head(features)[:, 0].sigmoid(),
+            self.dominance_head(features)[:, 0].sigmoid(),
+        )

@@ -1,0 +1,16 @@
+"""Where pretrained weights lie: a local folder, a model id, or the small backbones shipped with the package."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+SHIPPED = "small-world/"
+"""Prefix of the shipped backbones: ``small-world/speech_encoder`` and ``small-world/language_model``."""
+
+
+def locate(name_or_path: str) -> str:
+    """Folder of a shipped backbone, or the name as it is for transformers to load."""
+    if name_or_path.startswith(SHIPPED) and not Path(name_or_path).exists():
+        return str(files("empathy_lightning") / "backbones" / name_or_path.removeprefix(SHIPPED))
+    return name_or_path

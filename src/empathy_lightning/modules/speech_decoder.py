@@ -1,0 +1,216 @@
+"""From the language model's hidden states to speech units, while the text is still being written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache, Qwen2Config, Qwen2ForCausalLM
+
+from empathy_lightning.modules.language_model import IGNORE, pack
+
+
+@dataclass(frozen=True)
+class ReadWriteSchedule:
+    """Read some text tokens, write some units, and so on; with the last text, write all that remains.
+
+    Args:
+        read: Text tokens per turn (FreezeEmpath: 3).
+        write: Units per turn (FreezeEmpath: 15).
+    """
+
+    read: int = 3
+    write: int = 15
+
+    def turns(self, text_length: int, units_length: int) -> list[tuple[slice, slice]]:
+        """Cut text (with its end marker) and units (with theirs) into turns.
+
+        Args:
+            text_length: Text rows, end marker included.
+            units_length: Units, end marker included.
+
+        Returns:
+            Slices into text and units, in order; the last turn takes all remaining units.
+        """
+        count = max(1, -(-text_length // self.read))
+        # Too few units for a turn each: the whole text is read first.
+        if -(-units_length // self.write) < count:
+            return [(slice(0, text_length), slice(0, units_length))]
+        turns = []
+        for turn in range(count):
+            text = slice(turn * self.read, min((turn + 1) * self.read, text_length))
+            last = turn == count - 1
+            turns.append((text, slice(turn * self.write, units_length if last else (turn + 1) * self.write)))
+        return turns
+
+
+class SpeechDecoder(nn.Module):
+    """Gated fusion of hidden states and text, and a unit language model, as in FreezeEmpath.
+
+    Each text token gives one row: g * project(state) + (1 - g) * embed(token) with
+    g = sigmoid(W [project(state); embed(token)]). A Qwen2 model reads rows and
+    writes units in turns. Its vocabulary is the text vocabulary, an end-of-text
+    marker, and the units.
+
+    Args:
+        input_size: Width of the language model's hidden states.
+        text_vocab_size: Size of the language model's vocabulary.
+        end_token_id: Text id that ends the units (the reference: ``<|endoftext|>``).
+        num_units: Number of units.
+        hidden_size: Width of the unit language model.
+        num_layers: Its layers.
+        num_heads: Its attention heads.
+        schedule: Reading and writing turns, as (read, write).
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        text_vocab_size: int,
+        end_token_id: int,
+        num_units: int = 512,
+        hidden_size: int = 256,
+        num_layers: int = 4,
+        num_heads: int = 4,
+        schedule: tuple[int, int] = (3, 15),
+    ) -> None:
+        super().__init__()
+        self.input_size = input_size
+        self.text_vocab_size = text_vocab_size
+        self.end_token_id = end_token_id
+        self.num_units = num_units
+        self.hidden_size = hidden_size
+        self.num_layers = num_layers
+        self.num_heads = num_heads
+        self.schedule = (int(schedule[0]), int(schedule[1]))
+        self.input_proj = nn.Sequential(
+            nn.Linear(input_size, 2 * input_size), nn.ReLU(), nn.Linear(2 * input_size, hidden_size)
+        )
+        self.gate = nn.Sequential(nn.Linear(2 * hidden_size, hidden_size), nn.Sigmoid())
+        self.model: Any = Qwen2ForCausalLM(
+            Qwen2Config(
+                vocab_size=text_vocab_size + 1 + num_units,
+                hidden_size=hidden_size,
+                intermediate_size=hidden_size * 8 // 3 // 16 * 16,
+                num_hidden_layers=num_layers,
+                num_attention_heads=num_heads,
+                num_key_value_heads=num_heads,
+                max_position_embeddings=8192,
+                tie_word_embeddings=True,
+                eos_token_id=end_token_id,
+                bos_token_id=None,
+                pad_token_id=None,
+            )
+        )
+
+    @property
+    def separator_id(self) -> int:
+        """Id of the end-of-text marker; unit u has the id ``separator_id + 1 + u``."""
+        return self.text_vocab_size
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Embeddings of text, marker or unit ids."""
+        embeddings: Tensor = self.model.get_input_embeddings()(ids)
+        return embeddings
+
+    def fuse(self, states: Tensor, tokens: Tensor) -> Tensor:
+        """Rows (T, hidden_size) of the states (T, input_size) that predicted the tokens (T,)."""
+        projected, embedded = self.input_proj(states), self.embed(tokens)
+        gate: Tensor = self.gate(torch.cat([projected, embedded], -1))
+        return gate * projected + (1 - gate) * embedded
+
+    def sequence(self, states: Tensor, tokens: Tensor, units: Tensor) -> tuple[Tensor, Tensor]:
+        """Interleave one reply for training.
+
+        Args:
+            states: Hidden states that predicted the tokens, shape (T, input_size).
+            tokens: Text ids of the reply, shape (T,).
+            units: Units of the spoken reply, shape (U,).
+
+        Returns:
+            Input rows (T + 1 + U + 1, hidden_size) and labels, -100 on text.
+        """
+        separator = torch.full_like(tokens[:1], self.separator_id)
+        text = torch.cat([self.fuse(states, tokens), self.embed(separator)])
+        ids = torch.cat([units + self.separator_id + 1, torch.full_like(units[:1], self.end_token_id)])
+        written = self.embed(ids)
+        rows: list[Tensor] = []
+        labels: list[Tensor] = []
+        for reading, writing in ReadWriteSchedule(*self.schedule).turns(len(text), len(ids)):
+            rows += [text[reading], written[writing]]
+            labels += [torch.full_like(ids[:1], IGNORE).expand(len(text[reading])), ids[writing]]
+        return torch.cat(rows), torch.cat(labels)
+
+    def forward(self, states: Sequence[Tensor], tokens: Sequence[Tensor], units: Sequence[Tensor]) -> Tensor:
+        """Mean cross-entropy of the units of a batch of replies; arguments as in :meth:`sequence`, one per reply."""
+        sequences = [self.sequence(*reply) for reply in zip(states, tokens, units, strict=True)]
+        embeddings, mask = pack([rows for rows, _ in sequences])
+        labels = nn.utils.rnn.pad_sequence([label for _, label in sequences], batch_first=True, padding_value=IGNORE)
+        hidden = self.model.model(inputs_embeds=embeddings, attention_mask=mask.long(), use_cache=False)
+        supervised = labels[:, 1:] != IGNORE
+        logits = self.model.lm_head(hidden.last_hidden_state[:, :-1][supervised])
+        return nn.functional.cross_entropy(logits.float(), labels[:, 1:][supervised])
+
+    @torch.no_grad()
+    def stream(
+        self,
+        text: Iterable[tuple[Tensor, Tensor]],
+        max_units: int = 1500,
+        temperature: float = 0.0,
+        generator: torch.Generator | None = None,
+    ) -> Iterator[Tensor]:
+        """Write units while the text is coming in; one cache is kept over all turns.
+
+        Args:
+            text: Pieces of the reply, each states (t, input_size) with their tokens (t,).
+            max_units: Most units written after the last text.
+            temperature: 0 takes the likeliest unit; above it, units are drawn.
+            generator: Source of the draws.
+
+        Yields:
+            Units (U_i,) of each turn.
+        """
+        schedule, cache = ReadWriteSchedule(*self.schedule), DynamicCache(config=self.model.config)
+        pending: Tensor | None = None
+        for states, tokens in text:
+            rows = self.fuse(states, tokens)
+            pending = rows if pending is None else torch.cat([pending, rows])
+            while len(pending) >= schedule.read + (last_unit_row := int(cache.get_seq_length() > 0)):
+                cut = schedule.read + last_unit_row
+                units = self._write(pending[:cut], cache, schedule.write, False, temperature, generator)
+                yield units
+                pending = torch.cat([self._unit_rows(units[-1:]), pending[cut:]])
+        if pending is None:
+            return
+        separator = self.embed(torch.tensor([self.separator_id], device=pending.device))
+        yield self._write(torch.cat([pending, separator]), cache, max_units, True, temperature, generator)
+
+    def _unit_rows(self, units: Tensor) -> Tensor:
+        return self.embed(units + self.separator_id + 1)
+
+    def _write(
+        self, rows: Tensor, cache: Any, count: int, last: bool, temperature: float, generator: torch.Generator | None
+    ) -> Tensor:
+        """Read rows, then write ``count`` units, or in the last turn up to the end marker.
+
+        The last unit is not in the cache yet; it is the first row of the next turn.
+        """
+        forbidden = torch.ones(self.model.config.vocab_size, dtype=torch.bool, device=rows.device)
+        forbidden[self.separator_id + 1 :] = False
+        forbidden[self.end_token_id] = not last
+        written: list[Tensor] = []
+        for _ in range(count):
+            hidden = self.model.model(inputs_embeds=rows[None], past_key_values=cache, use_cache=True).last_hidden_state
+            logits = self.model.lm_head(hidden[0, -1]).float().masked_fill(forbidden, -torch.inf)
+            if temperature > 0:
+                token = torch.multinomial((logits / temperature).softmax(-1), 1, generator=generator)
+            else:
+                token = logits.argmax()[None]
+            if token.item() == self.end_token_id:
+                break
+            written.append(token - self.separator_id - 1)
+            rows = self.embed(token)
+        return torch.cat(written) if written else torch.zeros(0, dtype=torch.long, device=rows.device)

@@ -1,0 +1,1 @@
+"""What has to be made before training: speech, responses, units."""

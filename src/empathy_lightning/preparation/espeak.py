@@ -1,0 +1,94 @@
+"""Speech rendered by eSpeak NG, for the synthetic corpus of the demo and the tests.
+
+The library is called through ctypes from the ``espeakng-loader`` package, an
+optional extra because eSpeak NG is GPL-3: ``pip install empathy_lightning[synthetic]``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from empathy_lightning.errors import InputError
+
+_SYNCHRONOUS, _UTF8, _CHARACTER_POSITION = 2, 1, 1
+_RATE, _VOLUME, _PITCH, _RANGE = 1, 2, 3, 4
+_Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
+
+
+@dataclass(frozen=True, slots=True)
+class Prosody:
+    """How a sentence is said, in eSpeak's own units.
+
+    Attributes:
+        rate: Words per minute, 80..450.
+        pitch: Base pitch, 0..99; 50 is the voice's own.
+        pitch_range: Liveliness of the intonation, 0..99; 0 is monotone.
+        volume: Loudness, 0..200; 100 is full scale without clipping.
+    """
+
+    rate: float = 165.0
+    pitch: float = 50.0
+    pitch_range: float = 50.0
+    volume: float = 80.0
+
+
+@cache
+def _library() -> tuple[Any, int]:
+    try:
+        import espeakng_loader
+    except ImportError:
+        raise InputError(
+            "eSpeak NG is not installed; it renders the synthetic corpus: pip install 'empathy_lightning[synthetic]'"
+        ) from None
+    library = ctypes.CDLL(espeakng_loader.get_library_path())
+    sample_rate = library.espeak_Initialize(_SYNCHRONOUS, 0, str(espeakng_loader.get_data_path()).encode(), 0)
+    if sample_rate <= 0:
+        raise InputError("eSpeak NG did not start; reinstall it: pip install --force-reinstall espeakng-loader")
+    return library, sample_rate
+
+
+def render(text: str, voice: str, prosody: Prosody) -> tuple[NDArray[np.float32], int]:
+    """Say a sentence.
+
+    Args:
+        text: The sentence, in the language of the voice.
+        voice: eSpeak's voice name with an optional variant, for example ``"gmw/en-US+f2"``.
+        prosody: How to say it.
+
+    Returns:
+        The waveform, shape (samples,), in -1..1, and its sample rate in Hz.
+
+    Raises:
+        InputError: If eSpeak NG is not installed or does not start.
+        ValueError: If the voice is unknown.
+    """
+    library, sample_rate = _library()
+    if library.espeak_SetVoiceByName(voice.encode()) != 0:
+        raise ValueError(f"eSpeak NG has no voice named {voice!r}")
+    for parameter, value in (
+        (_RATE, prosody.rate),
+        (_VOLUME, prosody.volume),
+        (_PITCH, prosody.pitch),
+        (_RANGE, prosody.pitch_range),
+    ):
+        library.espeak_SetParameter(parameter, round(value), 0)
+    pieces: list[NDArray[np.int16]] = []
+
+    def collect(samples: Any, count: int, _events: Any) -> int:
+        if samples and count > 0:
+            pieces.append(np.ctypeslib.as_array(samples, (count,)).copy())
+        return 0
+
+    callback = _Callback(collect)
+    library.espeak_SetSynthCallback(callback)
+    encoded = text.encode() + b"\0"
+    library.espeak_Synth(encoded, len(encoded), 0, _CHARACTER_POSITION, 0, _UTF8, None, None)
+    library.espeak_Synchronize()
+    waveform = np.concatenate(pieces) if pieces else np.zeros(0, np.int16)
+    return waveform.astype(np.float32) / 32768.0, sample_rate

@@ -1,0 +1,82 @@
+"""Write the synthetic corpus of the small world: rendered questions with a manifest."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from empathy_lightning.audio import SAMPLE_RATE, resample, write
+from empathy_lightning.corpora.manifest import write_manifest
+from empathy_lightning.preparation.espeak import render
+from empathy_lightning.preparation.small_world import Sentence, draw_prosody, ratings, sentences, voices
+from empathy_lightning.utterance import EMOTIONS, Utterance
+
+
+def drawn(split: str, count: int, seed: int) -> Iterator[tuple[Sentence, str, str]]:
+    """Draw distinct sentences of a split, each with a voice and, in turn, an emotion."""
+    generator = random.Random(f"{seed} {split}")
+    pool = generator.sample(list(sentences(split)), count)
+    speakers = voices(split)
+    for index, sentence in enumerate(pool):
+        yield sentence, generator.choice(speakers), EMOTIONS[index % len(EMOTIONS)]
+
+
+def write_synthetic_corpus(
+    folder: str | Path, train: int = 3000, validation: int = 150, test: int = 300, seed: int = 0
+) -> Path:
+    """Render the corpus once; what is there already is kept.
+
+    Args:
+        folder: Where ``audio/`` and ``manifest.jsonl`` go.
+        train: Utterances in the training split.
+        validation: In the validation split: other voices and other sentences.
+        test: In the test split: other voices and other sentences again.
+        seed: Seed of all draws.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        InputError: If eSpeak NG is not installed.
+    """
+    folder = Path(folder)
+    manifest = folder / "manifest.jsonl"
+    if manifest.is_file():
+        return manifest
+    sizes = {"train": train, "validation": validation, "test": test}
+    utterances = []
+    with tqdm(total=sum(sizes.values()), desc="rendering questions") as bar:
+        for split, count in sizes.items():
+            generator = random.Random(f"{seed} {split} prosody")
+            for index, (sentence, voice, emotion) in enumerate(drawn(split, count, seed)):
+                prosody = draw_prosody(emotion, generator)
+                waveform, rate = render(sentence.text, voice, prosody)
+                path = folder / "audio" / f"{split}_{index:05d}.flac"
+                speech = resample(torch.from_numpy(waveform), rate)
+                write(path, speech)
+                utterances.append(
+                    Utterance(
+                        id=path.stem,
+                        corpus="small-world (synthetic)",
+                        path=str(path),
+                        duration=round(len(speech) / SAMPLE_RATE, 4),
+                        transcript=sentence.text,
+                        language="en",
+                        speaker=voice,
+                        split=split,
+                        emotion=emotion,
+                        **_rounded(ratings(prosody)),
+                    )
+                )
+                bar.update()
+    write_manifest(manifest, utterances)
+    return manifest
+
+
+def _rounded(values: dict[str, float]) -> Any:
+    return {name: round(value, 4) for name, value in values.items()}

@@ -1,0 +1,120 @@
+"""Stage 2: hear the emotion, so that the frozen model replies as it does to the transcript with its label."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torchmetrics import ConcordanceCorrCoef, Metric
+
+from empathy_lightning.batch import SpeechBatch
+from empathy_lightning.checkpoints import load_weights
+from empathy_lightning.errors import InputError
+from empathy_lightning.metrics import EmotionConfusion, unweighted_accuracy, weighted_accuracy
+from empathy_lightning.models import EmpatheticLM
+from empathy_lightning.modules.speech_encoder import freeze
+from empathy_lightning.tasks.task import TrainedPartsTask
+from empathy_lightning.utterance import RATINGS
+
+
+class EmotionNuanceTask(TrainedPartsTask):
+    """Train the emotion nuance module with the response loss and auxiliary losses.
+
+    Args:
+        model: Model with an emotion nuance module; without a language model only the auxiliary losses train it.
+        auxiliary_losses: Modules with ``forward(output, batch)``, by name.
+        loss_weights: Weight of each auxiliary loss by name, and of ``response``; 1 where not given.
+        initial_weights: Folder of an earlier stage whose trained parts to start from, and to keep frozen.
+        learning_rate: Peak rate (paper: 2e-4).
+        weight_decay: AdamW's weight decay.
+        warmup: Share of the steps in which the rate rises.
+    """
+
+    def __init__(
+        self,
+        model: EmpatheticLM,
+        auxiliary_losses: dict[str, nn.Module],
+        loss_weights: dict[str, float] | None = None,
+        initial_weights: str | None = None,
+        learning_rate: float = 2e-4,
+        weight_decay: float = 0.01,
+        warmup: float = 0.03,
+    ) -> None:
+        super().__init__(learning_rate, weight_decay, warmup)
+        if model.emotion_nuance is None:
+            raise InputError("EmotionNuanceTask needs a model with an emotion_nuance module")
+        unknown = set(loss_weights or {}) - {"response", *auxiliary_losses}
+        if unknown:
+            raise InputError(f"loss_weights name no loss: {', '.join(sorted(unknown))}")
+        self.model = model
+        self.auxiliary_losses = nn.ModuleDict(auxiliary_losses)
+        self.loss_weights = loss_weights or {}
+        if initial_weights is not None:
+            load_weights(initial_weights, model)
+        if model.speech_adapter is not None:
+            freeze(model.speech_adapter)
+        classes = model.emotion_nuance.num_emotions
+        self.confusion = nn.ModuleDict({stage: EmotionConfusion(classes) for stage in ("validation", "test")})
+        self.concordance = nn.ModuleDict(
+            {f"{stage}_{name}": ConcordanceCorrCoef() for stage in ("validation", "test") for name in RATINGS}
+        )
+
+    def _confusion(self, stage: str) -> Metric:
+        return cast(Metric, self.confusion[stage])
+
+    def _concordance(self, stage: str, name: str) -> Metric:
+        return cast(Metric, self.concordance[f"{stage}_{name}"])
+
+    def losses(self, output: Any, batch: SpeechBatch) -> dict[str, Tensor]:
+        """Each loss by name, before its weight."""
+        losses = {name: loss(output, batch) for name, loss in self.auxiliary_losses.items()}
+        return losses if output.response_loss is None else {"response": output.response_loss, **losses}
+
+    def _step(self, batch: SpeechBatch, stage: str) -> Tensor:
+        output = self.model(batch)
+        losses = self.losses(output, batch)
+        total = torch.stack([self.loss_weights.get(name, 1.0) * loss for name, loss in losses.items()]).sum()
+        logged = {f"{stage}/{name}_loss": loss for name, loss in losses.items()} | {f"{stage}/loss": total}
+        self.log_dict(logged, prog_bar=stage == "train", batch_size=len(batch), sync_dist=stage != "train")
+        if stage != "train":
+            self._confusion(stage).update(output.emotion.logits, batch.emotion)
+            for name in RATINGS:
+                target = getattr(batch, name)
+                rated = target.isfinite()
+                if rated.any():
+                    predicted = getattr(output.emotion, name).float()[rated]
+                    self._concordance(stage, name).update(predicted, target[rated])
+        return total
+
+    def _epoch_end(self, stage: str) -> None:
+        confusion = self._confusion(stage)
+        if confusion.compute().sum() > 0:
+            self.log(f"{stage}/unweighted_accuracy", unweighted_accuracy(confusion.compute()), prog_bar=True)
+            self.log(f"{stage}/weighted_accuracy", weighted_accuracy(confusion.compute()))
+        confusion.reset()
+        for name in RATINGS:
+            metric = self._concordance(stage, name)
+            if metric.update_called:
+                self.log(f"{stage}/concordance_{name}", metric.compute())
+            metric.reset()
+
+    def training_step(self, batch: SpeechBatch, batch_idx: int) -> Tensor:
+        """Weighted sum of the losses of a batch."""
+        return self._step(batch, "train")
+
+    def validation_step(self, batch: SpeechBatch, batch_idx: int) -> None:
+        """Losses and metrics of a batch."""
+        self._step(batch, "validation")
+
+    def test_step(self, batch: SpeechBatch, batch_idx: int) -> None:
+        """Losses and metrics of a batch."""
+        self._step(batch, "test")
+
+    def on_validation_epoch_end(self) -> None:
+        """Unweighted and weighted accuracy, and concordance over the pooled split."""
+        self._epoch_end("validation")
+
+    def on_test_epoch_end(self) -> None:
+        """Unweighted and weighted accuracy, and concordance over the pooled split."""
+        self._epoch_end("test")

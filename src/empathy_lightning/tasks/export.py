@@ -1,0 +1,75 @@
+"""Write the trained parts to a folder when training ends."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from torch import nn
+
+from empathy_lightning.checkpoints import Checkpoint, emotion_names, save
+
+
+class Export(L.Callback):
+    """At the end of ``fit``, take the best weights and write the checkpoint folder.
+
+    Beside it lies ``training.json``: the logged figures per epoch, the time that training
+    took, and whether the frozen weights are byte-identical to those before it.
+
+    Args:
+        folder: Where to write.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self.history: list[dict[str, float]] = []
+        self._frozen, self._begin = "", 0.0
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Remember what must not change."""
+        self._frozen, self._begin = frozen_digest(pl_module), time.time()
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Keep the epoch's figures for the curves."""
+        if trainer.sanity_checking:
+            return
+        figures = {k: round(float(v), 6) for k, v in trainer.callback_metrics.items() if "/" in k}
+        self.history.append({"step": trainer.global_step, **figures})
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Write the folder, on the first process only."""
+        if not trainer.is_global_zero:
+            return
+        best = getattr(trainer.checkpoint_callback, "best_model_path", "")
+        if best:
+            state = torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
+            pl_module.load_state_dict(state, strict=False)
+        model, data = pl_module.model, getattr(trainer, "datamodule", None)
+        emotions = list(getattr(data, "emotions", []))
+        if model.emotion_nuance is not None:
+            emotions = emotion_names(emotions, model.emotion_nuance.num_emotions)
+        decoder, vocoder = getattr(pl_module, "speech_decoder", None), getattr(pl_module, "vocoder", None)
+        save(self.folder, Checkpoint(model, emotions, decoder, vocoder))
+        digest = frozen_digest(pl_module)
+        facts = {
+            "seconds": round(time.time() - self._begin, 1),
+            "frozen_sha256": digest,
+            "frozen_unchanged": digest == self._frozen,
+            "history": self.history,
+        }
+        (Path(self.folder) / "training.json").write_text(json.dumps(facts, indent=1) + "\n")
+
+
+def frozen_digest(module: nn.Module) -> str:
+    """SHA-256 over names and bytes of the parameters that do not train."""
+    digest = hashlib.sha256()
+    for name, parameter in module.named_parameters():
+        if not parameter.requires_grad:
+            digest.update(name.encode())
+            digest.update(parameter.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,81 @@
+"""Stage 3: from the frozen model's hidden states of a reply to the units of its expressive speech."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from empathy_lightning.batch import SpeechBatch
+from empathy_lightning.checkpoints import load_weights
+from empathy_lightning.errors import InputError
+from empathy_lightning.models import EmpatheticLM
+from empathy_lightning.modules.speech_decoder import SpeechDecoder
+from empathy_lightning.modules.speech_encoder import freeze
+from empathy_lightning.modules.vocoder import Vocoder
+from empathy_lightning.prompts import response_ids
+from empathy_lightning.tasks.task import TrainedPartsTask
+
+
+class SpeechDecoderTask(TrainedPartsTask):
+    """Train the speech decoder on replies whose units are known.
+
+    The prompt is the transcript with its emotion label, as when the replies were
+    made, so no audio of the question is read.
+
+    Args:
+        model: Model of stages 1 and 2; stays frozen.
+        speech_decoder: What is trained.
+        vocoder: Folder of the vocoder whose units these are; saved with the decoder.
+        initial_weights: Folder of an earlier stage, so that the result holds all trained parts.
+        learning_rate: Peak rate (paper: 5e-4, then 1e-5).
+        weight_decay: AdamW's weight decay.
+        warmup: Share of the steps in which the rate rises.
+    """
+
+    def __init__(
+        self,
+        model: EmpatheticLM,
+        speech_decoder: SpeechDecoder,
+        vocoder: Vocoder | None = None,
+        initial_weights: str | None = None,
+        learning_rate: float = 5e-4,
+        weight_decay: float = 0.01,
+        warmup: float = 0.03,
+    ) -> None:
+        super().__init__(learning_rate, weight_decay, warmup)
+        self.model = model
+        if initial_weights is not None:
+            load_weights(initial_weights, model)
+        freeze(model)
+        self.speech_decoder = speech_decoder
+        self.vocoder = vocoder
+
+    @torch.no_grad()
+    def reply_states(self, batch: SpeechBatch) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        """Hidden states, tokens and units of the replies in a batch; utterances without units are left out."""
+        rows = [i for i, (r, u) in enumerate(zip(batch.responses, batch.units, strict=True)) if r and u is not None]
+        if not rows:
+            raise InputError("no utterance has units; make them with `empathy-lightning prepare units`")
+        assert self.model.language_model is not None
+        tokens = [response_ids(self.model.language_model.tokenizer, batch.responses[i] or "") for i in rows]
+        prompts = self.model.prompt_rows([batch.transcripts[i] for i in rows], [batch.emotions[i] for i in rows])
+        states = self.model.reply_states(prompts, tokens)
+        units = [unit for i in rows if (unit := batch.units[i]) is not None]
+        return states, [torch.tensor(t, device=states[0].device) for t in tokens], units
+
+    def _step(self, batch: SpeechBatch, stage: str) -> Tensor:
+        loss: Tensor = self.speech_decoder(*self.reply_states(batch))
+        self.log(f"{stage}/unit_loss", loss, prog_bar=True, batch_size=len(batch), sync_dist=stage != "train")
+        return loss
+
+    def training_step(self, batch: SpeechBatch, batch_idx: int) -> Tensor:
+        """Unit loss of a batch."""
+        return self._step(batch, "train")
+
+    def validation_step(self, batch: SpeechBatch, batch_idx: int) -> None:
+        """Unit loss of a batch."""
+        self._step(batch, "validation")
+
+    def test_step(self, batch: SpeechBatch, batch_idx: int) -> None:
+        """Unit loss of a batch."""
+        self._step(batch, "test")

@@ -1,0 +1,119 @@
+"""The record that travels from the corpora to everything else.
+
+An :class:`Utterance` is one labelled speech segment. It says where the audio
+lies and what is known about it; it never holds samples.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+EMOTIONS: tuple[str, ...] = ("neutral", "happy", "sad", "angry", "surprised")
+"""The five categories of FreezeEmpath, in the order used unless a task is given another."""
+
+RATINGS: tuple[str, ...] = ("arousal", "valence", "dominance")
+"""The rated dimensions. They are fields with these names everywhere, never positions in a triple."""
+
+
+@dataclass(slots=True)
+class Utterance:
+    """One labelled speech segment.
+
+    Attributes:
+        id: Unique within its corpus.
+        corpus: Name of the corpus, for example ``"ravdess"``.
+        path: Audio file.
+        start: First second of the segment inside the file.
+        end: Last second of the segment, or None for the end of the file.
+        duration: Length of the segment in seconds, where known.
+        transcript: The words said.
+        language: BCP 47 tag such as ``"en"``.
+        speaker: Speaker id; the unit that must not leak between splits.
+        session: Recording session, where the corpus has one.
+        split: ``"train"``, ``"validation"`` or ``"test"``, where the corpus states one.
+        emotion: Category, spelt as in the task's list of emotions.
+        arousal: Rating in 0..1 (calm to excited), or None.
+        valence: Rating in 0..1 (negative to positive), or None.
+        dominance: Rating in 0..1 (weak to strong), or None.
+        response: The expected reply to this utterance.
+        response_path: The reply as speech, where it was rendered or recorded.
+        units: The spoken reply as discrete units.
+        raw_labels: The corpus's own labels, as written there.
+    """
+
+    id: str
+    corpus: str
+    path: str
+    start: float = 0.0
+    end: float | None = None
+    duration: float | None = None
+    transcript: str | None = None
+    language: str | None = None
+    speaker: str | None = None
+    session: str | None = None
+    split: str | None = None
+    emotion: str | None = None
+    arousal: float | None = None
+    valence: float | None = None
+    dominance: float | None = None
+    response: str | None = None
+    response_path: str | None = None
+    units: list[int] | None = None
+    raw_labels: dict[str, str] = field(default_factory=dict)
+
+    def validate(self) -> None:
+        """Check the value ranges.
+
+        Raises:
+            ValueError: If a rating lies outside 0..1, the segment is empty or an id is missing.
+        """
+        if not self.id or not self.corpus or not self.path:
+            raise ValueError(f"utterance {self.id!r} of corpus {self.corpus!r} needs an id, a corpus and a path")
+        if self.start < 0 or (self.end is not None and self.end <= self.start):
+            raise ValueError(f"utterance {self.id!r}: segment {self.start}..{self.end} s is empty or negative")
+        for name in RATINGS:
+            value = getattr(self, name)
+            if value is not None and not 0.0 <= value <= 1.0:
+                raise ValueError(f"utterance {self.id!r}: {name} {value} lies outside 0..1")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields that are set, ready for JSON."""
+        return {
+            key: value
+            for key, value in asdict(self).items()
+            if value not in (None, {}) and (key, value) != ("start", 0.0)
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Utterance:
+        """Build a validated record from :meth:`to_dict`'s result.
+
+        Raises:
+            ValueError: If a key is unknown, a required one is missing or a value out of range.
+        """
+        unknown = set(values) - {f.name for f in fields(cls)}
+        if unknown:
+            raise ValueError(f"unknown utterance field(s): {', '.join(sorted(unknown))}")
+        try:
+            utterance = cls(**values)
+        except TypeError as error:
+            raise ValueError(f"utterance {values.get('id')!r}: {error}") from None
+        utterance.validate()
+        return utterance
+
+
+def scale_rating(value: float, low: float, high: float) -> float:
+    """Map a rating from a corpus's scale to 0..1.
+
+    Args:
+        value: The rating as the corpus states it.
+        low: Lowest point of the corpus's scale, for example 1.
+        high: Highest point, for example 5 (IEMOCAP) or 7 (MSP-Podcast).
+
+    Raises:
+        ValueError: If the value lies outside the scale.
+    """
+    if not low <= value <= high:
+        raise ValueError(f"rating {value} lies outside its scale {low}..{high}")
+    return (value - low) / (high - low)
