@@ -1,0 +1,67 @@
+"""The demo: train the three modules in the small synthetic world, then talk to the bot.
+
+    python examples/demo.py
+
+Each step is a command of ``empathy-lightning`` that you could type yourself; it is
+printed before it runs and skipped if its output is there. Everything lies in
+outputs/demo; ``make demo`` runs this after setting up.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+from empathy_lightning.__main__ import main
+
+OUT = "outputs/demo"
+CORPUS = f"{OUT}/corpus"
+RESPONSES = ["prepare", "responses", f"{CORPUS}/manifest.jsonl", "--language-model", "small-world/language_model"]
+UNITS = ["prepare", "units", f"{CORPUS}/labelled.jsonl", "--vocoder", f"{OUT}/vocoder"]
+
+STEPS: list[tuple[str, list[str]]] = [
+    (f"{CORPUS}/manifest.jsonl", ["prepare", "synthetic", "--out", CORPUS]),
+    (
+        f"{CORPUS}/plain.jsonl",
+        [*RESPONSES, "--out", f"{CORPUS}/plain.jsonl", "--without-emotion"],
+    ),
+    (
+        f"{CORPUS}/labelled.jsonl",
+        [*RESPONSES, "--out", f"{CORPUS}/labelled.jsonl"],
+    ),
+    (
+        f"{CORPUS}/units.jsonl",
+        [*UNITS, "--out", f"{CORPUS}/units.jsonl"],
+    ),
+    *(
+        (f"{OUT}/{stage}/training.json", ["fit", "--config", f"examples/demo/{stage}.yaml"])
+        for stage in ("speech_adapter", "emotion_nuance", "speech_decoder")
+    ),
+]
+EVALUATE = [
+    *("evaluate", "--checkpoint", f"{OUT}/speech_decoder", "--manifest", f"{CORPUS}/units.jsonl", "--out", OUT),
+    *("--stages", f"{OUT}/speech_adapter", f"{OUT}/emotion_nuance", f"{OUT}/speech_decoder"),
+]
+
+
+def run(words: list[str]) -> None:
+    """Print a command, run it, and stop the demo if it fails."""
+    print(f"\n$ empathy-lightning {' '.join(words)}", flush=True)
+    begin = time.time()
+    code = main(words)
+    if code:
+        sys.exit(code)
+    print(f"({time.time() - begin:.0f} s)", flush=True)
+
+
+if __name__ == "__main__":
+    start = time.time()
+    for output, words in STEPS:
+        if Path(output).exists():
+            print(f"{output} is there already")
+        else:
+            run(words)
+    run(EVALUATE)
+    print(f"\nThe demo took {(time.time() - start) / 60:.1f} minutes. Now try your own voice:")
+    print("  empathy-lightning chat YOUR.wav --out outputs/chat")

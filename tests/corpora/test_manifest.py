@@ -1,0 +1,27 @@
+import pytest
+
+from empathy_lightning.corpora import CorpusError, Manifest, read_manifest, write_manifest
+from empathy_lightning.utterance import Utterance
+
+
+def test_it_survives_moving_the_folder(tmp_path):
+    inside = Utterance("1", "c", str(tmp_path / "a" / "audio" / "1.wav"), transcript="été")
+    outside = Utterance("2", "c", "/elsewhere/2.wav", response_path=str(tmp_path / "a" / "r.wav"))
+    write_manifest(tmp_path / "a" / "m.jsonl", [inside, outside])
+    (tmp_path / "a").rename(tmp_path / "b")
+    first, second = Manifest(str(tmp_path / "b" / "m.jsonl")).utterances()
+    assert first.path == str(tmp_path / "b" / "audio" / "1.wav") and first.transcript == "été"
+    assert second.path == "/elsewhere/2.wav" and second.response_path == str(tmp_path / "b" / "r.wav")
+    assert not list((tmp_path / "b").glob(".*"))
+
+
+def test_a_bad_line_is_named(tmp_path):
+    path = tmp_path / "m.jsonl"
+    path.write_text('{"id": "1", "corpus": "c", "path": "a.wav"}\n{"id": "2"}\n')
+    with pytest.raises(CorpusError, match="line 2"):
+        read_manifest(path)
+    path.write_text("not json\n")
+    with pytest.raises(CorpusError, match="line 1"):
+        read_manifest(path)
+    with pytest.raises(CorpusError, match="no manifest"):
+        read_manifest(tmp_path / "none.jsonl")

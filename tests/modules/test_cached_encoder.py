@@ -1,0 +1,28 @@
+import pytest
+import torch
+
+from empathy_lightning.modules.cached_encoder import CachedSpeechEncoder
+from empathy_lightning.modules.speech_encoder import SpeechEncoder
+from tests.conftest import whisper_config
+
+
+def test_it_answers_as_the_encoder_and_encodes_each_utterance_once():
+    encoder = SpeechEncoder(whisper_config())
+    cached = CachedSpeechEncoder(encoder)
+    waveform, lengths = torch.randn(3, 9_000), torch.tensor([9_000, 5_000, 7_000])
+    expected = encoder(waveform, lengths)
+    calls = []
+    encoder.register_forward_hook(lambda module, inputs, output: calls.append(len(inputs[0])))
+    cached(waveform[:2], lengths[:2])
+    heard = cached(waveform, lengths)
+    assert calls == [2, 1]
+    assert torch.equal(heard.mask, expected.mask)
+    torch.testing.assert_close(heard.frames, expected.frames, rtol=1e-2, atol=2e-3)
+    for layer, original in zip(heard.layers, expected.layers, strict=True):
+        masked = original * expected.mask[..., None]
+        torch.testing.assert_close(layer, masked, rtol=1e-2, atol=2e-3)
+
+
+def test_an_encoder_that_trains_cannot_be_cached():
+    with pytest.raises(ValueError, match="frozen"):
+        CachedSpeechEncoder(SpeechEncoder(whisper_config(), frozen=False))

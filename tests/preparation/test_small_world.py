@@ -1,0 +1,54 @@
+import random
+
+import pytest
+
+from empathy_lightning.preparation import small_world as world
+from empathy_lightning.utterance import EMOTIONS
+
+
+def test_splits_share_no_combination_and_no_voice():
+    combinations = {s: {x.content_words for x in world.sentences(s)} for s in ("train", "validation", "test")}
+    variants = {s: {v.split("+")[1] for v in world.voices(s)} for s in combinations}
+    for first, second in (("train", "validation"), ("train", "test"), ("validation", "test")):
+        assert not combinations[first] & combinations[second]
+        assert not variants[first] & variants[second]
+    assert not {v.split("+")[1] for v in world.pretraining_voices()} & (variants["test"] | variants["validation"])
+    assert len({s.text for s in world.sentences("train")}) > 2_000
+    assert len(world.voices("train")) >= 24
+
+
+def test_no_word_of_a_question_names_an_emotion():
+    words = {word.strip(".").lower() for s in world.sentences("train") for word in s.text.split()}
+    assert not words & ({*EMOTIONS, *world.EMOTION_WORDS.values()})
+
+
+def test_content_words_are_found_again_in_questions_and_replies():
+    generator = random.Random(0)
+    for sentence in generator.sample(list(world.sentences("test")), 50):
+        assert world.sentence_of(sentence.text).content_words == sentence.content_words
+        for emotion in (None, *EMOTIONS):
+            assert world.sentence_of(world.reply(sentence, emotion, generator)).content_words == sentence.content_words
+    assert world.sentence_of("My sister met my brother at the park.") is None
+
+
+def test_renderings_overlap_but_mostly_tell_the_emotion():
+    generator = random.Random(0)
+    right = sum(world.nearest_emotion(world.draw_prosody(e, generator)) == e for e in EMOTIONS * 400) / 2_000
+    assert 0.95 < right < 1.0
+
+
+def test_ratings_follow_the_rendering():
+    neutral, sad, angry, happy = (world.ratings(world.MEAN_STYLES[e]) for e in ("neutral", "sad", "angry", "happy"))
+    assert sad["arousal"] < neutral["arousal"] < happy["arousal"]
+    assert angry["valence"] < neutral["valence"] < happy["valence"]
+    assert sad["dominance"] < angry["dominance"]
+    generator = random.Random(1)
+    for emotion in EMOTIONS * 40:
+        drawn = world.ratings(world.draw_prosody(emotion, generator))
+        assert all(0 <= value <= 1 for value in drawn.values())
+
+
+@pytest.mark.parametrize("emotion", EMOTIONS)
+def test_a_reply_names_its_emotion_and_no_other(emotion):
+    for reaction in world.REACTIONS[emotion]:
+        assert [w for w in world.EMOTION_WORDS.values() if w in reaction] == [world.EMOTION_WORDS[emotion]]

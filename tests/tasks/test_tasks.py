@@ -1,0 +1,107 @@
+"""Each stage's training lowers its loss, changes nothing frozen, and saves only what it trained."""
+
+import lightning as L
+import pytest
+import torch
+
+from empathy_lightning.checkpoints import load
+from empathy_lightning.corpora import Manifest
+from empathy_lightning.datamodule import EmpathyDataModule
+from empathy_lightning.losses import CategoricalLoss, RatingLoss
+from empathy_lightning.models import EmpatheticLM
+from empathy_lightning.modules.speech_decoder import SpeechDecoder
+from empathy_lightning.modules.vocoder import Vocoder
+from empathy_lightning.tasks import EmotionNuanceTask, Export, SpeechAdapterTask, SpeechDecoderTask
+from empathy_lightning.tasks.export import frozen_digest
+
+STAGES = ("speech_adapter", "emotion_nuance", "speech_decoder")
+
+
+def task(stage, model):
+    if stage == "speech_adapter":
+        model.emotion_nuance, model.prompt = None, "{speech}"
+        return SpeechAdapterTask(model, learning_rate=1e-2)
+    if stage == "emotion_nuance":
+        losses = {"categorical": CategoricalLoss(), "rating": RatingLoss()}
+        return EmotionNuanceTask(model, losses, {"categorical": 0.8}, learning_rate=1e-2)
+    tokenizer = model.language_model.tokenizer
+    decoder = SpeechDecoder(
+        32, len(tokenizer), tokenizer.pad_token_id, num_units=8, hidden_size=32, num_layers=1, num_heads=2
+    )
+    return SpeechDecoderTask(model, decoder, Vocoder(8, n_fft=512), learning_rate=1e-2)
+
+
+def trainer(folder, epochs, **options):
+    return L.Trainer(
+        max_epochs=epochs, accelerator="cpu", devices=1, logger=False, enable_progress_bar=False,
+        enable_model_summary=False, use_distributed_sampler=False, default_root_dir=folder, **options,
+    )  # fmt: skip
+
+
+def data(corpus, stage):
+    return EmpathyDataModule([Manifest(str(corpus))], batch_seconds=5, read_audio=stage != "speech_decoder")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_training_lowers_the_loss_and_leaves_frozen_weights_alone(stage, model, corpus, tmp_path):
+    module = task(stage, model)
+    before = frozen_digest(module)
+    kept = {name: p.detach().clone() for name, p in module.named_parameters() if not p.requires_grad}
+    run = trainer(tmp_path, 4, callbacks=[Export(str(tmp_path / "export"))], enable_checkpointing=False)
+    run.fit(module, datamodule=data(corpus, stage))
+    history = (
+        run.callbacks[0].history
+        if isinstance(run.callbacks[0], Export)
+        else next(c for c in run.callbacks if isinstance(c, Export)).history
+    )
+    name = next(n for n in history[0] if n.startswith("validation/") and n.endswith("loss") and "rating" not in n)
+    assert history[-1][name] < 0.9 * history[0][name]
+    assert frozen_digest(module) == before
+    parameters = dict(module.named_parameters())
+    assert kept and all(torch.equal(parameters[n], value) for n, value in kept.items())
+    assert not any(p.grad is not None for n, p in parameters.items() if n in kept)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_checkpoint_holds_only_what_trained_and_resumes(stage, model, corpus, tmp_path):
+    module = task(stage, model)
+    run = trainer(tmp_path, 1)
+    run.fit(module, datamodule=data(corpus, stage))
+    path = run.checkpoint_callback.best_model_path
+    saved = torch.load(path, weights_only=True)["state_dict"]
+    part = "speech_decoder." if stage == "speech_decoder" else f"model.{stage}."
+    assert saved and all(name.startswith(part) or name.startswith(("confusion", "concordance")) for name in saved)
+    resumed = trainer(tmp_path, 2)
+    resumed.fit(module, datamodule=data(corpus, stage), ckpt_path=path)
+    assert resumed.global_step == 2 * run.global_step
+
+
+def test_a_stage_starts_from_the_one_before(model, corpus, tmp_path):
+    module = task("speech_adapter", model)
+    trainer(tmp_path, 1, callbacks=[Export(str(tmp_path / "one"))]).fit(
+        module, datamodule=data(corpus, "speech_adapter")
+    )
+    trained = load(tmp_path / "one").model.speech_adapter.linear1.weight
+    torch.nn.init.zeros_(model.speech_adapter.linear1.weight)
+    nuance = EmotionNuanceTask(with_nuance(model), {"c": CategoricalLoss()}, initial_weights=str(tmp_path / "one"))
+    assert torch.equal(nuance.model.speech_adapter.linear1.weight, trained)
+    assert not nuance.model.speech_adapter.linear1.weight.requires_grad
+
+
+def with_nuance(model):
+    from empathy_lightning.modules.emotion_nuance import EmotionNuance
+
+    return EmpatheticLM(
+        model.speech_encoder,
+        model.speech_adapter,
+        model.language_model,
+        EmotionNuance(32, 32, hidden_size=16, gate_size=4),
+    )
+
+
+def test_wrong_wiring_is_refused(model):
+    with pytest.raises(ValueError, match="name no loss"):
+        EmotionNuanceTask(model, {"categorical": CategoricalLoss()}, {"categorial": 1.0})
+    recogniser = EmpatheticLM(model.speech_encoder, emotion_nuance=model.emotion_nuance)
+    with pytest.raises(ValueError, match="speech_adapter"):
+        SpeechAdapterTask(recogniser)

@@ -1,0 +1,65 @@
+import math
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from empathy_lightning.batch import LengthBucketSampler, SpeechDataset, collate
+from empathy_lightning.corpora import read_manifest
+from empathy_lightning.utterance import EMOTIONS, Utterance
+
+DURATIONS = st.lists(st.floats(0.1, 20), min_size=1, max_size=120)
+
+
+@settings(max_examples=60, deadline=None)
+@given(DURATIONS, st.integers(1, 4), st.integers(0, 3), st.booleans())
+def test_every_utterance_once_per_epoch_and_rank_set(durations, ranks, epoch, shuffle):
+    drawn = []
+    for rank in range(ranks):
+        sampler = LengthBucketSampler(durations, 40, shuffle, rank=rank, num_replicas=ranks)
+        sampler.set_epoch(epoch)
+        drawn.append(list(sampler))
+        assert len(drawn[-1]) == len(sampler)
+    assert len({len(batches) for batches in drawn}) == 1
+    together = [batch for round_ in zip(*drawn, strict=True) for batch in round_]
+    distinct = list(dict.fromkeys(map(tuple, together)))
+    assert sorted(index for batch in distinct for index in batch) == list(range(len(durations)))
+    assert len(together) - len(distinct) < ranks
+    for batch in together:
+        assert len(batch) == 1 or max(durations[i] for i in batch) * len(batch) <= 40
+
+
+def test_epochs_differ_and_repeat():
+    sampler = LengthBucketSampler([1.0 + i % 7 for i in range(200)], 40)
+    first = list(sampler)
+    sampler.set_epoch(1)
+    assert list(sampler) != first
+    sampler.set_epoch(0)
+    assert list(sampler) == first
+
+
+def test_padding_stays_low_on_log_normal_durations():
+    durations = torch.distributions.LogNormal(1.0, 0.6).sample((4_000,)).tolist()
+    batches = list(LengthBucketSampler(durations, 80))
+    padded = sum(len(batch) * max(durations[i] for i in batch) for batch in batches)
+    assert 1 - sum(durations) / padded < 0.12
+
+
+def test_collate_pads_and_marks_what_is_missing():
+    known = Utterance("a", "c", "a.wav", emotion="happy", arousal=0.5, response="yes", units=[3])
+    unknown = Utterance("b", "c", "b.wav", emotion="bored")
+    batch = collate([(torch.ones(5), known), (torch.ones(3), unknown)], EMOTIONS)
+    assert batch.waveform.tolist() == [[1] * 5, [1, 1, 1, 0, 0]] and batch.lengths.tolist() == [5, 3]
+    assert batch.emotion.tolist() == [1, -100]
+    assert batch.arousal[0] == 0.5 and math.isnan(batch.arousal[1]) and batch.valence.isnan().all()
+    assert batch.responses == ["yes", None] and batch.units[1] is None
+    assert len(batch.to("cpu")) == 2
+
+
+def test_the_cache_gives_what_the_file_holds(corpus):
+    utterances = read_manifest(corpus)[:3]
+    plain, cached = SpeechDataset(utterances), SpeechDataset(utterances, cache=True)
+    for index in range(3):
+        cached[index]
+        torch.testing.assert_close(cached[index][0], plain[index][0], rtol=0, atol=1e-4)
+    assert SpeechDataset(utterances, max_seconds=0.1)[0][0].shape == (1_600,)

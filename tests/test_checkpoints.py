@@ -1,0 +1,116 @@
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from empathy_lightning.checkpoints import (
+    Checkpoint,
+    CheckpointError,
+    load,
+    load_vocoder,
+    load_weights,
+    save,
+    save_vocoder,
+)
+from empathy_lightning.modules.speech_decoder import SpeechDecoder
+from empathy_lightning.modules.vocoder import Vocoder
+from empathy_lightning.utterance import EMOTIONS
+
+
+@pytest.fixture
+def checkpoint(model):
+    tokenizer = model.language_model.tokenizer
+    decoder = SpeechDecoder(
+        32, len(tokenizer), tokenizer.pad_token_id, num_units=8, hidden_size=16, num_layers=1, num_heads=2
+    )
+    vocoder = Vocoder(num_units=8, n_fft=512)
+    torch.nn.init.normal_(vocoder.codebook)
+    torch.nn.init.normal_(vocoder.spectra)
+    return Checkpoint(model, list(EMOTIONS), decoder.eval(), vocoder)
+
+
+FRESH = """
+import socket, sys
+def blocked(*args, **kwargs):
+    raise AssertionError("a socket was opened")
+socket.socket = socket.create_connection = blocked
+import torch
+torch.set_num_threads(1)
+from empathy_lightning.chatbot import EmpatheticChatbot
+reply, = EmpatheticChatbot.from_pretrained(sys.argv[1]).respond([sys.argv[2]], max_new_tokens=8)
+print(repr((reply.text, reply.emotion, round(reply.arousal, 5), reply.waveform.shape[0])))
+"""
+
+
+def test_a_fresh_process_without_network_gives_the_same_reply(checkpoint, corpus, tmp_path):
+    from empathy_lightning.chatbot import EmpatheticChatbot
+
+    save(tmp_path / "bot", checkpoint)
+    recording = corpus.parent / "3.wav"
+    (reply,) = EmpatheticChatbot(checkpoint).respond([recording], max_new_tokens=8)
+    expected = repr((reply.text, reply.emotion, round(reply.arousal, 5), reply.waveform.shape[0]))
+    command = [sys.executable, "-c", FRESH, str(tmp_path / "bot"), str(recording)]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip().splitlines()[-1] == expected
+
+
+def test_only_trained_parts_are_saved_and_all_of_them_return(checkpoint, tmp_path):
+    save(tmp_path, checkpoint)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert set(config["parts"]) == {"speech_adapter", "emotion_nuance", "speech_decoder", "vocoder"}
+    assert set(config["backbones"]) == {"speech_encoder", "language_model"}
+    loaded = load(tmp_path)
+    for name in ("speech_adapter", "emotion_nuance"):
+        before, after = getattr(checkpoint.model, name).state_dict(), getattr(loaded.model, name).state_dict()
+        assert before.keys() == after.keys() and all(torch.equal(before[k], after[k]) for k in before)
+    before, after = checkpoint.speech_decoder.state_dict(), loaded.speech_decoder.state_dict()
+    assert all(torch.equal(before[k], after[k]) for k in before)
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_an_earlier_stage_fills_what_it_has(checkpoint, model, tmp_path):
+    save(tmp_path, Checkpoint(model, list(EMOTIONS)))
+    adapter = model.speech_adapter.linear1.weight.clone()
+    torch.nn.init.zeros_(model.speech_adapter.linear1.weight)
+    assert set(load_weights(tmp_path, model)) == {"speech_adapter", "emotion_nuance"}
+    assert torch.equal(model.speech_adapter.linear1.weight, adapter)
+
+
+def spoil_part(folder):
+    config = json.loads((folder / "config.json").read_text())
+    config["parts"]["speech_adapter"]["hidden_size"] += 1
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def spoil_backbone(folder):
+    config = json.loads((folder / "config.json").read_text())
+    config["backbones"]["language_model"]["name_or_path"] = str(folder / "nothing")
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda f: (f / "config.json").unlink(), "config.json is missing"),
+        (lambda f: (f / "model.safetensors").unlink(), "model.safetensors is missing"),
+        (lambda f: (f / "model.safetensors").write_bytes(b"x" * 30), "damaged"),
+        (lambda f: (f / "config.json").write_text("{"), "damaged"),
+        (lambda f: (f / "config.json").write_text("{}"), "not written by this library"),
+        (spoil_part, "other sizes"),
+        (spoil_backbone, "cannot be loaded"),
+    ],
+)
+def test_a_damaged_folder_is_named_in_one_line(checkpoint, tmp_path, spoil, reason):
+    save(tmp_path, checkpoint)
+    spoil(tmp_path)
+    with pytest.raises(CheckpointError, match=reason) as error:
+        load(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_vocoder_alone_survives(checkpoint, tmp_path):
+    save_vocoder(tmp_path, checkpoint.vocoder)
+    assert torch.equal(load_vocoder(str(tmp_path)).codebook, checkpoint.vocoder.codebook)

@@ -1,0 +1,112 @@
+"""Every YAML under examples/ runs through the real command line, and every script does what it says."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from empathy_lightning.checkpoints import load
+from tests.conftest import ROOT
+from tests.corpora import ravdess
+
+FEW_STEPS = ["--trainer.max_epochs=1", "--trainer.limit_train_batches=2", "--trainer.limit_val_batches=1"]
+STAGES = ("speech_adapter", "emotion_nuance", "speech_decoder")
+
+
+def run(folder, *words, **environment):
+    result = subprocess.run(
+        [sys.executable, "-m", "empathy_lightning", *words], cwd=folder, capture_output=True, text=True,
+        env=os.environ | environment,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr[-3_000:]
+    return result.stdout + result.stderr
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """The demo's folder in small: its corpus prepared by the demo's own commands."""
+    pytest.importorskip("espeakng_loader")
+    folder = tmp_path_factory.mktemp("demo")
+    corpus = "outputs/demo/corpus"
+    language_model = ["--language-model", "small-world/language_model"]
+    run(folder, "prepare", "synthetic", "--out", corpus, "--train=20", "--validation=5", "--test=10")
+    manifest = f"{corpus}/manifest.jsonl"
+    run(
+        folder, "prepare", "responses", manifest, "--out", f"{corpus}/plain.jsonl", "--without-emotion", *language_model
+    )
+    run(folder, "prepare", "responses", manifest, "--out", f"{corpus}/labelled.jsonl", *language_model)
+    run(
+        folder, "prepare", "units", f"{corpus}/labelled.jsonl", "--out", f"{corpus}/units.jsonl",
+        "--vocoder", "outputs/demo/vocoder",
+    )  # fmt: skip
+    return folder
+
+
+def test_every_yaml_is_tested():
+    names = {path.relative_to(ROOT / "examples").as_posix() for path in (ROOT / "examples").rglob("*.yaml")}
+    assert names == {f"demo/{stage}.yaml" for stage in STAGES} | {"ravdess.yaml"}
+
+
+def test_the_demo_runs_from_stage_to_stage_and_answers(demo):
+    for stage in STAGES:
+        run(demo, "fit", "--config", str(ROOT / f"examples/demo/{stage}.yaml"), *FEW_STEPS)
+    assert load(demo / "outputs/demo/speech_decoder").speech_decoder is not None
+    stages = [f"outputs/demo/{stage}" for stage in STAGES]
+    shown = run(
+        demo, "evaluate", "--checkpoint", stages[-1], "--manifest", "outputs/demo/corpus/units.jsonl",
+        "--out", "outputs/demo", "--stages", *stages,
+    )  # fmt: skip
+    assert "emotion: unweighted accuracy" in shown
+    page = (demo / "outputs/demo/report.html").read_text()
+    assert page.count("<audio") == 10 and "http" not in page.replace("http-equiv", "")
+    run(demo, "chat", "outputs/demo/corpus/audio/test_00000.flac", "--out", "outputs/chat")
+    assert (demo / "outputs/chat/replies.json").is_file()
+
+
+def test_a_loss_from_outside_joins_by_one_override(demo):
+    contrast = "--model.auxiliary_losses.contrast=custom_loss.EmbeddingContrast"
+    if not (demo / "outputs/demo/speech_adapter/config.json").is_file():
+        run(demo, "fit", "--config", str(ROOT / "examples/demo/speech_adapter.yaml"), *FEW_STEPS)
+    shown = run(
+        demo, "fit", "--config", str(ROOT / "examples/demo/emotion_nuance.yaml"), *FEW_STEPS, contrast,
+        PYTHONPATH=str(ROOT / "examples"),
+    )  # fmt: skip
+    columns = (demo / "outputs/demo/logs/emotion_nuance/metrics.csv").read_text().splitlines()[0]
+    assert "contrast" in shown + columns and "validation/contrast_loss" in columns
+    assert "validation/categorical_loss" in columns
+
+
+def test_ravdess_yaml(tmp_path):
+    root = ravdess.write(tmp_path / "fake")
+    config = ["--config", str(ROOT / "examples/ravdess.yaml"), f"--data.corpora.root={root}"]
+    run(tmp_path, "fit", *config, "--trainer.max_epochs=1", "--trainer.check_val_every_n_epoch=1")
+    shown = run(tmp_path, "test", *config, "--ckpt_path=outputs/ravdess/logs/last.ckpt")
+    assert "test/unweighted_accuracy" in shown
+    assert load(tmp_path / "outputs/ravdess/recogniser").emotions[1] == "calm"
+
+
+def test_reuse_modules_script():
+    result = subprocess.run([sys.executable, ROOT / "examples/reuse_modules.py"], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "emotion embedding (2, 192)" in result.stdout
+
+
+def test_the_contrastive_example_is_the_formula(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    from custom_loss import EmbeddingContrast
+
+    embedding = torch.randn(5, 3, requires_grad=True)
+    labels = torch.tensor([0, 1, 0, -100, 0])
+    output = type("Output", (), {"emotion": type("Emotion", (), {"embedding": embedding})})
+    loss = EmbeddingContrast(0.5)(output, type("Batch", (), {"emotion": labels}))
+    unit = embedding / embedding.norm(dim=1, keepdim=True)
+    total = 0.0
+    for i in (0, 2, 4):
+        others = torch.stack([(unit[i] @ unit[j] / 0.5).exp() for j in range(5) if j != i]).sum()
+        pairs = [-((unit[i] @ unit[j] / 0.5).exp() / others).log() for j in (0, 2, 4) if j != i]
+        total = total + sum(pairs) / len(pairs)
+    torch.testing.assert_close(loss, total / 3)
+    alone = EmbeddingContrast()(output, type("Batch", (), {"emotion": torch.arange(5)}))
+    assert alone.item() == 0 and alone.requires_grad

@@ -1,0 +1,44 @@
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "empathy_lightning"
+MODULES = sorted(
+    ".".join(path.relative_to(SOURCE.parent).with_suffix("").parts)
+    for path in SOURCE.rglob("*.py")
+    if path.name not in ("__init__.py", "__main__.py", "datamodule.py") and "tasks" not in path.parts
+)
+
+
+def imported_by(statement):
+    code = f"import sys; {statement}; print(' '.join({{name.split('.')[0] for name in sys.modules}}))"
+    return set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
+
+
+def test_the_root_pulls_in_no_third_party_package():
+    assert not imported_by("import empathy_lightning") & {"torch", "numpy", "transformers", "lightning", "torchmetrics"}
+
+
+def test_only_datamodule_tasks_and_command_line_import_lightning():
+    assert "lightning" not in imported_by("; ".join(f"import {name}" for name in MODULES))
+
+
+def test_modules_need_only_torch_and_transformers():
+    paths = sorted((SOURCE / "modules").glob("*.py"))
+    assert len(paths) > 5
+    for path in paths:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                name = node.module if isinstance(node, ast.ImportFrom) else node.names[0].name
+                top = name.split(".")[0]
+                assert top in {"torch", "transformers", "empathy_lightning"} or top in sys.stdlib_module_names, path
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if ".modules." in name])
+def test_modules_import_only_each_other(name):
+    text = (SOURCE.parent / (name.replace(".", "/") + ".py")).read_text()
+    imports = [line.split()[1] for line in text.splitlines() if line.startswith(("from empathy", "import empathy"))]
+    assert all(module.startswith("empathy_lightning.modules") for module in imports)

@@ -1,0 +1,38 @@
+import pytest
+
+from empathy_lightning.prompts import EMPATHY_SYSTEM, SPEECH_AND_EMOTION, SPEECH_ONLY, Prompt, response_ids
+from tests.conftest import byte_tokenizer
+
+
+def test_segments_are_the_chat_template_cut_at_the_slots():
+    tokenizer = byte_tokenizer()
+    prompt = Prompt(SPEECH_AND_EMOTION, EMPATHY_SYSTEM)
+    segments = prompt.segments(tokenizer)
+    assert [s for s in segments if isinstance(s, str)] == ["speech", "emotion"]
+    filled = tokenizer.decode(prompt.text_ids(tokenizer, speech="I am here", emotion="sad"))
+    expected = tokenizer.apply_chat_template(
+        [
+            {"role": "system", "content": EMPATHY_SYSTEM},
+            {"role": "user", "content": "I am here(with a sad emotional tone)."},
+        ],
+        tokenize=False,
+        add_generation_prompt=True,
+    )
+    assert filled == expected
+
+
+def test_a_prompt_without_speech_is_refused():
+    with pytest.raises(ValueError, match="speech"):
+        Prompt("hello").segments(byte_tokenizer())
+
+
+def test_a_missing_slot_is_an_error():
+    with pytest.raises(KeyError):
+        Prompt(SPEECH_AND_EMOTION).text_ids(byte_tokenizer(), speech="x")
+
+
+def test_a_response_ends_with_the_end_of_turn():
+    tokenizer = byte_tokenizer()
+    ids = response_ids(tokenizer, "yes")
+    assert ids[-1] == tokenizer.eos_token_id and tokenizer.decode(ids[:-1]) == "yes"
+    assert Prompt(SPEECH_ONLY).segments(tokenizer)[1] == "speech"
