@@ -3,11 +3,14 @@
 They stand for the pretrained models that a user downloads. Both learn from the
 small world's training split only. Run on two CPU cores:
 
-    python examples/make_backbones.py language-model --out src/empathy_lightning/backbones
-    python examples/make_backbones.py speech-encoder --out src/empathy_lightning/backbones
+    python examples/make_backbones.py language-model --out new --steps 2000
+    python examples/make_backbones.py speech-encoder --out new --steps 3000
+    python examples/make_backbones.py speech-encoder --out newer --steps 2000 --start-from new/speech_encoder
 
-The second needs the first (its CTC targets are the language model's word pieces).
-Seed, time and figures are written to a README.json beside each model.
+The second needs the first (its CTC targets are the language model's word pieces; copy
+``language_model`` into each folder), the third goes on from it with new utterances.
+All arguments, time and figures are written to a README.json beside each model, and
+so are those of the model that it started from.
 """
 
 from __future__ import annotations
@@ -134,8 +137,9 @@ def reply_accuracy(model: Any, tokenizer: Any, split: str, rng: random.Random, c
     return {"emotion_accuracy": right_emotion / count, "content_accuracy": right_content / count}
 
 
-def make_language_model(out: Path, steps: int, seed: int) -> None:
+def make_language_model(arguments: argparse.Namespace) -> None:
     """Train the language model on text dialogues in which the user's turn may name the tone."""
+    out, steps, seed = arguments.out, arguments.steps, arguments.seed
     rng, begin = random.Random(seed), time.time()
     torch.manual_seed(seed)
     pool = list(sentences("train"))
@@ -190,7 +194,7 @@ def make_language_model(out: Path, steps: int, seed: int) -> None:
     model.eval()
     figures = reply_accuracy(model, tokenizer, "test", random.Random(0))
     save_language_model(model, tokenizer, out / "language_model")
-    write_figures(out / "language_model", model, seed, steps, begin, figures)
+    write_figures(out / "language_model", model, arguments, begin, figures)
 
 
 def save_language_model(model: Any, tokenizer: Any, folder: Path) -> None:
@@ -201,18 +205,18 @@ def save_language_model(model: Any, tokenizer: Any, folder: Path) -> None:
 
 
 def write_figures(
-    folder: Path, model: nn.Module, seed: int, steps: int, begin: float, figures: dict[str, float]
+    folder: Path, model: nn.Module, arguments: argparse.Namespace, begin: float, figures: dict[str, float]
 ) -> None:
-    """State beside the weights how they were made."""
+    """State beside the weights how they were made, and from what."""
+    earlier = None if arguments.start_from is None else arguments.start_from / "README.json"
     facts = {
         "made_by": "examples/make_backbones.py",
         "data": "synthetic: the small world's training split",
-        "seed": seed,
-        "steps": steps,
+        "arguments": {key: str(value) if isinstance(value, Path) else value for key, value in vars(arguments).items()},
         "minutes": round((time.time() - begin) / 60, 1),
-        "threads": torch.get_num_threads(),
         "parameters": sum(p.numel() for p in model.parameters()),
         "held_out": figures,
+        "started_from": json.loads(earlier.read_text()) if earlier is not None and earlier.is_file() else None,
     }
     (folder / "README.json").write_text(json.dumps(facts, indent=2) + "\n")
     print(json.dumps(facts, indent=2))
@@ -259,10 +263,9 @@ def token_error_rate(encoder: SpeechEncoder, head: nn.Linear, tokenizer: Any, ro
     return errors / total
 
 
-def make_speech_encoder(
-    out: Path, steps: int, seed: int, utterances: int, start_from: Path | None, rate: float
-) -> None:
+def make_speech_encoder(arguments: argparse.Namespace) -> None:
     """Pretrain the encoder with CTC over the language model's word pieces."""
+    out, steps, seed, start_from = arguments.out, arguments.steps, arguments.seed, arguments.start_from
     begin, rng = time.time(), random.Random(seed)
     torch.manual_seed(seed)
     tokenizer = PreTrainedTokenizerFast.from_pretrained(out / "language_model")
@@ -293,11 +296,11 @@ def make_speech_encoder(
             head.load_state_dict(torch.load(start_from.parent / "ctc_head.pt", weights_only=True))
     encoder = SpeechEncoder(config, frozen=False)
     encoder.encoder = model.encoder
-    train, held_out = spoken("train", utterances, seed), spoken("test", 400, seed + 1)
+    train, held_out = spoken("train", arguments.utterances, seed), spoken("test", 400, seed + 1)
     print(f"{sum(len(w) for w, _ in train) / 16_000 / 3600:.1f} hours", flush=True)
     parameters = [p for p in [*encoder.parameters(), *head.parameters()] if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.98), weight_decay=0.02)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.1)
+    optimizer = torch.optim.AdamW(parameters, lr=arguments.rate, betas=(0.9, 0.98), weight_decay=0.02)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, arguments.rate, total_steps=steps, pct_start=0.1)
     masks = nn.Sequential(torchaudio.transforms.FrequencyMasking(16), torchaudio.transforms.TimeMasking(20))
     encoder.log_mel.register_forward_hook(
         lambda module, inputs, output: masked(masks, *output) if encoder.training else output
@@ -338,7 +341,7 @@ def make_speech_encoder(
             WhisperFeatureExtractor(feature_size=80).save_pretrained(folder)
             torch.save(head.state_dict(), out / "ctc_head.pt")
             encoder.train()
-    write_figures(out / "speech_encoder", model, seed, steps, begin, {"ctc_token_error_rate": error})
+    write_figures(out / "speech_encoder", model, arguments, begin, {"ctc_token_error_rate": error})
 
 
 def main() -> None:
@@ -354,12 +357,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    if arguments.backbone == "language-model":
-        make_language_model(arguments.out, arguments.steps, arguments.seed)
-    else:
-        make_speech_encoder(
-            arguments.out, arguments.steps, arguments.seed, arguments.utterances, arguments.start_from, arguments.rate
-        )
+    make = make_language_model if arguments.backbone == "language-model" else make_speech_encoder
+    make(arguments)
 
 
 if __name__ == "__main__":

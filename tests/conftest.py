@@ -17,6 +17,7 @@ from empathy_lightning.modules.emotion_nuance import EmotionNuance
 from empathy_lightning.modules.language_model import LanguageModel
 from empathy_lightning.modules.speech_adapter import SpeechAdapter
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
+from empathy_lightning.preparation.small_world import Sentence, reply
 from empathy_lightning.utterance import EMOTIONS, Utterance
 
 ROOT = Path(__file__).parents[1]
@@ -114,6 +115,9 @@ def model(backbones, language_model):
     return EmpatheticLM(encoder, adapter, language_model, nuance).eval()
 
 
+SENTENCE = Sentence("fence", "sister", "market")
+
+
 def tone(emotion, seconds, generator):
     """A tone whose pitch depends on the emotion, with noise: enough for a tiny model to learn from."""
     frequency = 200 * (1 + EMOTIONS.index(emotion)) * generator.uniform(0.95, 1.05)
@@ -138,14 +142,14 @@ def corpus(tmp_path_factory):
                 id=str(index),
                 corpus="tones",
                 path=str(path),
-                transcript="hm",
+                transcript=SENTENCE.text,
                 speaker=str(index % 6),
                 split="train" if index < 20 else "validation" if index < 25 else "test",
                 emotion=emotion,
                 arousal=rating,
                 valence=1 - rating,
                 dominance=0.5,
-                response=f"so {emotion}",
+                response=reply(SENTENCE, emotion, generator),
                 response_path=str(path),
                 units=[(3 * EMOTIONS.index(emotion) + step) % 8 for step in range(10)],
             )

@@ -29,6 +29,15 @@ def test_every_utterance_once_per_epoch_and_rank_set(durations, ranks, epoch, sh
         assert len(batch) == 1 or max(durations[i] for i in batch) * len(batch) <= 40
 
 
+def test_every_epoch_has_the_same_number_of_batches():
+    durations = torch.distributions.LogNormal(1.0, 0.6).sample((700,)).tolist()
+    sampler, counts = LengthBucketSampler(durations, 40), set()
+    for epoch in range(30):
+        sampler.set_epoch(epoch)
+        counts.add(len(list(sampler)))
+    assert counts == {len(sampler)}
+
+
 def test_epochs_differ_and_repeat():
     sampler = LengthBucketSampler([1.0 + i % 7 for i in range(200)], 40)
     first = list(sampler)
@@ -36,6 +45,38 @@ def test_epochs_differ_and_repeat():
     assert list(sampler) != first
     sampler.set_epoch(0)
     assert list(sampler) == first
+
+
+def test_lightning_changes_the_order_each_epoch(corpus):
+    import lightning as L
+
+    from empathy_lightning.corpora import Manifest
+    from empathy_lightning.datamodule import EmpathyDataModule
+
+    class Recorder(L.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(1))
+            self.seen = []
+
+        def training_step(self, batch, batch_idx):
+            self.seen.append((self.current_epoch, batch.ids))
+            return self.weight.sum()
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), 0.1)
+
+    module = Recorder()
+    trainer = L.Trainer(
+        max_epochs=2, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        use_distributed_sampler=False, enable_model_summary=False,
+    )  # fmt: skip
+    data = EmpathyDataModule([Manifest(str(corpus))], batch_seconds=4)
+    data.setup()
+    trainer.fit(module, train_dataloaders=data.train_dataloader())
+    epochs = [[ids for epoch, ids in module.seen if epoch == number] for number in (0, 1)]
+    assert epochs[0] != epochs[1]
+    assert sorted(i for ids in epochs[0] for i in ids) == sorted(i for ids in epochs[1] for i in ids)
 
 
 def test_padding_stays_low_on_log_normal_durations():
@@ -60,6 +101,7 @@ def test_the_cache_gives_what_the_file_holds(corpus):
     utterances = read_manifest(corpus)[:3]
     plain, cached = SpeechDataset(utterances), SpeechDataset(utterances, cache=True)
     for index in range(3):
-        cached[index]
-        torch.testing.assert_close(cached[index][0], plain[index][0], rtol=0, atol=1e-4)
+        first, second = cached[index][0], cached[index][0]
+        assert torch.equal(first, second)
+        torch.testing.assert_close(first, plain[index][0], rtol=0, atol=1e-4)
     assert SpeechDataset(utterances, max_seconds=0.1)[0][0].shape == (1_600,)

@@ -33,9 +33,10 @@ def checkpoint(model):
 
 FRESH = """
 import socket, sys
-def blocked(*args, **kwargs):
-    raise AssertionError("a socket was opened")
-socket.socket = socket.create_connection = blocked
+class Blocked(socket.socket):
+    def __init__(self, *args, **kwargs):
+        raise AssertionError("a socket was opened")
+socket.socket = Blocked
 import torch
 torch.set_num_threads(1)
 from empathy_lightning.chatbot import EmpatheticChatbot

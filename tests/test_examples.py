@@ -60,7 +60,7 @@ def test_the_demo_runs_from_stage_to_stage_and_answers(demo):
     )  # fmt: skip
     assert "emotion: unweighted accuracy" in shown
     page = (demo / "outputs/demo/report.html").read_text()
-    assert page.count("<audio") == 10 and "http" not in page.replace("http-equiv", "")
+    assert page.count("<audio") == 10 and 'src="http' not in page and "href=" not in page
     run(demo, "chat", "outputs/demo/corpus/audio/test_00000.flac", "--out", "outputs/chat")
     assert (demo / "outputs/chat/replies.json").is_file()
 

@@ -20,7 +20,7 @@ def test_it_survives_json():
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_refused(values):
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match="utterance"):
         Utterance.from_dict({"id": "1", "corpus": "c", "path": "a.wav"} | values)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from empathy_lightning import __version__
 from empathy_lightning.errors import InputError
 
-TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
+TRAINER_COMMANDS = ("fit", "validate", "test")
 DEMO_CHECKPOINT = "outputs/demo/speech_decoder"
 
 
@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="empathy-lightning",
         description="Spoken chatbots that hear how something is said, around a language model that stays frozen.",
-        epilog="Trainers: empathy-lightning fit|validate|test|predict --config FILE.yaml (see fit --help).",
+        epilog="Trainers: empathy-lightning fit|validate|test --config FILE.yaml (see fit --help).",
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -97,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     units.add_argument("manifest", type=Path)
     units.add_argument("--out", type=Path, required=True, help="manifest with the units")
     units.add_argument("--vocoder", type=Path, required=True, help="folder of the vocoder; fitted if it is not there")
+    units.add_argument("--train", type=int, help="most training replies to use (default: all)")
     units.set_defaults(run=_units)
 
     report = commands.add_parser("evaluate", help="measure a chatbot on a test split and write an HTML report")
@@ -137,7 +138,7 @@ def _responses(options: argparse.Namespace) -> None:
 def _units(options: argparse.Namespace) -> None:
     from empathy_lightning.preparation.units import prepare_units, render_replies
 
-    spoken = render_replies(options.manifest, options.out.parent / "spoken.jsonl")
+    spoken = render_replies(options.manifest, options.out.parent / "spoken.jsonl", options.train)
     print(prepare_units(spoken, options.out, options.vocoder))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from pathlib import Path
 
@@ -30,6 +31,9 @@ def resample(waveform: Tensor, source: int, target: int = SAMPLE_RATE) -> Tensor
     """Resample (..., T) from one rate in Hz to another."""
     if source == target:
         return waveform
+    if target // math.gcd(source, target) > 1_000:
+        # An odd rate would need a huge filter bank; the nearest tenth of a percent is inaudible.
+        return resample(waveform, round(source / 100) * 100, target)
     resampled: Tensor = _resampler(source, target)(waveform)
     return resampled
 
@@ -67,6 +71,24 @@ def read(path: str | Path, start: float = 0.0, end: float | None = None) -> Tens
     return resample(waveform, rate)
 
 
+def trim_silence(waveform: Tensor, decibels: float = 40.0) -> Tensor:
+    """Cut silence off both ends.
+
+    Args:
+        waveform: At 16 kHz, shape (T,).
+        decibels: Stretches of 20 ms this far below the loudest one are silence.
+
+    Returns:
+        From the first stretch that is louder to the last, shape (T',), never empty.
+    """
+    hop = SAMPLE_RATE // 50
+    if len(waveform) < 2 * hop:
+        return waveform
+    power = waveform.unfold(0, hop, hop).square().mean(1)
+    loud = (power >= power.max() * 10 ** (-decibels / 10)).nonzero()[:, 0]
+    return waveform[int(loud[0]) * hop : (int(loud[-1]) + 1) * hop]
+
+
 def check_speech(waveform: Tensor, path: str | Path, shortest: float = 0.2, longest: float = 300.0) -> None:
     """Refuse what no one could answer.
 
@@ -82,7 +104,7 @@ def check_speech(waveform: Tensor, path: str | Path, shortest: float = 0.2, long
     seconds = len(waveform) / SAMPLE_RATE
     if seconds < shortest:
         raise AudioError(f"{path}: {seconds:.2f} s is too short; at least {shortest} s of speech are needed")
-    if seconds > longest:
+    if seconds > longest + 0.5:  # MP3 pads its ends
         raise AudioError(f"{path}: {seconds:.0f} s is too long; at most {longest:.0f} s can be answered")
     if waveform.abs().max() < 1e-4:
         raise AudioError(f"{path}: is silent")

@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import cycle, islice
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from empathy_lightning.audio import SAMPLE_RATE, duration_of, read
+from empathy_lightning.audio import SAMPLE_RATE, duration_of, read, trim_silence
 from empathy_lightning.utterance import Utterance
 
 MISSING = -100
@@ -72,14 +73,21 @@ class SpeechDataset(Dataset[tuple[Tensor, Utterance]]):
         max_seconds: Longer utterances are cut there.
         read_audio: False leaves the waveforms out, for trainers that need only texts and units.
         cache: Keep decoded waveforms in memory, for corpora of a few hours at most.
+        trim: Cut silence off both ends.
     """
 
     def __init__(
-        self, utterances: Sequence[Utterance], max_seconds: float = 30.0, read_audio: bool = True, cache: bool = False
+        self,
+        utterances: Sequence[Utterance],
+        max_seconds: float = 30.0,
+        read_audio: bool = True,
+        cache: bool = False,
+        trim: bool = False,
     ) -> None:
         self.utterances = list(utterances)
         self.max_seconds = max_seconds
         self.read_audio = read_audio
+        self.trim = trim
         self._cache: dict[int, Tensor] | None = {} if cache else None
 
     def __len__(self) -> int:
@@ -90,10 +98,13 @@ class SpeechDataset(Dataset[tuple[Tensor, Utterance]]):
         if not self.read_audio:
             return torch.zeros(1), utterance
         if self._cache is not None and index in self._cache:
-            return self._cache[index].float() / 32767, utterance
-        waveform = read(utterance.path, utterance.start, utterance.end)[: round(self.max_seconds * SAMPLE_RATE)]
+            return self._cache[index].float() / 32768, utterance
+        waveform = read(utterance.path, utterance.start, utterance.end)
+        waveform = (trim_silence(waveform) if self.trim else waveform)[: round(self.max_seconds * SAMPLE_RATE)]
         if self._cache is not None:
-            self._cache[index] = (waveform * 32767).round().to(torch.int16)
+            # What is returned is what will be returned again, to the last bit.
+            self._cache[index] = (waveform * 32768).round().clamp(-32768, 32767).to(torch.int16)
+            waveform = self._cache[index].float() / 32768
         return waveform, utterance
 
     def durations(self) -> list[float]:
@@ -162,12 +173,17 @@ class LengthBucketSampler(Sampler[list[int]]):
         self.num_replicas = num_replicas
         self.epoch = 0
 
+    @property
+    def sampler(self) -> LengthBucketSampler:
+        """Itself: where Lightning looks for the ``set_epoch`` of a batch sampler."""
+        return self
+
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch's order; Lightning calls it at each start."""
+        """Choose the epoch's order; Lightning calls it at the start of each epoch."""
         self.epoch = epoch
 
-    def _batches(self) -> list[list[int]]:
-        generator = random.Random(f"{self.seed} {self.epoch}")
+    def _draw(self, epoch: int) -> list[list[int]]:
+        generator = random.Random(f"{self.seed} {epoch}")
         order = list(range(len(self.durations)))
         pool = len(order)
         if self.shuffle:
@@ -184,13 +200,30 @@ class LengthBucketSampler(Sampler[list[int]]):
                     batch = []
                 batch.append(index)
             batches.append(batch)
+        return batches
+
+    @cached_property
+    def _count(self) -> int:
+        """Batches per epoch and rank, the same in every epoch: trainers take the first epoch's number for all."""
+        counts = [len(self._draw(epoch)) for epoch in range(4 if self.shuffle else 1)]
+        wanted = max(counts) + max(1, len(self.durations) // 10_000) if max(counts) > min(counts) else counts[0]
+        return -(-min(wanted, len(self.durations)) // self.num_replicas)
+
+    def _batches(self) -> list[list[int]]:
+        batches = self._draw(self.epoch)
+        while len(batches) < self._count * self.num_replicas:
+            largest = max(range(len(batches)), key=lambda i: len(batches[i]))
+            rows = batches[largest]
+            if len(rows) == 1:
+                break
+            batches[largest : largest + 1] = [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
         if self.shuffle:
-            generator.shuffle(batches)
+            random.Random(f"{self.seed} {self.epoch} order").shuffle(batches)
         # Ranks must take the same number of steps; the first batches fill the last round.
-        return batches + list(islice(cycle(batches), -len(batches) % self.num_replicas))
+        return batches + list(islice(cycle(batches), max(0, self._count * self.num_replicas - len(batches))))
 
     def __iter__(self) -> Iterator[list[int]]:
         return iter(self._batches()[self.rank :: self.num_replicas])
 
     def __len__(self) -> int:
-        return len(self._batches()) // self.num_replicas
+        return self._count

@@ -77,13 +77,22 @@ class EmpatheticChatbot:
         self.vocoder = checkpoint.vocoder
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> EmpatheticChatbot:
+    def from_pretrained(cls, folder: str | Path, device: str | None = None) -> EmpatheticChatbot:
         """Load a checkpoint folder and the backbones that it names.
+
+        Args:
+            folder: Written by a trainer.
+            device: For example ``"cuda"``; None takes a GPU if there is one.
 
         Raises:
             CheckpointError: If the folder is incomplete or damaged.
         """
-        return cls(load(folder))
+        checkpoint = load(folder)
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        for module in (checkpoint.model, checkpoint.speech_decoder, checkpoint.vocoder):
+            if module is not None:
+                module.to(device)
+        return cls(checkpoint)
 
     def respond(
         self,

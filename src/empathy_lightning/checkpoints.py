@@ -90,11 +90,7 @@ def save(folder: str | Path, checkpoint: Checkpoint) -> None:
         "emotions": list(checkpoint.emotions),
         "prompt": model.prompt,
         "system": model.system,
-        "backbones": {
-            name: {"name_or_path": module.name_or_path, "revision": module.revision}
-            for name, module in present.items()
-            if name not in trained
-        },
+        "backbones": {name: _source(name, module) for name, module in present.items() if name not in trained},
         "parts": {name: constructor_arguments(module) for name, module in trained.items()},
     }
     weights = {
@@ -104,6 +100,18 @@ def save(folder: str | Path, checkpoint: Checkpoint) -> None:
         if not key.endswith("model.lm_head.weight")
     }
     _write(folder, config, weights)
+
+
+def _source(name: str, backbone: nn.Module) -> dict[str, Any]:
+    """How to load a frozen backbone again."""
+    source: dict[str, Any] | None = getattr(backbone, "source", None)
+    if source is None:
+        raise CheckpointError(
+            f"{name} was not loaded by from_pretrained, so its folder cannot name where it comes from"
+        )
+    if any(parameter.requires_grad for parameter in backbone.parameters()):
+        raise CheckpointError(f"{name} is trained, but only frozen backbones are stored by name")
+    return source
 
 
 def _read(folder: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -143,7 +151,7 @@ def load_weights(folder: str | Path, model: EmpatheticLM) -> list[str]:
     """
     config, weights = _read(folder)
     filled = []
-    for name in config["parts"]:
+    for name in config.get("parts", {}):
         module = getattr(model, name, None)
         if module is not None:
             _fill(name, module, weights, folder)
@@ -159,22 +167,29 @@ def load(folder: str | Path) -> Checkpoint:
     """
     config, weights = _read(folder)
     parts: dict[str, Any] = {}
-    for name, arguments in config["parts"].items():
-        if name not in _PARTS:
-            raise CheckpointError(f"{folder}/config.json names an unknown part {name!r}")
-        parts[name] = _PARTS[name](**arguments)
-        _fill(name, parts[name], weights, folder)
-        parts[name].eval()
-    for name, source in config["backbones"].items():
+    try:
+        for name, arguments in config["parts"].items():
+            parts[name] = _PARTS[name](**arguments)
+        prompt, system, emotions = config["prompt"], config["system"], config["emotions"]
+        sources = dict(config["backbones"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{folder}/config.json is not one of this version: {error!r}") from None
+    for name, part in parts.items():
+        _fill(name, part, weights, folder)
+    for name, source in sources.items():
         try:
             parts[name] = _BACKBONES[name](**source)
-        except (OSError, KeyError) as error:
-            raise CheckpointError(f"{folder}: backbone {name} cannot be loaded: {str(error).splitlines()[0]}") from None
+        except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise CheckpointError(f"{folder}: backbone {name} cannot be loaded: {reason}") from None
+    decoder, vocoder = parts.pop("speech_decoder", None), parts.pop("vocoder", None)
     if "speech_encoder" not in parts:
         raise CheckpointError(f"{folder}/config.json names no speech_encoder")
-    decoder, vocoder = parts.pop("speech_decoder", None), parts.pop("vocoder", None)
-    model = EmpatheticLM(**parts, prompt=config["prompt"], system=config["system"])
-    return Checkpoint(model.eval(), config["emotions"], decoder, vocoder)
+    model = EmpatheticLM(**parts, prompt=prompt, system=system)
+    for module in (model, decoder, vocoder):
+        if module is not None:
+            module.eval()
+    return Checkpoint(model, emotions, decoder, vocoder)
 
 
 def load_vocoder(folder: str) -> Vocoder:
@@ -184,7 +199,7 @@ def load_vocoder(folder: str) -> Vocoder:
         CheckpointError: If the folder holds none.
     """
     config, weights = _read(folder)
-    if "vocoder" not in config["parts"]:
+    if "vocoder" not in config.get("parts", {}):
         raise CheckpointError(f"{folder} holds no vocoder")
     vocoder = Vocoder(**config["parts"]["vocoder"])
     _fill("vocoder", vocoder, weights, folder)

@@ -27,6 +27,7 @@ class EmpathyDataModule(L.LightningDataModule):
         max_seconds: Longer utterances are cut there.
         read_audio: False for trainers that need only texts and units.
         cache: Keep decoded waveforms in memory (2 bytes a sample).
+        trim: Cut silence off both ends of each utterance.
         num_workers: Loader processes.
         seed: Seed of the order of the batches.
     """
@@ -39,6 +40,7 @@ class EmpathyDataModule(L.LightningDataModule):
         max_seconds: float = 30.0,
         read_audio: bool = True,
         cache: bool = False,
+        trim: bool = False,
         num_workers: int = 0,
         seed: int = 0,
     ) -> None:
@@ -49,6 +51,7 @@ class EmpathyDataModule(L.LightningDataModule):
         self.max_seconds = max_seconds
         self.read_audio = read_audio
         self.cache = cache
+        self.trim = trim
         self.num_workers = num_workers
         self.seed = seed
         self.splits: dict[str, list[Utterance]] = {}
@@ -60,10 +63,9 @@ class EmpathyDataModule(L.LightningDataModule):
         self.splits = {"train": [], "validation": [], "test": []}
         for corpus in self.corpora:
             for utterance in corpus.utterances():
-                if utterance.split in self.splits:
-                    self.splits[utterance.split].append(utterance)
-        if not any(self.splits.values()):
-            raise CorpusError("the corpora hold no utterance with a split of train, validation or test")
+                if utterance.split not in self.splits:
+                    raise CorpusError(f"{utterance.id}: split {utterance.split!r} is none of train, validation, test")
+                self.splits[utterance.split].append(utterance)
 
     def train_dataloader(self) -> Any:
         """Shuffled batches of the training split."""
@@ -77,15 +79,11 @@ class EmpathyDataModule(L.LightningDataModule):
         """Batches of the test split."""
         return self._loader("test")
 
-    def predict_dataloader(self) -> Any:
-        """Batches of the test split."""
-        return self._loader("test")
-
     def _loader(self, split: str) -> Any:
         utterances: Sequence[Utterance] = self.splits[split]
         if not utterances:
-            return []
-        dataset = SpeechDataset(utterances, self.max_seconds, self.read_audio, self.cache)
+            raise CorpusError(f"the corpora hold no utterance in the {split} split")
+        dataset = SpeechDataset(utterances, self.max_seconds, self.read_audio, self.cache, self.trim)
         sampler = LengthBucketSampler(
             dataset.durations(),
             self.batch_seconds,

@@ -105,7 +105,9 @@ class EmpatheticLM(nn.Module):
         assert self.language_model is not None
         if isinstance(content, str):
             return self.language_model.embed(self.language_model.tokenizer(content, add_special_tokens=False).input_ids)
-        return content.reshape(-1, self.language_model.hidden_size).to(self.language_model.model.dtype)
+        return content.reshape(-1, self.language_model.hidden_size).to(
+            self.language_model.device, self.language_model.model.dtype
+        )
 
     def hear(self, batch: SpeechBatch) -> tuple[EncodedSpeech, EmotionEstimate | None]:
         """Encode the speech once, for the adapter and the nuance module together."""

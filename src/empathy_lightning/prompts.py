@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from empathy_lightning.errors import InputError
+
 EMPATHY_SYSTEM = (
     "You are an empathetic spoken chatbot. Please provide a very short but helpful response "
     "to the user with empathy toward the user's emotional tone."
@@ -51,7 +53,7 @@ class Prompt:
             ValueError: If the user's turn has no ``{speech}`` slot.
         """
         if "{speech}" not in self.user:
-            raise ValueError(f"the prompt {self.user!r} has no {{speech}} slot")
+            raise InputError(f"the prompt {self.user!r} has no {{speech}} slot")
         messages = [{"role": "user", "content": self.user}]
         if self.system is not None:
             messages.insert(0, {"role": "system", "content": self.system})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,8 @@ def evaluate(
     checkpoint: Path, manifest: Path, out: Path, stages: Sequence[Path] = (), talks: int = 5
 ) -> dict[str, Any]:
     """Measure a chatbot of the small world and write a report.
+
+    The prosody is that of the expected responses, so that the bot and the target say the same words.
 
     Args:
         checkpoint: Folder of the bot.
@@ -139,8 +142,8 @@ def talk(report: Any, utterance: Utterance, reply: Reply) -> str:
     )
     players = report.player(question, "question") + report.player(spoken, "reply", reply.sample_rate)
     return (
-        f'<section class="talk"><p><b>User</b> ({utterance.emotion}): {utterance.transcript}</p>'
-        f"<p><b>Heard</b>: {heard}</p><p><b>Bot</b>: {reply.text}</p>"
+        f'<section class="talk"><p><b>User</b> ({utterance.emotion}): {html.escape(utterance.transcript or "")}</p>'
+        f"<p><b>Heard</b>: {heard}</p><p><b>Bot</b>: {html.escape(reply.text)}</p>"
         f'<div class="side">{players}</div>'
         f"{report.picture(report.mel_pair(question, spoken), 'mel spectrograms')}</section>"
     )

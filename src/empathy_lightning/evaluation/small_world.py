@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from empathy_lightning.audio import read
 from empathy_lightning.chatbot import EmpatheticChatbot
+from empathy_lightning.errors import InputError
 from empathy_lightning.metrics import EmotionConfusion, unweighted_accuracy, weighted_accuracy
 from empathy_lightning.metrics.prosody import prosody
 from empathy_lightning.modules.emotion_nuance import EmotionEstimate
@@ -29,10 +30,19 @@ class Heard:
 
 
 def hear_all(bot: EmpatheticChatbot, utterances: Sequence[Utterance]) -> Heard:
-    """Listen to every question."""
+    """Listen to every question.
+
+    Raises:
+        InputError: If an utterance lacks what is measured.
+    """
+    for utterance in utterances:
+        if utterance.emotion not in bot.emotions or any(getattr(utterance, name) is None for name in RATINGS):
+            raise InputError(
+                f"{utterance.id} needs one of the emotions {', '.join(bot.emotions)}, and all three ratings"
+            )
     parts = [bot.hear([read(u.path, u.start, u.end)]) for u in tqdm(utterances, desc="listening")]
     names = vars(parts[0][1])
-    joined = {name: torch.cat([getattr(emotion, name) for _, emotion in parts]) for name in names}
+    joined = {name: torch.cat([getattr(emotion, name).cpu() for _, emotion in parts]) for name in names}
     return Heard([speech for said, _ in parts for speech in said], EmotionEstimate(**joined))
 
 
@@ -120,12 +130,12 @@ def speech_figures(bot: EmpatheticChatbot, utterances: Sequence[Utterance], per_
     measured: dict[str, list[dict[str, dict[str, float]]]] = {}
     for utterance in tqdm(chosen, desc="speaking"):
         spoken = speak_text(bot, utterance)
-        if spoken is None or len(spoken) < 1_600:
-            continue
         words = len((utterance.response or "").split())
-        measured.setdefault(utterance.emotion or "", []).append(
-            {"spoken": prosody(spoken, words), "target": prosody(read(utterance.response_path or ""), words)}
-        )
+        try:
+            pair = {"spoken": prosody(spoken, words), "target": prosody(read(utterance.response_path or ""), words)}
+        except ValueError:
+            continue  # Without a voice there is no prosody; "replies" counts those that have one.
+        measured.setdefault(utterance.emotion or "", []).append(pair)
     means = {
         emotion: {
             kind: {key: sum(row[kind][key] for row in rows) / len(rows) for key in rows[0][kind]}
@@ -144,11 +154,12 @@ def speech_figures(bot: EmpatheticChatbot, utterances: Sequence[Utterance], per_
     return figures
 
 
-def speak_text(bot: EmpatheticChatbot, utterance: Utterance) -> Tensor | None:
-    """Let the bot say an utterance's expected response."""
+def speak_text(bot: EmpatheticChatbot, utterance: Utterance) -> Tensor:
+    """Let the bot say an utterance's expected response; nothing without a speech decoder."""
     from empathy_lightning.prompts import response_ids
 
     assert bot.model.language_model is not None
     tokens = response_ids(bot.model.language_model.tokenizer, utterance.response or "")
     prompts = bot.model.prompt_rows([utterance.transcript or ""], [utterance.emotion or ""])
-    return bot.speak(bot.model.reply_states(prompts, [tokens])[0], tokens)
+    spoken = bot.speak(bot.model.reply_states(prompts, [tokens])[0], tokens)
+    return torch.zeros(0) if spoken is None else spoken

@@ -30,7 +30,7 @@ class CachedSpeechEncoder(nn.Module):
         self.hidden_size = encoder.hidden_size
         self.num_layers = encoder.num_layers
         self.max_seconds = encoder.max_seconds
-        self.name_or_path, self.revision = encoder.name_or_path, encoder.revision
+        self.source = encoder.source
         self._heard: dict[bytes, Tensor] = {}
 
     def forward(self, waveform: Tensor, lengths: Tensor) -> EncodedSpeech:

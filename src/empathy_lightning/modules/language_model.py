@@ -46,8 +46,7 @@ class LanguageModel(nn.Module):
         self.model = model
         self.tokenizer = tokenizer
         self.hidden_size: int = model.config.hidden_size
-        self.name_or_path: str | None = None
-        self.revision: str | None = None
+        self.source: dict[str, Any] | None = None
         freeze(self)
 
     @classmethod
@@ -63,7 +62,7 @@ class LanguageModel(nn.Module):
         tokenizer = AutoTokenizer.from_pretrained(folder, revision=revision)
         model = AutoModelForCausalLM.from_pretrained(folder, revision=revision, dtype=getattr(torch, dtype))
         language_model = cls(model, tokenizer)
-        language_model.name_or_path, language_model.revision = name_or_path, revision
+        language_model.source = {"name_or_path": name_or_path, "revision": revision, "dtype": dtype}
         return language_model
 
     @property
@@ -145,6 +144,7 @@ class LanguageModel(nn.Module):
                 max_new_tokens=max_new_tokens,
                 pad_token_id=self.tokenizer.pad_token_id,
                 eos_token_id=stop,
+                repetition_penalty=1.0,
                 **sampling,
             )
         rows: list[list[int]] = tokens.tolist()

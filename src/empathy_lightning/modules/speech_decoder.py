@@ -118,7 +118,8 @@ class SpeechDecoder(nn.Module):
 
     def fuse(self, states: Tensor, tokens: Tensor) -> Tensor:
         """Rows (T, hidden_size) of the states (T, input_size) that predicted the tokens (T,)."""
-        projected, embedded = self.input_proj(states), self.embed(tokens)
+        embedded = self.embed(tokens)
+        projected = self.input_proj(states.to(embedded.dtype))
         gate: Tensor = self.gate(torch.cat([projected, embedded], -1))
         return gate * projected + (1 - gate) * embedded
 

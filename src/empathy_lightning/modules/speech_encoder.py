@@ -122,8 +122,7 @@ class SpeechEncoder(nn.Module):
         self.num_layers: int = config.encoder_layers
         self.max_seconds = config.max_source_positions / 50
         self.pad_to_30s = pad_to_30s
-        self.name_or_path: str | None = None
-        self.revision: str | None = None
+        self.source: dict[str, Any] | None = None
         if frozen:
             freeze(self)
 
@@ -142,7 +141,7 @@ class SpeechEncoder(nn.Module):
         model = WhisperModel.from_pretrained(locate(name_or_path), revision=revision or "main", dtype=torch.float32)
         encoder = cls(model.config, pad_to_30s=pad_to_30s, frozen=False)
         encoder.encoder.load_state_dict(model.encoder.state_dict())
-        encoder.name_or_path, encoder.revision = name_or_path, revision
+        encoder.source = {"name_or_path": name_or_path, "revision": revision, "pad_to_30s": pad_to_30s}
         if frozen:
             freeze(encoder)
         return encoder

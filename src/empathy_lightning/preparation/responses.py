@@ -55,7 +55,7 @@ def prepare_responses(
     if out.is_file():
         return out
     utterances = sorted(read_manifest(manifest), key=lambda u: len(u.transcript or ""))
-    model = LanguageModel.from_pretrained(language_model)
+    model = LanguageModel.from_pretrained(language_model).to("cuda" if torch.cuda.is_available() else "cpu")
     answered: list[Utterance] = []
     for start in tqdm(
         range(0, len(utterances), batch_size),

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from empathy_lightning.audio import SAMPLE_RATE, resample, write
 from empathy_lightning.corpora.manifest import write_manifest
+from empathy_lightning.errors import InputError
 from empathy_lightning.preparation.espeak import render
 from empathy_lightning.preparation.small_world import Sentence, draw_prosody, ratings, sentences, voices
 from empathy_lightning.utterance import EMOTIONS, Utterance
@@ -20,7 +21,10 @@ from empathy_lightning.utterance import EMOTIONS, Utterance
 def drawn(split: str, count: int, seed: int) -> Iterator[tuple[Sentence, str, str]]:
     """Draw distinct sentences of a split, each with a voice and, in turn, an emotion."""
     generator = random.Random(f"{seed} {split}")
-    pool = generator.sample(list(sentences(split)), count)
+    pool = list(sentences(split))
+    if count > len(pool):
+        raise InputError(f"the {split} split has only {len(pool)} sentences, not {count}")
+    pool = generator.sample(pool, count)
     speakers = voices(split)
     for index, sentence in enumerate(pool):
         yield sentence, generator.choice(speakers), EMOTIONS[index % len(EMOTIONS)]

@@ -14,20 +14,19 @@ from tqdm import tqdm
 from empathy_lightning.audio import read, resample, write
 from empathy_lightning.checkpoints import load_vocoder, save_vocoder
 from empathy_lightning.corpora.manifest import read_manifest, write_manifest
+from empathy_lightning.errors import InputError
 from empathy_lightning.modules.vocoder import Vocoder
 from empathy_lightning.preparation.espeak import render
 from empathy_lightning.preparation.small_world import REPLY_STYLES, REPLY_VOICE
 
 
-def render_replies(
-    manifest: str | Path, out: str | Path, splits: Sequence[str] = ("train", "validation", "test")
-) -> Path:
+def render_replies(manifest: str | Path, out: str | Path, train: int | None = None) -> Path:
     """Say each response in the style that suits the emotion; a synthetic stand-in for recorded replies.
 
     Args:
         manifest: Utterances with responses.
         out: Manifest to write; the audio goes beside it. An existing one is kept.
-        splits: Splits to render.
+        train: Most training replies to render; None renders all.
 
     Raises:
         InputError: If eSpeak NG is not installed.
@@ -35,9 +34,16 @@ def render_replies(
     out = Path(out)
     if out.is_file():
         return out
+    utterances = read_manifest(manifest)
+    chosen = [u for u in utterances if u.split == "train"][:train] + [u for u in utterances if u.split != "train"]
+    for utterance in chosen:
+        if not utterance.response or utterance.emotion not in REPLY_STYLES:
+            raise InputError(
+                f"{manifest}: {utterance.id} needs a response and one of the emotions {', '.join(REPLY_STYLES)}"
+            )
     spoken = []
-    for utterance in tqdm([u for u in read_manifest(manifest) if u.split in splits], desc="rendering replies"):
-        waveform, rate = render(utterance.response or "", REPLY_VOICE, REPLY_STYLES[utterance.emotion or "neutral"])
+    for utterance in tqdm(chosen, desc="rendering replies"):
+        waveform, rate = render(utterance.response or "", REPLY_VOICE, REPLY_STYLES[utterance.emotion or ""])
         path = out.parent / "replies" / f"{utterance.id}.flac"
         write(path, resample(torch.from_numpy(waveform), rate))
         spoken.append(replace(utterance, response_path=str(path)))

@@ -6,12 +6,12 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torchmetrics import ConcordanceCorrCoef, Metric
+from torchmetrics import Metric
 
 from empathy_lightning.batch import SpeechBatch
 from empathy_lightning.checkpoints import load_weights
 from empathy_lightning.errors import InputError
-from empathy_lightning.metrics import EmotionConfusion, unweighted_accuracy, weighted_accuracy
+from empathy_lightning.metrics import Concordance, EmotionConfusion, unweighted_accuracy, weighted_accuracy
 from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.modules.speech_encoder import freeze
 from empathy_lightning.tasks.task import TrainedPartsTask
@@ -50,14 +50,17 @@ class EmotionNuanceTask(TrainedPartsTask):
         self.model = model
         self.auxiliary_losses = nn.ModuleDict(auxiliary_losses)
         self.loss_weights = loss_weights or {}
-        if initial_weights is not None:
-            load_weights(initial_weights, model)
+        filled = [] if initial_weights is None else load_weights(initial_weights, model)
         if model.speech_adapter is not None:
+            if "speech_adapter" not in filled:
+                raise InputError(
+                    "the speech adapter would be frozen untrained: give stage 1's folder as initial_weights"
+                )
             freeze(model.speech_adapter)
         classes = model.emotion_nuance.num_emotions
         self.confusion = nn.ModuleDict({stage: EmotionConfusion(classes) for stage in ("validation", "test")})
         self.concordance = nn.ModuleDict(
-            {f"{stage}_{name}": ConcordanceCorrCoef() for stage in ("validation", "test") for name in RATINGS}
+            {f"{stage}_{name}": Concordance() for stage in ("validation", "test") for name in RATINGS}
         )
 
     def _confusion(self, stage: str) -> Metric:
@@ -74,29 +77,30 @@ class EmotionNuanceTask(TrainedPartsTask):
     def _step(self, batch: SpeechBatch, stage: str) -> Tensor:
         output = self.model(batch)
         losses = self.losses(output, batch)
-        total = torch.stack([self.loss_weights.get(name, 1.0) * loss for name, loss in losses.items()]).sum()
+        weighted = [self.loss_weights.get(name, 1.0) * loss for name, loss in losses.items()]
+        # Heads without a loss get a zero gradient, so that distributed processes agree on what to exchange.
+        untouched = sum(value.float().sum() * 0.0 for value in vars(output.emotion).values())
+        total = torch.stack(weighted).sum() + untouched
         logged = {f"{stage}/{name}_loss": loss for name, loss in losses.items()} | {f"{stage}/loss": total}
         self.log_dict(logged, prog_bar=stage == "train", batch_size=len(batch), sync_dist=stage != "train")
         if stage != "train":
             self._confusion(stage).update(output.emotion.logits, batch.emotion)
             for name in RATINGS:
-                target = getattr(batch, name)
-                rated = target.isfinite()
-                if rated.any():
-                    predicted = getattr(output.emotion, name).float()[rated]
-                    self._concordance(stage, name).update(predicted, target[rated])
+                self._concordance(stage, name).update(getattr(output.emotion, name), getattr(batch, name))
         return total
 
     def _epoch_end(self, stage: str) -> None:
         confusion = self._confusion(stage)
-        if confusion.compute().sum() > 0:
-            self.log(f"{stage}/unweighted_accuracy", unweighted_accuracy(confusion.compute()), prog_bar=True)
-            self.log(f"{stage}/weighted_accuracy", weighted_accuracy(confusion.compute()))
+        counts = confusion.compute()
+        if counts.sum() > 0:
+            self.log(f"{stage}/unweighted_accuracy", unweighted_accuracy(counts), prog_bar=True)
+            self.log(f"{stage}/weighted_accuracy", weighted_accuracy(counts))
         confusion.reset()
         for name in RATINGS:
             metric = self._concordance(stage, name)
-            if metric.update_called:
-                self.log(f"{stage}/concordance_{name}", metric.compute())
+            # Every process computes; whether there are ratings is the same for all after that.
+            if (value := metric.compute()).isfinite():
+                self.log(f"{stage}/concordance_{name}", value)
             metric.reset()
 
     def training_step(self, batch: SpeechBatch, batch_idx: int) -> Tensor:

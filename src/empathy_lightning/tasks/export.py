@@ -33,9 +33,18 @@ class Export(L.Callback):
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Remember what must not change."""
         self._frozen, self._begin = frozen_digest(pl_module), time.time()
+        self._emotions(trainer, pl_module)
 
-    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Keep the epoch's figures for the curves."""
+    def state_dict(self) -> dict[str, Any]:
+        """The history goes on where a run is resumed."""
+        return {"history": self.history}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up an interrupted run's history."""
+        self.history = state_dict["history"]
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Keep the epoch's figures for the curves, once all of them are there."""
         if trainer.sanity_checking:
             return
         figures = {k: round(float(v), 6) for k, v in trainer.callback_metrics.items() if "/" in k}
@@ -49,10 +58,7 @@ class Export(L.Callback):
         if best:
             state = torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
             pl_module.load_state_dict(state, strict=False)
-        model, data = pl_module.model, getattr(trainer, "datamodule", None)
-        emotions = list(getattr(data, "emotions", []))
-        if model.emotion_nuance is not None:
-            emotions = emotion_names(emotions, model.emotion_nuance.num_emotions)
+        model, emotions = pl_module.model, self._emotions(trainer, pl_module)
         decoder, vocoder = getattr(pl_module, "speech_decoder", None), getattr(pl_module, "vocoder", None)
         save(self.folder, Checkpoint(model, emotions, decoder, vocoder))
         digest = frozen_digest(pl_module)
@@ -62,7 +68,14 @@ class Export(L.Callback):
             "frozen_unchanged": digest == self._frozen,
             "history": self.history,
         }
-        (Path(self.folder) / "training.json").write_text(json.dumps(facts, indent=1) + "\n")
+        (Path(self.folder) / ".training.json").write_text(json.dumps(facts, indent=1) + "\n")
+        (Path(self.folder) / ".training.json").replace(Path(self.folder) / "training.json")
+
+    def _emotions(self, trainer: Any, pl_module: Any) -> list[str]:
+        """Names of the classifier's categories, checked before a long run rather than after it."""
+        emotions = list(getattr(trainer.datamodule, "emotions", []))
+        nuance = pl_module.model.emotion_nuance
+        return emotions if nuance is None else emotion_names(emotions, nuance.num_emotions)
 
 
 def frozen_digest(module: nn.Module) -> str:

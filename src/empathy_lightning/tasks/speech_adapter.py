@@ -32,7 +32,14 @@ class SpeechAdapterTask(TrainedPartsTask):
         loss = self.model(batch).response_loss
         if loss is None:
             raise InputError("no utterance has a response; make them with `empathy-lightning prepare responses`")
-        self.log(f"{stage}/response_loss", loss, prog_bar=True, batch_size=len(batch), sync_dist=stage != "train")
+        self.log(
+            f"{stage}/response_loss",
+            loss,
+            prog_bar=True,
+            on_epoch=True,
+            batch_size=len(batch),
+            sync_dist=stage != "train",
+        )
         return loss  # type: ignore[no-any-return]
 
     def training_step(self, batch: SpeechBatch, batch_idx: int) -> Tensor:

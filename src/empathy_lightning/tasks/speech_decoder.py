@@ -26,7 +26,7 @@ class SpeechDecoderTask(TrainedPartsTask):
         model: Model of stages 1 and 2; stays frozen.
         speech_decoder: What is trained.
         vocoder: Folder of the vocoder whose units these are; saved with the decoder.
-        initial_weights: Folder of an earlier stage, so that the result holds all trained parts.
+        initial_weights: Folder of the stage before, whose parts the result holds too.
         learning_rate: Peak rate (paper: 5e-4, then 1e-5).
         weight_decay: AdamW's weight decay.
         warmup: Share of the steps in which the rate rises.
@@ -44,8 +44,18 @@ class SpeechDecoderTask(TrainedPartsTask):
     ) -> None:
         super().__init__(learning_rate, weight_decay, warmup)
         self.model = model
-        if initial_weights is not None:
-            load_weights(initial_weights, model)
+        language_model = model.language_model
+        if language_model is None:
+            raise InputError("SpeechDecoderTask needs a model with a language_model")
+        if speech_decoder.text_vocab_size < len(language_model.tokenizer):
+            raise InputError(
+                f"text_vocab_size {speech_decoder.text_vocab_size} is too small: the language model's tokenizer has "
+                f"{len(language_model.tokenizer)} tokens"
+            )
+        filled = [] if initial_weights is None else load_weights(initial_weights, model)
+        for name in ("speech_adapter", "emotion_nuance"):
+            if getattr(model, name) is not None and name not in filled:
+                raise InputError(f"{name} would be frozen untrained: give the folder of its stage as initial_weights")
         freeze(model)
         self.speech_decoder = speech_decoder
         self.vocoder = vocoder
@@ -65,7 +75,9 @@ class SpeechDecoderTask(TrainedPartsTask):
 
     def _step(self, batch: SpeechBatch, stage: str) -> Tensor:
         loss: Tensor = self.speech_decoder(*self.reply_states(batch))
-        self.log(f"{stage}/unit_loss", loss, prog_bar=True, batch_size=len(batch), sync_dist=stage != "train")
+        self.log(
+            f"{stage}/unit_loss", loss, prog_bar=True, on_epoch=True, batch_size=len(batch), sync_dist=stage != "train"
+        )
         return loss
 
     def training_step(self, batch: SpeechBatch, batch_idx: int) -> Tensor:
