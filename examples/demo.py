@@ -23,16 +23,22 @@ UNITS = ["prepare", "units", f"{CORPUS}/labelled.jsonl", "--vocoder", f"{OUT}/vo
 
 STEPS: list[tuple[str, list[str]]] = [
     (f"{CORPUS}/manifest.jsonl", ["prepare", "synthetic", "--out", CORPUS]),
-    (f"{CORPUS}/plain.jsonl", [*RESPONSES, "--out", f"{CORPUS}/plain.jsonl", "--without-emotion"]),
     (f"{CORPUS}/labelled.jsonl", [*RESPONSES, "--out", f"{CORPUS}/labelled.jsonl"]),
     (f"{CORPUS}/units.jsonl", [*UNITS, "--out", f"{CORPUS}/units.jsonl"]),
     (f"{OUT}/speech_adapter/training.json", ["fit", "--config", "examples/demo/speech_adapter.yaml"]),
+    (f"{OUT}/emotion_recognition/training.json", ["fit", "--config", "examples/demo/emotion_recognition.yaml"]),
     (f"{OUT}/emotion_nuance/training.json", ["fit", "--config", "examples/demo/emotion_nuance.yaml"]),
     (f"{OUT}/speech_decoder/training.json", ["fit", "--config", "examples/demo/speech_decoder.yaml"]),
 ]
 EVALUATE = [
     *("evaluate", "--checkpoint", f"{OUT}/speech_decoder", "--manifest", f"{CORPUS}/units.jsonl", "--out", OUT),
-    *("--stages", f"{OUT}/speech_adapter", f"{OUT}/emotion_nuance", f"{OUT}/speech_decoder"),
+    *(
+        "--stages",
+        f"{OUT}/speech_adapter",
+        f"{OUT}/emotion_recognition",
+        f"{OUT}/emotion_nuance",
+        f"{OUT}/speech_decoder",
+    ),
 ]
 
 

@@ -12,7 +12,7 @@ from tests.conftest import ROOT
 from tests.corpora import ravdess
 
 FEW_STEPS = ["--trainer.max_epochs=1", "--trainer.limit_train_batches=2", "--trainer.limit_val_batches=1"]
-STAGES = ("speech_adapter", "emotion_nuance", "speech_decoder")
+STAGES = ("speech_adapter", "emotion_recognition", "emotion_nuance", "speech_decoder")
 
 
 def run(folder, *words, **environment):
@@ -67,8 +67,9 @@ def test_the_demo_runs_from_stage_to_stage_and_answers(demo):
 
 def test_a_loss_from_outside_joins_by_one_override(demo):
     contrast = "--model.auxiliary_losses.contrast=custom_loss.EmbeddingContrast"
-    if not (demo / "outputs/demo/speech_adapter/config.json").is_file():
-        run(demo, "fit", "--config", str(ROOT / "examples/demo/speech_adapter.yaml"), *FEW_STEPS)
+    for stage in ("speech_adapter", "emotion_recognition"):
+        if not (demo / f"outputs/demo/{stage}/config.json").is_file():
+            run(demo, "fit", "--config", str(ROOT / f"examples/demo/{stage}.yaml"), *FEW_STEPS)
     shown = run(
         demo, "fit", "--config", str(ROOT / "examples/demo/emotion_nuance.yaml"), *FEW_STEPS, contrast,
         PYTHONPATH=str(ROOT / "examples"),

@@ -122,7 +122,8 @@ class EmpatheticLM(nn.Module):
             return EmpatheticOutput(None, emotion)
         speech, speech_mask = self.speech_adapter(encoded.frames, encoded.mask)
         said = [row[valid] for row, valid in zip(speech, speech_mask, strict=True)]
-        prompts = self.prompt_rows(said, None if emotion is None else emotion.embedding)
+        # Before there is an emotion embedding, the label's words hold its place in the prompt.
+        prompts = self.prompt_rows(said, batch.emotions if emotion is None else emotion.embedding)
         return EmpatheticOutput(self.response_loss(prompts, batch.responses), emotion)
 
     def response_loss(self, prompts: Sequence[Tensor], responses: Sequence[str | None]) -> Tensor:

@@ -43,12 +43,12 @@ def task(stage, model, folder):
     save(initial, Checkpoint(model, list(EMOTIONS)))
     if stage == "emotion_nuance":
         losses = {"categorical": CategoricalLoss(), "rating": RatingLoss()}
-        return EmotionNuanceTask(model, losses, {"categorical": 0.8}, initial, learning_rate=1e-2)
+        return EmotionNuanceTask(model, losses, {"categorical": 0.8}, [initial], learning_rate=1e-2)
     tokenizer = model.language_model.tokenizer
     decoder = SpeechDecoder(
         192, len(tokenizer), tokenizer.pad_token_id, num_units=8, hidden_size=32, num_layers=1, num_heads=2
     )
-    return SpeechDecoderTask(model, decoder, Vocoder(8, n_fft=512), initial, learning_rate=1e-2)
+    return SpeechDecoderTask(model, decoder, Vocoder(8, n_fft=512), [initial], learning_rate=1e-2)
 
 
 def trainer(folder, epochs, **options):
@@ -99,7 +99,7 @@ def test_a_stage_starts_from_the_one_before(model, corpus, tmp_path):
     )
     trained = load(tmp_path / "one").model.speech_adapter.linear1.weight
     torch.nn.init.zeros_(model.speech_adapter.linear1.weight)
-    nuance = EmotionNuanceTask(with_nuance(model), {"c": CategoricalLoss()}, initial_weights=str(tmp_path / "one"))
+    nuance = EmotionNuanceTask(with_nuance(model), {"c": CategoricalLoss()}, initial_weights=[str(tmp_path / "one")])
     assert torch.equal(nuance.model.speech_adapter.linear1.weight, trained)
     assert not nuance.model.speech_adapter.linear1.weight.requires_grad
 

@@ -25,7 +25,8 @@ class EmotionNuanceTask(TrainedPartsTask):
         model: Model with an emotion nuance module; without a language model only the auxiliary losses train it.
         auxiliary_losses: Modules with ``forward(output, batch)``, by name.
         loss_weights: Weight of each auxiliary loss by name, and of ``response``; 1 where not given.
-        initial_weights: Folder of an earlier stage whose trained parts to start from, and to keep frozen.
+        initial_weights: Folders of earlier stages to start from: the adapter, which stays frozen here, and perhaps
+            a nuance module pretrained on recognition alone.
         learning_rate: Peak rate (paper: 2e-4).
         weight_decay: AdamW's weight decay.
         warmup: Share of the steps in which the rate rises.
@@ -36,7 +37,7 @@ class EmotionNuanceTask(TrainedPartsTask):
         model: EmpatheticLM,
         auxiliary_losses: dict[str, nn.Module],
         loss_weights: dict[str, float] | None = None,
-        initial_weights: str | None = None,
+        initial_weights: list[str] | None = None,
         learning_rate: float = 2e-4,
         weight_decay: float = 0.01,
         warmup: float = 0.03,
@@ -50,7 +51,7 @@ class EmotionNuanceTask(TrainedPartsTask):
         self.model = model
         self.auxiliary_losses = nn.ModuleDict(auxiliary_losses)
         self.loss_weights = loss_weights or {}
-        filled = [] if initial_weights is None else load_weights(initial_weights, model)
+        filled = [part for folder in initial_weights or [] for part in load_weights(folder, model)]
         if model.speech_adapter is not None:
             if "speech_adapter" not in filled:
                 raise InputError(

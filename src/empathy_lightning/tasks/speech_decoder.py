@@ -26,7 +26,7 @@ class SpeechDecoderTask(TrainedPartsTask):
         model: Model of stages 1 and 2; stays frozen.
         speech_decoder: What is trained.
         vocoder: Folder of the vocoder whose units these are; saved with the decoder.
-        initial_weights: Folder of the stage before, whose parts the result holds too.
+        initial_weights: Folders of the stages before, whose parts the result holds too.
         learning_rate: Peak rate (paper: 5e-4, then 1e-5).
         weight_decay: AdamW's weight decay.
         warmup: Share of the steps in which the rate rises.
@@ -37,7 +37,7 @@ class SpeechDecoderTask(TrainedPartsTask):
         model: EmpatheticLM,
         speech_decoder: SpeechDecoder,
         vocoder: Vocoder | None = None,
-        initial_weights: str | None = None,
+        initial_weights: list[str] | None = None,
         learning_rate: float = 5e-4,
         weight_decay: float = 0.01,
         warmup: float = 0.03,
@@ -52,7 +52,7 @@ class SpeechDecoderTask(TrainedPartsTask):
                 f"text_vocab_size {speech_decoder.text_vocab_size} is too small: the language model's tokenizer has "
                 f"{len(language_model.tokenizer)} tokens"
             )
-        filled = [] if initial_weights is None else load_weights(initial_weights, model)
+        filled = [part for folder in initial_weights or [] for part in load_weights(folder, model)]
         for name in ("speech_adapter", "emotion_nuance"):
             if getattr(model, name) is not None and name not in filled:
                 raise InputError(f"{name} would be frozen untrained: give the folder of its stage as initial_weights")
