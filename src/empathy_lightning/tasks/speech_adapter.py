@@ -40,7 +40,7 @@ class SpeechAdapterTask(TrainedPartsTask):
             batch_size=len(batch),
             sync_dist=stage != "train",
         )
-        return loss  # type: ignore[no-any-return]
+        return loss
 
     def training_step(self, batch: SpeechBatch, batch_idx: int) -> Tensor:
         """Response loss of a batch."""
