@@ -10,7 +10,13 @@ SHIPPED = "small-world/"
 
 
 def locate(name_or_path: str) -> str:
-    """Folder of a shipped backbone, or the name as it is for transformers to load."""
+    """Folder of a shipped backbone, or the name as it is for transformers to load.
+
+    Raises:
+        FileNotFoundError: If the name is a path, and nothing is there.
+    """
     if name_or_path.startswith(SHIPPED) and not Path(name_or_path).exists():
         return str(files("empathy_lightning") / "backbones" / name_or_path.removeprefix(SHIPPED))
+    if name_or_path.startswith(("/", "./", "../", "~")) and not Path(name_or_path).expanduser().is_dir():
+        raise FileNotFoundError(f"no model folder at {name_or_path}")
     return name_or_path
