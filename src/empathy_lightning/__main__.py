@@ -30,10 +30,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             options = _parser().parse_args(words)
             options.run(options)
-    except (InputError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    except (InputError, OSError, ValueError) as error:
+        mendable = _mendable(error)
+        if mendable is None:
+            raise
+        print(f"error: {' '.join(str(mendable).split())}", file=sys.stderr)
         return 2
     return 0
+
+
+def _mendable(error: BaseException | None) -> BaseException | None:
+    """The user's error, also where the configuration's parser wrapped it; None if there is none."""
+    while error is not None and not isinstance(error, InputError | OSError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _train(words: list[str] | None) -> None:
