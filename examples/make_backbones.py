@@ -46,8 +46,8 @@ from empathy_lightning.preparation.small_world import (
     reply,
     sentence_of,
     sentences,
-    voices,
 )
+from empathy_lightning.preparation.voices import voice
 from empathy_lightning.prompts import SPEECH_AND_EMOTION, SPEECH_ONLY, Prompt, response_ids
 from empathy_lightning.utterance import EMOTIONS
 
@@ -229,12 +229,11 @@ def spoken(split: str, count: int, seed: int) -> list[Spoken]:
     """Render sentences of a split with its voices and all emotions; waveforms at 16 kHz in half precision."""
     rng = random.Random(seed)
     pool = list(sentences(split))
-    speakers = voices(split)
     resample = torchaudio.transforms.Resample(22_050, 16_000)
     out = []
     for _ in tqdm(range(count), desc=f"rendering {split}", mininterval=5):
         sentence, prosody = rng.choice(pool), draw_prosody(rng.choice(EMOTIONS), rng)
-        waveform, _ = render(sentence.text, rng.choice(speakers), prosody)
+        waveform, _ = render(sentence.text, voice(split, rng), prosody)
         target = (prosody.rate / 40, prosody.pitch / 25, prosody.pitch_range / 30, prosody.volume / 40)
         out.append(
             (resample(torch.from_numpy(waveform)).half(), sentence.text, torch.tensor(target) - torch.tensor(MEAN))
@@ -301,7 +300,7 @@ def make_speech_encoder(arguments: argparse.Namespace) -> None:
             head.load_state_dict(torch.load(start_from.parent / "ctc_head.pt", weights_only=True))
     encoder = SpeechEncoder(config, frozen=False)
     encoder.encoder = model.encoder
-    train, held_out = spoken("train", arguments.utterances, seed), spoken("test", 400, seed + 1)
+    train, held_out = spoken("train", arguments.utterances, seed), spoken("validation", 400, seed + 1)
     print(f"{sum(len(w) for w, _, _ in train) / 16_000 / 3600:.1f} hours", flush=True)
     prosody_heads = nn.ModuleList(nn.Linear(config.d_model, 4) for _ in range(config.encoder_layers))
     modules = nn.ModuleList([encoder, head, prosody_heads])
@@ -335,7 +334,7 @@ def make_speech_encoder(arguments: argparse.Namespace) -> None:
         frames, targets_said = heard.mask.sum(1, keepdim=True), torch.stack([p for _, _, p in rows])
         for layer, prosody_head in zip(heard.layers, prosody_heads, strict=True):
             mean = (layer * heard.mask[..., None]).sum(1) / frames
-            loss = loss + 0.25 * nn.functional.mse_loss(prosody_head(mean), targets_said)
+            loss = loss + 0.5 * nn.functional.mse_loss(prosody_head(mean), targets_said)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)

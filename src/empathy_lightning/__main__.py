@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             options = _parser().parse_args(words)
             options.run(options)
-    except (InputError, OSError, ValueError) as error:
+    except Exception as error:
         mendable = _mendable(error)
         if mendable is None:
             raise
@@ -49,7 +50,7 @@ def _mendable(error: BaseException | None) -> BaseException | None:
 def _train(words: list[str] | None) -> None:
     import warnings
 
-    from jsonargparse import set_parsing_settings
+    from jsonargparse import ArgumentError, set_parsing_settings
     from lightning.pytorch.cli import LightningCLI
 
     import empathy_lightning.tasks  # noqa: F401 - lets YAML name the tasks without their modules
@@ -60,15 +61,33 @@ def _train(words: list[str] | None) -> None:
         warnings.filterwarnings("ignore", message)
     # Absolute keys in ${...} stay right under the subcommand, and see overrides from the command line.
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
-    LightningCLI(
-        datamodule_class=EmpathyDataModule,
-        subclass_mode_model=True,
-        save_config_kwargs={"overwrite": True},
-        parser_kwargs={"parser_mode": "omegaconf+"},
-        seed_everything_default=0,
-        trainer_defaults={"use_distributed_sampler": False},
-        args=words,
-    )
+    parsing = {"parser_mode": "omegaconf+", "exit_on_error": False}
+    try:
+        LightningCLI(
+            datamodule_class=EmpathyDataModule,
+            subclass_mode_model=True,
+            save_config_kwargs={"overwrite": True},
+            parser_kwargs={**parsing, **{command: parsing for command in TRAINER_COMMANDS}},
+            seed_everything_default=0,
+            trainer_defaults={"use_distributed_sampler": False},
+            args=words,
+        )
+    except ArgumentError as error:
+        if _mendable(error) is not None:
+            raise
+        raise InputError(f"{_reason(str(error))} (see `empathy-lightning fit --help`)") from None
+
+
+def _reason(message: str) -> str:
+    """The line that matters of the parser's report, which tells of each type that a value might have had."""
+    lines = [line.strip(" -") for line in message.splitlines() if line.strip(" -")]
+    keys: list[str] = []
+    for line in lines:
+        if match := re.match(r'Parser key "(.+)":$', line):
+            keys.append(match[1])
+        elif "not accepted" in line or ("Expected" in line and "NoneType" not in line):
+            return f"{'.'.join(keys)}: {line}"
+    return " ".join(lines)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -122,7 +122,7 @@ def collate(rows: Sequence[tuple[Tensor, Utterance]], emotions: Sequence[str]) -
     utterances = [utterance for _, utterance in rows]
     index = {name: position for position, name in enumerate(emotions)}
 
-    def ratings(name: str) -> Tensor:
+    def _ratings(name: str) -> Tensor:
         values = [getattr(u, name) for u in utterances]
         return torch.tensor([math.nan if value is None else value for value in values], dtype=torch.float32)
 
@@ -130,9 +130,9 @@ def collate(rows: Sequence[tuple[Tensor, Utterance]], emotions: Sequence[str]) -
         waveform=torch.nn.utils.rnn.pad_sequence([waveform for waveform, _ in rows], batch_first=True),
         lengths=torch.tensor([len(waveform) for waveform, _ in rows]),
         emotion=torch.tensor([index.get(u.emotion or "", MISSING) for u in utterances]),
-        arousal=ratings("arousal"),
-        valence=ratings("valence"),
-        dominance=ratings("dominance"),
+        arousal=_ratings("arousal"),
+        valence=_ratings("valence"),
+        dominance=_ratings("dominance"),
         transcripts=[u.transcript or "" for u in utterances],
         emotions=[u.emotion or "" for u in utterances],
         responses=[u.response for u in utterances],

@@ -1,19 +1,23 @@
 import random
 
 import pytest
+import torch
 
+from empathy_lightning.metrics.prosody import prosody
 from empathy_lightning.preparation import small_world as world
+from empathy_lightning.preparation.espeak import Prosody, render
+from empathy_lightning.preparation.voices import ACCENTS, VARIANTS, drawn_variant, variant_text, voice
 from empathy_lightning.utterance import EMOTIONS
 
 
 def test_splits_share_no_combination_and_no_voice():
     combinations = {s: {x.content_words for x in world.sentences(s)} for s in ("train", "validation", "test")}
-    variants = {s: {v.split("+")[1] for v in world.voices(s)} for s in combinations}
+    variants = {s: set(names) for s, names in VARIANTS.items()}
     for first, second in (("train", "validation"), ("train", "test"), ("validation", "test")):
         assert not combinations[first] & combinations[second]
         assert not variants[first] & variants[second]
     assert len({s.text for s in world.sentences("train")}) > 2_000
-    assert len(world.voices("train")) >= 24
+    assert len(ACCENTS) * len(variants["train"]) >= 24
 
 
 def test_no_word_of_a_question_names_an_emotion():
@@ -51,3 +55,25 @@ def test_ratings_follow_the_rendering():
 def test_a_reply_names_its_emotion_and_no_other(emotion):
     for reaction in world.REACTIONS[emotion]:
         assert [w for w in world.EMOTION_WORDS.values() if w in reaction] == [world.EMOTION_WORDS[emotion]]
+
+
+def test_training_voices_are_mostly_new_ones_and_the_others_are_espeak_s_own():
+    pytest.importorskip("espeakng_loader")
+    generator = random.Random(0)
+    drawn = [voice("train", generator) for _ in range(200)]
+    assert 100 < sum("+drawn" in name for name in drawn) < 200
+    assert not any("+drawn" in voice(split, generator) for split in ("validation", "test") for _ in range(50))
+
+
+def test_drawn_voices_differ_in_pitch():
+    pytest.importorskip("espeakng_loader")
+    pitches = []
+    for seed in range(12):
+        waveform, rate = render("Good morning to all of you.", f"gmw/en+{drawn_variant(seed)}", Prosody())
+        pitches.append(prosody(torch.from_numpy(waveform), 6, rate)["f0_mean"])
+    assert max(pitches) > 1.5 * min(pitches)
+
+
+def test_a_seed_always_draws_the_same_voice():
+    first, second, other = (variant_text("x", random.Random(seed)) for seed in (1, 1, 2))
+    assert first == second != other

@@ -22,6 +22,7 @@ class _Residual(nn.Module):
         self.conv2 = nn.Conv2d(channels_out, channels_out, 3, 1, 1, bias=False)
         self.norm2 = nn.BatchNorm2d(channels_out)
         self.shortcut = nn.Conv2d(channels_in, channels_out, 1, stride, bias=False)
+        self.norm3 = nn.BatchNorm2d(channels_out)
         self.dropout = nn.Dropout2d(dropout)
 
     def forward(self, image: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -30,45 +31,48 @@ class _Residual(nn.Module):
         hidden = nn.functional.relu(self.norm1(self.conv1(image)))
         mask = length_mask(lengths, hidden.shape[3])[:, None, None]
         hidden = self.norm2(self.conv2(hidden * mask))
-        return self.dropout(nn.functional.relu(hidden + self.shortcut(image))) * mask, lengths
+        return self.dropout(nn.functional.relu(hidden + self.norm3(self.shortcut(image)))) * mask, lengths
 
 
 class ConvolutionalEncoder(nn.Module):
     """Residual convolutions over the log-mel spectrogram, with augmentation while training.
 
-    The spectrogram is normalised per utterance over its valid frames. In training
-    mode it is warped in time and frequency (other speeds and vocal tracts), and
-    bands and stretches of it are masked (SpecAugment, Park et al. 2019). Padding is
-    zeroed before each convolution, so that a result never depends on the batch.
+    In training mode the spectrogram is warped in time and frequency (other speeds and
+    vocal tracts), made louder or softer, and bands and stretches of it are masked
+    (SpecAugment, Park et al. 2019). Padding is zeroed before each convolution, so that
+    a result never depends on the batch.
 
     Args:
         hidden_size: Width of the frames.
-        channels: Channels of the residual blocks; the second and third halve the frame rate.
+        channels: Channels of the residual blocks; the first three halve the frame rate.
         dropout: Dropout between blocks.
         warp: Largest relative stretch of either axis in training; 0 switches it off.
+        gain: Largest change of loudness in training, in dB; 0 switches it off.
         num_masks: Masked bands, and masked stretches, per utterance in training.
     """
 
     def __init__(
         self,
         hidden_size: int = 192,
-        channels: tuple[int, ...] = (24, 48, 96, 128),
-        dropout: float = 0.1,
-        warp: float = 0.15,
-        num_masks: int = 2,
+        channels: tuple[int, ...] = (16, 32, 64, 96),
+        dropout: float = 0.05,
+        warp: float = 0.2,
+        gain: float = 6.0,
+        num_masks: int = 1,
     ) -> None:
         super().__init__()
         self.hidden_size = hidden_size
         self.channels = tuple(channels)
         self.dropout = dropout
         self.warp = warp
+        self.gain = gain
         self.num_masks = num_masks
         self.log_mel = LogMel(80)
         widths: list[Any] = [1, *self.channels]
         strides = [2 if level in (0, 1, 2) else 1 for level in range(len(self.channels))]
-        self.blocks = nn.ModuleList(
-            _Residual(a, b, stride, dropout) for a, b, stride in zip(widths, widths[1:], strides, strict=False)
-        )
+        blocks = [_Residual(a, b, stride, dropout) for a, b, stride in zip(widths, widths[1:], strides, strict=False)]
+        # Convolutions on the CPU are faster by a quarter with the channels innermost.
+        self.blocks = nn.ModuleList(blocks).to(memory_format=torch.channels_last)
         self.project = nn.Linear(self.channels[-1] * -(-80 // 2 ** len(self.channels)), hidden_size)
 
     def forward(self, waveform: Tensor, lengths: Tensor) -> EncodedSpeech:
@@ -81,18 +85,17 @@ class ConvolutionalEncoder(nn.Module):
         mel, frames = self.log_mel(waveform, lengths)
         if self.training and self.warp > 0:
             mel, frames = warp(mel, frames, self.warp)
-        valid = length_mask(frames, mel.shape[2])[:, None]
-        count = valid.sum((1, 2), keepdim=True) * mel.shape[1]
-        mean = (mel * valid).sum((1, 2), keepdim=True) / count
-        spread = ((mel - mean).square() * valid).sum((1, 2), keepdim=True) / count
-        mel = (mel - mean) / (spread + 1e-5).sqrt() * valid
+        if self.training and self.gain > 0:
+            # Four units of this spectrogram are a factor of 10^16 in power, so 40 dB are one unit.
+            mel = mel + (2 * torch.rand(len(mel), 1, 1, device=mel.device) - 1) * self.gain / 40
+        mel = 2 * mel * length_mask(frames, mel.shape[2])[:, None]
         if self.training:
             mel = self._mask(mel, frames)
-        image, sizes = mel[:, None], frames
+        image, sizes = mel[:, None].contiguous(memory_format=torch.channels_last), frames
         for block in self.blocks:
             image, sizes = block(image, sizes)
         mask = length_mask(sizes, image.shape[3])
-        hidden = self.project(image.flatten(1, 2).transpose(1, 2)) * mask[..., None]
+        hidden = nn.functional.relu(self.project(image.flatten(1, 2).transpose(1, 2))) * mask[..., None]
         return EncodedSpeech(hidden, (hidden,), mask)
 
     def _mask(self, mel: Tensor, frames: Tensor) -> Tensor:

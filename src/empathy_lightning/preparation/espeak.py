@@ -6,9 +6,13 @@ optional extra because eSpeak NG is GPL-3: ``pip install empathy_lightning[synth
 
 from __future__ import annotations
 
+import atexit
 import ctypes
+import shutil
+import tempfile
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,7 +43,8 @@ class Prosody:
 
 
 @cache
-def _library() -> tuple[Any, int]:
+def _library() -> tuple[Any, int, Path]:
+    """The library, its sample rate, and the folder of its voice variants, which is a copy of our own."""
     try:
         import espeakng_loader
     except ImportError:
@@ -47,10 +52,34 @@ def _library() -> tuple[Any, int]:
             "eSpeak NG is not installed; it renders the synthetic corpus: pip install 'empathy_lightning[synthetic]'"
         ) from None
     library = ctypes.CDLL(espeakng_loader.get_library_path())
-    sample_rate = library.espeak_Initialize(_SYNCHRONOUS, 0, str(espeakng_loader.get_data_path()).encode(), 0)
+    data = _writable(Path(espeakng_loader.get_data_path()))
+    sample_rate = library.espeak_Initialize(_SYNCHRONOUS, 0, str(data).encode(), 0)
     if sample_rate <= 0:
         raise InputError("eSpeak NG did not start; reinstall it: pip install --force-reinstall espeakng-loader")
-    return library, sample_rate
+    return library, sample_rate, data / "voices" / "!v"
+
+
+def _writable(data: Path) -> Path:
+    """A folder that shows eSpeak's data through links, but into which variants can be written; gone at exit."""
+    home = tempfile.TemporaryDirectory(prefix="espeak-", ignore_cleanup_errors=True)
+    atexit.register(home.cleanup)
+    copy = Path(home.name) / data.name
+    (copy / "voices").mkdir(parents=True)
+    for entry in data.iterdir():
+        if entry.name != "voices":
+            (copy / entry.name).symlink_to(entry)
+    shutil.copytree(data / "voices" / "!v", copy / "voices" / "!v")
+    return copy
+
+
+def add_variant(name: str, text: str) -> None:
+    """Make a voice variant known, for use as ``accent+name`` in :func:`render`.
+
+    Args:
+        name: Letters and digits.
+        text: The variant in eSpeak's format; see its documentation of voice files.
+    """
+    (_library()[2] / name).write_text(text, encoding="utf-8")
 
 
 def render(text: str, voice: str, prosody: Prosody) -> tuple[NDArray[np.float32], int]:
@@ -68,7 +97,7 @@ def render(text: str, voice: str, prosody: Prosody) -> tuple[NDArray[np.float32]
         InputError: If eSpeak NG is not installed or does not start.
         ValueError: If the voice is unknown.
     """
-    library, sample_rate = _library()
+    library, sample_rate, _ = _library()
     if library.espeak_SetVoiceByName(voice.encode()) != 0:
         raise ValueError(f"eSpeak NG has no voice named {voice!r}")
     for parameter, value in (
@@ -80,12 +109,12 @@ def render(text: str, voice: str, prosody: Prosody) -> tuple[NDArray[np.float32]
         library.espeak_SetParameter(parameter, round(value), 0)
     pieces: list[NDArray[np.int16]] = []
 
-    def collect(samples: Any, count: int, _events: Any) -> int:
+    def _collect(samples: Any, count: int, _events: Any) -> int:
         if samples and count > 0:
             pieces.append(np.ctypeslib.as_array(samples, (count,)).copy())
         return 0
 
-    callback = _Callback(collect)
+    callback = _Callback(_collect)
     library.espeak_SetSynthCallback(callback)
     encoded = text.encode() + b"\0"
     library.espeak_Synth(encoded, len(encoded), 0, _CHARACTER_POSITION, 0, _UTF8, None, None)

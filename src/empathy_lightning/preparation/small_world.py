@@ -58,24 +58,12 @@ QUESTIONS: dict[str | None, str] = {
     "surprised": "Did your {person} know about the {object} at the {place}?",
 }
 
-_ACCENTS = (
-    "en", "en-US", "en-GB-scotland", "en-GB-x-rp", "en-029", "en-GB-x-gbclan", "en-GB-x-gbcwmd", "en-US-nyc",
-)  # fmt: skip
-_TRAINING_VARIANTS = (
-    "m1", "m3", "m5", "m6", "m7", "m8", "f1", "f2", "f5", "Alex", "Alicia", "Andrea", "Andy", "Annie", "Denis",
-    "Diogo", "Gene", "Henrique", "Hugo", "Jacky", "Lee", "Marco", "Mario", "Mike", "Nguyen", "Reed", "adam", "anika",
-    "aunty", "belinda", "benjamin", "boris", "david", "ed", "edward", "grandma", "gustave", "ian", "iven", "john",
-    "linda", "marcelo", "max", "miguel", "norbert", "pablo", "paul", "pedro", "quincy", "rob", "robert", "sandro",
-    "shelby", "travis", "victor", "zac",
-)  # fmt: skip
-_HELD_OUT_VARIANTS = {"validation": ("m2", "f3"), "test": ("m4", "michel", "f4", "steph")}
-
 MEAN_STYLES: dict[str, Prosody] = {
-    "neutral": Prosody(165, 45, 40, 80),
-    "happy": Prosody(195, 62, 75, 95),
-    "sad": Prosody(138, 32, 18, 52),
-    "angry": Prosody(205, 36, 55, 160),
-    "surprised": Prosody(160, 80, 95, 110),
+    "neutral": Prosody(160, 42, 32, 68),
+    "happy": Prosody(208, 66, 85, 112),
+    "sad": Prosody(132, 28, 14, 42),
+    "angry": Prosody(215, 30, 50, 180),
+    "surprised": Prosody(152, 88, 98, 140),
 }
 """The centre of each emotion's rendering; :func:`draw_prosody` varies around it."""
 
@@ -151,15 +139,6 @@ def reply(sentence: Sentence, emotion: str | None, generator: random.Random) -> 
     return question if emotion is None else f"{generator.choice(REACTIONS[emotion])} {question}"
 
 
-def voices(split: str) -> tuple[str, ...]:
-    """ESpeak voices of a split: every accent with the variants that belong to it.
-
-    448 voices train, 16 validate, 32 test; a held-out variant is never heard in training.
-    """
-    variants = _HELD_OUT_VARIANTS.get(split, _TRAINING_VARIANTS)
-    return tuple(f"gmw/{accent}+{variant}" for accent in _ACCENTS for variant in variants)
-
-
 def draw_prosody(emotion: str, generator: random.Random) -> Prosody:
     """Draw a rendering of an emotion around its centre."""
     centre, spread = MEAN_STYLES[emotion], STYLE_SPREAD
@@ -183,7 +162,7 @@ def ratings(prosody: Prosody) -> dict[str, float]:
     scores = {
         "arousal": 0.5 + 0.10 * (rate + pitch + pitch_range + volume),
         "valence": 0.5 + 0.12 * (pitch_range + 0.8 * pitch + 0.4 * rate - 1.2 * volume),
-        "dominance": 0.5 + 0.14 * (1.2 * volume - pitch + 0.4 * rate),
+        "dominance": 0.5 + 0.10 * (1.2 * volume - pitch + 0.4 * rate),
     }
     return {name: min(max(score, 0.0), 1.0) for name, score in scores.items()}
 
@@ -191,7 +170,7 @@ def ratings(prosody: Prosody) -> dict[str, float]:
 def nearest_emotion(prosody: Prosody) -> str:
     """The emotion whose rendering distribution makes this prosody most likely; bounds what a listener can reach."""
 
-    def distance(emotion: str) -> float:
+    def _distance(emotion: str) -> float:
         centre, spread = MEAN_STYLES[emotion], STYLE_SPREAD
         volume = (prosody.volume / centre.volume - 1) / (spread.volume / 100)
         return (
@@ -201,4 +180,4 @@ def nearest_emotion(prosody: Prosody) -> str:
             + volume**2
         )
 
-    return min(EMOTIONS, key=distance)
+    return min(EMOTIONS, key=_distance)

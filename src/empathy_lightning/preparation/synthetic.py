@@ -14,7 +14,8 @@ from empathy_lightning.audio import SAMPLE_RATE, resample, write
 from empathy_lightning.corpora.manifest import write_manifest
 from empathy_lightning.errors import InputError
 from empathy_lightning.preparation.espeak import render
-from empathy_lightning.preparation.small_world import Sentence, draw_prosody, ratings, sentences, voices
+from empathy_lightning.preparation.small_world import Sentence, draw_prosody, ratings, sentences
+from empathy_lightning.preparation.voices import voice
 from empathy_lightning.utterance import EMOTIONS, Utterance
 
 
@@ -25,9 +26,8 @@ def drawn(split: str, count: int, seed: int) -> Iterator[tuple[Sentence, str, st
     if count > len(pool):
         raise InputError(f"the {split} split has only {len(pool)} sentences, not {count}")
     pool = generator.sample(pool, count)
-    speakers = voices(split)
     for index, sentence in enumerate(pool):
-        yield sentence, generator.choice(speakers), EMOTIONS[index % len(EMOTIONS)]
+        yield sentence, voice(split, generator), EMOTIONS[index % len(EMOTIONS)]
 
 
 def write_synthetic_corpus(
@@ -57,9 +57,9 @@ def write_synthetic_corpus(
     with tqdm(total=sum(sizes.values()), desc="rendering questions") as bar:
         for split, count in sizes.items():
             generator = random.Random(f"{seed} {split} prosody")
-            for index, (sentence, voice, emotion) in enumerate(drawn(split, count, seed)):
+            for index, (sentence, speaker, emotion) in enumerate(drawn(split, count, seed)):
                 prosody = draw_prosody(emotion, generator)
-                waveform, rate = render(sentence.text, voice, prosody)
+                waveform, rate = render(sentence.text, speaker, prosody)
                 path = folder / "audio" / f"{split}_{index:05d}.flac"
                 speech = resample(torch.from_numpy(waveform), rate)
                 write(path, speech)
@@ -71,7 +71,7 @@ def write_synthetic_corpus(
                         duration=round(len(speech) / SAMPLE_RATE, 4),
                         transcript=sentence.text,
                         language="en",
-                        speaker=voice,
+                        speaker=speaker,
                         split=split,
                         emotion=emotion,
                         **_rounded(ratings(prosody)),

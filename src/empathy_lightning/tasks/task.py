@@ -34,12 +34,12 @@ class TrainedPartsTask(L.LightningModule):
         steps = max(1, int(self.trainer.estimated_stepping_batches))
         warmup = max(1, round(self.warmup * steps))
 
-        def rate(step: int) -> float:
+        def _rate(step: int) -> float:
             if step < warmup:
                 return (step + 1) / warmup
             return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, steps - warmup))))
 
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
