@@ -59,11 +59,11 @@ QUESTIONS: dict[str | None, str] = {
 }
 
 MEAN_STYLES: dict[str, Prosody] = {
-    "neutral": Prosody(160, 42, 32, 68),
-    "happy": Prosody(208, 66, 85, 112),
-    "sad": Prosody(132, 28, 14, 42),
-    "angry": Prosody(215, 30, 50, 180),
-    "surprised": Prosody(152, 88, 98, 140),
+    "neutral": Prosody(170, 45, 38, 80),
+    "happy": Prosody(212, 66, 88, 115),
+    "sad": Prosody(128, 26, 10, 36),
+    "angry": Prosody(215, 28, 42, 185),
+    "surprised": Prosody(145, 91, 98, 155),
 }
 """The centre of each emotion's rendering; :func:`draw_prosody` varies around it."""
 
