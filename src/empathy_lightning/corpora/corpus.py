@@ -1,12 +1,16 @@
-"""What every corpus offers, and the errors it raises."""
+"""What every corpus offers: facts about it, its utterances, and what had to be left out and why."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import ClassVar
 
 from empathy_lightning.errors import InputError
 from empathy_lightning.utterance import Utterance
+
+_LFS = b"version https://git-lfs"
 
 
 class CorpusError(InputError):
@@ -14,15 +18,101 @@ class CorpusError(InputError):
 
 
 class Corpus(ABC):
-    """A source of utterances. To add one, write :meth:`utterances` and name the class in YAML."""
+    """A source of utterances.
+
+    To add one, subclass it, state the facts below and write :meth:`read`. Name the
+    class in YAML, or in :data:`empathy_lightning.corpora.CORPORA` to have it checked
+    from the command line.
+
+    Attributes:
+        name: Short name, also the ``corpus`` of its utterances.
+        title: What it is, in one line.
+        source: Where it comes from (URL).
+        access: How to get it.
+        licence: Its terms.
+        citation: Whom to cite.
+        languages: BCP 47 tags.
+        emotions: From the corpus's codes to our words.
+        rating_scale: Lowest and highest rating of arousal, valence and dominance, or None.
+        counts: Published number of utterances per emotion word; empty where none is published.
+        folders: Names under which the corpus is seen in practice, below the root; "" is the root itself.
+        unconfirmed: What of its layout was not confirmed by real files or public code; "" if nothing.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    source: ClassVar[str]
+    access: ClassVar[str]
+    licence: ClassVar[str]
+    citation: ClassVar[str]
+    languages: ClassVar[tuple[str, ...]]
+    emotions: ClassVar[Mapping[str, str]]
+    rating_scale: ClassVar[tuple[float, float] | None] = None
+    counts: ClassVar[Mapping[str, int]] = {}
+    folders: ClassVar[tuple[str, ...]] = ("",)
+    unconfirmed: ClassVar[str] = ""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self.skipped: list[tuple[str, str]] = []
 
     @abstractmethod
+    def read(self, folder: Path) -> Iterator[Utterance]:
+        """Read the corpus from the folder that was found; call :meth:`skip` for what is left out."""
+
     def utterances(self) -> list[Utterance]:
-        """All utterances, each with its split.
+        """All utterances, doubled copies left out; ``skipped`` then says what was left out and why.
 
         Raises:
-            CorpusError: If the corpus is not where it should be.
+            CorpusError: If the corpus is not where it should be or holds nothing.
         """
+        self.skipped = []
+        folder = find_root(self.root, self.folders, self.access)
+        found: dict[str, Utterance] = {}
+        for utterance in self.read(folder):
+            if utterance.id in found:
+                self.skip(utterance.path, f"doubled copy of {found[utterance.id].path}")
+            else:
+                found[utterance.id] = utterance
+        if not found:
+            reasons = "; ".join(f"{path}: {reason}" for path, reason in self.skipped[:3])
+            raise CorpusError(f"no utterance of {self.name} below {folder} ({reasons or 'no file fits'}); {self.access}")
+        return list(found.values())
+
+    def skip(self, path: str | Path, reason: str) -> None:
+        """Remember what was left out, and why."""
+        self.skipped.append((str(path), reason))
+
+    def emotion(self, code: str, path: str | Path) -> str | None:
+        """Our word for a code of the corpus; an unknown code is reported, and its utterance stays unlabelled."""
+        word = self.emotions.get(code)
+        if word is None:
+            self.skip(path, f"label only: unknown emotion code {code!r}")
+        return word
+
+    def audio(self, folder: Path, *suffixes: str) -> Iterator[Path]:
+        """Audio files below a folder in a fixed order, without hidden files and Git LFS pointers.
+
+        Args:
+            folder: Where to look, at any depth.
+            suffixes: In lower case with the dot; by default those of WAV and FLAC.
+        """
+        wanted = suffixes or (".wav", ".flac")
+        for path in sorted(folder.rglob("*")):
+            if path.name.startswith(".") or path.suffix.lower() not in wanted or not path.is_file():
+                continue
+            if is_lfs_pointer(path):
+                self.skip(path, "a Git LFS pointer, not audio; run `git lfs pull` in the corpus's checkout")
+            else:
+                yield path
+
+
+def is_lfs_pointer(path: Path) -> bool:
+    """Whether a file is only a pointer that Git LFS left in place of the real one."""
+    if path.stat().st_size > 200:
+        return False
+    with path.open("rb") as file:
+        return file.read(len(_LFS)) == _LFS
 
 
 def find_root(root: str | Path, folders: tuple[str, ...], where_to_get: str) -> Path:
@@ -41,3 +131,26 @@ def find_root(root: str | Path, folders: tuple[str, ...], where_to_get: str) -> 
         if folder.is_dir():
             return folder
     raise CorpusError(f"no corpus at {root} (looked for {', '.join(map(str, looked))}); {where_to_get}")
+
+
+def decode(path: Path, *encodings: str) -> str:
+    """Text of a file in the first encoding that fits; a byte order mark decides by itself.
+
+    Args:
+        path: The file.
+        encodings: Tried in turn after UTF-8; the last one never fails if it is ``"latin-1"``.
+
+    Raises:
+        CorpusError: If none fits.
+    """
+    data = path.read_bytes()
+    marks = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"\xef\xbb\xbf": "utf-8-sig"}
+    for mark, encoding in marks.items():
+        if data.startswith(mark):
+            return data.decode(encoding)
+    for encoding in ("utf-8", *encodings):
+        try:
+            return data.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+    raise CorpusError(f"{path}: text in an unknown encoding (tried utf-8, {', '.join(encodings)})")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from empathy_lightning.corpora.corpus import Corpus, CorpusError
@@ -18,7 +18,12 @@ class Manifest(Corpus):
     """
 
     def __init__(self, path: str) -> None:
+        super().__init__(str(Path(path).parent))
         self.path = Path(path)
+
+    def read(self, folder: Path) -> Iterator[Utterance]:
+        """Read the manifest's lines."""
+        yield from read_manifest(self.path)
 
     def utterances(self) -> list[Utterance]:
         """Read the manifest.
