@@ -7,9 +7,13 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from empathy_lightning import __version__
 from empathy_lightning.errors import InputError
+
+if TYPE_CHECKING:
+    from empathy_lightning.corpora import Corpus
 
 TRAINER_COMMANDS = ("fit", "validate", "test")
 DEMO_CHECKPOINT = "outputs/demo/speech_decoder"
@@ -30,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _train(None if arguments is None else words)
         else:
             options = _parser().parse_args(words)
-            options.run(options)
+            return options.run(options) or 0
     except Exception as error:
         mendable = _mendable(error)
         if mendable is None:
@@ -129,6 +133,8 @@ def _parser() -> argparse.ArgumentParser:
     units.add_argument("--train", type=int, help="most training replies to use (default: all)")
     units.set_defaults(run=_units)
 
+    _add_corpora(commands)
+
     report = commands.add_parser("evaluate", help="measure a chatbot on a test split and write an HTML report")
     report.add_argument("--checkpoint", type=Path, default=Path(DEMO_CHECKPOINT), help="default: %(default)s")
     report.add_argument(
@@ -138,6 +144,68 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--stages", nargs="*", type=Path, default=[], help="folders of the stages, for their curves")
     report.set_defaults(run=_evaluate)
     return parser
+
+
+def _add_corpora(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    corpora = commands.add_parser("corpora", help="the corpora that can be read: list, check and export them")
+    actions = corpora.add_subparsers(required=True, metavar="ACTION")
+    actions.add_parser("list", help="names, licences and where to get them").set_defaults(run=_list_corpora)
+    check = actions.add_parser("check", help="count, listen to every file and look for leaks; exit code 1 if wrong")
+    export = actions.add_parser("export", help="write a corpus as one manifest")
+    for action in (check, export):
+        action.add_argument("name", help="as in `corpora list`")
+        action.add_argument("root", help="folder of the corpus in its official layout")
+        action.add_argument("--protocol", help="splits by a published protocol, see `corpora list`")
+    check.add_argument("--out", type=Path, help="report as JSON (default: outputs/corpora/NAME.json)")
+    check.set_defaults(run=_check_corpus)
+    export.add_argument("--out", type=Path, required=True, help="FILE.jsonl, or FILE.parquet")
+    export.set_defaults(run=_export_corpus)
+
+
+def _corpus(name: str, root: str) -> Corpus:
+    from empathy_lightning.corpora import CORPORA
+
+    if name not in CORPORA:
+        raise InputError(f"no corpus named {name!r}; there are {', '.join(CORPORA)}")
+    return CORPORA[name](root)
+
+
+def _list_corpora(options: argparse.Namespace) -> None:
+    from empathy_lightning.corpora import CORPORA, PROTOCOLS
+
+    for name, corpus in CORPORA.items():
+        total = sum(corpus.counts.values())
+        print(f"{name:<20}{total or '?':>7} utterances  {','.join(corpus.languages):<6}  {corpus.title}")
+        print(f"{'':<20}licence: {corpus.licence}\n{'':<20}{corpus.access}")
+        if corpus.unconfirmed:
+            print(f"{'':<20}not confirmed: {corpus.unconfirmed}")
+    print("\nprotocols")
+    for name, protocol in PROTOCOLS.items():
+        print(f"{name:<24}{protocol.citation}")
+
+
+def _check_corpus(options: argparse.Namespace) -> int:
+    from empathy_lightning.corpora.check import check, describe, write_report
+    from empathy_lightning.corpora.protocols import protocol_named
+
+    protocol = protocol_named(options.protocol) if options.protocol else None
+    report = check(_corpus(options.name, options.root), protocol)
+    out = options.out or Path("outputs/corpora") / f"{options.name}.json"
+    write_report(out, report)
+    print(f"{describe(report)}\nreport: {out}")
+    return 1 if report["problems"] else 0
+
+
+def _export_corpus(options: argparse.Namespace) -> None:
+    from empathy_lightning.corpora.manifest import write_manifest
+    from empathy_lightning.corpora.protocols import protocol_named
+
+    corpus = _corpus(options.name, options.root)
+    utterances = corpus.utterances()
+    if options.protocol:
+        utterances = protocol_named(options.protocol)(utterances)
+    write_manifest(options.out, utterances)
+    print(f"{len(utterances)} utterances in {options.out}, {len(corpus.skipped)} left out")
 
 
 def _chat(options: argparse.Namespace) -> None:

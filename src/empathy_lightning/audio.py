@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from functools import cache
 from pathlib import Path
 
@@ -56,7 +57,7 @@ def read(path: str | Path, start: float = 0.0, end: float | None = None) -> Tens
     if not path.is_file():
         raise AudioError(f"{path}: no such file")
     try:
-        with soundfile.SoundFile(path) as file:
+        with soundfile.SoundFile(os.fsencode(path)) as file:
             rate = file.samplerate
             file.seek(min(round(start * rate), file.frames))
             count = -1 if end is None else round((end - start) * rate)
@@ -117,7 +118,7 @@ def duration_of(path: str | Path, start: float = 0.0, end: float | None = None) 
         AudioError: If the file is missing or is not audio.
     """
     try:
-        info = soundfile.info(str(path))
+        info = soundfile.info(os.fsencode(path))
     except (soundfile.SoundFileError, RuntimeError):
         raise AudioError(f"{path}: no such file, or not audio") from None
     last = info.frames / info.samplerate

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from empathy_lightning.errors import InputError
-from empathy_lightning.utterance import Utterance
+from empathy_lightning.utterance import Utterance, scale_rating
 
 _LFS = b"version https://git-lfs"
 
@@ -76,7 +76,9 @@ class Corpus(ABC):
                 found[utterance.id] = utterance
         if not found:
             reasons = "; ".join(f"{path}: {reason}" for path, reason in self.skipped[:3])
-            raise CorpusError(f"no utterance of {self.name} below {folder} ({reasons or 'no file fits'}); {self.access}")
+            raise CorpusError(
+                f"no utterance of {self.name} below {folder} ({reasons or 'no file fits'}); {self.access}"
+            )
         return list(found.values())
 
     def skip(self, path: str | Path, reason: str) -> None:
@@ -89,6 +91,17 @@ class Corpus(ABC):
         if word is None:
             self.skip(path, f"label only: unknown emotion code {code!r}")
         return word
+
+    def rating(self, value: str | None, path: str | Path) -> float | None:
+        """A rating on the corpus's scale, mapped to 0..1; None where there is none, or none on the scale (reported)."""
+        if not value or self.rating_scale is None:
+            return None
+        try:
+            return scale_rating(float(value), *self.rating_scale)
+        except ValueError:
+            low, high = self.rating_scale
+            self.skip(path, f"label only: {value!r} is not a rating from {low:g} to {high:g}")
+            return None
 
     def audio(self, folder: Path, *suffixes: str) -> Iterator[Path]:
         """Audio files below a folder in a fixed order, without hidden files and Git LFS pointers.
@@ -145,12 +158,10 @@ def decode(path: Path, *encodings: str) -> str:
     """
     data = path.read_bytes()
     marks = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"\xef\xbb\xbf": "utf-8-sig"}
-    for mark, encoding in marks.items():
-        if data.startswith(mark):
-            return data.decode(encoding)
-    for encoding in ("utf-8", *encodings):
+    marked = tuple(encoding for mark, encoding in marks.items() if data.startswith(mark))
+    for encoding in marked or ("utf-8", *encodings):
         try:
             return data.decode(encoding)
         except UnicodeDecodeError:
             continue
-    raise CorpusError(f"{path}: text in an unknown encoding (tried utf-8, {', '.join(encodings)})")
+    raise CorpusError(f"{path}: text in an unknown encoding (tried {', '.join(marked or ('utf-8', *encodings))})")

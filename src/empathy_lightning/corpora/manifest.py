@@ -44,7 +44,7 @@ def read_manifest(path: str | Path) -> list[Utterance]:
     if not path.is_file():
         raise CorpusError(f"no manifest at {path}; write one with `empathy-lightning prepare`")
     utterances = []
-    with path.open(encoding="utf-8") as lines:
+    with path.open(encoding="utf-8", errors="surrogateescape") as lines:
         for number, line in enumerate(lines, 1):
             try:
                 utterance = Utterance.from_dict(json.loads(line))
@@ -68,15 +68,15 @@ def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}")
 
-    def relative(name: str) -> str:
+    def _relative(name: str) -> str:
         full = Path(name).resolve()
         return str(full.relative_to(path.parent.resolve())) if full.is_relative_to(path.parent.resolve()) else str(full)
 
-    with partial.open("w", encoding="utf-8") as lines:
+    with partial.open("w", encoding="utf-8", errors="surrogateescape") as lines:
         for utterance in utterances:
             values = utterance.to_dict()
-            values["path"] = relative(utterance.path)
+            values["path"] = _relative(utterance.path)
             if utterance.response_path is not None:
-                values["response_path"] = relative(utterance.response_path)
+                values["response_path"] = _relative(utterance.response_path)
             lines.write(json.dumps(values, ensure_ascii=False) + "\n")
     partial.replace(path)

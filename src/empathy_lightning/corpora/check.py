@@ -1,0 +1,186 @@
+"""Look a corpus over before training on it: what is there, what is wrong with it, what leaks between splits."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import soundfile
+from tqdm import tqdm
+
+from empathy_lightning.corpora.corpus import Corpus
+from empathy_lightning.corpora.protocols import Protocol
+from empathy_lightning.utterance import Utterance
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """What one file turned out to be.
+
+    Attributes:
+        seconds: Its length, 0 if it cannot be read.
+        sample_rate: In Hz.
+        digest: Of its bytes.
+        problem: Why it cannot be used, "" if it can.
+    """
+
+    seconds: float
+    sample_rate: int
+    digest: str
+    problem: str
+
+
+def listen(path: str) -> Recording:
+    """Decode one file and see whether there is anything in it."""
+    try:
+        digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        samples, rate = soundfile.read(os.fsencode(path), dtype="float32", always_2d=True)
+    except (OSError, soundfile.SoundFileError, RuntimeError) as error:
+        return Recording(0.0, 0, "", f"unreadable: {' '.join(str(error).split())}")
+    peak = float(abs(samples).max()) if len(samples) else 0.0
+    problem = "empty" if not len(samples) else "not numbers" if peak != peak else "silent" if peak < 1e-4 else ""
+    return Recording(len(samples) / rate, rate, digest, problem)
+
+
+def check(corpus: Corpus, protocol: Protocol | None = None) -> dict[str, Any]:
+    """Read a corpus and all its audio.
+
+    Args:
+        corpus: What to look over.
+        protocol: Splits to look for leaks in; None takes the corpus's own.
+
+    Returns:
+        Counts, durations and rates, and under ``problems`` one line for each thing that is wrong.
+
+    Raises:
+        CorpusError: If the corpus is not there.
+    """
+    utterances = corpus.utterances()
+    split = utterances if protocol is None else protocol(utterances)
+    paths = sorted({u.path for u in utterances})
+    with ThreadPoolExecutor() as pool:
+        heard = dict(zip(paths, tqdm(pool.map(listen, paths), total=len(paths), desc="listening"), strict=True))
+    leaks = overlap(split, "speaker")
+    return {
+        "corpus": corpus.name,
+        "root": str(corpus.root),
+        "utterances": len(utterances),
+        "emotions": count(u.emotion for u in utterances),
+        "published": dict(corpus.counts),
+        "speakers": count(u.speaker for u in utterances),
+        "languages": count(u.language for u in utterances),
+        "splits": count(u.split for u in split),
+        "hours": round(sum(r.seconds for r in heard.values()) / 3600, 4),
+        "seconds": quantiles([r.seconds for r in heard.values() if not r.problem]),
+        "sample_rates": count(r.sample_rate for r in heard.values() if r.sample_rate),
+        "shared_sentences": overlap(split, "transcript"),
+        "skipped": [f"{path}: {reason}" for path, reason in corpus.skipped],
+        "problems": [
+            *against_published(utterances, corpus),
+            *([] if protocol is None else against_expected(split, protocol)),
+            *(f"{path}: {r.problem}" for path, r in heard.items() if r.problem),
+            *duplicates(heard),
+            *(f"speaker {name} is in {' and '.join(splits)}" for name, splits in leaks.items()),
+            *skipped_by_reason(corpus.skipped),
+        ],
+    }
+
+
+def count(values: Any) -> dict[str, int]:
+    """How often each value occurs, the most frequent first; what is not known counts as "unknown"."""
+    return {str("unknown" if value is None else value): n for value, n in Counter(values).most_common()}
+
+
+def quantiles(seconds: Sequence[float]) -> dict[str, float]:
+    """Shortest, median and longest."""
+    ordered = sorted(seconds)
+    if not ordered:
+        return {}
+    return {"shortest": ordered[0], "median": ordered[len(ordered) // 2], "longest": ordered[-1]}
+
+
+def overlap(utterances: Sequence[Utterance], field: str) -> dict[str, list[str]]:
+    """Values of a field that occur in more than one split, with those splits."""
+    seen: dict[str, set[str]] = defaultdict(set)
+    for utterance in utterances:
+        value = getattr(utterance, field)
+        if value is not None and utterance.split is not None:
+            seen[f"{utterance.corpus} {value}"].add(utterance.split)
+    return {value: sorted(splits) for value, splits in seen.items() if len(splits) > 1}
+
+
+def against_published(utterances: Sequence[Utterance], corpus: Corpus) -> list[str]:
+    """Emotions whose number is not the published one."""
+    found = Counter(u.emotion for u in utterances)
+    return [
+        f"{n} {emotion} published, {found[emotion]} found"
+        for emotion, n in corpus.counts.items()
+        if found[emotion] != n
+    ]
+
+
+def against_expected(utterances: Sequence[Utterance], protocol: Protocol) -> list[str]:
+    """Splits whose size is not the protocol's."""
+    found = Counter(u.split for u in utterances)
+    return [
+        f"{n} {split} by the protocol, {found[split]} found"
+        for split, n in protocol.expected.items()
+        if found[split] != n
+    ]
+
+
+def duplicates(heard: dict[str, Recording]) -> list[str]:
+    """Groups of files with the same bytes."""
+    same: dict[str, list[str]] = defaultdict(list)
+    for path, recording in heard.items():
+        if recording.digest:
+            same[recording.digest].append(path)
+    return [f"byte-identical: {', '.join(paths)}" for paths in same.values() if len(paths) > 1]
+
+
+def skipped_by_reason(skipped: Sequence[tuple[str, str]]) -> list[str]:
+    """One line for each reason, with an example; which file was doubled by which does not matter."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for path, reason in skipped:
+        groups["doubled copy" if reason.startswith("doubled copy") else reason].append(path)
+    return [f"{len(paths)} left out, {reason} (for example {paths[0]})" for reason, paths in groups.items()]
+
+
+def describe(report: dict[str, Any], most: int = 20) -> str:
+    """The report as a table for the screen.
+
+    Args:
+        report: From :func:`check`.
+        most: Problems shown; the JSON file holds them all.
+    """
+    rows = [("utterances", report["utterances"]), ("hours", report["hours"])]
+    rows += [(f"seconds, {name}", round(value, 2)) for name, value in report["seconds"].items()]
+    for kind in ("emotions", "splits", "languages", "sample_rates"):
+        published = report["published"] if kind == "emotions" else {}
+        for name, number in report[kind].items():
+            rows.append(
+                (
+                    f"{kind[:-1].replace('_', ' ')} {name}",
+                    f"{number}" + (f" of {published[name]}" if name in published else ""),
+                )
+            )
+    rows += [("speakers", len(report["speakers"])), ("sentences in several splits", len(report["shared_sentences"]))]
+    lines = [f"{name:<34}{value!s:>16}" for name, value in rows]
+    problems = report["problems"]
+    lines += ["", f"{len(problems)} problem(s)" if problems else "nothing wrong", *(f"  {p}" for p in problems[:most])]
+    return "\n".join(lines + ([f"  and {len(problems) - most} more"] if len(problems) > most else []))
+
+
+def write_report(path: Path, report: dict[str, Any]) -> None:
+    """Write the report as JSON, under a temporary name first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}")
+    partial.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    partial.replace(path)

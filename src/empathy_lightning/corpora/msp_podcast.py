@@ -1,0 +1,112 @@
+"""MSP-Podcast: segments of podcasts, rated by crowds for category, arousal, valence and dominance.
+
+The consensus labels are one CSV or JSON file, spelt ``labels_concensus`` in older
+releases. Ratings run from 1 to 7 and stand in the columns ``EmoAct``, ``EmoVal`` and
+``EmoDom``. The labels of the third test set are kept by the authors.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from empathy_lightning.corpora.corpus import Corpus, CorpusError, decode
+from empathy_lightning.utterance import Utterance
+
+_SPLITS = {
+    "Train": "train", "Validation": "validation", "Development": "validation",
+    "Test1": "test", "Test": "test", "Test2": "test2", "Test3": "test3",
+}  # fmt: skip
+_VERSIONS = ("2.0", "1.12", "1.11", "1.10", "1.9", "1.8", "1.7", "1.6")
+
+
+class MSPPodcast(Corpus):
+    """Segments of one release of MSP-Podcast, with its splits.
+
+    ``Test1`` is ``test``; ``Test2`` and ``Test3`` are ``test2`` and ``test3``.
+
+    Args:
+        root: Folder that holds the release, or the release itself with ``Labels`` and ``Audios``.
+    """
+
+    name = "msp_podcast"
+    title = "MSP-Podcast, spontaneous English from podcasts"
+    source = "https://lab-msp.com/MSP/MSP-Podcast.html"
+    access = "ask for it at https://lab-msp.com/MSP/MSP-Podcast.html (signed licence) and unpack a release there"
+    licence = "signed agreement of The University of Texas at Dallas, research only"
+    citation = "Lotfian and Busso 2019, IEEE Transactions on Affective Computing 10(4): 471-483"
+    languages = ("en",)
+    emotions = {
+        "A": "angry", "S": "sad", "H": "happy", "U": "surprised", "F": "fearful", "D": "disgust",
+        "C": "contempt", "N": "neutral", "O": "other",
+    }  # fmt: skip
+    rating_scale = (1.0, 7.0)
+    folders = (*(f"MSP-PODCAST-Publish-{version}" for version in _VERSIONS), "")
+    unconfirmed = "the folder names of the single releases; a split called Test; whether Test3 has rows"
+
+    def read(self, folder: Path) -> Iterator[Utterance]:
+        """Read the consensus labels and match them to the audio files."""
+        rows = self._rows(folder)
+        transcripts = _folder(folder, "[Tt]ranscript*")
+        seen = set()
+        for path in self.audio(_folder(folder, "[Aa]udio*")):
+            hidden = {"Split_Set": "Test3"} if "_test3_" in path.stem else None
+            row = rows.get(path.stem, hidden)
+            if row is None:
+                self.skip(path, "no row in the consensus labels")
+                continue
+            seen.add(path.stem)
+            yield self._utterance(path, row, transcripts / f"{path.stem}.txt")
+        for stem in rows:
+            if stem not in seen:
+                self.skip(stem, "a row without audio")
+
+    def _rows(self, folder: Path) -> dict[str, dict[str, str]]:
+        files = [path for suffix in ("csv", "json") for path in sorted(folder.rglob(f"labels_con?ensus.{suffix}"))]
+        if not files:
+            raise CorpusError(f"no labels_consensus.csv or .json below {folder}; {self.access}")
+        text = decode(files[0], "cp1252", "latin-1")
+        if files[0].suffix == ".json":
+            listed = [{"FileName": name, **labels} for name, labels in json.loads(text).items()]
+        else:
+            listed = list(csv.DictReader(io.StringIO(text, newline="")))
+        rows = {}
+        for row in listed:
+            if not row.get("FileName") or row.get("EmoClass") is None or row.get("Split_Set") is None:
+                self.skip(files[0], f"not a row of labels: {row}")
+            else:
+                rows[Path(row["FileName"]).stem] = {key: str(value) for key, value in row.items() if key}
+        return rows
+
+    def _utterance(self, path: Path, row: dict[str, str], transcript: Path) -> Utterance:
+        code, split, speaker = row.get("EmoClass", ""), row["Split_Set"], row.get("SpkrID", "Unknown")
+        if split not in _SPLITS:
+            self.skip(path, f"label only: unknown split {split!r}")
+        return Utterance(
+            id=path.stem,
+            corpus=self.name,
+            path=str(path),
+            transcript=decode(transcript, "cp1252", "latin-1").strip() if transcript.is_file() else None,
+            language="en",
+            speaker=None if speaker in ("Unknown", "") else speaker,
+            split=_SPLITS.get(split),
+            emotion=None if code in ("X", "") else self.emotion(code, path),
+            arousal=self.rating(row.get("EmoAct"), path),
+            valence=self.rating(row.get("EmoVal"), path),
+            dominance=self.rating(row.get("EmoDom"), path),
+            raw_labels={
+                key: row[column]
+                for key, column in (
+                    ("emotion", "EmoClass"), ("arousal", "EmoAct"), ("valence", "EmoVal"), ("dominance", "EmoDom"),
+                    ("gender", "Gender"), ("split", "Split_Set"),
+                )
+                if row.get(column)
+            },
+        )  # fmt: skip
+
+
+def _folder(folder: Path, pattern: str) -> Path:
+    return next(iter(sorted(folder.glob(pattern))), folder)

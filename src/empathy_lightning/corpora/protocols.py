@@ -1,0 +1,305 @@
+"""Who trains and who tests: the split protocols of the papers and of the field, as data.
+
+A protocol takes the utterances of one or more corpora, merges and filters their
+emotions and gives each a split. :data:`PROTOCOLS` names the published ones; for
+others compose the classes, in Python or in YAML.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from empathy_lightning.corpora.corpus import CorpusError
+from empathy_lightning.utterance import EMOTIONS, Utterance
+
+FOUR = ("neutral", "happy", "sad", "angry")
+
+
+class Protocol:
+    """The corpora's own splits; also the base of the other protocols.
+
+    Args:
+        emotions: Categories kept; None keeps all utterances, those without a label too.
+        merge: Emotions that count as another one, for example ``{"excited": "happy"}``.
+        citation: Where the protocol was published.
+        expected: Published number of utterances by split, checked by ``corpora check``.
+    """
+
+    def __init__(
+        self,
+        emotions: Sequence[str] | None = None,
+        merge: Mapping[str, str] | None = None,
+        citation: str = "",
+        expected: Mapping[str, int] | None = None,
+    ) -> None:
+        self.emotions = None if emotions is None else tuple(emotions)
+        self.merge = dict(merge or {})
+        self.citation = citation
+        self.expected = dict(expected or {})
+
+    def splits(self, utterances: Sequence[Utterance]) -> list[str | None]:
+        """The split of each utterance, None for those that the protocol leaves out."""
+        return [u.split for u in utterances]
+
+    def __call__(self, utterances: Sequence[Utterance]) -> list[Utterance]:
+        """The utterances that take part, each with its split; the given ones are not changed."""
+        merged = [replace(u, emotion=self.merge.get(u.emotion, u.emotion) if u.emotion else None) for u in utterances]
+        kept = [u for u in merged if self.emotions is None or u.emotion in self.emotions]
+        return [replace(u, split=split) for u, split in zip(kept, self.splits(kept), strict=True) if split is not None]
+
+
+class Whole(Protocol):
+    """Everything goes to one split.
+
+    Args:
+        split: ``"train"`` or ``"test"``.
+        emotions: As in :class:`Protocol`.
+        merge: As in :class:`Protocol`.
+    """
+
+    def __init__(
+        self, split: str, emotions: Sequence[str] | None = None, merge: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(emotions, merge)
+        self.split = split
+
+    def splits(self, utterances: Sequence[Utterance]) -> list[str | None]:
+        """The same for all."""
+        return [self.split] * len(utterances)
+
+
+class LeaveOneOut(Protocol):
+    """One session or speaker tests, perhaps the next one validates, all others train.
+
+    Args:
+        unit: What is left out.
+        fold: Which one, counted from 0 in alphabetical order; taken modulo their number.
+        validation: Whether the next one validates.
+        emotions: As in :class:`Protocol`.
+        merge: As in :class:`Protocol`.
+        citation: As in :class:`Protocol`.
+        expected: As in :class:`Protocol`.
+    """
+
+    def __init__(
+        self,
+        unit: Literal["session", "speaker"] = "speaker",
+        fold: int = 0,
+        validation: bool = True,
+        emotions: Sequence[str] | None = None,
+        merge: Mapping[str, str] | None = None,
+        citation: str = "",
+        expected: Mapping[str, int] | None = None,
+    ) -> None:
+        super().__init__(emotions, merge, citation, expected)
+        self.unit = unit
+        self.fold = fold
+        self.validation = validation
+
+    def splits(self, utterances: Sequence[Utterance]) -> list[str | None]:
+        """By unit; a unit of one corpus is not that of the same name in another.
+
+        Raises:
+            CorpusError: If an utterance has no such unit, since its speaker might then be in two splits.
+        """
+        units = [(u.corpus, getattr(u, self.unit)) for u in utterances]
+        for utterance, (_, unit) in zip(utterances, units, strict=True):
+            if unit is None:
+                raise CorpusError(
+                    f"{utterance.corpus}: {utterance.id} has no {self.unit}, so no {self.unit} can be left out"
+                )
+        order = sorted(set(units))
+        place = {unit: (index - self.fold) % len(order) for index, unit in enumerate(order)}
+        names = {0: "test", 1: "validation" if self.validation else "train"}
+        return [names.get(place[unit], "train") for unit in units]
+
+
+class SentenceSplit(Protocol):
+    """Sentences are split, so that no sentence is in both parts; every speaker is in both.
+
+    Args:
+        train: Share of the sentences that train.
+        seed: Of the draw.
+        emotions: As in :class:`Protocol`.
+        citation: As in :class:`Protocol`.
+    """
+
+    def __init__(
+        self, train: float = 0.7, seed: int = 0, emotions: Sequence[str] | None = None, citation: str = ""
+    ) -> None:
+        super().__init__(emotions, None, citation)
+        self.train = train
+        self.seed = seed
+
+    def splits(self, utterances: Sequence[Utterance]) -> list[str | None]:
+        """By the words said, whatever their case and spacing."""
+        said = [" ".join((u.transcript or u.id).lower().split()) for u in utterances]
+        order = sorted(set(said))
+        random.Random(self.seed).shuffle(order)
+        training = set(order[: round(self.train * len(order))])
+        return ["train" if words in training else "test" for words in said]
+
+
+class RandomSubset(Protocol):
+    """A random part of each official split, by a recorded seed.
+
+    Args:
+        sizes: Number of utterances by official split; others are left out.
+        seed: Of the draw; it depends on the ids alone, not on their order.
+        emotions: As in :class:`Protocol`.
+        citation: As in :class:`Protocol`.
+    """
+
+    def __init__(
+        self, sizes: Mapping[str, int], seed: int = 0, emotions: Sequence[str] | None = None, citation: str = ""
+    ) -> None:
+        super().__init__(emotions, None, citation, sizes)
+        self.sizes = dict(sizes)
+        self.seed = seed
+
+    def splits(self, utterances: Sequence[Utterance]) -> list[str | None]:
+        """The first of each split in the order of a hash of seed and id."""
+        chosen: set[tuple[str, str]] = set()
+        for split, size in self.sizes.items():
+            members = sorted((u for u in utterances if u.split == split), key=self._draw)
+            chosen |= {(u.corpus, u.id) for u in members[:size]}
+        return [u.split if (u.corpus, u.id) in chosen else None for u in utterances]
+
+    def _draw(self, utterance: Utterance) -> bytes:
+        return hashlib.sha256(f"{self.seed} {utterance.corpus} {utterance.id}".encode()).digest()
+
+
+class EmoBoxFolds(Protocol):
+    """The folds of an EmoBox checkout, applied to utterances of our own parsers.
+
+    Args:
+        folder: ``data/<corpus>`` of the checkout.
+        fold: Counted from 1, as there.
+        emotions: As in :class:`Protocol`.
+        merge: As in :class:`Protocol`.
+    """
+
+    def __init__(
+        self, folder: str, fold: int = 1, emotions: Sequence[str] | None = None, merge: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(emotions, merge, "Ma et al. 2024, EmoBox, Interspeech")
+        self.folder = folder
+        self.fold = fold
+
+    def splits(self, utterances: Sequence[Utterance]) -> list[str | None]:
+        """By the stem of the audio file and its folder's name, which tell it in all of EmoBox's corpora.
+
+        Raises:
+            CorpusError: If the fold's lists are not there.
+        """
+        folder = Path(self.folder) / f"fold_{self.fold}"
+        lists = {s: sorted(folder.glob(f"*_{n}_fold_{self.fold}.jsonl")) for s, n in _EMOBOX.items()}
+        if not lists["train"] or not lists["test"]:
+            raise CorpusError(f"no EmoBox fold {self.fold} in {self.folder}; check out github.com/emo-box/EmoBox")
+        split_of: dict[tuple[str, str], str] = {}
+        for split, files in lists.items():
+            for line in (line for file in files for line in file.read_text(encoding="utf-8").splitlines() if line):
+                path = Path(json.loads(line)["wav"])
+                split_of[path.parent.name, path.stem] = split
+        return [split_of.get((Path(u.path).parent.name, Path(u.path).stem)) for u in utterances]
+
+
+_EMOBOX = {"train": "train", "validation": "valid", "test": "test"}
+
+
+class PerCorpus(Protocol):
+    """Another protocol for each corpus of a mixture.
+
+    Args:
+        protocols: By name of the corpus; corpora without one are left out.
+        emotions: As in :class:`Protocol`, for all of them.
+        merge: As in :class:`Protocol`, for all of them.
+        citation: As in :class:`Protocol`.
+    """
+
+    def __init__(
+        self,
+        protocols: Mapping[str, Protocol],
+        emotions: Sequence[str] | None = None,
+        merge: Mapping[str, str] | None = None,
+        citation: str = "",
+    ) -> None:
+        super().__init__(emotions, merge, citation)
+        self.protocols = dict(protocols)
+
+    def splits(self, utterances: Sequence[Utterance]) -> list[str | None]:
+        """Each corpus by its own protocol."""
+        members: dict[str, list[int]] = defaultdict(list)
+        for index, utterance in enumerate(utterances):
+            members[utterance.corpus].append(index)
+        splits: list[str | None] = [None] * len(utterances)
+        for corpus, indices in members.items():
+            if corpus in self.protocols:
+                own = self.protocols[corpus].splits([utterances[i] for i in indices])
+                for index, split in zip(indices, own, strict=True):
+                    splits[index] = split
+        return splits
+
+
+_TRAIN, _TEST = Whole("train"), Whole("test")
+_IEMOCAP_5 = LeaveOneOut("session", fold=4, validation=False)
+_RE_LLM = "RE-LLM, arXiv 2602.10716, section on data"
+
+PROTOCOLS: dict[str, Protocol] = {
+    "official": Protocol(citation="the corpora's own splits"),
+    "leave-one-session-out": LeaveOneOut("session", citation="customary for IEMOCAP"),
+    "leave-one-speaker-out": LeaveOneOut("speaker", citation="customary for small acted corpora"),
+    "iemocap-four": LeaveOneOut(
+        "session", emotions=FOUR, merge={"excited": "happy"}, citation="customary: four classes, 5,531 utterances"
+    ),
+    "re-llm-iemocap": LeaveOneOut(
+        "session", 4, False, FOUR, {"excited": "happy"}, _RE_LLM, {"train": 4_290, "test": 1_241}
+    ),
+    "re-llm-esd": PerCorpus({"esd": SentenceSplit(0.7)}, FOUR, citation=_RE_LLM),
+    "re-llm-msp-podcast": RandomSubset({"train": 4_290, "test": 1_245}, citation=_RE_LLM),
+    "freezeempath": PerCorpus(
+        {
+            **dict.fromkeys(("mead", "asvp_esd", "cremad", "subesco", "m3ed", "emozionalmente", "esd", "mafw"), _TRAIN),
+            **dict.fromkeys(("ravdess", "casia", "cafe", "resd"), _TEST),
+            "iemocap": _IEMOCAP_5,
+            "meld": Protocol(),
+        },
+        emotions=EMOTIONS,
+        merge={"excited": "happy"},
+        citation="FreezeEmpath, arXiv 2604.18159: ten corpora train, six test sets",
+    ),
+}
+"""Published protocols by name."""
+
+
+def protocol_named(name: str) -> Protocol:
+    """A published protocol.
+
+    Raises:
+        CorpusError: If there is none of that name; the message lists them.
+    """
+    if name not in PROTOCOLS:
+        raise CorpusError(f"no protocol named {name!r}; there are {', '.join(PROTOCOLS)}")
+    return PROTOCOLS[name]
+
+
+def hold_out(utterances: Sequence[Utterance], share: float) -> list[Utterance]:
+    """Move a share of the training speakers (or, where unknown, utterances) to validation.
+
+    Args:
+        utterances: With splits.
+        share: Of the training part, 0..1; drawn by a hash of the speaker, so it never changes.
+    """
+
+    def _drawn(utterance: Utterance) -> bool:
+        key = f"{utterance.corpus} {utterance.speaker or utterance.id}".encode()
+        return int.from_bytes(hashlib.sha256(key).digest()[:4], "big") < share * 2**32
+
+    return [replace(u, split="validation") if u.split == "train" and _drawn(u) else u for u in utterances]

@@ -1,0 +1,149 @@
+"""Spoken instructions and their answers, in the JSON forms of speech-to-speech data sets.
+
+Read are JSON lists and JSON Lines of three kinds: InstructS2S (turns with ``from``,
+``speech``, ``text`` and ``unit``), VocalNet (``speech`` and ``units`` beside turns with
+``value``), and VoiceAssistant (``question``, ``question_audio``, ``answer``).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from empathy_lightning.corpora.corpus import Corpus, decode
+from empathy_lightning.utterance import Utterance
+
+Turn: TypeAlias = dict[str, Any]
+_SPEECH = ("speech", "audio", "question_audio", "answer_audio")
+_TEXT = ("text", "value", "content", "question", "answer")
+_UNITS = ("unit", "units", "tgt_units", "answer_token")
+_PLACEHOLDER = re.compile(r"<(speech|audio)>\s*")
+_UNIT_STRING = re.compile(r"(?:<\d+>|[\d\s,])+")
+
+
+class SpokenInstructions(Corpus):
+    """One utterance per question and answer; the conversation is the session.
+
+    Units that are not written out in the JSON file, but named as a file, stay as the raw label ``units``.
+
+    Args:
+        root: Folder with the JSON files, at any depth.
+        files: Pattern of the names of the JSON files.
+        language: BCP 47 tag of all of them.
+        first_turn_only: Whether later turns of a conversation, which lean on what was said before, are left out.
+    """
+
+    name = "spoken_instructions"
+    title = "Spoken instructions with answers, such as InstructS2S-200K and VoiceAssistant-400K"
+    source = "https://huggingface.co/datasets/ICTNLP/InstructS2S-200K"
+    access = "download it from https://huggingface.co/datasets/ICTNLP/InstructS2S-200K and unpack it there"
+    licence = "CC BY-NC 4.0 (InstructS2S-200K), Apache 2.0 (VoiceAssistant-400K)"
+    citation = "Fang et al. 2025, LLaMA-Omni 2, ACL; Xie and Wu 2024, Mini-Omni, arXiv:2408.16725"
+    languages = ("en", "zh")
+    emotions = {}
+    unconfirmed = (
+        "the key that holds InstructS2S's turns and the place of its JSON files are guessed (the turns are as its users"
+        " quote them); the SNAC tokens of VoiceAssistant are not read as units"
+    )
+
+    def __init__(self, root: str, files: str = "*.json*", language: str = "en", first_turn_only: bool = False) -> None:
+        super().__init__(root)
+        self.files = files
+        self.language = language
+        self.first_turn_only = first_turn_only
+
+    def read(self, folder: Path) -> Iterator[Utterance]:
+        """Read all conversations of all files."""
+        for file in sorted(folder.rglob(self.files)):
+            if file.name.startswith("."):
+                continue
+            for number, record in enumerate(self._records(file)):
+                exchanges = _exchanges(record)
+                if not exchanges:
+                    self.skip(file, f"record {number} holds no question with an answer")
+                session = f"{file.stem}-{_name(record, number)}"
+                for turn, (question, answer) in enumerate(exchanges[: 1 if self.first_turn_only else None], 1):
+                    path, units = _locate(file, _first(question, _SPEECH)), _first(answer, _UNITS)
+                    if path is None:
+                        audio = str(_first(question, _SPEECH))[:100]
+                        self.skip(file, f"record {number}, turn {turn}: no audio file ({audio})")
+                        continue
+                    yield Utterance(
+                        id=f"{session}-{turn}",
+                        corpus=self.name,
+                        path=path,
+                        transcript=_text(question),
+                        language=self.language,
+                        session=session,
+                        response=_text(answer),
+                        response_path=_locate(file, _first(answer, _SPEECH)),
+                        units=_units(units),
+                        raw_labels={"units": units} if isinstance(units, str) and _units(units) is None else {},
+                    )
+
+    def _records(self, file: Path) -> Iterator[Any]:
+        text = decode(file, "gb18030")
+        try:
+            records = json.loads(text)
+            single = isinstance(records, dict) or all(isinstance(turn, dict) and "from" in turn for turn in records)
+            yield from [records] if single else records
+        except (ValueError, TypeError):
+            for number, line in enumerate(text.splitlines(), 1):
+                try:
+                    if line.strip():
+                        yield json.loads(line)
+                except ValueError as error:
+                    self.skip(file, f"line {number} is not JSON ({error})")
+
+
+def _name(record: Any, number: int) -> str:
+    keys = ("split_name", "id", "index", "round")
+    parts = [str(record[key]) for key in keys if key in record] if isinstance(record, dict) else []
+    return "-".join(parts) or str(number)
+
+
+def _exchanges(record: Any) -> list[tuple[Turn, Turn]]:
+    """Pairs of question and answer."""
+    beside: Turn = record if isinstance(record, dict) else {}
+    turns = _first(beside, ("conversation", "conversations", "messages")) if beside else record
+    if not isinstance(turns, list):
+        answer = {key: value for key, value in beside.items() if key.startswith("answer") or key in _UNITS}
+        return [({key: beside[key] for key in beside.keys() - answer.keys()}, answer)] if _text(answer) else []
+    spoken = beside.get("speech")
+    places = iter(spoken if isinstance(spoken, list) else [spoken])
+    pairs: list[tuple[Turn, Turn]] = []
+    question: Turn | None = None
+    for turn in turns:
+        role = turn.get("from", turn.get("role")) if isinstance(turn, dict) else None
+        if role in ("human", "user"):
+            question = {"speech": next(places, None), **turn}
+        elif role in ("gpt", "assistant") and question is not None:
+            pairs.append((question, {"units": None if pairs else _first(beside, _UNITS), **turn}))
+            question = None
+    return pairs
+
+
+def _first(values: Turn, keys: tuple[str, ...]) -> Any:
+    return next((values[key] for key in keys if values.get(key) is not None), None)
+
+
+def _text(turn: Turn) -> str | None:
+    text = _first(turn, _TEXT)
+    return _PLACEHOLDER.sub("", text).strip() or None if isinstance(text, str) else None
+
+
+def _units(units: Any) -> list[int] | None:
+    if isinstance(units, str) and _UNIT_STRING.fullmatch(units):
+        units = [int(unit) for unit in re.findall(r"\d+", units)]
+    return units if isinstance(units, list) and units and all(isinstance(unit, int) for unit in units) else None
+
+
+def _locate(file: Path, name: Any) -> str | None:
+    """The audio file of a name that is absolute, or relative to the JSON file or a folder not far above it."""
+    name = name.get("path") if isinstance(name, dict) else name
+    if not isinstance(name, str) or not name:
+        return None
+    return next((str(base / name) for base in list(file.parents)[:4] if (base / name).is_file()), None)

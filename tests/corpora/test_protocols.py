@@ -1,0 +1,147 @@
+import json
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from empathy_lightning.corpora import PROTOCOLS, CorpusError
+from empathy_lightning.corpora.protocols import (
+    EmoBoxFolds,
+    LeaveOneOut,
+    PerCorpus,
+    RandomSubset,
+    SentenceSplit,
+    Whole,
+    hold_out,
+    protocol_named,
+)
+from empathy_lightning.utterance import Utterance
+
+
+def utterance(index, **values):
+    return Utterance(**{"id": str(index), "corpus": "c", "path": f"{index}.wav"} | values)
+
+
+utterances = st.lists(
+    st.builds(
+        Utterance,
+        id=st.integers(0, 10_000).map(str),
+        corpus=st.sampled_from(["c", "d"]),
+        path=st.just("x.wav"),
+        speaker=st.sampled_from("ABCDE"),
+        session=st.sampled_from("123"),
+        transcript=st.sampled_from(["one", "two  words", "Two words", "three"]),
+        emotion=st.sampled_from(["happy", "excited", "sad", None]),
+        split=st.sampled_from(["train", "validation", "test", "test2", None]),
+    ),
+    unique_by=lambda u: (u.corpus, u.id),
+    min_size=1,
+)
+
+
+@given(utterances, st.sampled_from(["speaker", "session"]), st.integers(0, 20))
+def test_no_left_out_unit_is_in_two_splits(given_, unit, fold):
+    splits = {}
+    for u in LeaveOneOut(unit, fold)(given_):
+        assert splits.setdefault((u.corpus, getattr(u, unit)), u.split) == u.split
+    assert Counter(splits.values())["test"] == 1
+
+
+@given(utterances)
+def test_each_unit_is_tested_in_exactly_one_fold(given_):
+    units = {(u.corpus, u.speaker) for u in given_}
+    tested = [
+        (u.corpus, u.id)
+        for fold in range(len(units))
+        for u in LeaveOneOut("speaker", fold)(given_)
+        if u.split == "test"
+    ]
+    assert sorted(tested) == sorted((u.corpus, u.id) for u in given_)
+
+
+@given(utterances, st.floats(0.1, 0.9), st.integers(0, 5))
+def test_no_sentence_is_in_two_splits_whatever_its_spelling(given_, share, seed):
+    splits = {}
+    for u in SentenceSplit(share, seed)(given_):
+        words = u.transcript.lower().split()
+        assert splits.setdefault(tuple(words), u.split) == u.split
+
+
+@given(utterances, st.randoms())
+def test_a_random_subset_depends_on_the_ids_and_the_seed_alone(given_, random):
+    protocol = RandomSubset({"train": 3, "test": 2}, seed=1)
+    chosen = {(u.corpus, u.id) for u in protocol(given_)}
+    shuffled = list(given_)
+    random.shuffle(shuffled)
+    assert chosen == {(u.corpus, u.id) for u in protocol(shuffled)}
+    counts = Counter(u.split for u in protocol(given_))
+    for split, size in {"train": 3, "test": 2}.items():
+        assert counts[split] == min(size, sum(u.split == split for u in given_))
+
+
+@given(utterances, st.floats(0, 1))
+def test_holding_out_keeps_speakers_together_and_the_test_split_as_it_is(given_, share):
+    held = hold_out(given_, share)
+    splits = {}
+    for before, after in zip(given_, held, strict=True):
+        if before.split != "train":
+            assert after == before
+        else:
+            assert splits.setdefault((after.corpus, after.speaker), after.split) == after.split
+    assert hold_out(given_, 0.0) == given_
+
+
+def test_iemocap_as_in_re_llm():
+    rows = [
+        utterance(i, corpus="iemocap", session=str(1 + i % 5), emotion=["happy", "excited", "frustrated", "sad"][i % 4])
+        for i in range(40)
+    ]
+    kept = PROTOCOLS["re-llm-iemocap"](rows)
+    assert {u.emotion for u in kept} == {"happy", "sad"} and len(kept) == 30
+    assert {u.split for u in kept if u.session == "5"} == {"test"}
+    assert {u.split for u in kept if u.session != "5"} == {"train"}
+    assert rows[1].emotion == "excited", "the given utterances must not change"
+
+
+def test_the_mixture_of_freezeempath():
+    rows = [utterance(c, corpus=c, emotion="happy") for c in ("mead", "esd", "ravdess", "casia", "savee")]
+    rows += [utterance("m", corpus="meld", emotion="sad", split="validation")]
+    rows += [utterance(f"i{s}", corpus="iemocap", emotion="excited", session=str(s)) for s in range(1, 6)]
+    splits = {u.id: u.split for u in PROTOCOLS["freezeempath"](rows)}
+    assert splits == {
+        "mead": "train", "esd": "train", "ravdess": "test", "casia": "test", "m": "validation",
+        "i1": "train", "i2": "train", "i3": "train", "i4": "train", "i5": "test",
+    }  # fmt: skip
+
+
+def test_every_corpus_of_the_mixture_can_be_read():
+    from empathy_lightning.corpora import CORPORA
+
+    mixture = PROTOCOLS["freezeempath"]
+    assert isinstance(mixture, PerCorpus) and set(mixture.protocols) <= set(CORPORA) and len(mixture.protocols) == 14
+
+
+def test_a_speaker_that_is_not_known_cannot_be_left_out():
+    with pytest.raises(CorpusError, match="has no speaker"):
+        LeaveOneOut("speaker")([utterance(1)])
+    with pytest.raises(CorpusError, match="re-llm-iemocap"):
+        protocol_named("relm")
+
+
+def test_emobox_folds_choose_among_our_utterances(tmp_path):
+    fold = tmp_path / "fold_2"
+    fold.mkdir()
+    for name, stems in {"train": "ab", "valid": "c", "test": "d"}.items():
+        lines = [json.dumps({"key": s, "wav": f"downloads/x/spk/{s}.wav"}) for s in stems]
+        (fold / f"x_{name}_fold_2.jsonl").write_text("\n".join(lines) + "\n")
+    rows = [utterance(s, path=f"/data/spk/{s}.wav") for s in "abcde"]
+    assert [u.split for u in EmoBoxFolds(str(tmp_path), 2)(rows)] == ["train", "train", "validation", "test"]
+    with pytest.raises(CorpusError, match="no EmoBox fold 1"):
+        EmoBoxFolds(str(tmp_path))(rows)
+
+
+def test_protocols_compose():
+    rows = [utterance(i, corpus=c, speaker=str(i)) for c in "cde" for i in range(3)]
+    protocol = PerCorpus({"c": Whole("train"), "d": LeaveOneOut("speaker", 2)})
+    assert Counter(u.split for u in protocol(rows)) == {"train": 4, "test": 1, "validation": 1}

@@ -1,0 +1,60 @@
+import json
+
+import pytest
+
+from empathy_lightning.corpora import CorpusError
+from empathy_lightning.corpora.spoken_instructions import SpokenInstructions
+from tests.corpora import spoken_instructions
+from tests.corpora.noise import noise
+
+
+def test_every_turn_of_a_conversation_is_an_utterance(tmp_path):
+    root = str(spoken_instructions.instruct_s2s(tmp_path))
+    corpus = SpokenInstructions(root)
+    found = {u.id: u for u in corpus.utterances()}
+    assert len(found) == 4 and not corpus.skipped
+    first = found["train-instruct_en_3-1"]
+    assert (first.transcript, first.response, first.units) == ("Hey, question 1?", "An answer.", [29, 4299, 7])
+    assert first.path.endswith("instruct_en_3-1-user.wav") and first.response_path.endswith("3-1-assistant.wav")
+    assert first.session == "train-instruct_en_3" and found["train-instruct_en_3-2"].response_path is None
+    short = SpokenInstructions(root, first_turn_only=True, language="zh").utterances()
+    assert [u.id for u in short] == ["train-instruct_en_3-1", "train-instruct_en_4-1"]
+    assert {u.language for u in short} == {"zh"}
+
+
+def test_audio_and_units_may_lie_beside_the_turns(tmp_path):
+    first, second = SpokenInstructions(str(spoken_instructions.vocalnet(tmp_path))).utterances()
+    assert first.transcript is None and first.response == "It depends." and first.units is None
+    assert first.raw_labels == {"units": "VoiceAssistant/tokens/19090.npy"}
+    assert second.units == [5, 6] and second.raw_labels == {}
+
+
+def test_questions_and_answers_of_json_lines_and_its_bad_lines(tmp_path):
+    corpus = SpokenInstructions(str(spoken_instructions.voice_assistant(tmp_path)))
+    first, second = corpus.utterances()
+    assert first.id == "voice-identity-0-1-1" and second.path.endswith("1.wav")
+    assert (first.transcript, first.response, first.units) == ("Who are you?", "An assistant.", None)
+    reasons = [reason for _, reason in corpus.skipped]
+    assert len(reasons) == 4 and any("line 5 is not JSON" in reason for reason in reasons)
+    assert any("gone.wav" in reason for reason in reasons)
+
+
+def test_a_file_may_hold_one_conversation_or_bare_lists(tmp_path):
+    noise(tmp_path / "q.wav")
+    turns = [
+        {"from": "gpt", "text": "Nobody asked."},
+        {"from": "human", "speech": str(tmp_path / "q.wav"), "text": "Why?"},
+        {"from": "gpt", "text": "Because.", "units": "1 2 3"},
+        {"from": "human", "speech": "q.wav", "text": "No answer."},
+    ]
+    (tmp_path / "one.json").write_text(json.dumps(turns))
+    (tmp_path / "two.json").write_text(json.dumps([turns, turns]))
+    found = SpokenInstructions(str(tmp_path)).utterances()
+    assert [u.id for u in found] == ["one-0-1", "two-0-1", "two-1-1"]
+    assert all(u.response == "Because." and u.units == [1, 2, 3] for u in found)
+    assert len(SpokenInstructions(str(tmp_path), files="one.json").utterances()) == 1
+
+
+def test_a_folder_without_conversations_says_where_to_get_them(tmp_path):
+    with pytest.raises(CorpusError, match="InstructS2S"):
+        SpokenInstructions(str(tmp_path)).utterances()
