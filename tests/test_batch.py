@@ -4,8 +4,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from empathy_lightning.batch import LengthBucketSampler, SpeechDataset, collate
+from empathy_lightning.batch import SpeechDataset, collate
 from empathy_lightning.corpora import read_manifest
+from empathy_lightning.sampler import LengthBucketSampler
 from empathy_lightning.utterance import EMOTIONS, Utterance
 
 DURATIONS = st.lists(st.floats(0.1, 20), min_size=1, max_size=120)

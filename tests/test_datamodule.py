@@ -1,6 +1,14 @@
+from collections import Counter
+from pathlib import Path
+
+import lightning as L
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 
+from empathy_lightning.audio import AudioError
+from empathy_lightning.augmentation import Augmentation
+from empathy_lightning.batch import SpeechDataset, collate
 from empathy_lightning.corpora import CorpusError, Manifest, read_manifest, write_manifest
 from empathy_lightning.datamodule import EmpathyDataModule
 from empathy_lightning.modules.cached_encoder import CachedSpeechEncoder
@@ -50,7 +58,7 @@ def test_a_corpus_without_splits_is_refused(tmp_path, corpus):
     for utterance in utterances:
         utterance.split = None
     write_manifest(tmp_path / "m.jsonl", utterances)
-    with pytest.raises(CorpusError, match="split None is none of"):
+    with pytest.raises(CorpusError, match="no splits of its own"):
         EmpathyDataModule([Manifest(str(tmp_path / "m.jsonl"))]).setup()
 
 
@@ -74,3 +82,140 @@ def test_two_epochs_encode_each_utterance_once(corpus):
         for batch in loader:
             cached(batch.waveform, batch.lengths)
     assert sum(rows) == 20
+
+
+class Recorder(L.LightningModule):
+    """Remembers which utterances it trained on, and stops itself where it is told."""
+
+    def __init__(self, stop_after=None):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.stop_after = stop_after
+        self.seen = []
+
+    def training_step(self, batch, batch_idx):
+        self.seen.append((self.current_epoch, tuple(batch.ids)))
+        return (self.weight - len(batch)).square().sum()
+
+    def validation_step(self, batch, batch_idx):
+        pass
+
+    def on_train_batch_end(self, outputs, batch, batch_idx):
+        if self.stop_after is not None and self.global_step == self.stop_after:
+            raise KeyboardInterrupt
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.01)
+
+
+def fit(corpus, folder, module, resume=None, workers=0):
+    checkpoint = ModelCheckpoint(folder, every_n_train_steps=1, save_last=True, save_top_k=0)
+    trainer = L.Trainer(
+        max_epochs=3, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
+        use_distributed_sampler=False, callbacks=[checkpoint],
+    )  # fmt: skip
+    data = EmpathyDataModule([Manifest(str(corpus))], batch_seconds=3, num_workers=workers)
+    trainer.fit(module, data, ckpt_path=resume, weights_only=False)
+    return module
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("stop_after", [1, 4, 9, 11])
+def test_a_run_stopped_anywhere_ends_as_one_that_was_not(corpus, tmp_path, stop_after, workers):
+    whole = fit(corpus, tmp_path / "whole", Recorder())
+    stopped = Recorder(stop_after)
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        fit(corpus, tmp_path / "part", stopped, workers=workers)
+    resumed = fit(corpus, tmp_path / "part", Recorder(), str(tmp_path / "part" / "last.ckpt"), workers)
+    # What was done after the last checkpoint is done again; nothing else is, and nothing is left out.
+    done = len(whole.seen) - len(resumed.seen)
+    assert stop_after - 1 <= done <= stop_after
+    assert stopped.seen[:done] + resumed.seen == whole.seen
+    assert torch.equal(resumed.weight, whole.weight)
+
+
+def with_bad_files(corpus, folder, count):
+    """The corpus with its first training files replaced by what is not audio."""
+    utterances = read_manifest(corpus)
+    for index, utterance in enumerate(u for u in utterances if u.split == "train"):
+        if index < count:
+            utterance.path = str(folder / f"bad{index}.wav")
+            Path(utterance.path).write_bytes(b"RIFF of nothing")
+    write_manifest(folder / "manifest.jsonl", utterances)
+    return folder / "manifest.jsonl"
+
+
+def test_an_unreadable_file_costs_itself_and_a_warning(corpus, tmp_path):
+    data = EmpathyDataModule([Manifest(str(with_bad_files(corpus, tmp_path, 2)))], batch_seconds=4, max_unreadable=0.1)
+    module = Recorder()
+    trainer = L.Trainer(
+        max_epochs=1, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
+        enable_checkpointing=False, use_distributed_sampler=False,
+    )  # fmt: skip
+    with pytest.warns(UserWarning, match=r"left out: .*bad0.wav"):
+        trainer.fit(module, data)
+    seen = [id_ for _, ids in module.seen for id_ in ids]
+    good = [u.id for u in read_manifest(corpus) if u.split == "train"][2:]
+    assert sorted(seen) == sorted(good) and len(data.unreadable) == 2
+    with pytest.warns(UserWarning, match=r"2 unreadable file\(s\) left out so far"):
+        data.report_unreadable()
+
+
+def test_too_many_unreadable_files_stop_the_run_with_their_names(corpus, tmp_path):
+    data = EmpathyDataModule([Manifest(str(with_bad_files(corpus, tmp_path, 8)))], batch_seconds=4, max_unreadable=0.1)
+    data.setup()
+    with pytest.warns(UserWarning), pytest.raises(CorpusError, match=r"too many files.*bad\d.wav"):
+        for batch in data.train_dataloader():
+            data.transfer_batch_to_device(batch, torch.device("cpu"), 0)
+
+
+def test_a_batch_of_bad_files_borrows_a_good_utterance(corpus, tmp_path):
+    manifest = with_bad_files(corpus, tmp_path, 3)
+    dataset = SpeechDataset([u for u in read_manifest(manifest) if u.split == "train"])
+    batch = collate(dataset.__getitems__([0, 1]), ["happy"])
+    assert len(batch) == 1 and len(batch.unreadable) == 3
+    with pytest.raises(AudioError):
+        SpeechDataset(dataset.utterances[:3]).__getitems__([0, 1])
+
+
+def test_a_protocol_gives_the_splits(corpus, tmp_path):
+    utterances = read_manifest(corpus)
+    for utterance in utterances:
+        utterance.split = None
+    write_manifest(tmp_path / "m.parquet", utterances)
+    data = EmpathyDataModule([Manifest(str(tmp_path / "m.parquet"))], protocol="leave-one-speaker-out")
+    data.setup()
+    speakers = {split: {u.speaker for u in rows} for split, rows in data.splits.items()}
+    assert speakers["test"] == {"0"} and speakers["validation"] == {"1"} and len(speakers["train"]) == 4
+
+
+def test_weights_change_how_often_a_corpus_comes(corpus, tmp_path):
+    other = read_manifest(corpus)
+    for utterance in other:
+        utterance.corpus = "other"
+    write_manifest(tmp_path / "m.jsonl", other)
+    both = [Manifest(str(corpus)), Manifest(str(tmp_path / "m.jsonl"))]
+    data = EmpathyDataModule(both, weights={"tones": 2.0, "other": 0.5}, batch_seconds=4)
+    data.setup()
+    loader, counts = data.train_dataloader(), Counter()
+    names = [u.corpus for u in data.splits["train"]]
+    for epoch in range(20):
+        loader.batch_sampler.set_epoch(epoch)
+        counts.update(names[i] for batch in loader.batch_sampler for i in batch)
+    assert abs(counts["tones"] / (20 * 20) - 2.0) < 0.2 and abs(counts["other"] / (20 * 20) - 0.5) < 0.15
+    with pytest.raises(CorpusError, match="no corpus that is here: nobody"):
+        EmpathyDataModule(both, weights={"nobody": 2.0}).setup()
+
+
+def test_only_training_waveforms_are_augmented(corpus):
+    class Louder(Augmentation):
+        def __call__(self, waveform):
+            return 2 * waveform
+
+    plain = EmpathyDataModule([Manifest(str(corpus))], batch_seconds=4)
+    louder = EmpathyDataModule([Manifest(str(corpus))], batch_seconds=4, augmentation=Louder())
+    for data in (plain, louder):
+        data.setup()
+    for name, factor in (("train_dataloader", 2), ("val_dataloader", 1), ("test_dataloader", 1)):
+        for a, b in zip(getattr(plain, name)(), getattr(louder, name)(), strict=True):
+            torch.testing.assert_close(factor * a.waveform, b.waveform)

@@ -126,6 +126,11 @@ def _parser() -> argparse.ArgumentParser:
     responses.add_argument("--without-emotion", action="store_true", help="answer the transcript alone (stage 1)")
     responses.add_argument("--system", help="system message")
     responses.set_defaults(run=_responses)
+    ratings = steps.add_parser("ratings", help="fill missing arousal, valence and dominance by a frozen encoder")
+    ratings.add_argument("manifest", type=Path)
+    ratings.add_argument("--out", type=Path, required=True, help="manifest with the ratings")
+    ratings.add_argument("--emotion-encoder", required=True, help="folder or model id of a wav2vec 2.0 emotion model")
+    ratings.set_defaults(run=_ratings)
     units = steps.add_parser("units", help="render the replies and turn them into speech units")
     units.add_argument("manifest", type=Path)
     units.add_argument("--out", type=Path, required=True, help="manifest with the units")
@@ -158,7 +163,8 @@ def _add_corpora(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         action.add_argument("--protocol", help="splits by a published protocol, see `corpora list`")
     check.add_argument("--out", type=Path, help="report as JSON (default: outputs/corpora/NAME.json)")
     check.set_defaults(run=_check_corpus)
-    export.add_argument("--out", type=Path, required=True, help="FILE.jsonl, or FILE.parquet")
+    export.add_argument("--out", type=Path, required=True, help="FILE.jsonl or FILE.parquet, or a folder for shards")
+    export.add_argument("--shards", action="store_true", help="write Parquet shards with the audio inside")
     export.set_defaults(run=_export_corpus)
 
 
@@ -199,12 +205,16 @@ def _check_corpus(options: argparse.Namespace) -> int:
 def _export_corpus(options: argparse.Namespace) -> None:
     from empathy_lightning.corpora.manifest import write_manifest
     from empathy_lightning.corpora.protocols import protocol_named
+    from empathy_lightning.corpora.shards import write_shards
 
     corpus = _corpus(options.name, options.root)
     utterances = corpus.utterances()
     if options.protocol:
         utterances = protocol_named(options.protocol)(utterances)
-    write_manifest(options.out, utterances)
+    if options.shards:
+        write_shards(utterances, options.out)
+    else:
+        write_manifest(options.out, utterances)
     print(f"{len(utterances)} utterances in {options.out}, {len(corpus.skipped)} left out")
 
 
@@ -230,6 +240,12 @@ def _responses(options: argparse.Namespace) -> None:
 
     user = options.prompt or (SPEECH_ONLY if options.without_emotion else SPEECH_AND_EMOTION)
     print(prepare_responses(options.manifest, options.out, options.language_model, Prompt(user, options.system)))
+
+
+def _ratings(options: argparse.Namespace) -> None:
+    from empathy_lightning.preparation.ratings import prepare_ratings
+
+    print(prepare_ratings(options.manifest, options.out, options.emotion_encoder))
 
 
 def _units(options: argparse.Namespace) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
+from typing import Any
 
 import soundfile
 import torch
@@ -39,11 +41,51 @@ def resample(waveform: Tensor, source: int, target: int = SAMPLE_RATE) -> Tensor
     return resampled
 
 
+def _source(path: str | Path) -> bytes | io.BytesIO:
+    """What soundfile opens: a file's name in the system's bytes, or the audio in a row of a Parquet shard."""
+    shard, _, row = str(path).rpartition("#")
+    if shard.endswith(".parquet"):
+        return io.BytesIO(_row(shard, int(row)))
+    if not Path(path).is_file():
+        raise AudioError(f"{path}: no such file")
+    return os.fsencode(path)
+
+
+def _row(shard: str, row: int) -> bytes:
+    group, place = _group(shard, row, os.getpid())
+    audio: bytes = group["audio"][place].as_py()
+    return audio
+
+
+@lru_cache(maxsize=8)
+def _group(shard: str, row: int, process: int) -> tuple[Any, int]:
+    """Row group that holds a row, and the row's place in it."""
+    file = _shard(shard, process)
+    for index in range(file.num_row_groups):
+        size = file.metadata.row_group(index).num_rows
+        if row < size:
+            return file.read_row_group(index, ["audio"]), row
+        row -= size
+    raise AudioError(f"{shard}: has no row {row}")
+
+
+@lru_cache(maxsize=64)
+def _shard(name: str, process: int) -> Any:
+    """An open shard; loader processes must not share one."""
+    import fsspec
+    import pyarrow.parquet
+
+    try:
+        return pyarrow.parquet.ParquetFile(fsspec.open(name, "rb").open())
+    except (OSError, pyarrow.ArrowException) as error:
+        raise AudioError(f"{name}: {' '.join(str(error).split())}") from None
+
+
 def read(path: str | Path, start: float = 0.0, end: float | None = None) -> Tensor:
     """Read a file or a segment of one.
 
     Args:
-        path: WAV, FLAC, MP3, OGG or whatever else soundfile decodes.
+        path: WAV, FLAC, MP3, OGG or whatever else soundfile decodes, or ``SHARD.parquet#ROW``.
         start: First second.
         end: Last second; None for the end of the file.
 
@@ -53,11 +95,8 @@ def read(path: str | Path, start: float = 0.0, end: float | None = None) -> Tens
     Raises:
         AudioError: If the file is missing, is not audio, or holds no samples or NaN.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise AudioError(f"{path}: no such file")
     try:
-        with soundfile.SoundFile(os.fsencode(path)) as file:
+        with soundfile.SoundFile(_source(path)) as file:
             rate = file.samplerate
             file.seek(min(round(start * rate), file.frames))
             count = -1 if end is None else round((end - start) * rate)
@@ -118,7 +157,7 @@ def duration_of(path: str | Path, start: float = 0.0, end: float | None = None) 
         AudioError: If the file is missing or is not audio.
     """
     try:
-        info = soundfile.info(os.fsencode(path))
+        info = soundfile.info(_source(path))
     except (soundfile.SoundFileError, RuntimeError):
         raise AudioError(f"{path}: no such file, or not audio") from None
     last = info.frames / info.samplerate

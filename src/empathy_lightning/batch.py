@@ -1,20 +1,18 @@
-"""From utterances to batches: reading, collating, bucketing by length."""
+"""From utterances to batches: reading and collating."""
 
 from __future__ import annotations
 
 import math
-import random
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
-from itertools import cycle, islice
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
+from tqdm import tqdm
 
-from empathy_lightning.audio import SAMPLE_RATE, duration_of, read, trim_silence
+from empathy_lightning.audio import SAMPLE_RATE, AudioError, duration_of, read, trim_silence
 from empathy_lightning.utterance import Utterance
 
 MISSING = -100
@@ -37,6 +35,7 @@ class SpeechBatch:
         responses: Expected replies, None where there is none.
         units: Units of the spoken replies, each (U,), None where there are none.
         ids: Ids of the utterances.
+        unreadable: Why utterances that belonged here are not here, one line each.
     """
 
     waveform: Tensor
@@ -50,6 +49,7 @@ class SpeechBatch:
     responses: list[str | None]
     units: list[Tensor | None]
     ids: list[str]
+    unreadable: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -65,7 +65,11 @@ class SpeechBatch:
         return replace(self, **moved, units=units)
 
 
-class SpeechDataset(Dataset[tuple[Tensor, Utterance]]):
+Row = tuple[Tensor, Utterance]
+"""A waveform (T,) at 16 kHz with its record."""
+
+
+class SpeechDataset(Dataset[Row | AudioError]):
     """Waveforms of utterances at 16 kHz with their records.
 
     Args:
@@ -74,6 +78,7 @@ class SpeechDataset(Dataset[tuple[Tensor, Utterance]]):
         read_audio: False leaves the waveforms out, for trainers that need only texts and units.
         cache: Keep decoded waveforms in memory, for corpora of a few hours at most.
         trim: Cut silence off both ends.
+        augmentation: What to do to each waveform (T,) every time that it is read.
     """
 
     def __init__(
@@ -83,43 +88,81 @@ class SpeechDataset(Dataset[tuple[Tensor, Utterance]]):
         read_audio: bool = True,
         cache: bool = False,
         trim: bool = False,
+        augmentation: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self.utterances = list(utterances)
         self.max_seconds = max_seconds
         self.read_audio = read_audio
         self.trim = trim
+        self.augmentation = augmentation
         self._cache: dict[int, Tensor] | None = {} if cache else None
 
     def __len__(self) -> int:
         return len(self.utterances)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Utterance]:
+    def __getitem__(self, index: int) -> Row:
         utterance = self.utterances[index]
         if not self.read_audio:
             return torch.zeros(1), utterance
+        waveform = self._waveform(index)
+        return (waveform if self.augmentation is None else self.augmentation(waveform)), utterance
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Row | AudioError]:
+        """The rows of a batch, with the error in the place of one that cannot be read.
+
+        If none can be read, the next utterance that can stands in: a batch must not be empty.
+
+        Raises:
+            AudioError: If nothing in the whole dataset can be read.
+        """
+        rows = [self._row(index) for index in indices]
+        for step in range(len(self)):
+            if any(not isinstance(row, AudioError) for row in rows):
+                return rows
+            rows.append(self._row((indices[-1] + 1 + step) % len(self)))
+        raise next(row for row in rows if isinstance(row, AudioError))
+
+    def _row(self, index: int) -> Row | AudioError:
+        try:
+            return self[index]
+        except AudioError as error:
+            return error
+
+    def _waveform(self, index: int) -> Tensor:
         if self._cache is not None and index in self._cache:
-            return self._cache[index].float() / 32768, utterance
+            return self._cache[index].float() / 32768
+        utterance = self.utterances[index]
         waveform = read(utterance.path, utterance.start, utterance.end)
         waveform = (trim_silence(waveform) if self.trim else waveform)[: round(self.max_seconds * SAMPLE_RATE)]
         if self._cache is not None:
             # What is returned is what will be returned again, to the last bit.
             self._cache[index] = (waveform * 32768).round().clamp(-32768, 32767).to(torch.int16)
             waveform = self._cache[index].float() / 32768
-        return waveform, utterance
+        return waveform
 
     def durations(self) -> list[float]:
-        """Seconds of each utterance, from its record or else from the file's header."""
-        return [min(self.max_seconds, u.duration or duration_of(u.path, u.start, u.end)) for u in self.utterances]
+        """Seconds of each utterance, from its record or else from the file's header; 1 s where there is neither."""
+        known = sum(u.duration is not None for u in self.utterances)
+        rows = tqdm(self.utterances, desc="lengths of files", disable=len(self) - known < 2_000)
+        return [min(self.max_seconds, u.duration or self._length(u)) for u in rows]
+
+    def _length(self, utterance: Utterance) -> float:
+        try:
+            return duration_of(utterance.path, utterance.start, utterance.end)
+        except AudioError:
+            return 1.0  # Reading it will fail again, and then it is reported.
 
 
-def collate(rows: Sequence[tuple[Tensor, Utterance]], emotions: Sequence[str]) -> SpeechBatch:
+def collate(rows: Sequence[Row | AudioError], emotions: Sequence[str]) -> SpeechBatch:
     """Make a batch.
 
     Args:
-        rows: Waveforms (T_i,) with their utterances.
+        rows: Waveforms (T_i,) with their utterances, or the error of one that could not be read.
         emotions: The task's categories; an emotion outside them counts as missing.
     """
-    utterances = [utterance for _, utterance in rows]
+    unreadable = [str(row) for row in rows if isinstance(row, AudioError)]
+    readable = [row for row in rows if not isinstance(row, AudioError)]
+    utterances = [utterance for _, utterance in readable]
     index = {name: position for position, name in enumerate(emotions)}
 
     def _ratings(name: str) -> Tensor:
@@ -127,8 +170,8 @@ def collate(rows: Sequence[tuple[Tensor, Utterance]], emotions: Sequence[str]) -
         return torch.tensor([math.nan if value is None else value for value in values], dtype=torch.float32)
 
     return SpeechBatch(
-        waveform=torch.nn.utils.rnn.pad_sequence([waveform for waveform, _ in rows], batch_first=True),
-        lengths=torch.tensor([len(waveform) for waveform, _ in rows]),
+        waveform=torch.nn.utils.rnn.pad_sequence([waveform for waveform, _ in readable], batch_first=True),
+        lengths=torch.tensor([len(waveform) for waveform, _ in readable]),
         emotion=torch.tensor([index.get(u.emotion or "", MISSING) for u in utterances]),
         arousal=_ratings("arousal"),
         valence=_ratings("valence"),
@@ -138,92 +181,5 @@ def collate(rows: Sequence[tuple[Tensor, Utterance]], emotions: Sequence[str]) -
         responses=[u.response for u in utterances],
         units=[None if u.units is None else torch.tensor(u.units) for u in utterances],
         ids=[u.id for u in utterances],
+        unreadable=unreadable,
     )
-
-
-class LengthBucketSampler(Sampler[list[int]]):
-    """Batches of like lengths, bounded by seconds of padded audio, sharded by rank.
-
-    The order is shuffled, sorted by length within pools, cut into batches and the
-    batches shuffled. Every rank draws the same batches and takes its own.
-
-    Args:
-        durations: Seconds of each utterance.
-        batch_seconds: Most seconds in a batch, padding included.
-        shuffle: New order every epoch; otherwise the longest come first.
-        seed: Seed of the order.
-        rank: This process.
-        num_replicas: Number of processes.
-    """
-
-    def __init__(
-        self,
-        durations: Sequence[float],
-        batch_seconds: float,
-        shuffle: bool = True,
-        seed: int = 0,
-        rank: int = 0,
-        num_replicas: int = 1,
-    ) -> None:
-        self.durations = list(durations)
-        self.batch_seconds = batch_seconds
-        self.shuffle = shuffle
-        self.seed = seed
-        self.rank = rank
-        self.num_replicas = num_replicas
-        self.epoch = 0
-
-    @property
-    def sampler(self) -> LengthBucketSampler:
-        """Itself: where Lightning looks for the ``set_epoch`` of a batch sampler."""
-        return self
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch's order; Lightning calls it at the start of each epoch."""
-        self.epoch = epoch
-
-    def _draw(self, epoch: int) -> list[list[int]]:
-        generator = random.Random(f"{self.seed} {epoch}")
-        order = list(range(len(self.durations)))
-        pool = len(order)
-        if self.shuffle:
-            generator.shuffle(order)
-            per_batch = self.batch_seconds * len(order) / max(sum(self.durations), 1e-9)
-            pool = max(1, round(32 * per_batch))
-        batches: list[list[int]] = []
-        for start in range(0, len(order), pool):
-            batch: list[int] = []
-            for index in sorted(order[start : start + pool], key=lambda i: -self.durations[i]):
-                # The first of a batch is its longest, hence the width of all its rows.
-                if batch and self.durations[batch[0]] * (len(batch) + 1) > self.batch_seconds:
-                    batches.append(batch)
-                    batch = []
-                batch.append(index)
-            batches.append(batch)
-        return batches
-
-    @cached_property
-    def _count(self) -> int:
-        """Batches per epoch and rank, the same in every epoch: trainers take the first epoch's number for all."""
-        counts = [len(self._draw(epoch)) for epoch in range(4 if self.shuffle else 1)]
-        wanted = max(counts) + max(1, len(self.durations) // 10_000) if max(counts) > min(counts) else counts[0]
-        return -(-min(wanted, len(self.durations)) // self.num_replicas)
-
-    def _batches(self) -> list[list[int]]:
-        batches = self._draw(self.epoch)
-        while len(batches) < self._count * self.num_replicas:
-            largest = max(range(len(batches)), key=lambda i: len(batches[i]))
-            rows = batches[largest]
-            if len(rows) == 1:
-                break
-            batches[largest : largest + 1] = [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
-        if self.shuffle:
-            random.Random(f"{self.seed} {self.epoch} order").shuffle(batches)
-        # Ranks must take the same number of steps; the first batches fill the last round.
-        return batches + list(islice(cycle(batches), max(0, self._count * self.num_replicas - len(batches))))
-
-    def __iter__(self) -> Iterator[list[int]]:
-        return iter(self._batches()[self.rank :: self.num_replicas])
-
-    def __len__(self) -> int:
-        return self._count

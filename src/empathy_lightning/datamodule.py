@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
 from functools import partial
 from typing import Any
 
@@ -10,24 +10,36 @@ import lightning as L
 import torch
 from torch.utils.data import DataLoader
 
-from empathy_lightning.batch import LengthBucketSampler, SpeechBatch, SpeechDataset, collate
+from empathy_lightning.augmentation import Augmentation
+from empathy_lightning.batch import SpeechBatch, SpeechDataset, collate
 from empathy_lightning.corpora.corpus import Corpus, CorpusError
+from empathy_lightning.corpora.protocols import Protocol, hold_out, protocol_named
+from empathy_lightning.sampler import LengthBucketSampler
 from empathy_lightning.utterance import EMOTIONS, Utterance
+
+_SPLITS = ("train", "validation", "test")
 
 
 class EmpathyDataModule(L.LightningDataModule):
     """Utterances of one or more corpora in length-bucketed batches.
 
-    Set ``use_distributed_sampler: false`` on the Trainer: the sampler shards by rank itself.
+    Set ``use_distributed_sampler: false`` on the Trainer: the sampler shards by rank
+    itself. A run that is resumed in the middle of an epoch goes on with the batches
+    that are left. An utterance that cannot be read costs a warning and itself only.
 
     Args:
-        corpora: Where the utterances come from; each states its splits.
+        corpora: Where the utterances come from.
+        protocol: Who trains and who tests: a published protocol by name, or one with its arguments; None takes the
+            corpora's own splits. Where it leaves no validation split, one training speaker in twenty validates.
+        weights: How often the utterances of a corpus come in an epoch, by the corpus's name; once where not given.
         emotions: The task's categories in the order of the classifier; others count as unlabelled.
         batch_seconds: Most seconds of audio in a batch, padding included.
         max_seconds: Longer utterances are cut there.
         read_audio: False for trainers that need only texts and units.
         cache: Keep decoded waveforms in memory (2 bytes a sample).
         trim: Cut silence off both ends of each utterance.
+        augmentation: Changes to the training waveforms; None leaves them as they are.
+        max_unreadable: Share of the utterances that may be unreadable before the run stops.
         num_workers: Loader processes.
         seed: Seed of the order of the batches.
     """
@@ -35,37 +47,68 @@ class EmpathyDataModule(L.LightningDataModule):
     def __init__(
         self,
         corpora: list[Corpus],
+        protocol: Protocol | str | None = None,
+        weights: dict[str, float] | None = None,
         emotions: list[str] = list(EMOTIONS),  # noqa: B006 - never changed, and shown by --help
         batch_seconds: float = 80.0,
         max_seconds: float = 30.0,
         read_audio: bool = True,
         cache: bool = False,
         trim: bool = False,
+        augmentation: Augmentation | None = None,
+        max_unreadable: float = 0.05,
         num_workers: int = 0,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.corpora = corpora
+        self.protocol = protocol_named(protocol) if isinstance(protocol, str) else protocol
+        self.weights = weights or {}
         self.emotions = emotions
         self.batch_seconds = batch_seconds
         self.max_seconds = max_seconds
         self.read_audio = read_audio
         self.cache = cache
         self.trim = trim
+        self.augmentation = augmentation
+        self.max_unreadable = max_unreadable
         self.num_workers = num_workers
         self.seed = seed
         self.splits: dict[str, list[Utterance]] = {}
+        self.unreadable: list[str] = []
 
     def setup(self, stage: str | None = None) -> None:
-        """Read the corpora once."""
+        """Read the corpora once.
+
+        Raises:
+            CorpusError: If a corpus is missing, or an utterance has no split and no protocol gives it one.
+        """
         if self.splits:
             return
-        self.splits = {"train": [], "validation": [], "test": []}
+        utterances = [utterance for corpus in self.corpora for utterance in corpus.utterances()]
         for corpus in self.corpora:
-            for utterance in corpus.utterances():
-                if utterance.split not in self.splits:
-                    raise CorpusError(f"{utterance.id}: split {utterance.split!r} is none of train, validation, test")
-                self.splits[utterance.split].append(utterance)
+            if corpus.skipped:
+                path, reason = corpus.skipped[0]
+                message = f"{corpus.name}: {len(corpus.skipped)} things left out, for example {path}: {reason}"
+                warnings.warn(f"{message}; see `empathy-lightning corpora check`", stacklevel=2)
+        if self.protocol is not None:
+            utterances = self.protocol(utterances)
+        self._check(utterances)
+        if not any(u.split == "validation" for u in utterances):
+            utterances = hold_out(utterances, 0.05)
+        self.splits = {split: [u for u in utterances if u.split == split] for split in _SPLITS}
+
+    def _check(self, utterances: list[Utterance]) -> None:
+        for utterance in utterances:
+            if utterance.split is None:
+                raise CorpusError(
+                    f"{utterance.corpus} has no splits of its own ({utterance.id}): give data.protocol, "
+                    "for example leave-one-speaker-out"
+                )
+        names = {u.corpus for u in utterances}
+        unknown = set(self.weights) - names
+        if unknown:
+            raise CorpusError(f"data.weights name no corpus that is here: {', '.join(sorted(unknown))}")
 
     def train_dataloader(self) -> Any:
         """Shuffled batches of the training split."""
@@ -80,10 +123,11 @@ class EmpathyDataModule(L.LightningDataModule):
         return self._loader("test")
 
     def _loader(self, split: str) -> Any:
-        utterances: Sequence[Utterance] = self.splits[split]
+        utterances = self.splits[split]
         if not utterances:
             raise CorpusError(f"the corpora hold no utterance in the {split} split")
-        dataset = SpeechDataset(utterances, self.max_seconds, self.read_audio, self.cache, self.trim)
+        augmentation = self.augmentation if split == "train" else None
+        dataset = SpeechDataset(utterances, self.max_seconds, self.read_audio, self.cache, self.trim, augmentation)
         sampler = LengthBucketSampler(
             dataset.durations(),
             self.batch_seconds,
@@ -91,16 +135,67 @@ class EmpathyDataModule(L.LightningDataModule):
             seed=self.seed,
             rank=self.trainer.global_rank if self.trainer else 0,
             num_replicas=self.trainer.world_size if self.trainer else 1,
+            weights=[self.weights.get(u.corpus, 1.0) for u in utterances] if self.weights else None,
         )
-        return DataLoader(
+        return ResumableLoader(
             dataset,
             batch_sampler=sampler,
             collate_fn=partial(collate, emotions=self.emotions),
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
+            trainer=self.trainer,
         )
 
     def transfer_batch_to_device(self, batch: SpeechBatch, device: torch.device, dataloader_idx: int) -> SpeechBatch:
-        """Move a batch's tensors."""
+        """Move a batch's tensors, and keep count of what could not be read.
+
+        Raises:
+            CorpusError: If too much could not be read.
+        """
+        for reason in batch.unreadable:
+            if reason not in self.unreadable:
+                self.unreadable.append(reason)
+                warnings.warn(f"left out: {reason}", stacklevel=2)
+        if len(self.unreadable) > self.max_unreadable * sum(map(len, self.splits.values())):
+            reasons = "; ".join(self.unreadable[:20])
+            raise CorpusError(f"too many files cannot be read ({len(self.unreadable)}): {reasons}")
         return batch.to(device, non_blocking=True)
+
+    def report_unreadable(self) -> None:
+        """Say how many files could not be read; trainers call it at the end of an epoch."""
+        if self.unreadable:
+            warnings.warn(f"{len(self.unreadable)} unreadable file(s) left out so far", stacklevel=2)
+
+
+class ResumableLoader(DataLoader[Any]):
+    """A DataLoader whose position in the epoch is in the trainer's checkpoint.
+
+    Args:
+        trainer: Knows how many batches were trained on; loader processes have read further.
+        *args: As of DataLoader.
+        **kwargs: As of DataLoader.
+    """
+
+    def __init__(self, *args: Any, trainer: L.Trainer | None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._trainer = trainer
+
+    def __iter__(self) -> Any:
+        # The trainer's own call of set_epoch is one behind after a resume at the last batch of an epoch.
+        if self._trainer is not None:
+            sampler: Any = self.batch_sampler
+            sampler.set_epoch(self._trainer.current_epoch)
+        return super().__iter__()
+
+    def state_dict(self) -> dict[str, int]:
+        """Epoch, and batches of it that are done."""
+        if self._trainer is None:
+            return {"epoch": 0, "batches": 0}
+        progress: Any = self._trainer.fit_loop.epoch_loop.batch_progress.current
+        return {"epoch": self._trainer.current_epoch, "batches": progress.processed}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Leave out what was done."""
+        sampler: Any = self.batch_sampler
+        sampler.resume(state_dict["epoch"], state_dict["batches"])

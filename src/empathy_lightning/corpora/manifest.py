@@ -1,28 +1,35 @@
-"""Our own manifest: one JSON object per line, one line per utterance."""
+"""Our own manifests: one utterance a line as JSON, or a row as Parquet for corpora of millions."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from dataclasses import fields
+from itertools import repeat
 from pathlib import Path
+from typing import Any
 
 from empathy_lightning.corpora.corpus import Corpus, CorpusError
-from empathy_lightning.utterance import Utterance
+from empathy_lightning.utterance import RATINGS, Utterance
+
+COLUMNS = tuple(f.name for f in fields(Utterance))
 
 
 class Manifest(Corpus):
-    """Utterances from a JSONL manifest; audio paths are relative to the manifest's folder.
+    """Utterances from a manifest; audio paths are relative to the manifest's folder.
 
     Args:
-        path: The manifest.
+        path: A ``.jsonl`` or ``.parquet`` file.
     """
+
+    name = "manifest"
 
     def __init__(self, path: str) -> None:
         super().__init__(str(Path(path).parent))
         self.path = Path(path)
 
     def read(self, folder: Path) -> Iterator[Utterance]:
-        """Read the manifest's lines."""
+        """Read the manifest."""
         yield from read_manifest(self.path)
 
     def utterances(self) -> list[Utterance]:
@@ -35,48 +42,133 @@ class Manifest(Corpus):
 
 
 def read_manifest(path: str | Path) -> list[Utterance]:
-    """Read a JSONL manifest.
+    """Read a manifest.
 
     Raises:
         CorpusError: If the file is missing or a line is not an utterance; the line is named.
     """
     path = Path(path)
     if not path.is_file():
-        raise CorpusError(f"no manifest at {path}; write one with `empathy-lightning prepare`")
+        raise CorpusError(f"no manifest at {path}; write one with `empathy-lightning prepare` or `corpora export`")
+    utterances = _read_parquet(path) if path.suffix == ".parquet" else _read_lines(path)
+    home = f"{path.parent}/"
+    for utterance in utterances:
+        utterance.path = _absolute(home, utterance.path)
+        if utterance.response_path is not None:
+            utterance.response_path = _absolute(home, utterance.response_path)
+    return utterances
+
+
+def _absolute(home: str, name: str) -> str:
+    return name if name.startswith("/") or "://" in name else home + name
+
+
+def _read_lines(path: Path) -> list[Utterance]:
     utterances = []
     with path.open(encoding="utf-8", errors="surrogateescape") as lines:
         for number, line in enumerate(lines, 1):
             try:
-                utterance = Utterance.from_dict(json.loads(line))
+                utterances.append(Utterance.from_dict(json.loads(line)))
             except (ValueError, TypeError) as error:
                 raise CorpusError(f"{path}, line {number}: {error}") from None
-            utterance.path = str(path.parent / utterance.path)
-            if utterance.response_path is not None:
-                utterance.response_path = str(path.parent / utterance.response_path)
-            utterances.append(utterance)
     return utterances
 
 
-def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> None:
-    """Write a JSONL manifest under a temporary name, then rename it.
+def _read_parquet(path: Path) -> list[Utterance]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        file = pyarrow.parquet.ParquetFile(path, memory_map=True)
+    except pyarrow.ArrowException as error:
+        raise CorpusError(f"{path} is not a Parquet file: {' '.join(str(error).split())}") from None
+    return from_parquet(file, str(path))
+
+
+def from_parquet(file: Any, where: str) -> list[Utterance]:
+    """Utterances from an open Parquet file, one column after the other, so that little is held twice.
 
     Args:
-        path: Where to write; audio paths below its folder are stored relative to it.
+        file: A ``pyarrow.parquet.ParquetFile``; columns that are not an utterance's are ignored.
+        where: Names it in errors.
+
+    Raises:
+        CorpusError: If ids, corpora or paths are missing, or a rating is outside 0..1.
+    """
+    import pyarrow.compute as compute
+
+    present = set(file.schema_arrow.names)
+    missing = {"id", "corpus", "path"} - present
+    if missing:
+        raise CorpusError(f"{where} has no column {', '.join(sorted(missing))}")
+    columns: list[Iterable[Any]] = []
+    defaults = Utterance("", "", "")
+    for name in COLUMNS:
+        default = getattr(defaults, name)
+        if name not in present:
+            columns.append(repeat(default))
+            continue
+        column = file.read([name])[name]
+        if name in RATINGS:
+            bounds = compute.min_max(column).as_py()
+            if bounds["min"] is not None and not 0 <= bounds["min"] <= bounds["max"] <= 1:
+                raise CorpusError(f"{where}: {name} lies outside 0..1")
+        columns.append(_values(column, default))
+    return list(map(Utterance, *columns))
+
+
+def _values(column: Any, default: Any) -> Iterable[Any]:
+    """A column's values; equal texts are one object, which is what makes millions of rows fit in memory."""
+    import pyarrow.types as types
+
+    if column.null_count == len(column):
+        return repeat(default, len(column))
+    if not types.is_string(column.type) and not types.is_large_string(column.type):
+        return [default if value is None else value for value in column.to_pylist()]
+    encoded = column.combine_chunks().dictionary_encode()
+    distinct = encoded.dictionary.to_pylist()
+    values = [*(map(json.loads, distinct) if isinstance(default, dict) else distinct), default]
+    return [values[index] for index in encoded.indices.fill_null(len(distinct)).to_numpy().tolist()]
+
+
+def to_table(utterances: Iterable[Utterance]) -> Any:
+    """An Arrow table with one column a field; the raw labels are JSON."""
+    import pyarrow
+
+    rows = list(utterances)
+    text, number = pyarrow.string(), pyarrow.float64()
+    kinds = dict.fromkeys(COLUMNS, text) | dict.fromkeys(("start", "end", "duration", *RATINGS), number)
+    kinds["units"] = pyarrow.list_(pyarrow.int32())
+    columns = {name: [getattr(u, name) for u in rows] for name in COLUMNS}
+    columns["raw_labels"] = [json.dumps(u.raw_labels, ensure_ascii=False) if u.raw_labels else None for u in rows]
+    return pyarrow.table({name: pyarrow.array(values, kinds[name]) for name, values in columns.items()})
+
+
+def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> None:
+    """Write a manifest under a temporary name, then rename it.
+
+    Args:
+        path: Where to write, ``.jsonl`` or ``.parquet``; audio paths below its folder are stored relative to it.
         utterances: What to write.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}")
+    rows = (_stored(path, utterance) for utterance in utterances)
+    if path.suffix == ".parquet":
+        import pyarrow.parquet
 
-    def _relative(name: str) -> str:
-        full = Path(name).resolve()
-        return str(full.relative_to(path.parent.resolve())) if full.is_relative_to(path.parent.resolve()) else str(full)
-
-    with partial.open("w", encoding="utf-8", errors="surrogateescape") as lines:
-        for utterance in utterances:
-            values = utterance.to_dict()
-            values["path"] = _relative(utterance.path)
-            if utterance.response_path is not None:
-                values["response_path"] = _relative(utterance.response_path)
-            lines.write(json.dumps(values, ensure_ascii=False) + "\n")
+        pyarrow.parquet.write_table(to_table(Utterance(**row) for row in rows), partial)
+    else:
+        with partial.open("w", encoding="utf-8", errors="surrogateescape") as lines:
+            lines.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     partial.replace(path)
+
+
+def _stored(manifest: Path, utterance: Utterance) -> dict[str, Any]:
+    values = utterance.to_dict()
+    for key in ("path", "response_path"):
+        if key in values and "://" not in values[key]:
+            full, home = Path(values[key]).resolve(), manifest.parent.resolve()
+            values[key] = str(full.relative_to(home)) if full.is_relative_to(home) else str(full)
+    return values

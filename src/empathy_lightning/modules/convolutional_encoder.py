@@ -70,9 +70,11 @@ class ConvolutionalEncoder(nn.Module):
         self.log_mel = LogMel(80)
         widths: list[Any] = [1, *self.channels]
         strides = [2 if level in (0, 1, 2) else 1 for level in range(len(self.channels))]
-        blocks = [_Residual(a, b, stride, dropout) for a, b, stride in zip(widths, widths[1:], strides, strict=False)]
+        blocks: Any = nn.ModuleList(
+            _Residual(a, b, stride, dropout) for a, b, stride in zip(widths, widths[1:], strides, strict=False)
+        )
         # Convolutions on the CPU are faster by a quarter with the channels innermost.
-        self.blocks = nn.ModuleList(blocks).to(memory_format=torch.channels_last)
+        self.blocks = blocks.to(memory_format=torch.channels_last)
         self.project = nn.Linear(self.channels[-1] * -(-80 // 2 ** len(self.channels)), hidden_size)
 
     def forward(self, waveform: Tensor, lengths: Tensor) -> EncodedSpeech:

@@ -9,6 +9,8 @@ import lightning as L
 import torch
 from torch import nn
 
+from empathy_lightning.datamodule import EmpathyDataModule
+
 
 class TrainedPartsTask(L.LightningModule):
     """AdamW with linear warm-up and cosine decay over the parameters that train; nothing else is saved.
@@ -41,6 +43,12 @@ class TrainedPartsTask(L.LightningModule):
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_train_epoch_end(self) -> None:
+        """Let the DataModule say what it could not read."""
+        datamodule = getattr(self.trainer, "datamodule", None)
+        if isinstance(datamodule, EmpathyDataModule):
+            datamodule.report_unreadable()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leave frozen weights out."""

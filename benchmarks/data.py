@@ -1,0 +1,150 @@
+"""How fast the data come: padding, the loader beside a bare decoding loop, and a manifest of a million.
+
+    python benchmarks/data.py padding
+    python benchmarks/data.py loader --workers 2
+    python benchmarks/data.py manifest --utterances 1000000
+
+Each prints one JSON object. The audio is synthetic noise; the lengths are log-normal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import resource
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import torch
+
+from empathy_lightning.audio import read
+from empathy_lightning.corpora import Manifest, read_manifest, write_manifest
+from empathy_lightning.corpora.shards import Shards, write_shards
+from empathy_lightning.datamodule import EmpathyDataModule
+from empathy_lightning.sampler import LengthBucketSampler
+from empathy_lightning.utterance import Utterance
+
+
+def log_normal(count: int) -> list[float]:
+    """Seconds of utterances: median 2.7 s, a tenth of them above 5.9 s."""
+    generator = random.Random(0)
+    return [generator.lognormvariate(1.0, 0.6) for _ in range(count)]
+
+
+def padding(options: argparse.Namespace) -> dict[str, Any]:
+    """Share of padding of our batches and of random batches of 16."""
+    seconds = log_normal(options.utterances or 20_000)
+
+    def _share(batches: list[list[int]]) -> float:
+        padded = sum(len(batch) * max(seconds[i] for i in batch) for batch in batches)
+        return round(1 - sum(seconds[i] for batch in batches for i in batch) / padded, 4)
+
+    order = random.Random(1).sample(range(len(seconds)), len(seconds))
+    ours = list(LengthBucketSampler(seconds, 80.0))
+    naive = [order[i : i + 16] for i in range(0, len(order), 16)]
+    return {"utterances": len(seconds), "ours": _share(ours), "batches": len(ours), "random_of_16": _share(naive)}
+
+
+def bare(paths: list[str]) -> float:
+    """The baseline: decode and resample one file after the other; seconds of audio."""
+    torch.set_num_threads(1)
+    return sum(len(read(path)) for path in paths) / 16_000
+
+
+def loader(options: argparse.Namespace) -> dict[str, Any]:
+    """Seconds of audio per second: our loader from files and from shards, and bare loops in as many processes."""
+    with tempfile.TemporaryDirectory() as folder:
+        manifest = write_noise(Path(folder), options.utterances or 1_500)
+        paths = [u.path for u in read_manifest(manifest)]
+        shards = write_shards(read_manifest(manifest), Path(folder) / "shards", 500)
+        with ProcessPoolExecutor(options.workers) as pool:
+            list(pool.map(bare, [paths[:10]] * options.workers))
+            begin = time.perf_counter()
+            total = sum(pool.map(bare, [paths[k :: options.workers] for k in range(options.workers)]))
+            rates = {"bare_loop": total / (time.perf_counter() - begin)}
+        for name, corpus in {"files": Manifest(str(manifest)), "shards": Shards(str(shards))}.items():
+            data = EmpathyDataModule([corpus], num_workers=options.workers)
+            data.setup()
+            batches = data.train_dataloader()
+            for _ in zip(range(3), batches, strict=False):
+                pass
+            batches.batch_sampler.set_epoch(1)
+            begin = time.perf_counter()
+            total = sum(float(batch.lengths.sum()) for batch in batches) / 16_000
+            rates[name] = total / (time.perf_counter() - begin)
+    shares = {f"{name}_of_bare": round(rates[name] / rates["bare_loop"], 3) for name in ("files", "shards")}
+    return {"workers": options.workers, **{k: round(v) for k, v in rates.items()}, **shares}
+
+
+def write_noise(folder: Path, count: int) -> Path:
+    """FLAC files of noise at 24 kHz, so that there is something to resample."""
+    generator, utterances = np.random.default_rng(0), []
+    for index, seconds in enumerate(log_normal(count)):
+        path = folder / f"{index}.flac"
+        soundfile.write(path, 0.1 * generator.standard_normal(round(seconds * 24_000)), 24_000)
+        split = "validation" if index == 0 else "train"
+        utterances.append(Utterance(str(index), "noise", str(path), duration=seconds, split=split))
+    write_manifest(folder / "manifest.jsonl", utterances)
+    return folder / "manifest.jsonl"
+
+
+def manifest(options: argparse.Namespace) -> dict[str, Any]:
+    """Seconds and peak memory of opening a large manifest, and of its first order of batches."""
+    count = options.utterances or 1_000_000
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "manifest.parquet"
+        seconds = log_normal(1_000)
+        pid = ProcessPoolExecutor(1)
+        pid.submit(write_large, path, count, seconds).result()
+        pid.shutdown()
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        begin = time.perf_counter()
+        utterances = read_manifest(path)
+        opened = time.perf_counter() - begin
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        sampler = LengthBucketSampler([u.duration or 0.0 for u in utterances], 80.0)
+        next(iter(sampler))
+        ordered = time.perf_counter() - begin - opened
+    return {
+        "utterances": len(utterances),
+        "seconds_to_open": round(opened, 2),
+        "seconds_to_first_batch": round(ordered, 2),
+        "peak_gigabytes_with_imports": round(peak / 2**20, 2),
+        "imports_gigabytes": round(before / 2**20, 2),
+    }
+
+
+def write_large(path: Path, count: int, seconds: list[float]) -> None:
+    """Write a manifest of many utterances, in a process of its own so that its memory is not counted."""
+    rows = (
+        Utterance(
+            id=f"utterance_{index:08d}",
+            corpus="noise",
+            path=f"audio/{index // 1000:05d}/utterance_{index:08d}.flac",
+            duration=seconds[index % len(seconds)],
+            transcript="what was said in this one",
+            speaker=str(index % 5_000),
+            split="train",
+            emotion="neutral",
+            arousal=0.5,
+            raw_labels={"emotion": "neu"},
+        )
+        for index in range(count)
+    )
+    write_manifest(path, rows)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["padding", "loader", "manifest"])
+    parser.add_argument("--utterances", type=int, help="how many (default: 20,000, 1,500 and 1,000,000)")
+    parser.add_argument("--workers", type=int, default=2, help="loader processes (default 2)")
+    arguments = parser.parse_args()
+    measure = {"padding": padding, "loader": loader, "manifest": manifest}[arguments.what]
+    print(json.dumps(measure(arguments), indent=1))

@@ -1,0 +1,95 @@
+"""What may happen to a waveform on its way into training: noise, dropped bands and stretches, other speeds."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from empathy_lightning.audio import SAMPLE_RATE, AudioError, read
+
+
+class Augmentation:
+    """Random changes to one waveform at a time, each with the same probability.
+
+    Speed is off by default, and there is no change of pitch: both change the arousal
+    that a listener would hear, so a rating would no longer be true.
+
+    Args:
+        noise: Lowest and highest signal-to-noise ratio in dB; None switches noise off.
+        noise_folder: Recordings of noise, at any rate; None takes white noise.
+        drop_frequencies: Silence a few narrow bands.
+        drop_stretches: Silence a few stretches of up to 60 ms.
+        speeds: Factors to choose from, for example ``(0.9, 1.0, 1.1)``; empty switches it off.
+        probability: Of each change.
+    """
+
+    def __init__(
+        self,
+        noise: tuple[float, float] | None = (10.0, 30.0),
+        noise_folder: str | None = None,
+        drop_frequencies: bool = True,
+        drop_stretches: bool = True,
+        speeds: Sequence[float] = (),
+        probability: float = 0.5,
+    ) -> None:
+        self.noise = noise
+        self.noise_folder = noise_folder
+        self.drop_frequencies = drop_frequencies
+        self.drop_stretches = drop_stretches
+        self.speeds = tuple(speeds)
+        self.probability = probability
+
+    @cached_property
+    def _changes(self) -> dict[str, Any]:
+        # Imported where used: its import takes seconds.
+        from speechbrain.augment.time_domain import DropChunk, DropFreq, SpeedPerturb
+
+        # Its stand-ins for modules that are not installed raise when anything inspects all loaded modules.
+        for name in [
+            n for n, module in sys.modules.items() if type(module).__module__ == "speechbrain.utils.importutils"
+        ]:
+            del sys.modules[name]
+        changes: dict[str, Any] = {}
+        if self.speeds:
+            changes["speed"] = SpeedPerturb(SAMPLE_RATE, [round(100 * s) for s in self.speeds])
+        if self.drop_frequencies:
+            changes["frequencies"] = DropFreq()
+        if self.drop_stretches:
+            changes["stretches"] = DropChunk(drop_length_low=160, drop_length_high=960)
+        return changes
+
+    @cached_property
+    def _noises(self) -> list[Path]:
+        paths = sorted(p for p in Path(str(self.noise_folder)).rglob("*") if p.suffix.lower() in (".wav", ".flac"))
+        if not paths:
+            raise AudioError(f"{self.noise_folder}: no WAV or FLAC file of noise")
+        return paths
+
+    def __call__(self, waveform: Tensor) -> Tensor:
+        """Change a waveform (T,) at 16 kHz; only another speed changes its length."""
+        for name, change in self._changes.items():
+            if torch.rand(()) < self.probability:
+                rows = waveform[None]
+                waveform = (change(rows, torch.ones(1)) if name == "stretches" else change(rows))[0]
+        if self.noise is not None and torch.rand(()) < self.probability:
+            waveform = self._with_noise(waveform, *self.noise)
+        return waveform
+
+    def _with_noise(self, waveform: Tensor, low: float, high: float) -> Tensor:
+        from torchaudio.functional import add_noise
+
+        noise = torch.randn_like(waveform)
+        if self.noise_folder is not None:
+            recorded = read(self._noises[int(torch.randint(len(self._noises), ()))])
+            start = int(torch.randint(len(recorded), ()))
+            noise = recorded.roll(-start).repeat(-(-len(waveform) // len(recorded)))[: len(waveform)]
+        if not waveform.any() or not noise.any():
+            return waveform
+        changed: Tensor = add_noise(waveform, noise, low + (high - low) * torch.rand(()))
+        return changed

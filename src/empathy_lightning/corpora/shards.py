@@ -1,0 +1,103 @@
+"""Parquet shards that hold the encoded audio itself, for corpora too large for loose files.
+
+A shard has the columns of a manifest and one more, ``audio``: the bytes of a FLAC
+file. Its row groups are small, so that a single utterance is read without the rest
+of the shard. Shards may lie on disk or behind any URL that fsspec opens.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import soundfile
+from tqdm import tqdm
+
+from empathy_lightning.audio import SAMPLE_RATE, read
+from empathy_lightning.corpora.corpus import Corpus, CorpusError
+from empathy_lightning.corpora.manifest import from_parquet, to_table
+from empathy_lightning.utterance import Utterance
+
+ROWS = 8
+"""Utterances in a row group, the least that is read at once."""
+
+
+class Shards(Corpus):
+    """Utterances of a folder of shards; their paths name shard and row.
+
+    Args:
+        root: Folder or URL, for example ``s3://bucket/corpus``; libraries for other protocols are fsspec's.
+    """
+
+    name = "shards"
+    access = "write shards with `empathy-lightning corpora export NAME ROOT --out FOLDER --shards`"
+
+    def read(self, folder: Path) -> Iterator[Utterance]:
+        """All shards in the order of their names."""
+        import pyarrow.parquet
+
+        system, names = _files(self.root)
+        for name in names:
+            with system.open(name, "rb") as file:
+                utterances = from_parquet(pyarrow.parquet.ParquetFile(file), name)
+            for row, utterance in enumerate(utterances):
+                utterance.path = f"{system.unstrip_protocol(name)}#{row}"
+                utterance.start, utterance.end = 0.0, None
+                yield utterance
+
+    def utterances(self) -> list[Utterance]:
+        """All utterances.
+
+        Raises:
+            CorpusError: If there are no shards.
+        """
+        found = list(self.read(Path(self.root)))
+        if not found:
+            raise CorpusError(f"no shards (part-*.parquet) at {self.root}; {self.access}")
+        return found
+
+
+def _files(root: str) -> tuple[Any, list[str]]:
+    import fsspec
+
+    system, path = fsspec.core.url_to_fs(root)
+    return system, sorted(system.glob(f"{path.rstrip('/')}/part-*.parquet"))
+
+
+def write_shards(utterances: Sequence[Utterance], folder: str | Path, per_shard: int = 2_000) -> Path:
+    """Write shards, each whole or not at all; those that are there already are kept, so a stopped run goes on.
+
+    Args:
+        utterances: In the order in which they are stored; segments are cut out.
+        folder: Local folder.
+        per_shard: Utterances in a shard.
+
+    Raises:
+        AudioError: If a file cannot be read; check the corpus first.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    starts = range(0, len(utterances), per_shard)
+    for index, start in enumerate(tqdm(starts, desc="shards")):
+        path = folder / f"part-{index:05d}.parquet"
+        if path.is_file():
+            continue
+        rows = utterances[start : start + per_shard]
+        table = to_table(rows).append_column("audio", pyarrow.array([encoded(u) for u in rows], pyarrow.binary()))
+        partial = path.with_name(f".{path.name}")
+        pyarrow.parquet.write_table(table, partial, row_group_size=ROWS, compression={"audio": "NONE"})
+        partial.replace(path)
+    return folder
+
+
+def encoded(utterance: Utterance) -> bytes:
+    """The utterance as a FLAC file, mono at 16 kHz."""
+    waveform = read(utterance.path, utterance.start, utterance.end)
+    buffer = io.BytesIO()
+    soundfile.write(buffer, waveform.numpy(), SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+    return buffer.getvalue()

@@ -1,0 +1,114 @@
+"""Pseudo-ratings: arousal, valence and dominance as a frozen emotion encoder hears them."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+from tqdm import tqdm
+
+from empathy_lightning.audio import AudioError, check_speech, read
+from empathy_lightning.batch import SpeechDataset
+from empathy_lightning.corpora.manifest import read_manifest, write_manifest
+from empathy_lightning.errors import InputError
+from empathy_lightning.modules.emotion_encoder import EmotionEncoder
+from empathy_lightning.sampler import LengthBucketSampler
+from empathy_lightning.utterance import RATINGS, Utterance
+
+MAX_SECONDS = 30.0
+"""Longer utterances are rated by their beginning."""
+
+
+@torch.no_grad()
+def rate(encoder: EmotionEncoder, waveforms: Sequence[Tensor]) -> list[dict[str, float]]:
+    """Ratings of waveforms, clamped to 0..1 and rounded to four decimals.
+
+    Args:
+        encoder: The frozen emotion encoder.
+        waveforms: At 16 kHz, each (T_i,).
+
+    Returns:
+        Arousal, valence and dominance of each by name.
+    """
+    device = next(encoder.parameters()).device
+    padded = torch.nn.utils.rnn.pad_sequence(list(waveforms), batch_first=True).to(device)
+    heard = encoder(padded, torch.tensor([len(waveform) for waveform in waveforms], device=device))
+    columns = {name: getattr(heard, name).clamp(0.0, 1.0).tolist() for name in RATINGS}
+    return [{name: round(columns[name][row], 4) for name in RATINGS} for row in range(len(waveforms))]
+
+
+def prepare_ratings(manifest: str | Path, out: str | Path, emotion_encoder: str, batch_seconds: float = 60.0) -> Path:
+    """Write a manifest in which every utterance that can be heard has ratings; an existing one is kept.
+
+    Ratings that a corpus states are never changed: an utterance with all three stays
+    as it is, and in one with some of them only the others are filled. What was
+    filled is marked in ``raw_labels["ratings"]`` as ``"pseudo: MODEL"``, followed by
+    the filled dimensions in parentheses where they are not all three. A file that
+    is unreadable, silent or shorter than 0.2 s costs a warning and its own ratings.
+
+    Args:
+        manifest: Utterances, rated or not.
+        out: Manifest to write, in the same order.
+        emotion_encoder: Folder or model id of the frozen emotion encoder.
+        batch_seconds: Most seconds of audio in a batch, padding included.
+
+    Raises:
+        InputError: If the emotion encoder is not one.
+    """
+    out = Path(out)
+    if out.is_file():
+        return out
+    utterances = read_manifest(manifest)
+    encoder = _load(emotion_encoder)
+    unrated = [index for index, u in enumerate(utterances) if _lacking(u)]
+    durations = SpeechDataset([utterances[index] for index in unrated], MAX_SECONDS).durations()
+    unreadable = 0
+    with tqdm(total=len(unrated), desc="ratings of voices") as progress:
+        for batch in LengthBucketSampler(durations, batch_seconds, shuffle=False) if unrated else ():
+            heard = {}
+            for index in (unrated[position] for position in batch):
+                try:
+                    heard[index] = _read(utterances[index])
+                except AudioError as error:
+                    warnings.warn(f"without ratings: {error}", stacklevel=2)
+                    unreadable += 1
+            if heard:
+                for index, ratings in zip(heard, rate(encoder, list(heard.values())), strict=True):
+                    utterances[index] = _filled(utterances[index], ratings, emotion_encoder)
+            progress.update(len(batch))
+    if unreadable:
+        warnings.warn(f"{unreadable} of {len(unrated)} unrated utterance(s) stay without ratings", stacklevel=2)
+    write_manifest(out, utterances)
+    return out
+
+
+def _load(name_or_path: str) -> EmotionEncoder:
+    try:
+        encoder = EmotionEncoder.from_pretrained(name_or_path)
+    except (ValueError, RuntimeError, SafetensorError) as error:
+        raise InputError(f"emotion encoder {name_or_path} cannot be loaded: {error}") from None
+    return encoder.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _lacking(utterance: Utterance) -> list[str]:
+    return [name for name in RATINGS if getattr(utterance, name) is None]
+
+
+def _read(utterance: Utterance) -> Tensor:
+    last = utterance.start + MAX_SECONDS
+    waveform = read(utterance.path, utterance.start, last if utterance.end is None else min(utterance.end, last))
+    check_speech(waveform, utterance.path, longest=math.inf)
+    return waveform
+
+
+def _filled(utterance: Utterance, ratings: dict[str, float], model: str) -> Utterance:
+    names = _lacking(utterance)
+    mark = f"pseudo: {model}" + (f" ({', '.join(names)})" if len(names) < len(RATINGS) else "")
+    filled = {name: ratings[name] for name in names}
+    return replace(utterance, raw_labels={**utterance.raw_labels, "ratings": mark}, **filled)  # type: ignore[arg-type]

@@ -1,0 +1,70 @@
+import shutil
+
+import pytest
+import torch
+
+from empathy_lightning.audio import AudioError, duration_of, read
+from empathy_lightning.corpora import CorpusError, read_manifest, write_manifest
+from empathy_lightning.corpora.shards import Shards, write_shards
+from empathy_lightning.datamodule import EmpathyDataModule
+
+
+def test_shards_hold_what_the_files_held(corpus, tmp_path):
+    utterances = read_manifest(corpus)
+    folder = write_shards(utterances, tmp_path / "shards", per_shard=13)
+    assert sorted(p.name for p in folder.iterdir()) == [f"part-{i:05d}.parquet" for i in range(3)]
+    stored = Shards(str(folder)).utterances()
+    assert [u.id for u in stored] == [u.id for u in utterances]
+    for before, after in zip(utterances, stored, strict=True):
+        assert (after.emotion, after.arousal, after.units, after.split) == (
+            before.emotion, before.arousal, before.units, before.split,
+        )  # fmt: skip
+        torch.testing.assert_close(read(after.path), read(before.path), rtol=0, atol=1e-4)
+        assert duration_of(after.path) == duration_of(before.path)
+
+
+def test_a_stopped_run_goes_on_and_segments_are_cut_out(corpus, tmp_path):
+    utterances = read_manifest(corpus)[:10]
+    utterances[3].start, utterances[3].end = 0.1, 0.3
+    whole = write_shards(utterances, tmp_path / "whole", per_shard=4)
+    shutil.copytree(whole, tmp_path / "part")
+    (tmp_path / "part" / "part-00001.parquet").unlink()
+    kept = (tmp_path / "part" / "part-00000.parquet").stat().st_mtime_ns
+    write_shards(utterances, tmp_path / "part", per_shard=4)
+    assert (tmp_path / "part" / "part-00000.parquet").stat().st_mtime_ns == kept
+    for path in sorted(whole.iterdir()):
+        assert path.read_bytes() == (tmp_path / "part" / path.name).read_bytes()
+    segment = Shards(str(whole)).utterances()[3]
+    assert len(read(segment.path, segment.start, segment.end)) == 3_200
+
+
+def test_a_url_is_read_like_a_folder(corpus, tmp_path):
+    import fsspec
+
+    folder = write_shards(read_manifest(corpus), tmp_path / "shards", per_shard=20)
+    memory = fsspec.filesystem("memory")
+    memory.put(str(folder), "/corpus", recursive=True)
+    data = EmpathyDataModule([Shards("memory://corpus")], batch_seconds=4)
+    data.setup()
+    local = EmpathyDataModule([Shards(str(folder))], batch_seconds=4)
+    local.setup()
+    for here, there in zip(local.train_dataloader(), data.train_dataloader(), strict=True):
+        assert here.ids == there.ids and torch.equal(here.waveform, there.waveform)
+
+
+def test_what_is_missing_is_named(tmp_path):
+    with pytest.raises(CorpusError, match="no shards"):
+        Shards(str(tmp_path)).utterances()
+    with pytest.raises(AudioError, match=r"part-00000.parquet"):
+        read(f"{tmp_path}/part-00000.parquet#3")
+
+
+def test_a_parquet_manifest_says_the_same_as_lines(corpus, tmp_path):
+    utterances = read_manifest(corpus)
+    utterances[0].raw_labels = {"emotion": "03", "note": "déjà"}
+    for name in ("m.jsonl", "m.parquet"):
+        write_manifest(tmp_path / name, utterances)
+    assert read_manifest(tmp_path / "m.jsonl") == read_manifest(tmp_path / "m.parquet")
+    (tmp_path / "bad.parquet").write_bytes(b"not parquet")
+    with pytest.raises(CorpusError, match="not a Parquet file"):
+        read_manifest(tmp_path / "bad.parquet")
