@@ -115,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     steps = prepare.add_subparsers(required=True, metavar="STEP")
     synthetic = steps.add_parser("synthetic", help="render the small world's questions with eSpeak NG")
     synthetic.add_argument("--out", type=Path, required=True, help="folder of the corpus")
-    for split, count in (("train", 3000), ("validation", 150), ("test", 300)):
+    for split, count in (("train", 3000), ("validation", 300), ("test", 300)):
         synthetic.add_argument(f"--{split}", type=int, default=count, help="utterances (default %(default)s)")
     synthetic.set_defaults(run=_synthetic)
     responses = steps.add_parser("responses", help="let the frozen language model answer each transcript")

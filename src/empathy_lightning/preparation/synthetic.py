@@ -31,7 +31,7 @@ def drawn(split: str, count: int, seed: int) -> Iterator[tuple[Sentence, str, st
 
 
 def write_synthetic_corpus(
-    folder: str | Path, train: int = 3000, validation: int = 150, test: int = 300, seed: int = 0
+    folder: str | Path, train: int = 3000, validation: int = 300, test: int = 300, seed: int = 0
 ) -> Path:
     """Render the corpus once; what is there already is kept.
 
