@@ -19,7 +19,7 @@ from empathy_lightning.__main__ import main
 OUT = "outputs/demo"
 CORPUS = f"{OUT}/corpus"
 RESPONSES = ["prepare", "responses", f"{CORPUS}/manifest.jsonl", "--language-model", "small-world/language_model"]
-UNITS = ["prepare", "units", f"{CORPUS}/labelled.jsonl", "--vocoder", f"{OUT}/vocoder", "--train", "1800"]
+UNITS = ["prepare", "units", f"{CORPUS}/labelled.jsonl", "--vocoder", f"{OUT}/vocoder", "--train", "1500"]
 
 STEPS: list[tuple[str, list[str]]] = [
     (f"{CORPUS}/manifest.jsonl", ["prepare", "synthetic", "--out", CORPUS]),

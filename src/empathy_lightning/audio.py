@@ -18,6 +18,9 @@ from empathy_lightning.errors import InputError
 SAMPLE_RATE = 16_000
 """Rate of all waveforms inside the library, in Hz."""
 
+LONGEST = 300.0
+"""Seconds of the longest recording that is answered."""
+
 
 class AudioError(InputError):
     """A recording that cannot be used; the message names the file and says why."""
@@ -129,7 +132,34 @@ def trim_silence(waveform: Tensor, decibels: float = 40.0) -> Tensor:
     return waveform[int(loud[0]) * hop : (int(loud[-1]) + 1) * hop]
 
 
-def check_speech(waveform: Tensor, path: str | Path, shortest: float = 0.2, longest: float = 300.0) -> None:
+def read_speech(path: str | Path) -> Tensor:
+    """Read a recording that is to be answered; one that is too long is refused before it is decoded.
+
+    Args:
+        path: As in :func:`read`.
+
+    Returns:
+        Waveform at 16 kHz, mono, shape (T,), in -1..1.
+
+    Raises:
+        AudioError: As in :func:`read` and :func:`check_speech`.
+    """
+    try:
+        seconds = duration_of(path)
+    except AudioError:
+        seconds = 0.0  # Reading it will say what is wrong.
+    _check_longest(seconds, path, LONGEST)
+    waveform = read(path)
+    check_speech(waveform, path)
+    return waveform
+
+
+def _check_longest(seconds: float, path: str | Path, longest: float) -> None:
+    if seconds > longest + 0.5:  # MP3 pads its ends
+        raise AudioError(f"{path}: {seconds:.0f} s is too long; at most {longest:.0f} s can be answered")
+
+
+def check_speech(waveform: Tensor, path: str | Path, shortest: float = 0.2, longest: float = LONGEST) -> None:
     """Refuse what no one could answer.
 
     Args:
@@ -144,8 +174,7 @@ def check_speech(waveform: Tensor, path: str | Path, shortest: float = 0.2, long
     seconds = len(waveform) / SAMPLE_RATE
     if seconds < shortest:
         raise AudioError(f"{path}: {seconds:.2f} s is too short; at least {shortest} s of speech are needed")
-    if seconds > longest + 0.5:  # MP3 pads its ends
-        raise AudioError(f"{path}: {seconds:.0f} s is too long; at most {longest:.0f} s can be answered")
+    _check_longest(seconds, path, longest)
     if waveform.abs().max() < 1e-4:
         raise AudioError(f"{path}: is silent")
 

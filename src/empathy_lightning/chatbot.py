@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from empathy_lightning.audio import SAMPLE_RATE, check_speech, read, write
+from empathy_lightning.audio import SAMPLE_RATE, check_speech, read_speech, write
 from empathy_lightning.checkpoints import Checkpoint, CheckpointError, load
 from empathy_lightning.modules.emotion_nuance import EmotionEstimate
 
@@ -114,9 +114,11 @@ class EmpatheticChatbot:
         """
         waveforms = []
         for number, recording in enumerate(recordings, 1):
-            waveform = recording if isinstance(recording, Tensor) else read(recording)
-            check_speech(waveform, f"recording {number}" if isinstance(recording, Tensor) else recording)
-            waveforms.append(waveform)
+            if isinstance(recording, Tensor):
+                check_speech(recording, f"recording {number}")
+                waveforms.append(recording)
+            else:
+                waveforms.append(read_speech(recording))
         speech, emotion = self.hear(waveforms)
         prompts = self.model.prompt_rows(speech, emotion.embedding)
         tokens = self.model.respond(prompts, max_new_tokens, temperature, seed)
@@ -183,7 +185,7 @@ def chat(files: Sequence[Path], out: Path, checkpoint: Path, temperature: float 
         InputError: If a file or the checkpoint cannot be used.
     """
     for file in files:
-        check_speech(read(file), file)
+        read_speech(file)
     bot = EmpatheticChatbot.from_pretrained(checkpoint)
     replies, entries = [], []
     for number, file in enumerate(tqdm(files, desc="answering", disable=len(files) < 2)):

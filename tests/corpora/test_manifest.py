@@ -1,6 +1,6 @@
 import pytest
 
-from empathy_lightning.corpora import CorpusError, Manifest, read_manifest, write_manifest
+from empathy_lightning.corpora import CorpusError, Manifest, Selection, read_manifest, write_manifest
 from empathy_lightning.utterance import Utterance
 
 
@@ -25,3 +25,11 @@ def test_a_bad_line_is_named(tmp_path):
         read_manifest(path)
     with pytest.raises(CorpusError, match="no manifest"):
         read_manifest(tmp_path / "none.jsonl")
+
+
+def test_a_selection_keeps_what_was_asked_for(corpus):
+    whole = Manifest(str(corpus))
+    kept = Selection(whole, emotions=["sad", "happy"], speakers=["1", "2"]).utterances()
+    assert kept == [u for u in whole.utterances() if u.emotion in ("sad", "happy") and u.speaker in ("1", "2")]
+    assert kept and not Selection(whole, languages=["xx"]).utterances()
+    assert Selection(whole).utterances() == whole.utterances()

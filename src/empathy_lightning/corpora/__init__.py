@@ -25,6 +25,8 @@ from empathy_lightning.corpora.protocols import PROTOCOLS, Protocol
 from empathy_lightning.corpora.ravdess import RAVDESS
 from empathy_lightning.corpora.resd import RESD
 from empathy_lightning.corpora.savee import SAVEE
+from empathy_lightning.corpora.selection import Selection
+from empathy_lightning.corpora.shards import Shards
 from empathy_lightning.corpora.shemo import ShEMO
 from empathy_lightning.corpora.spoken_instructions import SpokenInstructions
 from empathy_lightning.corpora.subesco import SUBESCO
@@ -93,7 +95,9 @@ __all__ = [
     "MSPPodcast",
     "Manifest",
     "Protocol",
+    "Selection",
     "ShEMO",
+    "Shards",
     "SpokenInstructions",
     "read_manifest",
     "write_manifest",

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from empathy_lightning.corpora.corpus import Corpus, decode
+from empathy_lightning.corpora.corpus import Corpus, CorpusError, decode
 from empathy_lightning.utterance import Utterance
 
 _NAME = re.compile(r"(00(?:0[1-9]|1\d|20))_(\d{6})")
@@ -59,7 +59,7 @@ class ESD(Corpus):
         super().__init__(root)
         unknown = set(languages) - {"en", "zh"}
         if unknown:
-            raise ValueError(f"ESD holds en and zh, not {', '.join(sorted(unknown))}")
+            raise CorpusError(f"ESD holds en and zh, not {', '.join(sorted(unknown))}")
         self.chosen = tuple(languages)
 
     def read(self, folder: Path) -> Iterator[Utterance]:

@@ -75,7 +75,9 @@ class ConvolutionalEncoder(nn.Module):
         )
         # Convolutions on the CPU are faster by a quarter with the channels innermost.
         self.blocks = blocks.to(memory_format=torch.channels_last)
-        self.project = nn.Linear(self.channels[-1] * -(-80 // 2 ** len(self.channels)), hidden_size)
+        width = self.channels[-1] * -(-80 // 2 ** len(self.channels))
+        self.project = nn.Linear(width, hidden_size)
+        self.context = nn.Linear(2 * width, hidden_size, bias=False)
 
     def forward(self, waveform: Tensor, lengths: Tensor) -> EncodedSpeech:
         """Encode speech.
@@ -88,7 +90,7 @@ class ConvolutionalEncoder(nn.Module):
         if self.training and self.warp > 0:
             mel, frames = warp(mel, frames, self.warp)
         if self.training and self.gain > 0:
-            # Four units of this spectrogram are a factor of 10^16 in power, so 40 dB are one unit.
+            # A unit of this spectrogram is a factor of 10^4 in power, hence 40 dB.
             mel = mel + (2 * torch.rand(len(mel), 1, 1, device=mel.device) - 1) * self.gain / 40
         mel = 2 * mel * length_mask(frames, mel.shape[2])[:, None]
         if self.training:
@@ -97,7 +99,12 @@ class ConvolutionalEncoder(nn.Module):
         for block in self.blocks:
             image, sizes = block(image, sizes)
         mask = length_mask(sizes, image.shape[3])
-        hidden = nn.functional.relu(self.project(image.flatten(1, 2).transpose(1, 2))) * mask[..., None]
+        levels = image.flatten(1, 2).transpose(1, 2)
+        # Each frame also hears how the whole utterance is and how much it varies.
+        mean = levels.sum(1) / sizes[:, None]
+        variance = ((levels - mean[:, None]).square() * mask[..., None]).sum(1) / sizes[:, None]
+        context = self.context(torch.cat([mean, (variance + 1e-5).sqrt()], 1))
+        hidden = nn.functional.relu(self.project(levels) + context[:, None]) * mask[..., None]
         return EncodedSpeech(hidden, (hidden,), mask)
 
     def _mask(self, mel: Tensor, frames: Tensor) -> Tensor:

@@ -59,15 +59,15 @@ QUESTIONS: dict[str | None, str] = {
 }
 
 MEAN_STYLES: dict[str, Prosody] = {
-    "neutral": Prosody(170, 45, 38, 80),
-    "happy": Prosody(212, 66, 88, 115),
-    "sad": Prosody(128, 26, 10, 36),
-    "angry": Prosody(215, 28, 42, 185),
-    "surprised": Prosody(145, 91, 98, 155),
+    "neutral": Prosody(162, 45, 36, 76),
+    "happy": Prosody(216, 70, 92, 112),
+    "sad": Prosody(126, 26, 10, 36),
+    "angry": Prosody(192, 24, 40, 192),
+    "surprised": Prosody(145, 92, 98, 155),
 }
 """The centre of each emotion's rendering; :func:`draw_prosody` varies around it."""
 
-STYLE_SPREAD = Prosody(16, 7, 10, 13)
+STYLE_SPREAD = Prosody(14, 6, 9, 12)
 """Standard deviations around the centres (for the volume: per cent of it); neighbours overlap."""
 
 REPLY_STYLES: dict[str, Prosody] = {
