@@ -34,10 +34,17 @@ def test_content_words_are_found_again_in_questions_and_replies():
     assert world.sentence_of("My sister met my brother at the park.") is None
 
 
-def test_renderings_overlap_but_mostly_tell_the_emotion():
+def test_all_four_cues_tell_the_emotion_but_no_single_one_does():
     generator = random.Random(0)
-    right = sum(world.nearest_emotion(world.draw_prosody(e, generator)) == e for e in EMOTIONS * 400) / 2_000
-    assert 0.95 < right < 1.0
+    drawn = [(emotion, world.draw_prosody(emotion, generator)) for emotion in EMOTIONS * 400]
+    assert sum(world.nearest_emotion(prosody) == emotion for emotion, prosody in drawn) / len(drawn) > 0.95
+    for cue in ("rate", "pitch", "pitch_range", "volume"):
+        centres = {emotion: getattr(world.MEAN_STYLES[emotion], cue) for emotion in EMOTIONS}
+        right = sum(
+            min(EMOTIONS, key=lambda e: abs(centres[e] - getattr(prosody, cue))) == emotion  # noqa: B023
+            for emotion, prosody in drawn
+        )
+        assert right / len(drawn) < 0.9, cue
 
 
 def test_ratings_follow_the_rendering():
