@@ -34,6 +34,8 @@ class EmpathyDataModule(L.LightningDataModule):
         weights: How often the utterances of a corpus come in an epoch, by the corpus's name; once where not given.
         emotions: The task's categories in the order of the classifier; others count as unlabelled.
         batch_seconds: Most seconds of audio in a batch, padding included.
+        pool_batches: Batches whose utterances are sorted by length together. Where length goes with emotion and a
+            module normalises over the batch, take few.
         max_seconds: Longer utterances are cut there.
         read_audio: False for trainers that need only texts and units.
         cache: Keep decoded waveforms in memory (2 bytes a sample).
@@ -51,6 +53,7 @@ class EmpathyDataModule(L.LightningDataModule):
         weights: dict[str, float] | None = None,
         emotions: list[str] = list(EMOTIONS),  # noqa: B006 - never changed, and shown by --help
         batch_seconds: float = 80.0,
+        pool_batches: int = 32,
         max_seconds: float = 30.0,
         read_audio: bool = True,
         cache: bool = False,
@@ -66,6 +69,7 @@ class EmpathyDataModule(L.LightningDataModule):
         self.weights = weights or {}
         self.emotions = emotions
         self.batch_seconds = batch_seconds
+        self.pool_batches = pool_batches
         self.max_seconds = max_seconds
         self.read_audio = read_audio
         self.cache = cache
@@ -136,6 +140,7 @@ class EmpathyDataModule(L.LightningDataModule):
             rank=self.trainer.global_rank if self.trainer else 0,
             num_replicas=self.trainer.world_size if self.trainer else 1,
             weights=[self.weights.get(u.corpus, 1.0) for u in utterances] if self.weights else None,
+            pool_batches=self.pool_batches,
         )
         return ResumableLoader(
             dataset,

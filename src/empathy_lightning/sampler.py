@@ -27,6 +27,7 @@ class LengthBucketSampler(Sampler[list[int]]):
         rank: This process.
         num_replicas: Number of processes.
         weights: How often each utterance comes in an epoch, on average; None stands for once each.
+        pool_batches: Batches whose utterances are sorted together; fewer mix the lengths more, and pad more.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class LengthBucketSampler(Sampler[list[int]]):
         rank: int = 0,
         num_replicas: int = 1,
         weights: Sequence[float] | None = None,
+        pool_batches: int = 32,
     ) -> None:
         self.durations = np.maximum(np.asarray(durations, dtype=float), 1e-3)
         self.batch_seconds = batch_seconds
@@ -46,6 +48,7 @@ class LengthBucketSampler(Sampler[list[int]]):
         self.rank = rank
         self.num_replicas = num_replicas
         self.weights = None if weights is None else np.asarray(weights, dtype=float)
+        self.pool_batches = pool_batches
         self.epoch = 0
         self._resumed = (-1, 0)
 
@@ -76,7 +79,7 @@ class LengthBucketSampler(Sampler[list[int]]):
         pool = max(1, len(order))
         if self.shuffle:
             total = self.durations[order].sum()
-            pool = max(1, round(32 * self.batch_seconds * len(order) / max(total, 1e-9)))
+            pool = max(1, round(self.pool_batches * self.batch_seconds * len(order) / max(total, 1e-9)))
         batches: list[list[int]] = []
         for begin in range(0, len(order), pool):
             part = order[begin : begin + pool]

@@ -41,7 +41,7 @@ def test_all_four_cues_tell_the_emotion_but_no_single_one_does():
     for cue in ("rate", "pitch", "pitch_range", "volume"):
         centres = {emotion: getattr(world.MEAN_STYLES[emotion], cue) for emotion in EMOTIONS}
         right = sum(
-            min(EMOTIONS, key=lambda e: abs(centres[e] - getattr(prosody, cue))) == emotion  # noqa: B023
+            min(EMOTIONS, key=lambda e: abs(centres[e] - getattr(prosody, cue))) == emotion
             for emotion, prosody in drawn
         )
         assert right / len(drawn) < 0.9, cue
