@@ -73,9 +73,7 @@ class ConvolutionalEncoder(nn.Module):
         self.blocks = nn.ModuleList(
             _Residual(a, b, stride, dropout) for a, b, stride in zip(widths, widths[1:], strides, strict=False)
         )
-        width = self.channels[-1] * -(-80 // 2 ** len(self.channels))
-        self.project = nn.Linear(width, hidden_size)
-        self.context = nn.Linear(2 * width, hidden_size, bias=False)
+        self.project = nn.Linear(self.channels[-1] * -(-80 // 2 ** len(self.channels)), hidden_size)
 
     def forward(self, waveform: Tensor, lengths: Tensor) -> EncodedSpeech:
         """Encode speech.
@@ -97,12 +95,7 @@ class ConvolutionalEncoder(nn.Module):
         for block in self.blocks:
             image, sizes = block(image, sizes)
         mask = length_mask(sizes, image.shape[3])
-        levels = image.flatten(1, 2).transpose(1, 2)
-        # Each frame also hears how the whole utterance is and how much it varies.
-        mean = levels.sum(1) / sizes[:, None]
-        variance = ((levels - mean[:, None]).square() * mask[..., None]).sum(1) / sizes[:, None]
-        context = self.context(torch.cat([mean, (variance + 1e-5).sqrt()], 1))
-        hidden = nn.functional.relu(self.project(levels) + context[:, None]) * mask[..., None]
+        hidden = nn.functional.relu(self.project(image.flatten(1, 2).transpose(1, 2))) * mask[..., None]
         return EncodedSpeech(hidden, (hidden,), mask)
 
     def _mask(self, mel: Tensor, frames: Tensor) -> Tensor:
