@@ -28,11 +28,11 @@ def fundamental_frequency(
     frames = (frames - frames.mean(1, keepdim=True)) * torch.hann_window(size)
     window = torch.hann_window(size)
 
-    def autocorrelation(signal: Tensor) -> Tensor:
+    def _autocorrelation(signal: Tensor) -> Tensor:
         return torch.fft.irfft(torch.fft.rfft(signal, 2 * size).abs().square())[..., :size]
 
-    correlation = autocorrelation(frames)
-    correlation = correlation / correlation[:, :1].clamp(min=1e-9) / (autocorrelation(window) / window.square().sum())
+    correlation = _autocorrelation(frames)
+    correlation = correlation / correlation[:, :1].clamp(min=1e-9) / (_autocorrelation(window) / window.square().sum())
     first, last = round(sample_rate / high), round(sample_rate / low)
     searched = correlation[:, first : last + 1]
     inner = searched[:, 1:-1]
