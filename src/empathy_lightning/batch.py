@@ -35,6 +35,7 @@ class SpeechBatch:
         responses: Expected replies, None where there is none.
         units: Units of the spoken replies, each (U,), None where there are none.
         ids: Ids of the utterances.
+        emotion_votes: Shares of the raters by category, shape (B, categories); a row of zeros where unknown.
         unreadable: Why utterances that belonged here are not here, one line each.
     """
 
@@ -49,6 +50,7 @@ class SpeechBatch:
     responses: list[str | None]
     units: list[Tensor | None]
     ids: list[str]
+    emotion_votes: Tensor
     unreadable: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
@@ -181,5 +183,6 @@ def collate(rows: Sequence[Row | AudioError], emotions: Sequence[str]) -> Speech
         responses=[u.response for u in utterances],
         units=[None if u.units is None else torch.tensor(u.units) for u in utterances],
         ids=[u.id for u in utterances],
+        emotion_votes=torch.tensor([[u.emotion_votes.get(name, 0.0) for name in emotions] for u in utterances]),
         unreadable=unreadable,
     )

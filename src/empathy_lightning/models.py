@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +20,23 @@ from empathy_lightning.prompts import SPEECH_AND_EMOTION, SPEECH_ONLY, Prompt, S
 
 
 @dataclass
+class ResponseStates:
+    """How the language model reads the expected responses, for losses that compare its expectations.
+
+    Attributes:
+        hidden: Last hidden states of prompts and responses, right-padded, shape (B, T, D).
+        labels: Token ids of the responses at their own positions, shape (B, T), -100 elsewhere.
+        head: The language model's head, from hidden states to logits.
+        of_transcripts: Reads the same responses after the transcripts instead of after the speech.
+    """
+
+    hidden: Tensor
+    labels: Tensor
+    head: nn.Module
+    of_transcripts: Callable[[], ResponseStates]
+
+
+@dataclass
 class EmpatheticOutput:
     """What the model makes of a batch; auxiliary losses read it beside the batch.
 
@@ -27,10 +44,12 @@ class EmpatheticOutput:
         response_loss: Mean cross-entropy of the expected responses, or None without a
             language model or without responses.
         emotion: Estimates of the emotion nuance module, or None without one.
+        responses: Hidden states behind the response loss, or None where there is none.
     """
 
     response_loss: Tensor | None
     emotion: EmotionEstimate | None
+    responses: ResponseStates | None = None
 
 
 class EmpatheticLM(nn.Module):
@@ -124,14 +143,15 @@ class EmpatheticLM(nn.Module):
         said = [row[valid] for row, valid in zip(speech, speech_mask, strict=True)]
         # Before there is an emotion embedding, the label's words hold its place in the prompt.
         prompts = self.prompt_rows(said, batch.emotions if emotion is None else emotion.embedding)
-        return EmpatheticOutput(self.response_loss(prompts, batch.responses), emotion)
+        states = self.read_responses(prompts, batch)
+        return EmpatheticOutput(self.language_model.response_loss(states.hidden, states.labels), emotion, states)
 
-    def response_loss(self, prompts: Sequence[Tensor], responses: Sequence[str | None]) -> Tensor:
-        """Mean cross-entropy of the responses after their prompts; utterances without a response are left out."""
+    def read_responses(self, prompts: Sequence[Tensor], batch: SpeechBatch) -> ResponseStates:
+        """Let the language model read the responses after their prompts; utterances without one are left out."""
         language_model = self.language_model
         assert language_model is not None
         rows, labels = [], []
-        for prompt, response in zip(prompts, responses, strict=True):
+        for prompt, response in zip(prompts, batch.responses, strict=True):
             if not response:
                 continue
             ids = response_ids(language_model.tokenizer, response)
@@ -139,7 +159,12 @@ class EmpatheticLM(nn.Module):
             labels.append(torch.tensor([IGNORE] * len(prompt) + ids, device=prompt.device))
         embeddings, mask = pack(rows)
         targets = nn.utils.rnn.pad_sequence(labels, batch_first=True, padding_value=IGNORE)
-        return language_model.response_loss(language_model(embeddings, mask), targets)
+
+        def _of_transcripts() -> ResponseStates:
+            return self.read_responses(self.prompt_rows(batch.transcripts, batch.emotions), batch)
+
+        hidden = language_model(embeddings, mask)
+        return ResponseStates(hidden, targets, language_model.model.get_output_embeddings(), _of_transcripts)
 
     @torch.no_grad()
     def respond(

@@ -6,6 +6,8 @@ lies and what is known about it; it never holds samples.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -33,6 +35,7 @@ class Utterance:
         session: Recording session, where the corpus has one.
         split: ``"train"``, ``"validation"`` or ``"test"``, where the corpus states one.
         emotion: Category, spelt as in the task's list of emotions.
+        emotion_votes: Share of the raters who heard each category, summing to 1; empty where unknown.
         arousal: Rating in 0..1 (calm to excited), or None.
         valence: Rating in 0..1 (negative to positive), or None.
         dominance: Rating in 0..1 (weak to strong), or None.
@@ -61,12 +64,13 @@ class Utterance:
     response_path: str | None = None
     units: list[int] | None = None
     raw_labels: dict[str, str] = field(default_factory=dict)
+    emotion_votes: dict[str, float] = field(default_factory=dict)
 
     def validate(self) -> None:
         """Check the value ranges.
 
         Raises:
-            ValueError: If a rating lies outside 0..1, the segment is empty or an id is missing.
+            ValueError: If a rating is outside 0..1, the votes are no shares, the segment is empty or an id is missing.
         """
         if not self.id or not self.corpus or not self.path:
             raise ValueError(f"utterance {self.id!r} of corpus {self.corpus!r} needs an id, a corpus and a path")
@@ -76,6 +80,9 @@ class Utterance:
             value = getattr(self, name)
             if value is not None and not 0.0 <= value <= 1.0:
                 raise ValueError(f"utterance {self.id!r}: {name} {value} lies outside 0..1")
+        votes = self.emotion_votes.values()
+        if votes and (min(votes) < 0 or abs(sum(votes) - 1) > 1e-3):
+            raise ValueError(f"utterance {self.id!r}: emotion_votes {self.emotion_votes} are not shares that sum to 1")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields that are set, ready for JSON."""
@@ -101,6 +108,15 @@ class Utterance:
             raise ValueError(f"utterance {values.get('id')!r}: {error}") from None
         utterance.validate()
         return utterance
+
+
+def vote_shares(votes: Sequence[str]) -> dict[str, float]:
+    """Share of each category among votes; empty without any.
+
+    >>> vote_shares(["sad", "neutral", "sad", "sad"])
+    {'sad': 0.75, 'neutral': 0.25}
+    """
+    return {name: round(count / len(votes), 6) for name, count in Counter(votes).items()}
 
 
 def scale_rating(value: float, low: float, high: float) -> float:

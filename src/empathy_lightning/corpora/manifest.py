@@ -132,7 +132,7 @@ def _values(column: Any, default: Any) -> Iterable[Any]:
 
 
 def to_table(utterances: Iterable[Utterance]) -> Any:
-    """An Arrow table with one column a field; the raw labels are JSON."""
+    """An Arrow table with one column a field; raw labels and votes are JSON."""
     import pyarrow
 
     rows = list(utterances)
@@ -140,7 +140,8 @@ def to_table(utterances: Iterable[Utterance]) -> Any:
     kinds = dict.fromkeys(COLUMNS, text) | dict.fromkeys(("start", "end", "duration", *RATINGS), number)
     kinds["units"] = pyarrow.list_(pyarrow.int32())
     columns = {name: [getattr(u, name) for u in rows] for name in COLUMNS}
-    columns["raw_labels"] = [json.dumps(u.raw_labels, ensure_ascii=False) if u.raw_labels else None for u in rows]
+    for name in ("raw_labels", "emotion_votes"):
+        columns[name] = [json.dumps(v, ensure_ascii=False) if (v := getattr(u, name)) else None for u in rows]
     return pyarrow.table({name: pyarrow.array(values, kinds[name]) for name, values in columns.items()})
 
 
