@@ -137,7 +137,8 @@ def spoken(responses):
 def test_distillation_is_the_divergence_of_bare_calls(model, square_temperature, shifted):
     """Each utterance alone through transformers' own model, full logits, in NumPy."""
     with torch.no_grad():  # A model that never learned anything expects nearly the same everywhere.
-        model.language_model.model.get_input_embeddings().weight.mul_(30)
+        for weight in model.language_model.parameters():
+            weight.mul_(8 if weight.ndim == 2 else 1)
     batch = spoken(["ok", None, "what a day"])
     loss = ResponseDistillationLoss(2.0, square_temperature, shifted, chunk_size=4)(model(batch), batch)
     language_model, tokenizer = model.language_model, model.language_model.tokenizer
@@ -156,7 +157,7 @@ def test_distillation_is_the_divergence_of_bare_calls(model, square_temperature,
             expected.append(log[first : first + len(ids)])
         student, teacher = expected
         divergences += list((np.exp(teacher) * (teacher - student)).sum(1))
-    assert np.mean(divergences) > 1e-2
+    assert np.mean(divergences) > 1e-3
     factor = 4 if square_temperature else 1
     assert loss.item() == pytest.approx(factor * np.mean(divergences), rel=1e-4)
     loss.backward()
