@@ -6,8 +6,9 @@ import argparse
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from empathy_lightning import __version__
 from empathy_lightning.errors import InputError
@@ -17,6 +18,31 @@ if TYPE_CHECKING:
 
 TRAINER_COMMANDS = ("fit", "validate", "test")
 DEMO_CHECKPOINT = "outputs/demo/speech_decoder"
+
+
+@dataclass
+class Backbones:
+    """Frozen models of a run and the sizes that follow from them; ``${backbones.NAME}`` anywhere in a YAML reads them.
+
+    Attributes:
+        speech_encoder: Folder or model id of a Whisper model.
+        frame_size: Width of its encoder.
+        language_model: Folder or model id of a causal language model.
+        embedding_size: Width of its embeddings.
+        vocabulary_size: Rows of its embedding matrix.
+        end_token_id: Id of the token that ends the units.
+        emotion_encoder: Folder or model id of a wav2vec 2.0 emotion model.
+        emotion_size: Width of its frames.
+    """
+
+    speech_encoder: str | None = None
+    frame_size: int | None = None
+    language_model: str | None = None
+    embedding_size: int | None = None
+    vocabulary_size: int | None = None
+    end_token_id: int | None = None
+    emotion_encoder: str | None = None
+    emotion_size: int | None = None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -65,9 +91,14 @@ def _train(words: list[str] | None) -> None:
         warnings.filterwarnings("ignore", message)
     # Absolute keys in ${...} stay right under the subcommand, and see overrides from the command line.
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
+
+    class _CLI(LightningCLI):
+        def add_arguments_to_parser(self, parser: Any) -> None:
+            parser.add_class_arguments(Backbones, "backbones")
+
     parsing = {"parser_mode": "omegaconf+", "exit_on_error": False}
     try:
-        LightningCLI(
+        _CLI(
             datamodule_class=EmpathyDataModule,
             subclass_mode_model=True,
             save_config_kwargs={"overwrite": True},

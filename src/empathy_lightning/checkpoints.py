@@ -140,8 +140,8 @@ def _fill(name: str, module: nn.Module, weights: dict[str, Any], folder: str | P
         raise CheckpointError(f"{folder}: {name} does not fit: missing or unknown weights {', '.join(wrong[:3])}")
 
 
-def load_weights(folder: str | Path, model: EmpatheticLM) -> list[str]:
-    """Fill a model's parts from an earlier stage's folder; parts that the folder lacks stay as they are.
+def load_weights(folder: str | Path, model: nn.Module) -> list[str]:
+    """Fill a module's parts from an earlier stage's folder; parts that the folder lacks stay as they are.
 
     Returns:
         Names of the parts that were filled.
