@@ -170,6 +170,7 @@ def _parser() -> argparse.ArgumentParser:
     units.set_defaults(run=_units)
 
     _add_corpora(commands)
+    _add_ablate(commands)
 
     report = commands.add_parser("evaluate", help="measure a chatbot on a test split and write an HTML report")
     report.add_argument("--checkpoint", type=Path, default=Path(DEMO_CHECKPOINT), help="default: %(default)s")
@@ -197,6 +198,30 @@ def _add_corpora(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     export.add_argument("--out", type=Path, required=True, help="FILE.jsonl or FILE.parquet, or a folder for shards")
     export.add_argument("--shards", action="store_true", help="write Parquet shards with the audio inside")
     export.set_defaults(run=_export_corpus)
+
+
+def _add_ablate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    ablate = commands.add_parser("ablate", help="train and test the variants of a list, and print their table")
+    ablate.add_argument("list", type=Path, help="YAML list of entries with name, config and overrides")
+    ablate.add_argument("--out", type=Path, required=True, help="folder; variants that are finished there are skipped")
+    ablate.add_argument(
+        "--config", type=Path, action="append", default=[], help="YAML that overrides each variant's, for example paths"
+    )
+    ablate.add_argument("--only", nargs="+", metavar="NAME", help="run these variants only")
+    ablate.set_defaults(run=_ablate)
+
+
+def _ablate(options: argparse.Namespace) -> int:
+    from empathy_lightning.evaluation.ablations import read_ablations, run_ablations, table
+
+    ablations = read_ablations(options.list, options.config)
+    unknown = set(options.only or []) - {ablation.name for ablation in ablations}
+    if unknown:
+        raise InputError(f"{options.list} has no entry named {', '.join(sorted(unknown))}")
+    chosen = [a for a in ablations if options.only is None or a.name in options.only]
+    figures = run_ablations(chosen, options.out)
+    print(f"\n{table(figures)}\ntable: {options.out / 'ablations.md'}")
+    return 0 if all(figures.values()) else 1
 
 
 def _corpus(name: str, root: str) -> Corpus:
