@@ -110,10 +110,17 @@ class EmpatheticLM(nn.Module):
         )
 
     def hear(self, batch: SpeechBatch) -> tuple[EncodedSpeech, EmotionEstimate | None]:
-        """Encode the speech once, for the adapter and the nuance module together."""
+        """Encode the speech once, for the adapter and the nuance module together.
+
+        Where the batch names other recordings for the emotion, the nuance module hears those.
+        """
         encoded = self.speech_encoder(batch.waveform, batch.lengths)
-        emotion = None if self.emotion_nuance is None else self.emotion_nuance(encoded.layers, encoded.mask)
-        return encoded, emotion
+        if self.emotion_nuance is None:
+            return encoded, None
+        heard = encoded
+        if batch.emotion_waveform is not None:
+            heard = self.speech_encoder(batch.emotion_waveform, batch.emotion_lengths)
+        return encoded, self.emotion_nuance(heard.layers, heard.mask)
 
     def forward(self, batch: SpeechBatch) -> EmpatheticOutput:
         """Hear a batch and, where it has responses, score them under the frozen language model."""
@@ -124,17 +131,22 @@ class EmpatheticLM(nn.Module):
         said = [row[valid] for row, valid in zip(speech, speech_mask, strict=True)]
         # Before there is an emotion embedding, the label's words hold its place in the prompt.
         prompts = self.prompt_rows(said, batch.emotions if emotion is None else emotion.embedding)
-        return EmpatheticOutput(self.response_loss(prompts, batch.responses), emotion)
+        return EmpatheticOutput(self.response_loss(prompts, batch.responses, batch.cut), emotion)
 
-    def response_loss(self, prompts: Sequence[Tensor], responses: Sequence[str | None]) -> Tensor:
-        """Mean cross-entropy of the responses after their prompts; utterances without a response are left out."""
+    def response_loss(
+        self, prompts: Sequence[Tensor], responses: Sequence[str | None], cut: Sequence[bool] = ()
+    ) -> Tensor:
+        """Mean cross-entropy of the responses after their prompts; utterances without a response are left out.
+
+        The end of a response that was cut is not trained (RE-LLM's early-stop rule); no ``cut`` means none was.
+        """
         language_model = self.language_model
         assert language_model is not None
         rows, labels = [], []
-        for prompt, response in zip(prompts, responses, strict=True):
+        for prompt, response, was_cut in zip(prompts, responses, cut or [False] * len(responses), strict=True):
             if not response:
                 continue
-            ids = response_ids(language_model.tokenizer, response)
+            ids = response_ids(language_model.tokenizer, response, end=not was_cut)
             rows.append(torch.cat([prompt, language_model.embed(ids)]))
             labels.append(torch.tensor([IGNORE] * len(prompt) + ids, device=prompt.device))
         embeddings, mask = pack(rows)
