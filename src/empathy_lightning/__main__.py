@@ -183,7 +183,7 @@ def _add_selection(step: argparse.ArgumentParser) -> None:
     group = step.add_argument_group("what is kept (changing it asks the model nothing again)")
     group.add_argument("--refusals", default="published", help="filter: published (default), wide or off")
     group.add_argument("--drop-cut", action="store_true", help="drop replies cut at the longest length")
-    group.add_argument("--min-words", type=int, default=1, help="fewest words of a reply (default 1)")
+    group.add_argument("--min-words", type=int, help="fewest words of a reply")
     group.add_argument("--max-words", type=int, help="most words of a reply")
     group.add_argument("--script", help="language whose script the replies must have, or `own` for each utterance's")
     group.add_argument("--max-repeats", type=int, help="how often the same words may come")
@@ -348,7 +348,10 @@ def _selection(options: argparse.Namespace) -> ResponseSelection:
     if options.refusals not in REFUSALS:
         raise InputError(f"no refusal filter named {options.refusals!r}; there are {', '.join(REFUSALS)}")
     refusal = REFUSALS[options.refusals]
-    rules = [empty, length_within(options.min_words, options.max_words)]
+    rules = [empty]
+    rules += (
+        [length_within(options.min_words or 0, options.max_words)] if options.min_words or options.max_words else []
+    )
     rules += [refusal] if refusal else []
     rules += [cut] if options.drop_cut else []
     rules += [in_script(None if options.script == "own" else options.script)] if options.script else []

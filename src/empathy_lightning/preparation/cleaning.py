@@ -68,8 +68,8 @@ def refusal(utterance: Utterance) -> str | None:
 
 
 def empty(utterance: Utterance) -> str | None:
-    """A response without a single word."""
-    return None if words(utterance.response or "") else "empty"
+    """A response of nothing but spaces."""
+    return None if (utterance.response or "").strip() else "empty"
 
 
 def cut(utterance: Utterance) -> str | None:

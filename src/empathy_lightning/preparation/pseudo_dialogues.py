@@ -136,7 +136,7 @@ def prepare_pseudo_dialogues(
         recordings: Manifest of SER utterances with emotions.
         out: Manifest to write.
         generation: Model and prompt (with an emotion slot); its seed draws labels and pairs too.
-        selection: What to keep of the answers; None drops refusals by the published rules, and empty replies.
+        selection: What to keep of the answers; None drops refusals by the published rules.
         distribution: Share of each label; None takes that of the recordings.
         per_recording: K, dialogues for each recording.
         per_shard: Instructions in a shard.

@@ -35,7 +35,7 @@ class ResponseSelection:
         count: Keep this many that lie farthest apart; None keeps all.
     """
 
-    rules: tuple[Rule, ...] = (cleaning.published_refusal, cleaning.empty)
+    rules: tuple[Rule, ...] = (cleaning.published_refusal,)
     repeats: int | None = None
     overlap: float | None = None
     similarity: float | None = None

@@ -117,7 +117,7 @@ def prepare_responses(
         language_model: Folder or model id of the frozen language model.
         prompt: Prompt whose slots the transcript and the label fill.
         batch_size: Prompts per generation.
-        selection: What to keep; None drops refusals by the published rules, and empty replies.
+        selection: What to keep; None drops refusals by the published rules.
         per_shard: Utterances in a shard, the most that an interruption costs.
         **generation: Further fields of :class:`~empathy_lightning.preparation.answers.Generation`.
 
