@@ -168,8 +168,7 @@ def test_distillation_is_the_divergence_of_bare_calls(model, square_temperature,
 def test_distillation_is_zero_where_student_and_teacher_are_one(model):
     batch = spoken(["ok", "yes", "no"])
     output = model(batch)
-    output.responses.hidden = output.responses.of_transcripts().hidden
-    output.responses.labels = output.responses.of_transcripts().labels
+    output.responses.hidden, output.responses.labels = output.responses.of_transcripts()
     assert ResponseDistillationLoss()(output, batch).item() == pytest.approx(0, abs=1e-6)
 
 

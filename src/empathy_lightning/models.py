@@ -33,13 +33,13 @@ class ResponseStates:
         hidden: Last hidden states of prompts and responses, right-padded, shape (B, T, D).
         labels: Token ids of the responses at their own positions, shape (B, T), -100 elsewhere.
         head: The language model's head, from hidden states to logits.
-        of_transcripts: Reads the same responses after the transcripts instead of after the speech.
+        of_transcripts: Gives hidden states and labels of the same responses after the transcripts.
     """
 
     hidden: Tensor
     labels: Tensor
     head: nn.Module
-    of_transcripts: Callable[[], ResponseStates]
+    of_transcripts: Callable[[], tuple[Tensor, Tensor]]
 
 
 @dataclass
@@ -167,10 +167,27 @@ class EmpatheticLM(nn.Module):
         )
 
     def hear(self, batch: SpeechBatch) -> tuple[EncodedSpeech, EmotionEstimate | None]:
-        """Encode the speech once, for the adapter and the nuance module together."""
+        """Encode the speech once, for the adapter and the nuance module together.
+
+        Where the batch names other recordings for the emotion, the nuance module hears those.
+        """
         encoded = self.speech_encoder(batch.waveform, batch.lengths)
         pooled = isinstance(self.emotion_nuance, PooledEmotionHeads)
-        return encoded, self.feel(encoded, self.adapt(encoded, batch.waveform, batch.lengths) if pooled else None)
+        adapted = self.adapt(encoded, *self._voice(batch)) if pooled else None
+        return encoded, self.feel(self._felt(batch, encoded), adapted)
+
+    def _voice(self, batch: SpeechBatch) -> tuple[Tensor, Tensor]:
+        """Waveform and lengths of the recordings in which the emotion is to be heard."""
+        if batch.emotion_waveform is None or batch.emotion_lengths is None:
+            return batch.waveform, batch.lengths
+        return batch.emotion_waveform, batch.emotion_lengths
+
+    def _felt(self, batch: SpeechBatch, encoded: EncodedSpeech) -> EncodedSpeech:
+        """Those recordings encoded, for a nuance module that reads the encoder's layers."""
+        if batch.emotion_waveform is None or not isinstance(self.emotion_nuance, EmotionNuance):
+            return encoded
+        heard: EncodedSpeech = self.speech_encoder(*self._voice(batch))
+        return heard
 
     def adapt(self, encoded: EncodedSpeech, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """The adapter's embeddings (B, T, D) of encoded speech and their mask; the waveform is for the emotion."""
@@ -199,15 +216,20 @@ class EmpatheticLM(nn.Module):
         answered = self.language_model is not None and any(batch.responses)
         adapted = None
         if answered or isinstance(self.emotion_nuance, PooledEmotionHeads):
-            adapted = self.adapt(encoded, batch.waveform, batch.lengths)
-        emotion = self.feel(encoded, adapted)
+            adapted = self.adapt(encoded, *self._voice(batch))
+        emotion = self.feel(self._felt(batch, encoded), adapted)
         if adapted is None or not answered:
             return EmpatheticOutput(None, emotion)
         said = [row[valid] for row, valid in zip(*adapted, strict=True)]
         # Before there is an emotion embedding, the label's words hold its place in the prompt.
         prompts = self.prompt_rows(said, batch.emotions if emotion is None else emotion.embedding)
-        states = self.read_responses(prompts, batch)
-        return EmpatheticOutput(self.language_model.response_loss(states.hidden, states.labels), emotion, states)
+        hidden, labels = self.read_responses(prompts, batch.responses, batch.cut)
+
+        def _of_transcripts() -> tuple[Tensor, Tensor]:
+            return self.read_responses(self.prompt_rows(batch.transcripts, batch.emotions), batch.responses, batch.cut)
+
+        states = ResponseStates(hidden, labels, self.language_model.model.get_output_embeddings(), _of_transcripts)
+        return EmpatheticOutput(self.language_model.response_loss(hidden, labels), emotion, states)
 
     def _adapted_at(self, prompts: Sequence[Tensor], left: bool = False) -> AbstractContextManager[None]:
         """Partial LoRA, if there is one, at the prompts' speech for the calls inside."""
@@ -219,27 +241,37 @@ class EmpatheticLM(nn.Module):
         side = "left" if left else "right"
         return self.partial_lora.at(nn.utils.rnn.pad_sequence(speech, batch_first=True, padding_side=side))
 
-    def read_responses(self, prompts: Sequence[Tensor], batch: SpeechBatch) -> ResponseStates:
-        """Let the language model read the responses after their prompts; utterances without one are left out."""
+    def response_loss(
+        self, prompts: Sequence[Tensor], responses: Sequence[str | None], cut: Sequence[bool] = ()
+    ) -> Tensor:
+        """Mean cross-entropy of the responses; arguments as in :meth:`read_responses`."""
+        assert self.language_model is not None
+        return self.language_model.response_loss(*self.read_responses(prompts, responses, cut))
+
+    def read_responses(
+        self, prompts: Sequence[Tensor], responses: Sequence[str | None], cut: Sequence[bool] = ()
+    ) -> tuple[Tensor, Tensor]:
+        """Let the language model read the responses after their prompts; utterances without one are left out.
+
+        The end of a response that was cut is not trained (RE-LLM's early-stop rule); no ``cut`` means none was.
+
+        Returns:
+            Last hidden states (B, T, D), and the responses' token ids (B, T) at their own positions, -100 elsewhere.
+        """
         language_model = self.language_model
         assert language_model is not None
         rows, labels = [], []
-        for prompt, response in zip(prompts, batch.responses, strict=True):
+        for prompt, response, was_cut in zip(prompts, responses, cut or [False] * len(responses), strict=True):
             if not response:
                 continue
-            ids = response_ids(language_model.tokenizer, response)
+            ids = response_ids(language_model.tokenizer, response, end=not was_cut)
             rows.append(torch.cat([prompt, language_model.embed(ids)]))
             labels.append(torch.tensor([IGNORE] * len(prompt) + ids, device=prompt.device))
         embeddings, mask = pack(rows)
         targets = nn.utils.rnn.pad_sequence(labels, batch_first=True, padding_value=IGNORE)
-        answered = [prompt for prompt, response in zip(prompts, batch.responses, strict=True) if response]
+        answered = [prompt for prompt, response in zip(prompts, responses, strict=True) if response]
         with self._adapted_at(answered):
-            hidden = language_model(embeddings, mask)
-
-        def _of_transcripts() -> ResponseStates:
-            return self.read_responses(self.prompt_rows(batch.transcripts, batch.emotions), batch)
-
-        return ResponseStates(hidden, targets, language_model.model.get_output_embeddings(), _of_transcripts)
+            return language_model(embeddings, mask), targets
 
     @torch.no_grad()
     def respond(

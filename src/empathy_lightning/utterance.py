@@ -18,6 +18,9 @@ RATINGS: tuple[str, ...] = ("arousal", "valence", "dominance")
 """The rated dimensions. They are fields with these names everywhere, never positions in a triple."""
 
 
+_DEFAULTS = (("start", 0.0), ("emotion_start", 0.0), ("response_cut", False))
+
+
 @dataclass(slots=True)
 class Utterance:
     """One labelled speech segment.
@@ -39,7 +42,12 @@ class Utterance:
         arousal: Rating in 0..1 (calm to excited), or None.
         valence: Rating in 0..1 (negative to positive), or None.
         dominance: Rating in 0..1 (weak to strong), or None.
+        emotion_id: Another utterance, as ``corpus/id``, whose voice gives the emotion in the place of this one's.
+        emotion_path: Audio file of that utterance; emotion and ratings are then that voice's.
+        emotion_start: First second of it inside its file.
+        emotion_end: Last second of it, or None for the end of its file.
         response: The expected reply to this utterance.
+        response_cut: Whether the reply was cut at the longest length, so that it has no end to be learnt.
         response_path: The reply as speech, where it was rendered or recorded.
         units: The spoken reply as discrete units.
         raw_labels: The corpus's own labels, as written there.
@@ -60,7 +68,12 @@ class Utterance:
     arousal: float | None = None
     valence: float | None = None
     dominance: float | None = None
+    emotion_id: str | None = None
+    emotion_path: str | None = None
+    emotion_start: float = 0.0
+    emotion_end: float | None = None
     response: str | None = None
+    response_cut: bool = False
     response_path: str | None = None
     units: list[int] | None = None
     raw_labels: dict[str, str] = field(default_factory=dict)
@@ -74,8 +87,9 @@ class Utterance:
         """
         if not self.id or not self.corpus or not self.path:
             raise ValueError(f"utterance {self.id!r} of corpus {self.corpus!r} needs an id, a corpus and a path")
-        if self.start < 0 or (self.end is not None and self.end <= self.start):
-            raise ValueError(f"utterance {self.id!r}: segment {self.start}..{self.end} s is empty or negative")
+        for start, end in ((self.start, self.end), (self.emotion_start, self.emotion_end)):
+            if start < 0 or (end is not None and end <= start):
+                raise ValueError(f"utterance {self.id!r}: segment {start}..{end} s is empty or negative")
         for name in RATINGS:
             value = getattr(self, name)
             if value is not None and not 0.0 <= value <= 1.0:
@@ -89,7 +103,7 @@ class Utterance:
         return {
             key: value
             for key, value in asdict(self).items()
-            if value not in (None, {}) and (key, value) != ("start", 0.0)
+            if value is not None and value != {} and (key, value) not in _DEFAULTS
         }
 
     @classmethod

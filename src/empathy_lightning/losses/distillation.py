@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from empathy_lightning.batch import SpeechBatch
-from empathy_lightning.models import EmpatheticOutput, ResponseStates
+from empathy_lightning.models import EmpatheticOutput
 from empathy_lightning.modules.language_model import IGNORE
 
 
@@ -52,18 +52,18 @@ class ResponseDistillationLoss(nn.Module):
                 raise ValueError("this loss needs a model with a language_model, and utterances with responses")
             return output.emotion.embedding.float().sum() * 0.0
         with torch.no_grad():
-            written = self._compared(spoken.of_transcripts())
-        heard = self._compared(spoken)
+            written = self._compared(*spoken.of_transcripts())
+        heard = self._compared(spoken.hidden, spoken.labels)
         total = heard.new_zeros((), dtype=torch.float32)
         divergence = partial(self._divergence, spoken.head)
         for student, teacher in zip(heard.split(self.chunk_size), written.split(self.chunk_size), strict=True):
             total = total + checkpoint(divergence, student, teacher, use_reentrant=False)
         return total / max(1, len(heard)) * (self.temperature**2 if self.square_temperature else 1.0)
 
-    def _compared(self, states: ResponseStates) -> Tensor:
+    def _compared(self, hidden: Tensor, labels: Tensor) -> Tensor:
         """Hidden states (tokens, D) at the positions that are compared, utterance after utterance."""
-        response = states.labels != IGNORE
-        return states.hidden[:, :-1][response[:, 1:]] if self.shifted else states.hidden[response]
+        response = labels != IGNORE
+        return hidden[:, :-1][response[:, 1:]] if self.shifted else hidden[response]
 
     def _divergence(self, head: nn.Module, student: Tensor, teacher: Tensor) -> Tensor:
         with torch.no_grad():
