@@ -235,8 +235,8 @@ def _speech_decoder(
     keys: _Source, config: dict[str, Any], tokenizer: Path
 ) -> tuple[dict[str, StoredTensor], dict[str, Any]]:
     prefix, own = "speech_generator.", config["speech_generator"]
-    units = unit_ids(tokenizer)
     (separator,) = token_ids(tokenizer, ["<sep>"])
+    units = unit_ids(tokenizer)
     text_size = min(separator, *units)
     embedding = f"{prefix}model.model.embed_tokens.weight"
     linear = f"{prefix}input_proj.weight" in keys.tensors
