@@ -86,6 +86,8 @@ class EmpatheticLM(nn.Module):
         system: System message of the prompt; None leaves it out.
         emotion_encoder: Frozen encoder whose embedding an adapter with an ``emotion_size`` reads.
         partial_lora: Update of the language model that acts at speech positions.
+        max_length: Most positions of prompt and response in training; what is beyond is cut off at the end, as
+            the released code does. None cuts nothing.
     """
 
     def __init__(
@@ -98,6 +100,7 @@ class EmpatheticLM(nn.Module):
         system: str | None = None,
         emotion_encoder: EmotionEncoder | None = None,
         partial_lora: PartialLora | None = None,
+        max_length: int | None = None,
     ) -> None:
         super().__init__()
         if (speech_adapter is None) != (language_model is None):
@@ -120,6 +123,7 @@ class EmpatheticLM(nn.Module):
         self.partial_lora = partial_lora
         self.prompt = prompt or (SPEECH_AND_EMOTION if isinstance(emotion_nuance, EmotionNuance) else SPEECH_ONLY)
         self.system = system
+        self.max_length = max_length
 
     def segments(self) -> list[Segment]:
         """The prompt cut at its slots."""
@@ -260,18 +264,27 @@ class EmpatheticLM(nn.Module):
         """
         language_model = self.language_model
         assert language_model is not None
-        rows, labels = [], []
-        for prompt, response, was_cut in zip(prompts, responses, cut or [False] * len(responses), strict=True):
-            if not response:
-                continue
-            ids = response_ids(language_model.tokenizer, response, end=not was_cut)
-            rows.append(torch.cat([prompt, language_model.embed(ids)]))
-            labels.append(torch.tensor([IGNORE] * len(prompt) + ids, device=prompt.device))
+        rows, labels = self.supervised_rows(prompts, responses, cut)
         embeddings, mask = pack(rows)
         targets = nn.utils.rnn.pad_sequence(labels, batch_first=True, padding_value=IGNORE)
         answered = [prompt for prompt, response in zip(prompts, responses, strict=True) if response]
         with self._adapted_at(answered):
             return language_model(embeddings, mask), targets
+
+    def supervised_rows(
+        self, prompts: Sequence[Tensor], responses: Sequence[str | None], cut: Sequence[bool] = ()
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Embeddings (T_i, D) and labels (T_i,) of prompts with their responses; labels of a prompt are -100."""
+        assert self.language_model is not None
+        rows, labels = [], []
+        for prompt, response, was_cut in zip(prompts, responses, cut or [False] * len(responses), strict=True):
+            if not response:
+                continue
+            ids = response_ids(self.language_model.tokenizer, response, end=not was_cut)
+            rows.append(torch.cat([prompt, self.language_model.embed(ids)])[: self.max_length])
+            label = torch.tensor([IGNORE] * len(prompt) + ids, device=prompt.device)
+            labels.append(label[: self.max_length])
+        return rows, labels
 
     @torch.no_grad()
     def respond(

@@ -54,6 +54,8 @@ class ResponseDistillationLoss(nn.Module):
         with torch.no_grad():
             written = self._compared(*spoken.of_transcripts())
         heard = self._compared(spoken.hidden, spoken.labels)
+        if len(heard) != len(written):
+            raise ValueError("the model's max_length cuts responses off: speech and transcript cannot be compared")
         total = heard.new_zeros((), dtype=torch.float32)
         divergence = partial(self._divergence, spoken.head)
         for student, teacher in zip(heard.split(self.chunk_size), written.split(self.chunk_size), strict=True):
