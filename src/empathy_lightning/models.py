@@ -75,6 +75,11 @@ class EmpatheticLM(nn.Module):
         assert self.language_model is not None
         return Prompt(self.prompt, self.system).segments(self.language_model.tokenizer)
 
+    def prefix(self) -> list[int]:
+        """Token ids before the first slot, the same for all utterances."""
+        first = self.segments()[0]
+        return [] if isinstance(first, str) else first
+
     def prompt_rows(
         self, speech: Sequence[Tensor] | Sequence[str], emotion: Tensor | Sequence[str] | None
     ) -> list[Tensor]:
@@ -122,6 +127,7 @@ class EmpatheticLM(nn.Module):
             return EmpatheticOutput(None, emotion)
         speech, speech_mask = self.speech_adapter(encoded.frames, encoded.mask)
         said = [row[valid] for row, valid in zip(speech, speech_mask, strict=True)]
+        del encoded  # The adapter's training has no use for the layers; the nuance module's graph keeps them.
         # Before there is an emotion embedding, the label's words hold its place in the prompt.
         prompts = self.prompt_rows(said, batch.emotions if emotion is None else emotion.embedding)
         return EmpatheticOutput(self.response_loss(prompts, batch.responses), emotion)
@@ -139,7 +145,7 @@ class EmpatheticLM(nn.Module):
             labels.append(torch.tensor([IGNORE] * len(prompt) + ids, device=prompt.device))
         embeddings, mask = pack(rows)
         targets = nn.utils.rnn.pad_sequence(labels, batch_first=True, padding_value=IGNORE)
-        return language_model.response_loss(language_model(embeddings, mask), targets)
+        return language_model.response_loss(language_model(embeddings, mask, self.prefix()), targets)
 
     @torch.no_grad()
     def respond(
@@ -164,7 +170,7 @@ class EmpatheticLM(nn.Module):
         language_model = self.language_model
         assert language_model is not None
         rows = [torch.cat([p, language_model.embed(r)]) for p, r in zip(prompts, replies, strict=True)]
-        hidden = language_model(*pack(rows))
+        hidden = language_model(*pack(rows), self.prefix())
         return [
             hidden[i, len(p) - 1 : len(p) - 1 + len(r)] for i, (p, r) in enumerate(zip(prompts, replies, strict=True))
         ]
