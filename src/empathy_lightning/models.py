@@ -130,6 +130,11 @@ class EmpatheticLM(nn.Module):
         assert self.language_model is not None
         return Prompt(self.prompt, self.system).segments(self.language_model.tokenizer)
 
+    def prefix(self) -> list[int]:
+        """Token ids before the first slot, the same for all utterances; none where partial LoRA counts positions."""
+        first = self.segments()[0]
+        return [] if isinstance(first, str) or self.partial_lora is not None else first
+
     def prompt_rows(
         self, speech: Sequence[Tensor] | Sequence[str], emotion: Tensor | Sequence[str] | None
     ) -> list[PromptRow]:
@@ -225,6 +230,7 @@ class EmpatheticLM(nn.Module):
         if adapted is None or not answered:
             return EmpatheticOutput(None, emotion)
         said = [row[valid] for row, valid in zip(*adapted, strict=True)]
+        del encoded  # The adapter's training has no use for the layers; the nuance module's graph keeps them.
         # Before there is an emotion embedding, the label's words hold its place in the prompt.
         prompts = self.prompt_rows(said, batch.emotions if emotion is None else emotion.embedding)
         hidden, labels = self.read_responses(prompts, batch.responses, batch.cut)
@@ -269,7 +275,7 @@ class EmpatheticLM(nn.Module):
         targets = nn.utils.rnn.pad_sequence(labels, batch_first=True, padding_value=IGNORE)
         answered = [prompt for prompt, response in zip(prompts, responses, strict=True) if response]
         with self._adapted_at(answered):
-            return language_model(embeddings, mask), targets
+            return language_model(embeddings, mask, self.prefix()), targets
 
     def supervised_rows(
         self, prompts: Sequence[Tensor], responses: Sequence[str | None], cut: Sequence[bool] = ()
@@ -311,7 +317,7 @@ class EmpatheticLM(nn.Module):
         assert language_model is not None
         rows = [torch.cat([p, language_model.embed(r)]) for p, r in zip(prompts, replies, strict=True)]
         with self._adapted_at(prompts):
-            hidden = language_model(*pack(rows))
+            hidden = language_model(*pack(rows), self.prefix())
         return [
             hidden[i, len(p) - 1 : len(p) - 1 + len(r)] for i, (p, r) in enumerate(zip(prompts, replies, strict=True))
         ]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 
 class AttentionPool(nn.Module):
@@ -29,12 +31,37 @@ class AttentionPool(nn.Module):
         return pooled[:, 0]
 
 
+class _WeightedSum(torch.autograd.Function):
+    """Sum of layers (B, T, D) under weights (B, layers), in one buffer beside the layers in either direction."""
+
+    @staticmethod
+    def forward(ctx: Any, weights: Tensor, *layers: Tensor) -> Tensor:
+        ctx.save_for_backward(weights, *layers)
+        mixed = weights[:, 0, None, None] * layers[0]
+        for index in range(1, len(layers)):
+            mixed.addcmul_(weights[:, index, None, None], layers[index])
+        return mixed
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        weights, *layers = ctx.saved_tensors
+        flat = gradient.flatten(1)[:, None]
+        products = [torch.bmm(flat, layer.flatten(1)[..., None].to(flat.dtype)) for layer in layers]
+        to_layers = (
+            weights[:, index, None, None] * gradient if needed else None
+            for index, needed in enumerate(ctx.needs_input_grad[1:])
+        )
+        return torch.cat(products, 1)[..., 0], *to_layers
+
+
 class EmotionExtractor(nn.Module):
     """FreezeEmpath's emotion extractor: a gate over the encoder's layers, then attention pooling.
 
     Each layer's mean over time is scored; the softmax of the scores weighs the
     layers, per utterance. Two passes over the layers keep the memory at one extra
-    buffer instead of a stack of all of them. Means and attention leave padding out.
+    buffer instead of a stack of all of them, in the backward pass too: where the
+    encoder is frozen, only the weights get a gradient. Means and attention leave padding out.
 
     Args:
         input_size: Width of the encoder's frames.
@@ -57,8 +84,8 @@ class EmotionExtractor(nn.Module):
 
     def layer_weights(self, layers: Sequence[Tensor], mask: Tensor) -> Tensor:
         """Weights of the layers per utterance, shape (B, layers), summing to one."""
-        valid = mask[..., None].to(layers[0].dtype)
-        means = torch.stack([(layer * valid).sum(1) / valid.sum(1) for layer in layers], 1)
+        share = (mask / mask.sum(1, keepdim=True))[:, None].to(layers[0].dtype)
+        means = torch.cat([share @ layer for layer in layers], 1)
         return self.gate_fc2(nn.functional.relu(self.gate_fc1(means)))[..., 0].softmax(-1)
 
     def forward(self, layers: Sequence[Tensor], mask: Tensor) -> Tensor:
@@ -72,9 +99,7 @@ class EmotionExtractor(nn.Module):
             Shape (B, output_size).
         """
         weights = self.layer_weights(layers, mask)
-        mixed = weights[:, 0, None, None] * layers[0]
-        for index in range(1, len(layers)):
-            mixed = mixed + weights[:, index, None, None] * layers[index]
+        mixed: Tensor = _WeightedSum.apply(weights, *layers)
         pooled = self.attn_pool(self.layernorm(mixed), mask)
         return self.linear2(nn.functional.relu(self.linear1(pooled)))
 
