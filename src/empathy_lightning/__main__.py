@@ -286,7 +286,13 @@ def _ablate(options: argparse.Namespace) -> int:
     return 0 if all(figures.values()) else 1
 
 
-CONVERSIONS = {"freezeempath": "empathy_lightning.conversion.freezeempath"}
+CONVERSIONS = {
+    "freezeempath": "empathy_lightning.conversion.freezeempath",
+    "blsp-emo": "empathy_lightning.conversion.blsp_emo",
+    "re-llm": "empathy_lightning.conversion.re_llm",
+    "audeering": "empathy_lightning.conversion.audeering",
+    "epitome": "empathy_lightning.conversion.epitome",
+}
 
 
 def _add_convert(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -304,7 +310,7 @@ def _convert(options: argparse.Namespace) -> int:
     report = import_module(CONVERSIONS[options.name]).convert(options.source, options.out, options.dry_run)
     print(report.describe())
     print("nothing was written" if options.dry_run else f"written: {options.out}")
-    return 1 if report.missing else 0
+    return 1 if options.dry_run and report.missing else 0
 
 
 def _corpus(name: str, root: str) -> Corpus:

@@ -1,4 +1,5 @@
 import base64
+import itertools
 import random
 import unicodedata
 
@@ -13,7 +14,10 @@ TEXT = (
     "I'm not sure what you're saying, but I'd like to help you! The weather today isn't what we'd hoped for; "
     "12345 people, café naïve, 你好世界, 😀\n\n  indented\tline   \r\n\nthe the thee then there other another mother."
 )
-WORDS = r"""(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"""
+WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 
 
 def train_ranks(text, size):
@@ -23,7 +27,7 @@ def train_ranks(text, size):
     while len(ranks) < size:
         counts = {}
         for word in words:
-            for pair in zip(word, word[1:], strict=False):
+            for pair in itertools.pairwise(word):
                 counts[pair] = counts.get(pair, 0) + 1
         left, right = max(sorted(counts), key=counts.__getitem__)
         ranks.setdefault(left + right, len(ranks))
@@ -48,9 +52,7 @@ def encode_by_ranks(ranks, text):
     for word in regex.findall(WORDS, unicodedata.normalize("NFC", text)):
         parts = [bytes([byte]) for byte in word.encode()]
         while True:
-            joined = [
-                (ranks[a + b], i) for i, (a, b) in enumerate(zip(parts, parts[1:], strict=False)) if a + b in ranks
-            ]
+            joined = [(ranks[a + b], i) for i, (a, b) in enumerate(itertools.pairwise(parts)) if a + b in ranks]
             if not joined:
                 break
             _, at = min(joined)

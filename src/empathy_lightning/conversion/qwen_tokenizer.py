@@ -31,8 +31,10 @@ def read_ranks(path: str | Path) -> dict[bytes, int]:
     """Byte strings and their ranks from a tiktoken file.
 
     Raises:
-        InputError: If the file is not one, or its ranks are not 0, 1, 2 and so on.
+        InputError: If the file is missing or not one, or its ranks are not 0, 1, 2 and so on.
     """
+    if not Path(path).is_file():
+        raise InputError(f"{path} is missing: it comes with the release or with Qwen-7B-Chat")
     try:
         lines = [line.split() for line in Path(path).read_bytes().splitlines() if line]
         ranks = {base64.b64decode(token, validate=True): int(rank) for token, rank in lines}
