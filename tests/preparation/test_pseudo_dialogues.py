@@ -1,13 +1,25 @@
 import json
 from collections import Counter
+from dataclasses import replace
 
 import pytest
+import torch
 
 from empathy_lightning.__main__ import main
-from empathy_lightning.corpora import read_manifest, write_manifest
+from empathy_lightning.batch import SpeechDataset
+from empathy_lightning.corpora import Manifest, read_manifest, write_manifest
+from empathy_lightning.datamodule import EmpathyDataModule
 from empathy_lightning.errors import InputError
-from empathy_lightning.preparation.pseudo_dialogues import draw_labels, label_distribution, pair, parse_distribution
+from empathy_lightning.preparation.answers import Generation
+from empathy_lightning.preparation.pseudo_dialogues import (
+    draw_labels,
+    label_distribution,
+    pair,
+    parse_distribution,
+    prepare_pseudo_dialogues,
+)
 from empathy_lightning.preparation.small_world import sentences
+from empathy_lightning.prompts import RECIPES
 from empathy_lightning.utterance import Utterance
 
 COUNTS = {"neutral": 6, "happy": 3, "sad": 1}
@@ -94,3 +106,21 @@ def test_the_command_writes_pairs_that_can_be_read_again(tmp_path):
     report = json.loads((tmp_path / "a.parquet.report.json").read_text())
     assert report["recordings_without_a_dialogue"] == 1 and report["pairs"] == 18
     assert main([*words[:-6], "--distribution", "bored=1"]) == 2
+
+
+def test_the_pairs_train_a_model_through_the_datamodule(corpus, model, tmp_path):
+    generation = Generation("small-world/language_model", RECIPES["freezeempath"].labelled)
+    out = prepare_pseudo_dialogues(corpus, corpus, tmp_path / "pairs.parquet", generation, per_recording=2)
+    data = EmpathyDataModule([Manifest(str(out))], batch_seconds=10)
+    data.setup()
+    batch = next(iter(data.train_dataloader()))
+    rows = {u.id: u for u in read_manifest(out)}
+    voices_of = [
+        SpeechDataset([replace(rows[name], path=rows[name].emotion_path, emotion_path=None)]) for name in batch.ids
+    ]
+    for row, voice in enumerate(voices_of):
+        own = batch.emotion_waveform[row, : batch.emotion_lengths[row]]
+        assert torch.equal(own, voice[0][0]) and rows[batch.ids[row]].path != rows[batch.ids[row]].emotion_path
+    output = model(batch)
+    output.response_loss.backward()
+    assert output.response_loss.isfinite() and model.emotion_nuance.extractor.linear2.weight.grad.abs().sum() > 0

@@ -227,6 +227,6 @@ def _claim(folder: Path, utterances: Sequence[Utterance], generation: Generation
         if changed:
             raise InputError(f"{folder} holds answers to something else ({changed} changed): remove it or change --out")
         return
-    partial = folder / f".generation.{os.getpid()}.json"
+    partial = folder / f".process{rank_and_world_size()[0]}.generation.json"
     partial.write_text(json.dumps(claim, indent=2) + "\n", encoding="utf-8")
     partial.replace(path)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from empathy_lightning.errors import InputError
 from empathy_lightning.preparation import cleaning, diversity
+from empathy_lightning.preparation.answers import rank_and_world_size
 from empathy_lightning.preparation.cleaning import Rule
 from empathy_lightning.utterance import Utterance
 
@@ -139,7 +140,7 @@ def table(figures: dict[str, Any]) -> str:
 
 
 def write_report(path: Path, figures: dict[str, Any]) -> None:
-    """Write a report whole or not at all."""
-    partial = path.with_name(f".{path.name}")
+    """Write a report whole or not at all, also where several processes write the same one."""
+    partial = path.with_name(f".process{rank_and_world_size()[0]}.{path.name}")
     partial.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     partial.replace(path)
