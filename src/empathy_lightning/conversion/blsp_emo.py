@@ -45,10 +45,15 @@ SYSTEM = "You are a helpful assistant. Your response should fulfill requests wit
 """System message of the release's empathetic replies; the user's turn is the speech alone."""
 
 _ADAPTER = {"subsampler.conv_layers": "convolutions", "fc1": "linear1", "fc2": "linear2", "speech_ln": "layernorm"}
-_WHISPER = (
-    "d_model encoder_layers encoder_attention_heads encoder_ffn_dim num_mel_bins max_source_positions "
-    "activation_function"
-).split()
+_WHISPER = [
+    "d_model",
+    "encoder_layers",
+    "encoder_attention_heads",
+    "encoder_ffn_dim",
+    "num_mel_bins",
+    "max_source_positions",
+    "activation_function",
+]
 
 
 def convert(source: str | Path, out: str | Path, dry_run: bool = False) -> ConversionReport:
