@@ -156,6 +156,8 @@ def _fill(name: str, module: nn.Module, weights: dict[str, Any], folder: str | P
 def load_weights(folder: str | Path, model: nn.Module) -> list[str]:
     """Fill a module's parts from an earlier stage's folder; parts that the folder lacks stay as they are.
 
+    A convolutional adapter with an emotion begins as the folder's without one, see its ``warm_start``.
+
     Returns:
         Names of the parts that were filled.
 
@@ -166,9 +168,20 @@ def load_weights(folder: str | Path, model: nn.Module) -> list[str]:
     filled = []
     for name in config.get("parts", {}):
         module = getattr(model, name, None)
-        if module is not None:
+        if module is None:
+            continue
+        arguments = config["parts"][name]
+        widened = isinstance(module, ConvolutionalAdapter) and module.emotion_size > 0
+        if widened and arguments.get("emotion_size") == 0:
+            narrow = ConvolutionalAdapter(**arguments)
+            _fill(name, narrow, weights, folder)
+            try:
+                module.warm_start(narrow)
+            except ValueError as error:
+                raise CheckpointError(f"{folder}: {error}") from None
+        else:
             _fill(name, module, weights, folder)
-            filled.append(name)
+        filled.append(name)
     return filled
 
 
