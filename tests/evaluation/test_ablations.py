@@ -74,30 +74,49 @@ def test_two_variants_run_and_are_not_run_again(listed, monkeypatch, capsys):
     assert "another variant of that name" in capsys.readouterr().err
 
 
-def test_a_failed_variant_is_told_and_does_not_stop_the_others(listed, monkeypatch, capsys):
-    ran = []
+def pretend(monkeypatch, fails=()):
+    """Processes that only leave a checkpoint behind."""
+    calls = []
 
-    def _fails_first(words, folder):
-        ran.append((words[0], folder.name))
-        return folder.name != "full"
+    def _process(words, folder):
+        calls.append((words[0], folder.name, words[1:]))
+        if words[0] == "fit":
+            (folder / "checkpoints").mkdir(exist_ok=True)
+            (folder / "checkpoints/last.ckpt").touch()
+        return folder.name not in fails
 
-    monkeypatch.setattr("empathy_lightning.evaluation.ablations._process", _fails_first)
+    monkeypatch.setattr("empathy_lightning.evaluation.ablations._process", _process)
     monkeypatch.setattr("empathy_lightning.evaluation.ablations._test_figures", lambda _: {"test/loss": 0.5})
-    assert main(["ablate", str(listed / "list.yaml"), "--out", str(listed / "out")]) == 1
-    assert ran == [("fit", "full"), ("fit", "without_rating"), ("test", "without_rating")]
+    return calls
+
+
+def test_a_failed_variant_is_told_does_not_stop_the_others_and_is_resumed(listed, monkeypatch, capsys):
+    words = ["ablate", str(listed / "list.yaml"), "--out", str(listed / "out")]
+    calls = pretend(monkeypatch, fails=["full"])
+    assert main(words) == 1
+    assert [call[:2] for call in calls] == [("fit", "full"), ("fit", "without_rating"), ("test", "without_rating")]
     shown = capsys.readouterr().out
     assert "full: failed, see" in shown and "| without_rating | 0.5000 |" in shown
+    calls = pretend(monkeypatch)
+    assert main(words) == 0
+    assert [call[:2] for call in calls] == [("fit", "full"), ("test", "full")]
+    assert f"--ckpt_path={listed / 'out/full/checkpoints/last.ckpt'}" in calls[0][2]
 
 
-def test_weights_of_an_earlier_variant_can_be_tested_otherwise(listed, monkeypatch):
-    text = (listed / "list.yaml").read_text()
-    (listed / "list.yaml").write_text(f"{text}- {{name: labels, config: trainer.yaml, retrain: false}}\n")
-    calls = []
-    monkeypatch.setattr("empathy_lightning.evaluation.ablations._process", lambda words, _: calls.append(words) or True)
-    monkeypatch.setattr("empathy_lightning.evaluation.ablations._test_figures", lambda _: {"test/loss": 0.5})
-    main(["ablate", str(listed / "list.yaml"), "--out", str(listed / "out")])
-    assert [words[0] for words in calls] == ["fit", "test", "fit", "test", "test"]
-    assert f"--ckpt_path={listed / 'out/full/checkpoints/last.ckpt'}" in calls[-1]
+def test_weights_of_another_variant_or_the_first_ones_can_be_tested(listed, monkeypatch, capsys):
+    more = "- {name: labels, config: trainer.yaml, weights: full, overrides: {data.seed: 1, x: '{out}/full'}}\n"
+    more += "- {name: untrained, config: trainer.yaml, weights: initial}\n"
+    (listed / "list.yaml").write_text((listed / "list.yaml").read_text() + more)
+    calls = pretend(monkeypatch)
+    words = ["ablate", str(listed / "list.yaml"), "--out", str(listed / "out")]
+    assert main([*words, "--only", "labels"]) == 2
+    assert "run that variant first" in capsys.readouterr().err
+    assert main(words) == 0
+    last = [(command, name, rest) for command, name, rest in calls if name in ("labels", "untrained")]
+    assert [call[:2] for call in last] == [("test", "labels"), ("test", "untrained")]
+    assert f"--ckpt_path={listed / 'out/full/checkpoints/last.ckpt'}" in last[0][2]
+    assert "--data.seed=1" in last[0][2] and f"--x={listed / 'out/full'}" in last[0][2]
+    assert not any(word.startswith("--ckpt_path") for word in last[1][2])
 
 
 @pytest.mark.parametrize(

@@ -26,18 +26,21 @@ class Ablation:
     Attributes:
         name: Names its folder and its row in the table.
         config: YAML files of the trainer; later ones override earlier ones.
-        overrides: Values by dotted key, for example ``{"model.loss_weights.rating": 0}``.
-        retrain: False tests the weights of the first variant with the same config instead of training anew.
+        overrides: Values by dotted key, for example ``{"model.loss_weights.rating": 0}``; ``{out}`` in a text stands
+            for the folder of all variants, where a later stage finds an earlier one's weights.
+        weights: What to test instead of training: those of the variant of this name, or ``initial`` for what the
+            trainer starts from. None trains.
     """
 
     name: str
     config: list[str]
     overrides: dict[str, Any] = field(default_factory=dict)
-    retrain: bool = True
+    weights: str | None = None
 
-    def words(self) -> list[str]:
+    def words(self, out: Path) -> list[str]:
         """The overrides as words of the command line."""
-        return [f"--{key}={v if isinstance(v, str) else json.dumps(v)}" for key, v in self.overrides.items()]
+        texts = {key: v if isinstance(v, str) else json.dumps(v) for key, v in self.overrides.items()}
+        return [f"--{key}={text.replace('{out}', str(out.resolve()))}" for key, text in texts.items()]
 
 
 def read_ablations(path: Path, extra: Sequence[Path] = ()) -> list[Ablation]:
@@ -57,14 +60,14 @@ def read_ablations(path: Path, extra: Sequence[Path] = ()) -> list[Ablation]:
         raise InputError(f"{path}: expected a list of entries with name, config and overrides")
     ablations = []
     for number, row in enumerate(rows, 1):
-        unknown = set(row) - {"name", "config", "overrides", "retrain"} if isinstance(row, dict) else {str(row)}
+        unknown = set(row) - {"name", "config", "overrides", "weights"} if isinstance(row, dict) else {str(row)}
         if unknown or not {"name", "config"} <= set(row):
-            raise InputError(f"{path}, entry {number}: needs name and config, may have overrides and retrain")
+            raise InputError(f"{path}, entry {number}: needs name and config, may have overrides and weights")
         base = path.parent / row["config"]
         if not base.is_file():
             raise InputError(f"{path}, entry {number}: no configuration at {base}")
         files = [str(file.resolve()) for file in (base, *extra)]
-        ablations.append(Ablation(str(row["name"]), files, row.get("overrides") or {}, row.get("retrain", True)))
+        ablations.append(Ablation(str(row["name"]), files, row.get("overrides") or {}, row.get("weights")))
     names = [ablation.name for ablation in ablations]
     if len(set(names)) < len(names) or any(Path(name).name != name for name in names):
         raise InputError(f"{path}: names must differ and be fit for folders")
@@ -93,7 +96,7 @@ def run_ablations(ablations: Sequence[Ablation], out: Path) -> dict[str, dict[st
         if (finished := done[ablation.name]) is not None:
             print(": done before", flush=True)
             continue
-        finished = _run(ablation, ablations[: number - 1], out)
+        finished = _run(ablation, out)
         print(": done" if finished else f": failed, see {out / ablation.name / 'output.txt'}", flush=True)
         done[ablation.name] = finished
     figures = {name: finished or {} for name, finished in done.items()}
@@ -120,31 +123,32 @@ def _finished(ablation: Ablation, folder: Path) -> dict[str, float] | None:
     return json.loads(path.read_text()) if path.is_file() else None
 
 
-def _run(ablation: Ablation, earlier: Sequence[Ablation], out: Path) -> dict[str, float] | None:
+def _run(ablation: Ablation, out: Path) -> dict[str, float] | None:
     folder = (out / ablation.name).resolve()
-    folder.mkdir(parents=True, exist_ok=True)
     _write(folder / "ablation.json", json.dumps(asdict(ablation), indent=1) + "\n")
-    trained = folder
-    if not ablation.retrain:
-        same = [other for other in earlier if other.retrain and other.config == ablation.config]
-        if not same:
-            raise InputError(f"{ablation.name} is not trained anew, but no variant before it has the same config")
-        trained = (out / same[0].name).resolve()
     configs = [word for file in ablation.config for word in ("--config", file)]
-    words = [*configs, *redirected(ablation.config, folder), *ablation.words()]
-    if ablation.retrain and not (folder / "trained").is_file():
+    words = [*configs, *redirected(ablation.config, folder), *ablation.words(out)]
+    if ablation.weights is None and not (folder / "trained").is_file():
         last = folder / "checkpoints" / "last.ckpt"
         resume = [f"--ckpt_path={last}"] if last.is_file() else []
         if not _process(["fit", *words, *resume], folder):
             return None
         (folder / "trained").touch()
-    best = trained / "checkpoints" / "best.ckpt"
-    weights = best if best.is_file() else best.with_name("last.ckpt")
-    if not _process(["test", *words, "--trainer.logger.init_args.name=test", f"--ckpt_path={weights}"], folder):
+    if ablation.weights != "initial":
+        words.append(f"--ckpt_path={_checkpoint((out / (ablation.weights or ablation.name)).resolve())}")
+    if not _process(["test", *words, "--trainer.logger.init_args.name=test"], folder):
         return None
     figures = _test_figures(folder / "test" / "metrics.csv")
     _write(folder / "metrics.json", json.dumps(figures, indent=1) + "\n")
     return figures
+
+
+def _checkpoint(folder: Path) -> Path:
+    """The best weights of a variant, or its last."""
+    for name in ("best.ckpt", "last.ckpt"):
+        if (path := folder / "checkpoints" / name).is_file():
+            return path
+    raise InputError(f"no trained weights in {folder}: run that variant first")
 
 
 def redirected(configs: Sequence[str], folder: Path) -> list[str]:
