@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch import distributed, multiprocessing, nn
 
 from empathy_lightning.batch import collate
 from empathy_lightning.losses import (
@@ -15,7 +16,7 @@ from empathy_lightning.losses import (
     SupervisedContrastiveLoss,
 )
 from empathy_lightning.models import EmpatheticOutput
-from empathy_lightning.modules.emotion_nuance import EmotionEstimate
+from empathy_lightning.modules.emotion_nuance import EmotionEstimate, EmotionNuance
 from empathy_lightning.utterance import EMOTIONS, Utterance
 
 
@@ -37,6 +38,9 @@ def output():
 
 NAN = math.nan
 LABELLED = Labels([0, 3, -100], [0.1, 0.9, NAN], [NAN, 0.2, 0.3], [0.5, 0.4, 0.6])
+VOTED = Labels(
+    [0, 3, 3], [0.1, 0.9, NAN], [NAN, 0.2, 0.3], [0.5, 0.4, 0.6], [[0.5, 0.5, 0, 0], [0, 0, 0.2, 0.8], [0.0] * 4]
+)
 UNLABELLED = Labels([-100] * 3, [NAN] * 3, [NAN] * 3, [NAN] * 3)
 
 
@@ -184,6 +188,32 @@ def test_no_labels_give_a_connected_zero(loss):
     value = loss(result, UNLABELLED)
     assert value.item() == 0
     value.backward()
+
+
+def one_of_two(rank, folder):
+    """A process of a distributed step; the second has no labels."""
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    torch.manual_seed(0)
+    nuance = nn.parallel.DistributedDataParallel(EmotionNuance(4, 4, 4, hidden_size=4, gate_size=2, num_heads=1))
+    step(nuance, UNLABELLED if rank else VOTED).backward()
+    torch.save([p.grad for p in nuance.parameters()], f"{folder}/{rank}.pt")
+    distributed.destroy_process_group()
+
+
+def step(nuance, labels):
+    torch.manual_seed(1)
+    estimate = nuance([torch.randn(3, 5, 4)], torch.ones(3, 5, dtype=torch.bool))
+    return sum(loss(EmpatheticOutput(None, estimate), labels) for loss in LOSSES)
+
+
+def test_a_process_without_labels_does_not_stall_the_others(tmp_path):
+    multiprocessing.start_processes(one_of_two, (str(tmp_path),), nprocs=2, start_method="fork")
+    torch.manual_seed(0)
+    nuance = EmotionNuance(4, 4, 4, hidden_size=4, gate_size=2, num_heads=1)
+    step(nuance, VOTED).backward()
+    for rank in (0, 1):
+        gradients = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        torch.testing.assert_close(gradients, [p.grad / 2 for p in nuance.parameters()])
 
 
 def test_a_model_without_nuance_is_told_so():
