@@ -191,6 +191,15 @@ def test_a_tied_language_model_needs_no_head(tmp_path):
     assert torch.equal(bare.lm_head.weight, state["model.embed_tokens.weight"])
 
 
+def test_shards_without_the_encoder_name_the_one_that_was_frozen(tmp_path):
+    state = {key: value for key, value in released_state().items() if not key.startswith("model.speech_encoder.")}
+    write_release(tmp_path / "release", state, CONFIG, UNITS)
+    assert convert(tmp_path / "release", tmp_path / "out").missing == ["model.speech_encoder.*"]
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["backbones"]["speech_encoder"] == {"name_or_path": "openai/whisper-large-v3", "pad_to_30s": True}
+    assert config["parts"]["speech_adapter"]["input_size"] == 64 and not (tmp_path / "out" / "speech_encoder").exists()
+
+
 def test_a_dry_run_reports_and_writes_nothing(tmp_path, capsys):
     state = released_state()
     del state["lm_head.weight"], state["speech_generator.input_proj.2.bias"]

@@ -43,6 +43,11 @@ LANGUAGE_MODEL_CONFIG = [
 ]  # fmt: skip
 """What Qwen2's configuration takes from the release's, which has more."""
 
+ENCODER = "model.speech_encoder."
+
+WHISPER_LARGE = "openai/whisper-large-v3"
+"""The encoder that was frozen; it stands in where the shards leave it out."""
+
 DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 
 
@@ -83,7 +88,8 @@ def convert(source: str | Path, out: str | Path, dry_run: bool = False) -> Conve
         dry_run: Only look, and write nothing.
 
     Returns:
-        What became of every key; also written to ``conversion.json``.
+        What became of every key; also written to ``conversion.json``. Shards without an encoder miss
+        ``model.speech_encoder.*``, and the folder names Whisper large-v3 for it.
 
     Raises:
         InputError: If the source is incomplete, damaged or of another form, or ``out`` is there already.
@@ -104,14 +110,14 @@ def convert(source: str | Path, out: str | Path, dry_run: bool = False) -> Conve
     keys.report.left_over += sorted(set(keys.tensors) - set(keys.report.used))
     if dry_run:
         return keys.report
-    if keys.report.missing:
-        missing = keys.report.missing
+    if missing := [key for key in keys.report.missing if key != f"{ENCODER}*"]:
         raise InputError(f"{source} lacks {len(missing)} weights, first {missing[0]}; --dry-run lists them all")
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        write_tensors(partial / "speech_encoder" / "model.safetensors", encoder)
-        _write_json(partial / "speech_encoder" / "config.json", encoder_config)
+        if encoder:
+            write_tensors(partial / "speech_encoder" / "model.safetensors", encoder)
+            _write_json(partial / "speech_encoder" / "config.json", encoder_config)
         copy_tokenizer(source, partial / "language_model")
         write_shards(partial / "language_model", language_model)
         _write_json(partial / "language_model" / "config.json", language_model_config)
@@ -121,7 +127,11 @@ def convert(source: str | Path, out: str | Path, dry_run: bool = False) -> Conve
             "emotion_nuance": nuance_arguments,
             "speech_decoder": decoder_arguments,
         }
-        _write_json(partial / "config.json", _our_config(arguments, language_model_config["dtype"]))
+        backbones = {
+            "speech_encoder": {"name_or_path": "speech_encoder" if encoder else WHISPER_LARGE, "pad_to_30s": True},
+            "language_model": {"name_or_path": "language_model", "dtype": language_model_config["dtype"]},
+        }
+        _write_json(partial / "config.json", _our_config(backbones, arguments))
         keys.report.write(partial / "conversion.json")
         partial.rename(out)
     finally:
@@ -129,23 +139,23 @@ def convert(source: str | Path, out: str | Path, dry_run: bool = False) -> Conve
     return keys.report
 
 
-def _our_config(parts: dict[str, Any], dtype: str) -> dict[str, Any]:
+def _our_config(backbones: dict[str, Any], parts: dict[str, Any]) -> dict[str, Any]:
     return {
         "library": "empathy_lightning",
         "version": __version__,
         "emotions": EMOTIONS,
         "prompt": SPEECH_AND_EMOTION,
         "system": EMPATHY_SYSTEM,
-        "backbones": {
-            "speech_encoder": {"name_or_path": "speech_encoder", "pad_to_30s": True},
-            "language_model": {"name_or_path": "language_model", "dtype": dtype},
-        },
+        "backbones": backbones,
         "parts": parts,
     }
 
 
 def _speech_encoder(keys: _Source, config: dict[str, Any]) -> tuple[dict[str, StoredTensor], dict[str, Any]]:
-    prefix = "model.speech_encoder."
+    prefix = ENCODER
+    if not any(key.startswith(prefix) for key in keys.tensors):
+        keys.report.missing.append(f"{prefix}*")
+        return {}, {}
     layers = keys.layers(f"{prefix}blocks.")
     pairs = [(prefix + old, f"encoder.{new}") for old, new in WHISPER.items()]
     for layer in range(layers):
@@ -204,7 +214,7 @@ def _qwen2_layers(prefix: str, layers: int) -> list[str]:
 def _speech_adapter(keys: _Source) -> tuple[dict[str, StoredTensor], dict[str, Any]]:
     prefix = "model.speech_projector."
     tensors = keys.take((prefix + name, f"speech_adapter.{name}") for name in LINEARS)
-    width = keys.size("model.speech_encoder.conv1.weight", 0)
+    width = keys.size("model.emotion_extractor.layernorm.weight", 0)
     return tensors, {
         "input_size": width,
         "output_size": keys.size(f"{prefix}linear2.weight", 0),
