@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from empathy_lightning import __version__
-from empathy_lightning.conversion.names import QWEN2_LAYER, WHISPER, WHISPER_BLOCK
+from empathy_lightning.conversion.names import QWEN2_CONFIG, WHISPER, WHISPER_BLOCK, qwen2_layers
 from empathy_lightning.conversion.report import ConversionReport
 from empathy_lightning.conversion.shards import StoredTensor, read_checkpoint, write_shards, write_tensors
 from empathy_lightning.conversion.tokenizer import copy_tokenizer, read_json, token_ids, unit_ids
@@ -34,14 +34,6 @@ EXTRACTOR = [
 ]  # fmt: skip
 
 LINEARS = ["linear1.weight", "linear1.bias", "linear2.weight", "linear2.bias"]
-
-LANGUAGE_MODEL_CONFIG = [
-    "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
-    "vocab_size", "max_position_embeddings", "rms_norm_eps", "rope_theta", "rope_scaling", "hidden_act",
-    "attention_dropout", "initializer_range", "tie_word_embeddings", "bos_token_id", "eos_token_id", "pad_token_id",
-    "sliding_window", "use_sliding_window", "max_window_layers",
-]  # fmt: skip
-"""What Qwen2's configuration takes from the release's, which has more."""
 
 ENCODER = "model.speech_encoder."
 
@@ -195,7 +187,7 @@ def _language_model(keys: _Source, config: dict[str, Any]) -> tuple[dict[str, St
     names = [
         "model.embed_tokens.weight",
         "model.norm.weight",
-        *_qwen2_layers("model.", _number(config, "num_hidden_layers")),
+        *qwen2_layers("model.", _number(config, "num_hidden_layers")),
     ]
     if "lm_head.weight" in keys.tensors or not config.get("tie_word_embeddings", False):
         names.append("lm_head.weight")
@@ -203,12 +195,8 @@ def _language_model(keys: _Source, config: dict[str, Any]) -> tuple[dict[str, St
     stored = next(iter(tensors.values())).dtype if tensors else "F32"
     if stored not in DTYPES:
         raise InputError(f"the language model's weights are {stored}, but only {', '.join(DTYPES)} can be converted")
-    own = {name: config[name] for name in LANGUAGE_MODEL_CONFIG if name in config}
+    own = {name: config[name] for name in QWEN2_CONFIG if name in config}
     return tensors, {"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"], "dtype": DTYPES[stored], **own}
-
-
-def _qwen2_layers(prefix: str, layers: int) -> list[str]:
-    return [f"{prefix}layers.{layer}.{name}" for layer in range(layers) for name in QWEN2_LAYER]
 
 
 def _speech_adapter(keys: _Source) -> tuple[dict[str, StoredTensor], dict[str, Any]]:
@@ -257,7 +245,7 @@ def _speech_decoder(
         fusion = "gate"
         names += ["gate.0.weight", "gate.0.bias"]
     names += ["model.model.embed_tokens.weight", "model.model.norm.weight"]
-    names += _qwen2_layers("model.model.", _number(own, "num_hidden_layers"))
+    names += qwen2_layers("model.model.", _number(own, "num_hidden_layers"))
     tensors = keys.take((prefix + name, f"speech_decoder.{name}") for name in names)
     if embedding in keys.tensors:
         _check_tied(keys, embedding)
