@@ -188,7 +188,7 @@ def _convert(options: argparse.Namespace) -> int:
     report = import_module(CONVERSIONS[options.name]).convert(options.source, options.out, options.dry_run)
     print(report.describe())
     print("nothing was written" if options.dry_run else f"written: {options.out}")
-    return 1 if report.missing and options.dry_run else 0
+    return 1 if options.dry_run and report.missing else 0
 
 
 def _corpus(name: str, root: str) -> Corpus:
