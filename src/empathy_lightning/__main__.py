@@ -140,6 +140,8 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_corpora(commands)
 
+    _add_convert(commands)
+
     report = commands.add_parser("evaluate", help="measure a chatbot on a test split and write an HTML report")
     report.add_argument("--checkpoint", type=Path, default=Path(DEMO_CHECKPOINT), help="default: %(default)s")
     report.add_argument(
@@ -166,6 +168,27 @@ def _add_corpora(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     export.add_argument("--out", type=Path, required=True, help="FILE.jsonl or FILE.parquet, or a folder for shards")
     export.add_argument("--shards", action="store_true", help="write Parquet shards with the audio inside")
     export.set_defaults(run=_export_corpus)
+
+
+CONVERSIONS = {"freezeempath": "empathy_lightning.conversion.freezeempath"}
+
+
+def _add_convert(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    convert = commands.add_parser("convert", help="turn a released checkpoint into a folder of this library")
+    convert.add_argument("name", choices=CONVERSIONS, help="whose checkpoint it is")
+    convert.add_argument("source", type=Path, help="folder of the release")
+    convert.add_argument("--out", type=Path, required=True, help="folder to write, which must not exist")
+    convert.add_argument("--dry-run", action="store_true", help="only report the keys; exit code 1 if some are missing")
+    convert.set_defaults(run=_convert)
+
+
+def _convert(options: argparse.Namespace) -> int:
+    from importlib import import_module
+
+    report = import_module(CONVERSIONS[options.name]).convert(options.source, options.out, options.dry_run)
+    print(report.describe())
+    print("nothing was written" if options.dry_run else f"written: {options.out}")
+    return 1 if options.dry_run and report.missing else 0
 
 
 def _corpus(name: str, root: str) -> Corpus:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -24,9 +24,10 @@ class Reply:
         text: The reply.
         emotion: Likeliest category.
         probabilities: Of each category, by name.
-        arousal: In 0..1.
-        valence: In 0..1.
-        dominance: In 0..1.
+        arousal: In 0..1, or None if the checkpoint does not rate.
+        valence: As arousal.
+        dominance: As arousal.
+        units: Speech units of the reply where no vocoder makes them a waveform, else None.
         waveform: The reply as speech, shape (T,), or None without a speech decoder.
         sample_rate: Of the waveform, in Hz.
     """
@@ -34,9 +35,10 @@ class Reply:
     text: str
     emotion: str
     probabilities: dict[str, float]
-    arousal: float
-    valence: float
-    dominance: float
+    arousal: float | None
+    valence: float | None
+    dominance: float | None
+    units: list[int] | None = field(default=None, kw_only=True)
     waveform: Tensor | None
     sample_rate: int
 
@@ -150,22 +152,27 @@ class EmpatheticChatbot:
 
     def speak(self, states: Tensor, tokens: Sequence[int]) -> Tensor | None:
         """Speech of a reply from its hidden states (T, D) and token ids, or None without a speech decoder."""
-        if self.speech_decoder is None or self.vocoder is None:
+        units = None if self.vocoder is None else self.units(states, tokens)
+        return None if self.vocoder is None or units is None else self.vocoder(units).cpu()
+
+    def units(self, states: Tensor, tokens: Sequence[int]) -> Tensor | None:
+        """Units (U,) of a reply from its hidden states (T, D) and token ids, or None without a speech decoder."""
+        if self.speech_decoder is None:
             return None
         ids = torch.tensor(tokens, device=states.device)
-        units = list(self.speech_decoder.stream([(states, ids)]))
-        waveform: Tensor = self.vocoder(torch.cat(units)).cpu()
-        return waveform
+        return torch.cat(list(self.speech_decoder.stream([(states, ids)])))
 
     def _reply(self, row: int, emotion: EmotionEstimate, tokens: Sequence[int], states: Tensor) -> Reply:
         probabilities = emotion.logits[row].float().softmax(-1)
+        units = None if self.vocoder is not None else self.units(states, tokens)
         return Reply(
             text=self.model.text(tokens),
             emotion=self.emotions[int(probabilities.argmax())],
             probabilities={n: round(p, 4) for n, p in zip(self.emotions, probabilities.tolist(), strict=True)},
-            arousal=float(emotion.arousal[row]),
-            valence=float(emotion.valence[row]),
-            dominance=float(emotion.dominance[row]),
+            arousal=_rating(emotion.arousal[row]),
+            valence=_rating(emotion.valence[row]),
+            dominance=_rating(emotion.dominance[row]),
+            units=None if units is None else units.tolist(),
             waveform=self.speak(states, tokens),
             sample_rate=SAMPLE_RATE if self.vocoder is None else self.vocoder.sample_rate,
         )
@@ -204,9 +211,12 @@ def chat(files: Sequence[Path], out: Path, checkpoint: Path, temperature: float 
     return replies
 
 
+def _rating(value: Tensor) -> float | None:
+    return None if value.isnan() else float(value)
+
+
 def describe(reply: Reply) -> str:
     """What was heard and what is answered, in lines for a terminal."""
-    return (
-        f"  heard    {reply.emotion} ({reply.probabilities[reply.emotion]:.0%}), arousal {reply.arousal:.2f}, "
-        f"valence {reply.valence:.2f}, dominance {reply.dominance:.2f}\n  reply    {reply.text}"
-    )
+    ratings = {"arousal": reply.arousal, "valence": reply.valence, "dominance": reply.dominance}
+    rated = "".join(f", {name} {value:.2f}" for name, value in ratings.items() if value is not None)
+    return f"  heard    {reply.emotion} ({reply.probabilities[reply.emotion]:.0%}){rated}\n  reply    {reply.text}"

@@ -178,6 +178,9 @@ def load(folder: str | Path) -> Checkpoint:
         _fill(name, part, weights, folder)
     for name, source in sources.items():
         try:
+            # A converted checkpoint brings its backbones along as subfolders.
+            if (inside := Path(folder) / source["name_or_path"]).is_dir():
+                source = {**source, "name_or_path": str(inside)}
             parts[name] = _BACKBONES[name](**source)
         except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
             reason = " ".join(str(error).split())[:200]

@@ -47,6 +47,8 @@ class EmpatheticLM(nn.Module):
         emotion_nuance: Emotion embedding and heads.
         prompt: User's turn with its slots; None takes FreezeEmpath's, with or without the emotion slot.
         system: System message of the prompt; None leaves it out.
+        max_length: Most positions of prompt and response in training; what is beyond is cut off at the end, as
+            the released code does. None cuts nothing.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class EmpatheticLM(nn.Module):
         emotion_nuance: EmotionNuance | None = None,
         prompt: str | None = None,
         system: str | None = None,
+        max_length: int | None = None,
     ) -> None:
         super().__init__()
         if (speech_adapter is None) != (language_model is None):
@@ -69,6 +72,7 @@ class EmpatheticLM(nn.Module):
         self.emotion_nuance = emotion_nuance
         self.prompt = prompt or (SPEECH_AND_EMOTION if emotion_nuance is not None else SPEECH_ONLY)
         self.system = system
+        self.max_length = max_length
 
     def segments(self) -> list[Segment]:
         """The prompt cut at its slots."""
@@ -130,16 +134,25 @@ class EmpatheticLM(nn.Module):
         """Mean cross-entropy of the responses after their prompts; utterances without a response are left out."""
         language_model = self.language_model
         assert language_model is not None
+        rows, labels = self.supervised_rows(prompts, responses)
+        embeddings, mask = pack(rows)
+        targets = nn.utils.rnn.pad_sequence(labels, batch_first=True, padding_value=IGNORE)
+        return language_model.response_loss(language_model(embeddings, mask), targets)
+
+    def supervised_rows(
+        self, prompts: Sequence[Tensor], responses: Sequence[str | None]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Embeddings (T_i, D) and labels (T_i,) of prompts with their responses; labels of a prompt are -100."""
+        assert self.language_model is not None
         rows, labels = [], []
         for prompt, response in zip(prompts, responses, strict=True):
             if not response:
                 continue
-            ids = response_ids(language_model.tokenizer, response)
-            rows.append(torch.cat([prompt, language_model.embed(ids)]))
-            labels.append(torch.tensor([IGNORE] * len(prompt) + ids, device=prompt.device))
-        embeddings, mask = pack(rows)
-        targets = nn.utils.rnn.pad_sequence(labels, batch_first=True, padding_value=IGNORE)
-        return language_model.response_loss(language_model(embeddings, mask), targets)
+            ids = response_ids(self.language_model.tokenizer, response)
+            rows.append(torch.cat([prompt, self.language_model.embed(ids)])[: self.max_length])
+            label = torch.tensor([IGNORE] * len(prompt) + ids, device=prompt.device)
+            labels.append(label[: self.max_length])
+        return rows, labels
 
     @torch.no_grad()
     def respond(

@@ -18,6 +18,15 @@ def test_golden_emotion_extractor(folder):
     torch.testing.assert_close(extractor(layers, mask), tensors["output.y"][:, 0], rtol=2e-5, atol=2e-5)
 
 
+def test_without_rating_heads_there_are_no_ratings_and_it_still_trains():
+    nuance = EmotionNuance(16, 8, num_emotions=3, hidden_size=12, gate_size=4, rate_dimensions=False)
+    assert not any("arousal" in key or "valence" in key or "dominance" in key for key in nuance.state_dict())
+    estimate = nuance([torch.randn(4, 5, 16) for _ in range(2)], torch.ones(4, 5, dtype=torch.bool))
+    assert all(getattr(estimate, name).isnan().all() for name in ("arousal", "valence", "dominance"))
+    (estimate.logits.sum() + estimate.embedding.sum()).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in nuance.parameters())
+
+
 def test_padding_changes_nothing():
     nuance = EmotionNuance(16, 8, hidden_size=12, gate_size=4).eval()
     layers = [torch.randn(2, 9, 16) for _ in range(3)]

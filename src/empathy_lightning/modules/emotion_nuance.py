@@ -86,9 +86,9 @@ class EmotionEstimate:
     Attributes:
         embedding: Vector for the prompt, shape (B, output_size).
         logits: Scores of the categories, shape (B, classes).
-        arousal: Shape (B,), in 0..1.
-        valence: Shape (B,), in 0..1.
-        dominance: Shape (B,), in 0..1.
+        arousal: Shape (B,), in 0..1; NaN from a module that does not rate.
+        valence: As arousal.
+        dominance: As arousal.
     """
 
     embedding: Tensor
@@ -113,6 +113,8 @@ class EmotionNuance(nn.Module):
         gate_size: Width inside the layer gate (paper: 128).
         num_heads: Heads of the attention pooling (paper: 4).
         dropout: Dropout before both heads.
+        rate_dimensions: Have the heads for arousal, valence and dominance. FreezeEmpath's released weights
+            have none; without them the ratings are NaN.
     """
 
     def __init__(
@@ -124,6 +126,7 @@ class EmotionNuance(nn.Module):
         gate_size: int = 128,
         num_heads: int = 4,
         dropout: float = 0.0,
+        rate_dimensions: bool = True,
     ) -> None:
         super().__init__()
         self.input_size = input_size
@@ -133,11 +136,13 @@ class EmotionNuance(nn.Module):
         self.gate_size = gate_size
         self.num_heads = num_heads
         self.dropout = dropout
+        self.rate_dimensions = rate_dimensions
         self.extractor = EmotionExtractor(input_size, output_size, hidden_size, gate_size, num_heads)
         self.categorical_head = nn.Linear(output_size, num_emotions, bias=False)
-        self.arousal_head = nn.Linear(output_size, 1)
-        self.valence_head = nn.Linear(output_size, 1)
-        self.dominance_head = nn.Linear(output_size, 1)
+        if rate_dimensions:
+            self.arousal_head = nn.Linear(output_size, 1)
+            self.valence_head = nn.Linear(output_size, 1)
+            self.dominance_head = nn.Linear(output_size, 1)
 
     def forward(self, layers: Sequence[Tensor], mask: Tensor) -> EmotionEstimate:
         """Estimate the emotion of each utterance.
@@ -148,6 +153,9 @@ class EmotionNuance(nn.Module):
         """
         embedding = self.extractor(layers, mask)
         features = nn.functional.dropout(embedding, self.dropout, self.training)
+        if not self.rate_dimensions:
+            unknown = torch.full_like(embedding[:, 0], torch.nan)
+            return EmotionEstimate(embedding, self.categorical_head(features), unknown, unknown, unknown)
         return EmotionEstimate(
             embedding,
             self.categorical_head(features),
