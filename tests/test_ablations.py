@@ -29,7 +29,7 @@ def folder(earlier, tmp_path):
     return tmp_path
 
 
-def fit(folder, corpus, stage, *overrides, command="fit"):
+def fit(folder, corpus, stage, *overrides, command="fit", code=0):
     """Run a stage of the demo in a folder and return the last value of each logged figure."""
     words = [
         command, "--config", str(ROOT / f"examples/demo/{stage}.yaml"), f"--data.corpora.path={corpus}",
@@ -38,7 +38,7 @@ def fit(folder, corpus, stage, *overrides, command="fit"):
     ]  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        assert main(words) == 0
+        assert main(words) == code
     figures = {}
     if (path := folder / DEMO / "logs" / stage / "metrics.csv").is_file():
         for row in csv.DictReader(path.open()):
@@ -84,11 +84,25 @@ def test_no_auxiliary_loss(folder, corpus, without):
     assert any("attn_pool" in name for name in moved) and not any("head.bias" in name for name in moved)
 
 
+def test_what_would_train_nothing_is_refused(folder, corpus, capsys):
+    for stage, override, reason in (
+        ("speech_adapter", "model.speech_slot=transcript", "leaves the adapter out"),
+        ("emotion_recognition", "auxiliary_losses={}", "without a language model"),
+    ):
+        fit(folder, corpus, stage, f"--model.{override}", code=2)
+        assert reason in capsys.readouterr().err.splitlines()[-1]
+    nothing = ["--model.auxiliary_losses={}", "--model.model.emotion_slot=label"]
+    fit(folder, corpus, "emotion_nuance", *nothing, code=2)
+    assert "give some" in capsys.readouterr().err.splitlines()[-1]
+    fit(folder, corpus, "emotion_nuance", "--model.model.emotion_slot=tone", code=2)
+    assert "emotion_slot" in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_what_fills_the_slots(folder, corpus):
     fit(folder, corpus, "emotion_nuance")
     trained = f"--model.initial_weights=[{DEMO}/emotion_nuance]"
     losses = {}
-    for slots in ("speech embedding", "speech random embedding", "transcript random label", "transcript label"):
+    for slots in ("speech embedding", "transcript random label", "transcript label"):
         speech, _, emotion = slots.partition(" ")
         overrides = [f"--model.model.speech_slot={speech}", f"--model.model.emotion_slot={emotion}"]
         figures = fit(folder, corpus, "emotion_nuance", trained, *overrides, command="validate")

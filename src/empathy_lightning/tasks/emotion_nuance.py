@@ -67,6 +67,11 @@ class EmotionNuanceTask(TrainedPartsTask):
             {f"{stage}_{name}": Concordance() for stage in ("validation", "test") for name in RATINGS}
         )
 
+    def on_fit_start(self) -> None:
+        """Refuse to train what is not used."""
+        if "label" in self.model.emotion_slot and not self.auxiliary_losses:
+            raise InputError("a label in the emotion slot leaves the auxiliary losses alone to train: give some")
+
     def _confusion(self, stage: str) -> Metric:
         return cast(Metric, self.confusion[stage])
 
