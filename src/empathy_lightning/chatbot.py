@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ class Reply:
     dominance: float
     waveform: Tensor | None
     sample_rate: int
-    turn: Turn
+    turn: Turn = field(repr=False)
 
 
 class EmpatheticChatbot:
