@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from empathy_lightning.audio import SAMPLE_RATE, AudioError, duration_of, read, trim_silence
-from empathy_lightning.utterance import Utterance
+from empathy_lightning.utterance import EMOTIONS, Utterance
 
 MISSING = -100
 """Category of an utterance without an emotion label."""
@@ -35,6 +35,7 @@ class SpeechBatch:
         responses: Expected replies, None where there is none.
         units: Units of the spoken replies, each (U,), None where there are none.
         ids: Ids of the utterances.
+        categories: What the category ids stand for.
         unreadable: Why utterances that belonged here are not here, one line each.
     """
 
@@ -49,6 +50,7 @@ class SpeechBatch:
     responses: list[str | None]
     units: list[Tensor | None]
     ids: list[str]
+    categories: tuple[str, ...] = EMOTIONS
     unreadable: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
@@ -178,6 +180,7 @@ def collate(rows: Sequence[Row | AudioError], emotions: Sequence[str]) -> Speech
         dominance=_ratings("dominance"),
         transcripts=[u.transcript or "" for u in utterances],
         emotions=[u.emotion or "" for u in utterances],
+        categories=tuple(emotions),
         responses=[u.response for u in utterances],
         units=[None if u.units is None else torch.tensor(u.units) for u in utterances],
         ids=[u.id for u in utterances],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from empathy_lightning.modules.language_model import IGNORE, LanguageModel, pack
 from empathy_lightning.modules.speech_adapter import SpeechAdapter
 from empathy_lightning.modules.speech_encoder import EncodedSpeech, SpeechEncoder
 from empathy_lightning.prompts import SPEECH_AND_EMOTION, SPEECH_ONLY, Prompt, Segment, response_ids
+from empathy_lightning.slots import EmotionSlot, SpeechSlot, emotion_content, known
 
 
 @dataclass
@@ -31,6 +33,21 @@ class EmpatheticOutput:
 
     response_loss: Tensor | None
     emotion: EmotionEstimate | None
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One turn of a conversation: what the user said, how, and the answer to it.
+
+    Attributes:
+        speech: Embeddings of what was said, shape (T, D), or a transcript.
+        emotion: Embedding of how it was said, shape (D,), or a label; None for a prompt without that slot.
+        reply: The answer; "" where it is still to be given.
+    """
+
+    speech: Tensor | str
+    emotion: Tensor | str | None = None
+    reply: str = ""
 
 
 class EmpatheticLM(nn.Module):
@@ -49,6 +66,8 @@ class EmpatheticLM(nn.Module):
         system: System message of the prompt; None leaves it out.
         max_length: Most positions of prompt and response in training; what is beyond is cut off at the end, as
             the released code does. None cuts nothing.
+        speech_slot: What :meth:`forward` puts into the speech slot; ``"transcript"`` is the paper's ablation.
+        emotion_slot: What it puts into the emotion slot; all but ``"embedding"`` are the paper's ablations.
     """
 
     def __init__(
@@ -60,8 +79,14 @@ class EmpatheticLM(nn.Module):
         prompt: str | None = None,
         system: str | None = None,
         max_length: int | None = None,
+        speech_slot: SpeechSlot = "speech",
+        emotion_slot: EmotionSlot = "embedding",
     ) -> None:
         super().__init__()
+        if speech_slot not in get_args(SpeechSlot) or emotion_slot not in get_args(EmotionSlot):
+            raise InputError(f"no such content for a slot: {speech_slot!r}, {emotion_slot!r}")
+        if emotion_slot == "random embedding" and emotion_nuance is None:
+            raise InputError("emotion_slot: random embedding needs an emotion_nuance module")
         if (speech_adapter is None) != (language_model is None):
             raise InputError("speech_adapter and language_model need each other: give both or neither")
         if language_model is None and emotion_nuance is None:
@@ -73,6 +98,8 @@ class EmpatheticLM(nn.Module):
         self.prompt = prompt or (SPEECH_AND_EMOTION if emotion_nuance is not None else SPEECH_ONLY)
         self.system = system
         self.max_length = max_length
+        self.speech_slot = speech_slot
+        self.emotion_slot = emotion_slot
 
     def segments(self) -> list[Segment]:
         """The prompt cut at its slots."""
@@ -124,10 +151,15 @@ class EmpatheticLM(nn.Module):
         encoded, emotion = self.hear(batch)
         if self.language_model is None or self.speech_adapter is None or not any(batch.responses):
             return EmpatheticOutput(None, emotion)
-        speech, speech_mask = self.speech_adapter(encoded.frames, encoded.mask)
-        said = [row[valid] for row, valid in zip(speech, speech_mask, strict=True)]
-        # Before there is an emotion embedding, the label's words hold its place in the prompt.
-        prompts = self.prompt_rows(said, batch.emotions if emotion is None else emotion.embedding)
+        said: list[Tensor] | list[str]
+        if self.speech_slot == "transcript":
+            said = known(batch.transcripts, batch.ids, "transcript")
+        else:
+            speech, speech_mask = self.speech_adapter(encoded.frames, encoded.mask)
+            said = [row[valid] for row, valid in zip(speech, speech_mask, strict=True)]
+        embedding = None if emotion is None else emotion.embedding
+        tone = emotion_content(self.emotion_slot, embedding, batch.emotions, batch.ids, batch.categories)
+        prompts = self.prompt_rows(said, tone)
         return EmpatheticOutput(self.response_loss(prompts, batch.responses), emotion)
 
     def response_loss(self, prompts: Sequence[Tensor], responses: Sequence[str | None]) -> Tensor:
@@ -155,13 +187,43 @@ class EmpatheticLM(nn.Module):
         return rows, labels
 
     @torch.no_grad()
+    def conversation_row(self, turns: Sequence[Turn], system: str | None = None) -> Tensor:
+        """Fill the prompt of a conversation.
+
+        Args:
+            turns: From the first to the one that is to be answered.
+            system: System message; None takes the model's own.
+
+        Returns:
+            Embeddings (T, D); with one turn, those of :meth:`prompt_rows`.
+
+        Raises:
+            InputError: If a slot has nothing to fill it.
+        """
+        assert self.language_model is not None
+        tokenizer = self.language_model.tokenizer
+        contents = {name: iter([getattr(turn, name) for turn in turns]) for name in ("speech", "emotion", "reply")}
+        pieces = []
+        for segment in Prompt(self.prompt, system or self.system).segments(tokenizer, len(turns) - 1):
+            content = next(contents[segment]) if isinstance(segment, str) else self.language_model.embed(segment)
+            if content is None:
+                raise InputError("the prompt has an {emotion} slot, but a turn has nothing to fill it")
+            pieces.append(self._slot(content))
+        return torch.cat(pieces)
+
+    @torch.no_grad()
     def respond(
-        self, prompts: Sequence[Tensor], max_new_tokens: int = 256, temperature: float = 0.0, seed: int = 0
+        self,
+        prompts: Sequence[Tensor],
+        max_new_tokens: int = 256,
+        temperature: float = 0.0,
+        seed: int = 0,
+        top_p: float = 1.0,
     ) -> list[list[int]]:
         """Token ids of the replies to prompts from :meth:`prompt_rows`, end-of-turn token included."""
         assert self.language_model is not None
         embeddings, mask = pack(prompts, left=True)
-        return self.language_model.generate(embeddings, mask, max_new_tokens, temperature, seed)
+        return self.language_model.generate(embeddings, mask, max_new_tokens, temperature, seed, top_p)
 
     @torch.no_grad()
     def reply_states(self, prompts: Sequence[Tensor], replies: Sequence[Sequence[int]]) -> list[Tensor]:

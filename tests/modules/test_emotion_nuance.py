@@ -45,3 +45,48 @@ def test_ratings_lie_between_zero_and_one_and_gradients_reach_every_part():
         assert rating.shape == (4,) and (rating >= 0).all() and (rating <= 1).all()
     (estimate.logits.sum() + estimate.arousal.sum() + estimate.valence.sum() + estimate.dominance.sum()).backward()
     assert all(parameter.grad is not None for parameter in nuance.parameters())
+
+
+def run(extractor, frames=7):
+    torch.manual_seed(1)
+    layers = [torch.randn(2, frames, 16) for _ in range(3)]
+    return layers, torch.arange(frames) < torch.tensor([[frames], [4]]), extractor
+
+
+def test_the_last_layer_alone():
+    layers, mask, extractor = run(EmotionExtractor(16, 8, 12, 4, layers="last"))
+    assert not [name for name in extractor.state_dict() if name.startswith("gate")]
+    assert extractor.layer_weights(layers, mask).tolist() == [[0, 0, 1]] * 2
+    expected = extractor(layers, mask)
+    torch.testing.assert_close(extractor([torch.randn_like(layers[0]), layers[2]], mask), expected)
+    pooled = extractor.attn_pool(extractor.layernorm(layers[2]), mask)
+    torch.testing.assert_close(expected, extractor.linear2(extractor.linear1(pooled).relu()))
+
+
+def test_the_mean_over_valid_frames():
+    layers, mask, extractor = run(EmotionExtractor(16, 8, 12, 4, pooling="mean"))
+    assert not [name for name in extractor.state_dict() if name.startswith("attn_pool")]
+    weights = extractor.layer_weights(layers, mask)
+    for row, length in enumerate((7, 4)):
+        mixed = sum(weights[row, i] * layers[i][row, :length] for i in range(3))
+        pooled = extractor.layernorm(mixed).mean(0)
+        expected = extractor.linear2(extractor.linear1(pooled).relu())
+        torch.testing.assert_close(extractor(layers, mask)[row], expected)
+
+
+def test_defaults_have_the_reference_s_parameters_and_others_are_refused():
+    names = {name.split(".")[0] for name in EmotionExtractor(16, 8, 12, 4).state_dict()}
+    assert names == {"gate_fc1", "gate_fc2", "layernorm", "attn_pool", "linear1", "linear2"}
+    with pytest.raises(ValueError, match="layers is gate or last"):
+        EmotionNuance(16, 8, layers="first")
+    with pytest.raises(ValueError, match="pooling is attention or mean"):
+        EmotionNuance(16, 8, pooling="max")
+
+
+@pytest.mark.parametrize("options", [{"layers": "last"}, {"pooling": "mean"}, {"layers": "last", "pooling": "mean"}])
+def test_every_parameter_of_an_ablation_is_used(options):
+    nuance = EmotionNuance(16, 8, hidden_size=12, gate_size=4, **options)
+    layers, mask, _ = run(None)
+    estimate = nuance(layers, mask)
+    sum(value.sum() for value in vars(estimate).values()).backward()
+    assert all(parameter.grad is not None for parameter in nuance.parameters())

@@ -45,8 +45,11 @@ class EmotionNuanceTask(TrainedPartsTask):
         super().__init__(learning_rate, weight_decay, warmup)
         if model.emotion_nuance is None:
             raise InputError("EmotionNuanceTask needs a model with an emotion_nuance module")
+        if model.language_model is None and not auxiliary_losses:
+            raise InputError("without a language model the auxiliary losses are all there is to train: give some")
+        # One override takes all auxiliary losses away; the weights that stay behind weigh nothing then.
         unknown = set(loss_weights or {}) - {"response", *auxiliary_losses}
-        if unknown:
+        if unknown and auxiliary_losses:
             raise InputError(f"loss_weights name no loss: {', '.join(sorted(unknown))}")
         self.model = model
         self.auxiliary_losses = nn.ModuleDict(auxiliary_losses)
@@ -63,6 +66,11 @@ class EmotionNuanceTask(TrainedPartsTask):
         self.concordance = nn.ModuleDict(
             {f"{stage}_{name}": Concordance() for stage in ("validation", "test") for name in RATINGS}
         )
+
+    def on_fit_start(self) -> None:
+        """Refuse to train what is not used."""
+        if "label" in self.model.emotion_slot and not self.auxiliary_losses:
+            raise InputError("a label in the emotion slot leaves the auxiliary losses alone to train: give some")
 
     def _confusion(self, stage: str) -> Metric:
         return cast(Metric, self.confusion[stage])

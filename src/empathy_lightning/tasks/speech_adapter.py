@@ -28,6 +28,11 @@ class SpeechAdapterTask(TrainedPartsTask):
             raise InputError("SpeechAdapterTask needs a model with a speech_adapter and a language_model")
         self.model = model
 
+    def on_fit_start(self) -> None:
+        """Refuse to train what is not used."""
+        if self.model.speech_slot == "transcript":
+            raise InputError("speech_slot: transcript leaves the adapter out: use `validate` or `test` with it")
+
     def _step(self, batch: SpeechBatch, stage: str) -> Tensor:
         loss = self.model(batch).response_loss
         if loss is None:
