@@ -1,6 +1,14 @@
 import pytest
 
-from empathy_lightning.prompts import EMPATHY_SYSTEM, SPEECH_AND_EMOTION, SPEECH_ONLY, Prompt, response_ids
+from empathy_lightning.errors import InputError
+from empathy_lightning.prompts import (
+    EMPATHY_SYSTEM,
+    SPEECH_AND_EMOTION,
+    SPEECH_ONLY,
+    Prompt,
+    follow_language,
+    response_ids,
+)
 from tests.conftest import byte_tokenizer
 
 
@@ -59,3 +67,26 @@ def test_the_papers_wordings():
         "neutral, sad, angry, happy, or surprise.\n\nSentence: {speech}"
     )
     assert RECIPES["freezeempath"].labelled == Prompt(SPEECH_AND_EMOTION, EMPATHY_SYSTEM)
+
+
+def test_earlier_turns_stand_before_the_one_to_be_answered():
+    tokenizer = byte_tokenizer()
+    segments = Prompt(SPEECH_AND_EMOTION, "Be kind.").segments(tokenizer, turns=2)
+    slots = [s for s in segments if isinstance(s, str)]
+    assert slots == ["speech", "emotion", "reply"] * 2 + ["speech", "emotion"]
+    words = iter(["a", "sad", "b", "c", "happy", "d", "e", "angry"])
+    filled = "".join(next(words) if isinstance(s, str) else tokenizer.decode(s) for s in segments)
+    messages = [{"role": "system", "content": "Be kind."}]
+    for said, tone, reply in (("a", "sad", "b"), ("c", "happy", "d"), ("e", "angry", None)):
+        messages.append({"role": "user", "content": f"{said}(with a {tone} emotional tone)."})
+        messages += [{"role": "assistant", "content": reply}] if reply else []
+    assert filled == tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+
+
+def test_the_language_is_one_sentence_of_the_system_message():
+    assert follow_language("Be kind.", None) == "Be kind." and follow_language(None, None) is None
+    assert follow_language("Be kind.", "auto") == "Be kind. Always answer in the same language as the user."
+    assert follow_language(None, " German ") == "Always answer in German."
+    for wrong in ("", "  ", "German\nand more"):
+        with pytest.raises(InputError, match="is no name"):
+            follow_language(None, wrong)

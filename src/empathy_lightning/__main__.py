@@ -135,13 +135,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    chat = commands.add_parser("chat", help="answer recordings with text and speech")
-    chat.add_argument("files", nargs="+", type=Path, help="WAV, FLAC or MP3, mono or stereo, 0.2 s to 5 min")
-    chat.add_argument("--out", type=Path, required=True, help="folder for the spoken replies and replies.json")
-    chat.add_argument("--checkpoint", type=Path, default=Path(DEMO_CHECKPOINT), help="default: %(default)s")
-    chat.add_argument("--temperature", type=float, default=0.0, help="0 takes the likeliest words (default)")
-    chat.add_argument("--seed", type=int, default=0, help="seed of the draws above temperature 0")
-    chat.set_defaults(run=_chat)
+    _add_chat(commands)
 
     prepare = commands.add_parser("prepare", help="make what the trainers need from what is there")
     steps = prepare.add_subparsers(required=True, metavar="STEP")
@@ -197,6 +191,22 @@ def _add_evaluate_emotion(commands: argparse._SubParsersAction[argparse.Argument
     command.add_argument("--max-new-tokens", type=int, default=32, help="longest answer (default %(default)s)")
     command.add_argument("--out", type=Path, help="write figures and answers as JSON")
     command.set_defaults(run=_evaluate_emotion)
+
+
+def _add_chat(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    chat = commands.add_parser("chat", help="answer recordings with text and speech")
+    chat.add_argument("files", nargs="+", type=Path, help="WAV, FLAC or MP3, mono or stereo, 0.2 s to 5 min")
+    chat.add_argument("--out", type=Path, required=True, help="folder for the spoken replies and replies.json")
+    chat.add_argument("--checkpoint", type=Path, default=Path(DEMO_CHECKPOINT), help="default: %(default)s")
+    chat.add_argument("--conversation", action="store_true", help="the files are the turns of one conversation")
+    chat.add_argument("--explain", action="store_true", help="say and plot what each emotion embedding is made of")
+    chat.add_argument("--language", help="of the replies: auto (the user's own) or a name; needs a capable model")
+    chat.add_argument("--max-new-tokens", type=int, default=128, help="longest reply (default %(default)s)")
+    chat.add_argument("--temperature", type=float, default=0.0, help="0 takes the likeliest words (default)")
+    chat.add_argument("--top-p", type=float, default=1.0, help="draw from the likeliest tokens with this probability")
+    chat.add_argument("--seed", type=int, default=0, help="seed of the draws above temperature 0")
+    chat.add_argument("--batch-size", type=int, default=8, help="files answered together (default %(default)s)")
+    chat.set_defaults(run=_chat)
 
 
 def _add_corpora(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -324,7 +334,8 @@ def _chat(options: argparse.Namespace) -> None:
         raise InputError(
             f"no checkpoint at {options.checkpoint}; make the demo's with `make demo` or give --checkpoint"
         )
-    chat(options.files, options.out, options.checkpoint, options.temperature, options.seed)
+    words = {key: value for key, value in vars(options).items() if key != "run"}
+    chat(**words)
 
 
 def _synthetic(options: argparse.Namespace) -> None:

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from empathy_lightning.audio import SAMPLE_RATE, AudioError, duration_of, read, trim_silence
-from empathy_lightning.utterance import Utterance
+from empathy_lightning.utterance import EMOTIONS, Utterance
 
 MISSING = -100
 """Category of an utterance without an emotion label."""
@@ -36,6 +36,7 @@ class SpeechBatch:
         units: Units of the spoken replies, each (U,), None where there are none.
         ids: Ids of the utterances.
         emotion_votes: Shares of the raters by category, shape (B, categories); a row of zeros where unknown.
+        categories: What the category ids stand for.
         unreadable: Why utterances that belonged here are not here, one line each.
         cut: Whether each response was cut and so has no end; empty where none was.
         emotion_waveform: Samples in which the emotion is to be heard, shape (B, T'): of the other recording where an
@@ -55,6 +56,7 @@ class SpeechBatch:
     units: list[Tensor | None]
     ids: list[str]
     emotion_votes: Tensor
+    categories: tuple[str, ...] = EMOTIONS
     unreadable: list[str] = field(default_factory=list)
     cut: list[bool] = field(default_factory=list)
     emotion_waveform: Tensor | None = None
@@ -202,6 +204,7 @@ def collate(rows: Sequence[Row | AudioError], emotions: Sequence[str]) -> Speech
         dominance=_ratings("dominance"),
         transcripts=[u.transcript or "" for u in utterances],
         emotions=[u.emotion or "" for u in utterances],
+        categories=tuple(emotions),
         responses=[u.response for u in utterances],
         units=[None if u.units is None else torch.tensor(u.units) for u in utterances],
         ids=[u.id for u in utterances],

@@ -100,6 +100,7 @@ def save(folder: str | Path, checkpoint: Checkpoint) -> None:
         "emotions": list(checkpoint.emotions),
         "prompt": model.prompt,
         "system": model.system,
+        "slots": {"speech_slot": model.speech_slot, "emotion_slot": model.emotion_slot},
         "backbones": {name: _source(name, module) for name, module in present.items() if name not in trained},
         "parts": {name: constructor_arguments(module) for name, module in trained.items()},
     }
@@ -215,7 +216,7 @@ def load(folder: str | Path) -> Checkpoint:
     decoder, vocoder = parts.pop("speech_decoder", None), parts.pop("vocoder", None)
     if "speech_encoder" not in parts:
         raise CheckpointError(f"{folder}/config.json names no speech_encoder")
-    model = EmpatheticLM(**parts, prompt=prompt, system=system)
+    model = EmpatheticLM(**parts, prompt=prompt, system=system, **config.get("slots", {}))
     for module in (model, decoder, vocoder):
         if module is not None:
             module.eval()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,7 @@ from empathy_lightning.modules.pooled_heads import PooledEmotionHeads
 from empathy_lightning.modules.speech_adapter import SpeechAdapter
 from empathy_lightning.modules.speech_encoder import EncodedSpeech, SpeechEncoder
 from empathy_lightning.prompts import SPEECH_AND_EMOTION, SPEECH_ONLY, Prompt, Segment, response_ids
+from empathy_lightning.slots import EmotionSlot, SpeechSlot, emotion_content, known
 
 
 @dataclass
@@ -69,6 +71,28 @@ class PromptRow(Tensor):
     speech: Tensor
 
 
+def _row(pieces: Sequence[Tensor], heard: Sequence[bool]) -> PromptRow:
+    """One prompt of its pieces (T_i, D), each speech or not."""
+    row = torch.cat(list(pieces)).as_subclass(PromptRow)
+    row.speech = torch.cat([torch.full((len(p),), h, device=row.device) for p, h in zip(pieces, heard, strict=True)])
+    return row
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One turn of a conversation: what the user said, how, and the answer to it.
+
+    Attributes:
+        speech: Embeddings of what was said, shape (T, D), or a transcript.
+        emotion: Embedding of how it was said, shape (D,), or a label; None for a prompt without that slot.
+        reply: The answer; "" where it is still to be given.
+    """
+
+    speech: Tensor | str
+    emotion: Tensor | str | None = None
+    reply: str = ""
+
+
 class EmpatheticLM(nn.Module):
     """Speech in, text out: encoder, adapter, emotion nuance and a frozen language model.
 
@@ -88,6 +112,8 @@ class EmpatheticLM(nn.Module):
         partial_lora: Update of the language model that acts at speech positions.
         max_length: Most positions of prompt and response in training; what is beyond is cut off at the end, as
             the released code does. None cuts nothing.
+        speech_slot: What :meth:`forward` puts into the speech slot; ``"transcript"`` is the paper's ablation.
+        emotion_slot: What it puts into the emotion slot; all but ``"embedding"`` are the paper's ablations.
     """
 
     def __init__(
@@ -101,8 +127,14 @@ class EmpatheticLM(nn.Module):
         emotion_encoder: EmotionEncoder | None = None,
         partial_lora: PartialLora | None = None,
         max_length: int | None = None,
+        speech_slot: SpeechSlot = "speech",
+        emotion_slot: EmotionSlot = "embedding",
     ) -> None:
         super().__init__()
+        if speech_slot not in get_args(SpeechSlot) or emotion_slot not in get_args(EmotionSlot):
+            raise InputError(f"no such content for a slot: {speech_slot!r}, {emotion_slot!r}")
+        if emotion_slot == "random embedding" and emotion_nuance is None:
+            raise InputError("emotion_slot: random embedding needs an emotion_nuance module")
         if (speech_adapter is None) != (language_model is None):
             raise InputError("speech_adapter and language_model need each other: give both or neither")
         if language_model is None and emotion_nuance is None:
@@ -124,6 +156,8 @@ class EmpatheticLM(nn.Module):
         self.prompt = prompt or (SPEECH_AND_EMOTION if isinstance(emotion_nuance, EmotionNuance) else SPEECH_ONLY)
         self.system = system
         self.max_length = max_length
+        self.speech_slot = speech_slot
+        self.emotion_slot = emotion_slot
 
     def segments(self) -> list[Segment]:
         """The prompt cut at its slots."""
@@ -158,12 +192,8 @@ class EmpatheticLM(nn.Module):
             if emotion is not None:
                 slots["emotion"] = self._slot(emotion[index])
             filled = [slots[p] if isinstance(p, str) else p for p in pieces]
-            row = torch.cat(filled).as_subclass(PromptRow)
             heard = [isinstance(p, str) and p == "speech" and isinstance(speech[index], Tensor) for p in pieces]
-            row.speech = torch.cat(
-                [torch.full((len(f),), h, device=row.device) for f, h in zip(filled, heard, strict=True)]
-            )
-            rows.append(row)
+            rows.append(_row(filled, heard))
         return rows
 
     def _slot(self, content: Tensor | str) -> Tensor:
@@ -229,11 +259,15 @@ class EmpatheticLM(nn.Module):
         emotion = self.feel(self._felt(batch, encoded), adapted)
         if adapted is None or not answered:
             return EmpatheticOutput(None, emotion)
-        said = [row[valid] for row, valid in zip(*adapted, strict=True)]
+        said: list[Tensor] | list[str]
+        if self.speech_slot == "transcript":
+            said = known(batch.transcripts, batch.ids, "transcript")
+        else:
+            said = [row[valid] for row, valid in zip(*adapted, strict=True)]
         del encoded  # The adapter's training has no use for the layers; the nuance module's graph keeps them.
-        # Before there is an emotion embedding, the label's words hold its place in the prompt.
-        prompts = self.prompt_rows(said, batch.emotions if emotion is None else emotion.embedding)
-        hidden, labels = self.read_responses(prompts, batch.responses, batch.cut)
+        embedding = None if emotion is None else emotion.embedding
+        tone = emotion_content(self.emotion_slot, embedding, batch.emotions, batch.ids, batch.categories)
+        hidden, labels = self.read_responses(self.prompt_rows(said, tone), batch.responses, batch.cut)
 
         def _of_transcripts() -> tuple[Tensor, Tensor]:
             return self.read_responses(self.prompt_rows(batch.transcripts, batch.emotions), batch.responses, batch.cut)
@@ -293,14 +327,45 @@ class EmpatheticLM(nn.Module):
         return rows, labels
 
     @torch.no_grad()
+    def conversation_row(self, turns: Sequence[Turn], system: str | None = None) -> PromptRow:
+        """Fill the prompt of a conversation.
+
+        Args:
+            turns: From the first to the one that is to be answered.
+            system: System message; None takes the model's own.
+
+        Returns:
+            Embeddings (T, D); with one turn, those of :meth:`prompt_rows`.
+
+        Raises:
+            InputError: If a slot has nothing to fill it.
+        """
+        assert self.language_model is not None
+        tokenizer = self.language_model.tokenizer
+        contents = {name: iter([getattr(turn, name) for turn in turns]) for name in ("speech", "emotion", "reply")}
+        pieces, heard = [], []
+        for segment in Prompt(self.prompt, system or self.system).segments(tokenizer, len(turns) - 1):
+            content = next(contents[segment]) if isinstance(segment, str) else self.language_model.embed(segment)
+            if content is None:
+                raise InputError("the prompt has an {emotion} slot, but a turn has nothing to fill it")
+            heard.append(segment == "speech" and isinstance(content, Tensor))
+            pieces.append(self._slot(content))
+        return _row(pieces, heard)
+
+    @torch.no_grad()
     def respond(
-        self, prompts: Sequence[Tensor], max_new_tokens: int = 256, temperature: float = 0.0, seed: int = 0
+        self,
+        prompts: Sequence[Tensor],
+        max_new_tokens: int = 256,
+        temperature: float = 0.0,
+        seed: int = 0,
+        top_p: float = 1.0,
     ) -> list[list[int]]:
         """Token ids of the replies to prompts from :meth:`prompt_rows`, end-of-turn token included."""
         assert self.language_model is not None
         embeddings, mask = pack(prompts, left=True)
         with self._adapted_at(prompts, left=True):
-            return self.language_model.generate(embeddings, mask, max_new_tokens, temperature, seed)
+            return self.language_model.generate(embeddings, mask, max_new_tokens, temperature, seed, top_p)
 
     @torch.no_grad()
     def reply_states(self, prompts: Sequence[Tensor], replies: Sequence[Sequence[int]]) -> list[Tensor]:

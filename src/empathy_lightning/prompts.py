@@ -23,7 +23,7 @@ EMPATHY_SYSTEM = (
 SPEECH_ONLY = "{speech}"
 SPEECH_AND_EMOTION = "{speech}(with a {emotion} emotional tone)."
 
-_SLOT = re.compile(r"\{(speech|emotion)\}")
+_SLOT = re.compile(r"\{(speech|emotion|reply)\}")
 
 Segment = list[int] | str
 
@@ -40,11 +40,12 @@ class Prompt:
     user: str = SPEECH_AND_EMOTION
     system: str | None = None
 
-    def segments(self, tokenizer: Any) -> list[Segment]:
+    def segments(self, tokenizer: Any, turns: int = 0) -> list[Segment]:
         """Cut the prompt, generation prompt included, at its slots.
 
         Args:
             tokenizer: A transformers tokenizer with a chat template.
+            turns: Earlier turns before the one to be answered; each ends with a ``reply`` slot.
 
         Returns:
             Token ids and slot names, in order.
@@ -54,7 +55,8 @@ class Prompt:
         """
         if "{speech}" not in self.user:
             raise InputError(f"the prompt {self.user!r} has no {{speech}} slot")
-        messages = [{"role": "user", "content": self.user}]
+        earlier = [{"role": "user", "content": self.user}, {"role": "assistant", "content": "{reply}"}]
+        messages = [*earlier * turns, {"role": "user", "content": self.user}]
         if self.system is not None:
             messages.insert(0, {"role": "system", "content": self.system})
         text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
@@ -75,6 +77,24 @@ class Prompt:
         return fill(
             self.segments(tokenizer), {k: tokenizer(v, add_special_tokens=False).input_ids for k, v in slots.items()}
         )
+
+
+def follow_language(system: str | None, language: str | None) -> str | None:
+    """The system message with a sentence that names the language of the reply.
+
+    Args:
+        system: System message, or None.
+        language: ``"auto"`` asks for the user's own language; any other name for that one; None for nothing.
+
+    Raises:
+        InputError: If the name is empty or longer than a line.
+    """
+    if language is None:
+        return system
+    if not language.strip() or "\n" in language:
+        raise InputError(f"the language {language!r} is no name; give auto, or one such as German")
+    wish = "in the same language as the user" if language == "auto" else f"in {language.strip()}"
+    return f"{system or ''} Always answer {wish}.".strip()
 
 
 def fill(segments: Sequence[Segment], slots: Mapping[str, list[int]]) -> list[int]:

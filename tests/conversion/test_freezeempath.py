@@ -94,7 +94,10 @@ def test_golden_converted_release_answers_with_the_reference_s_tokens_and_units(
     (reply,) = bot.respond([torch.randn(16_000)])
     ids = tensors["output.text_ids"].tolist()
     assert reply.text == bot.model.language_model.tokenizer.decode(ids, skip_special_tokens=True).strip()
-    assert reply.units == tensors["output.units"].tolist()
+    units = tensors["output.units"].tolist()
+    assert reply.units[: len(units)] == units
+    ended = facts["generated_ids_per_chunk"][-1][-1] == facts["token_ids"]["eos"]
+    assert len(reply.units) == len(units) or not ended
     assert reply.waveform is None and reply.arousal is None
     said, emotion = bot.hear([torch.randn(16_000)])
     assert bot.model.respond(bot.model.prompt_rows(said, emotion.embedding)) == [ids]
@@ -189,6 +192,15 @@ def test_a_tied_language_model_needs_no_head(tmp_path):
     assert not convert(tmp_path / "release", tmp_path / "out").missing
     bare = load(tmp_path / "out").model.language_model.model
     assert torch.equal(bare.lm_head.weight, state["model.embed_tokens.weight"])
+
+
+def test_shards_without_the_encoder_name_the_one_that_was_frozen(tmp_path):
+    state = {key: value for key, value in released_state().items() if not key.startswith("model.speech_encoder.")}
+    write_release(tmp_path / "release", state, CONFIG, UNITS)
+    assert convert(tmp_path / "release", tmp_path / "out").missing == ["model.speech_encoder.*"]
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["backbones"]["speech_encoder"] == {"name_or_path": "openai/whisper-large-v3", "pad_to_30s": True}
+    assert config["parts"]["speech_adapter"]["input_size"] == 64 and not (tmp_path / "out" / "speech_encoder").exists()
 
 
 def test_a_dry_run_reports_and_writes_nothing(tmp_path, capsys):

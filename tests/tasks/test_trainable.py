@@ -9,9 +9,13 @@ from empathy_lightning.corpora import Manifest
 from empathy_lightning.datamodule import EmpathyDataModule
 from empathy_lightning.errors import InputError
 from empathy_lightning.losses import CategoricalLoss, ResponseDistillationLoss
+from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.modules.cached_encoder import CachedSpeechEncoder
+from empathy_lightning.modules.emotion_nuance import EmotionNuance
+from empathy_lightning.modules.speech_encoder import SpeechEncoder
 from empathy_lightning.tasks import EmotionNuanceTask, SpeechAdapterTask
 from empathy_lightning.tasks.task import TrainedPartsTask
+from tests.conftest import whisper_config
 
 
 def trained(task):
@@ -72,6 +76,19 @@ def test_a_pattern_for_nothing_is_refused(model):
         nuance_task(model, ["speech_adaptor.*"])
     with pytest.raises(InputError, match="frozen untrained"):
         nuance_task(model, ["emotion_nuance.*"])
+
+
+def test_a_nuance_module_without_rating_heads_trains(corpus):
+    """Its ratings are NaN, which must not reach the loss."""
+    encoder = SpeechEncoder(whisper_config())
+    nuance = EmotionNuance(32, 8, hidden_size=8, gate_size=4, rate_dimensions=False)
+    task = EmotionNuanceTask(EmpatheticLM(encoder, emotion_nuance=nuance), {"categorical": CategoricalLoss()})
+    task.log_dict = lambda *_, **__: None
+    data = EmpathyDataModule([Manifest(str(corpus))])
+    data.setup()
+    task.training_step(next(iter(data.val_dataloader())), 0).backward()
+    gradients = [p.grad for p in nuance.parameters()]
+    assert all(g.isfinite().all() for g in gradients) and any(g.abs().sum() > 0 for g in gradients)
 
 
 def test_distillation_trains_the_adapter_alone(model, corpus, tmp_path):

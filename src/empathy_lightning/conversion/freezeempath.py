@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from empathy_lightning import __version__
-from empathy_lightning.conversion.names import QWEN2_LAYER, WHISPER, WHISPER_BLOCK
+from empathy_lightning.conversion.names import QWEN2_CONFIG, WHISPER, WHISPER_BLOCK, qwen2_layers
 from empathy_lightning.conversion.report import ConversionReport
 from empathy_lightning.conversion.shards import StoredTensor, read_checkpoint, write_shards, write_tensors
 from empathy_lightning.conversion.tokenizer import copy_tokenizer, read_json, token_ids, unit_ids
@@ -35,13 +35,10 @@ EXTRACTOR = [
 
 LINEARS = ["linear1.weight", "linear1.bias", "linear2.weight", "linear2.bias"]
 
-LANGUAGE_MODEL_CONFIG = [
-    "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
-    "vocab_size", "max_position_embeddings", "rms_norm_eps", "rope_theta", "rope_scaling", "hidden_act",
-    "attention_dropout", "initializer_range", "tie_word_embeddings", "bos_token_id", "eos_token_id", "pad_token_id",
-    "sliding_window", "use_sliding_window", "max_window_layers",
-]  # fmt: skip
-"""What Qwen2's configuration takes from the release's, which has more."""
+ENCODER = "model.speech_encoder."
+
+WHISPER_LARGE = "openai/whisper-large-v3"
+"""The encoder that was frozen; it stands in where the shards leave it out."""
 
 DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 
@@ -83,7 +80,8 @@ def convert(source: str | Path, out: str | Path, dry_run: bool = False) -> Conve
         dry_run: Only look, and write nothing.
 
     Returns:
-        What became of every key; also written to ``conversion.json``.
+        What became of every key; also written to ``conversion.json``. Shards without an encoder miss
+        ``model.speech_encoder.*``, and the folder names Whisper large-v3 for it.
 
     Raises:
         InputError: If the source is incomplete, damaged or of another form, or ``out`` is there already.
@@ -104,14 +102,14 @@ def convert(source: str | Path, out: str | Path, dry_run: bool = False) -> Conve
     keys.report.left_over += sorted(set(keys.tensors) - set(keys.report.used))
     if dry_run:
         return keys.report
-    if keys.report.missing:
-        missing = keys.report.missing
+    if missing := [key for key in keys.report.missing if key != f"{ENCODER}*"]:
         raise InputError(f"{source} lacks {len(missing)} weights, first {missing[0]}; --dry-run lists them all")
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        write_tensors(partial / "speech_encoder" / "model.safetensors", encoder)
-        _write_json(partial / "speech_encoder" / "config.json", encoder_config)
+        if encoder:
+            write_tensors(partial / "speech_encoder" / "model.safetensors", encoder)
+            _write_json(partial / "speech_encoder" / "config.json", encoder_config)
         copy_tokenizer(source, partial / "language_model")
         write_shards(partial / "language_model", language_model)
         _write_json(partial / "language_model" / "config.json", language_model_config)
@@ -121,7 +119,11 @@ def convert(source: str | Path, out: str | Path, dry_run: bool = False) -> Conve
             "emotion_nuance": nuance_arguments,
             "speech_decoder": decoder_arguments,
         }
-        _write_json(partial / "config.json", _our_config(arguments, language_model_config["dtype"]))
+        backbones = {
+            "speech_encoder": {"name_or_path": "speech_encoder" if encoder else WHISPER_LARGE, "pad_to_30s": True},
+            "language_model": {"name_or_path": "language_model", "dtype": language_model_config["dtype"]},
+        }
+        _write_json(partial / "config.json", _our_config(backbones, arguments))
         keys.report.write(partial / "conversion.json")
         partial.rename(out)
     finally:
@@ -129,23 +131,23 @@ def convert(source: str | Path, out: str | Path, dry_run: bool = False) -> Conve
     return keys.report
 
 
-def _our_config(parts: dict[str, Any], dtype: str) -> dict[str, Any]:
+def _our_config(backbones: dict[str, Any], parts: dict[str, Any]) -> dict[str, Any]:
     return {
         "library": "empathy_lightning",
         "version": __version__,
         "emotions": EMOTIONS,
         "prompt": SPEECH_AND_EMOTION,
         "system": EMPATHY_SYSTEM,
-        "backbones": {
-            "speech_encoder": {"name_or_path": "speech_encoder", "pad_to_30s": True},
-            "language_model": {"name_or_path": "language_model", "dtype": dtype},
-        },
+        "backbones": backbones,
         "parts": parts,
     }
 
 
 def _speech_encoder(keys: _Source, config: dict[str, Any]) -> tuple[dict[str, StoredTensor], dict[str, Any]]:
-    prefix = "model.speech_encoder."
+    prefix = ENCODER
+    if not any(key.startswith(prefix) for key in keys.tensors):
+        keys.report.missing.append(f"{prefix}*")
+        return {}, {}
     layers = keys.layers(f"{prefix}blocks.")
     pairs = [(prefix + old, f"encoder.{new}") for old, new in WHISPER.items()]
     for layer in range(layers):
@@ -185,7 +187,7 @@ def _language_model(keys: _Source, config: dict[str, Any]) -> tuple[dict[str, St
     names = [
         "model.embed_tokens.weight",
         "model.norm.weight",
-        *_qwen2_layers("model.", _number(config, "num_hidden_layers")),
+        *qwen2_layers("model.", _number(config, "num_hidden_layers")),
     ]
     if "lm_head.weight" in keys.tensors or not config.get("tie_word_embeddings", False):
         names.append("lm_head.weight")
@@ -193,18 +195,14 @@ def _language_model(keys: _Source, config: dict[str, Any]) -> tuple[dict[str, St
     stored = next(iter(tensors.values())).dtype if tensors else "F32"
     if stored not in DTYPES:
         raise InputError(f"the language model's weights are {stored}, but only {', '.join(DTYPES)} can be converted")
-    own = {name: config[name] for name in LANGUAGE_MODEL_CONFIG if name in config}
+    own = {name: config[name] for name in QWEN2_CONFIG if name in config}
     return tensors, {"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"], "dtype": DTYPES[stored], **own}
-
-
-def _qwen2_layers(prefix: str, layers: int) -> list[str]:
-    return [f"{prefix}layers.{layer}.{name}" for layer in range(layers) for name in QWEN2_LAYER]
 
 
 def _speech_adapter(keys: _Source) -> tuple[dict[str, StoredTensor], dict[str, Any]]:
     prefix = "model.speech_projector."
     tensors = keys.take((prefix + name, f"speech_adapter.{name}") for name in LINEARS)
-    width = keys.size("model.speech_encoder.conv1.weight", 0)
+    width = keys.size("model.emotion_extractor.layernorm.weight", 0)
     return tensors, {
         "input_size": width,
         "output_size": keys.size(f"{prefix}linear2.weight", 0),
@@ -247,7 +245,7 @@ def _speech_decoder(
         fusion = "gate"
         names += ["gate.0.weight", "gate.0.bias"]
     names += ["model.model.embed_tokens.weight", "model.model.norm.weight"]
-    names += _qwen2_layers("model.model.", _number(own, "num_hidden_layers"))
+    names += qwen2_layers("model.model.", _number(own, "num_hidden_layers"))
     tensors = keys.take((prefix + name, f"speech_decoder.{name}") for name in names)
     if embedding in keys.tensors:
         _check_tied(keys, embedding)

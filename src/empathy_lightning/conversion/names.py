@@ -1,4 +1,6 @@
-"""Weight names of models that more than one release contains."""
+"""Names of weights and settings of models that more than one release contains."""
+
+from __future__ import annotations
 
 WHISPER = {
     "conv1.weight": "conv1.weight", "conv1.bias": "conv1.bias",
@@ -27,3 +29,16 @@ QWEN2_LAYER = [
     "mlp.gate_proj.weight", "mlp.up_proj.weight", "mlp.down_proj.weight",
 ]  # fmt: skip
 """Weights of a layer of Qwen2."""
+
+QWEN2_CONFIG = [
+    "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
+    "vocab_size", "max_position_embeddings", "rms_norm_eps", "rope_theta", "rope_scaling", "hidden_act",
+    "attention_dropout", "initializer_range", "tie_word_embeddings", "bos_token_id", "eos_token_id", "pad_token_id",
+    "sliding_window", "use_sliding_window", "max_window_layers",
+]  # fmt: skip
+"""Keys of Qwen2's configuration that a release's own, which has more, shares with it."""
+
+
+def qwen2_layers(prefix: str, layers: int) -> list[str]:
+    """Names of the weights of Qwen2's layers under a prefix such as ``model.``."""
+    return [f"{prefix}layers.{layer}.{name}" for layer in range(layers) for name in QWEN2_LAYER]

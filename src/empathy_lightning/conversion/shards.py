@@ -146,7 +146,7 @@ def write_shards(folder: Path, tensors: Mapping[str, StoredTensor]) -> None:
         shards.setdefault(tensor.spans[0][0], {})[key] = tensor
     if len(shards) == 1:
         return write_tensors(folder / "model.safetensors", tensors)
-    places = {}
+    places: dict[str, str] = {}
     for number, file in enumerate(sorted(shards), 1):
         name = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
         write_tensors(folder / name, shards[file])

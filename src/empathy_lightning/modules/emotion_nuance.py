@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -55,6 +55,12 @@ class _WeightedSum(torch.autograd.Function):
         return torch.cat(products, 1)[..., 0], *to_layers
 
 
+def masked_mean(frames: Tensor, mask: Tensor) -> Tensor:
+    """Mean (B, D) over the valid frames of (B, T, D); the mask (B, T) is True where valid."""
+    valid = mask[..., None].to(frames.dtype)
+    return (frames * valid).sum(1) / valid.sum(1)
+
+
 class EmotionExtractor(nn.Module):
     """FreezeEmpath's emotion extractor: a gate over the encoder's layers, then attention pooling.
 
@@ -69,21 +75,43 @@ class EmotionExtractor(nn.Module):
         hidden_size: Width between the two projections (paper: 2048).
         gate_size: Width inside the layer gate (paper: 128).
         num_heads: Heads of the attention pooling (paper: 4).
+        layers: ``"gate"`` weighs all layers; ``"last"`` takes the last one alone (the paper's ablation).
+        pooling: ``"attention"``, or ``"mean"`` over the valid frames (the paper's ablation).
+
+    Raises:
+        ValueError: If ``layers`` or ``pooling`` is something else.
     """
 
     def __init__(
-        self, input_size: int, output_size: int, hidden_size: int = 2048, gate_size: int = 128, num_heads: int = 4
+        self,
+        input_size: int,
+        output_size: int,
+        hidden_size: int = 2048,
+        gate_size: int = 128,
+        num_heads: int = 4,
+        layers: Literal["gate", "last"] = "gate",
+        pooling: Literal["attention", "mean"] = "attention",
     ) -> None:
         super().__init__()
-        self.gate_fc1 = nn.Linear(input_size, gate_size)
-        self.gate_fc2 = nn.Linear(gate_size, 1)
+        if layers not in ("gate", "last") or pooling not in ("attention", "mean"):
+            raise ValueError(f"layers is gate or last, pooling is attention or mean; not {layers!r} and {pooling!r}")
+        self.layers = layers
+        self.pooling = pooling
+        if layers == "gate":
+            self.gate_fc1 = nn.Linear(input_size, gate_size)
+            self.gate_fc2 = nn.Linear(gate_size, 1)
         self.layernorm = nn.LayerNorm(input_size)
-        self.attn_pool = AttentionPool(input_size, num_heads)
+        if pooling == "attention":
+            self.attn_pool = AttentionPool(input_size, num_heads)
         self.linear1 = nn.Linear(input_size, hidden_size)
         self.linear2 = nn.Linear(hidden_size, output_size)
 
     def layer_weights(self, layers: Sequence[Tensor], mask: Tensor) -> Tensor:
         """Weights of the layers per utterance, shape (B, layers), summing to one."""
+        if self.layers == "last":
+            last = torch.zeros(len(layers), device=mask.device, dtype=layers[0].dtype)
+            last[-1] = 1
+            return last.expand(len(mask), -1)
         share = (mask / mask.sum(1, keepdim=True))[:, None].to(layers[0].dtype)
         means = torch.cat([share @ layer for layer in layers], 1)
         return self.gate_fc2(nn.functional.relu(self.gate_fc1(means)))[..., 0].softmax(-1)
@@ -98,10 +126,14 @@ class EmotionExtractor(nn.Module):
         Returns:
             Shape (B, output_size).
         """
+        mixed = self.layernorm(layers[-1] if self.layers == "last" else self._mix(layers, mask))
+        pooled = masked_mean(mixed, mask) if self.pooling == "mean" else self.attn_pool(mixed, mask)
+        return self.linear2(nn.functional.relu(self.linear1(pooled)))
+
+    def _mix(self, layers: Sequence[Tensor], mask: Tensor) -> Tensor:
         weights = self.layer_weights(layers, mask)
         mixed: Tensor = _WeightedSum.apply(weights, *layers)
-        pooled = self.attn_pool(self.layernorm(mixed), mask)
-        return self.linear2(nn.functional.relu(self.linear1(pooled)))
+        return mixed
 
 
 @dataclass
@@ -140,6 +172,8 @@ class EmotionNuance(nn.Module):
         dropout: Dropout before both heads.
         rate_dimensions: Have the heads for arousal, valence and dominance. FreezeEmpath's released weights
             have none; without them the ratings are NaN.
+        layers: ``"gate"`` or ``"last"``, see :class:`EmotionExtractor`.
+        pooling: ``"attention"`` or ``"mean"``, see :class:`EmotionExtractor`.
     """
 
     def __init__(
@@ -152,6 +186,8 @@ class EmotionNuance(nn.Module):
         num_heads: int = 4,
         dropout: float = 0.0,
         rate_dimensions: bool = True,
+        layers: Literal["gate", "last"] = "gate",
+        pooling: Literal["attention", "mean"] = "attention",
     ) -> None:
         super().__init__()
         self.input_size = input_size
@@ -162,7 +198,9 @@ class EmotionNuance(nn.Module):
         self.num_heads = num_heads
         self.dropout = dropout
         self.rate_dimensions = rate_dimensions
-        self.extractor = EmotionExtractor(input_size, output_size, hidden_size, gate_size, num_heads)
+        self.layers = layers
+        self.pooling = pooling
+        self.extractor = EmotionExtractor(input_size, output_size, hidden_size, gate_size, num_heads, layers, pooling)
         self.categorical_head = nn.Linear(output_size, num_emotions, bias=False)
         if rate_dimensions:
             self.arousal_head = nn.Linear(output_size, 1)

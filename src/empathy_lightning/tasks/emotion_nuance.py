@@ -50,6 +50,8 @@ class EmotionNuanceTask(TrainedPartsTask):
         super().__init__(learning_rate, weight_decay, warmup, schedule)
         if model.emotion_nuance is None:
             raise InputError("EmotionNuanceTask needs a model with an emotion_nuance module")
+        if model.language_model is None and not auxiliary_losses:
+            raise InputError("without a language model the auxiliary losses are all there is to train: give some")
         self.model = model
         self.auxiliary_losses = nn.ModuleDict(auxiliary_losses)
         self.loss_weights = check_weights(loss_weights, list(auxiliary_losses))
@@ -65,6 +67,11 @@ class EmotionNuanceTask(TrainedPartsTask):
             {f"{stage}_{name}": Concordance() for stage in ("validation", "test") for name in RATINGS}
         )
 
+    def on_fit_start(self) -> None:
+        """Refuse to train what is not used."""
+        if "label" in self.model.emotion_slot and not self.auxiliary_losses:
+            raise InputError("a label in the emotion slot leaves the auxiliary losses alone to train: give some")
+
     def _confusion(self, stage: str) -> Metric:
         return cast(Metric, self.confusion[stage])
 
@@ -75,7 +82,7 @@ class EmotionNuanceTask(TrainedPartsTask):
         output = self.model(batch)
         losses = losses_of(output, batch, self.auxiliary_losses)
         # Heads without a loss get a zero gradient, so that distributed processes agree on what to exchange.
-        untouched = sum(value.float().sum() * 0.0 for value in vars(output.emotion).values())
+        untouched = sum(value.float().nan_to_num().sum() * 0.0 for value in vars(output.emotion).values())
         total = weighted_sum(losses, self.loss_weights) + untouched
         logged = {f"{stage}/{name}_loss": loss for name, loss in losses.items()} | {f"{stage}/loss": total}
         self.log_dict(logged, prog_bar=stage == "train", batch_size=len(batch), sync_dist=stage != "train")

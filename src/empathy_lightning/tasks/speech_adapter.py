@@ -44,6 +44,11 @@ class SpeechAdapterTask(TrainedPartsTask):
         self.loss_weights = check_weights(loss_weights, list(self.auxiliary_losses))
         self.train_only(trainable)
 
+    def on_fit_start(self) -> None:
+        """Refuse to train what is not used."""
+        if self.model.speech_slot == "transcript":
+            raise InputError("speech_slot: transcript leaves the adapter out: use `validate` or `test` with it")
+
     def _step(self, batch: SpeechBatch, stage: str) -> Tensor:
         output = self.model(batch)
         if output.response_loss is None:

@@ -123,11 +123,13 @@ def _in_training(root: nn.Module) -> set[nn.Module]:
 def check_weights(loss_weights: dict[str, float] | None, losses: Sequence[str]) -> dict[str, float]:
     """The weights of losses by name, ``response`` among them.
 
+    One override may take all auxiliary losses away; weights that stay behind weigh nothing then.
+
     Raises:
         InputError: If a weight names no loss.
     """
     unknown = set(loss_weights or {}) - {"response", *losses}
-    if unknown:
+    if unknown and losses:
         raise InputError(f"loss_weights name no loss: {', '.join(sorted(unknown))}")
     return dict(loss_weights or {})
 
