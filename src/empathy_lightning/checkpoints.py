@@ -25,6 +25,7 @@ from empathy_lightning.modules.convolutional_adapter import ConvolutionalAdapter
 from empathy_lightning.modules.convolutional_encoder import ConvolutionalEncoder
 from empathy_lightning.modules.emotion_encoder import EmotionEncoder
 from empathy_lightning.modules.emotion_nuance import EmotionNuance
+from empathy_lightning.modules.empathy_classifier import EmpathyClassifier
 from empathy_lightning.modules.language_model import LanguageModel
 from empathy_lightning.modules.partial_lora import PartialLora
 from empathy_lightning.modules.pooled_heads import PooledEmotionHeads
@@ -156,6 +157,8 @@ def _fill(name: str, module: nn.Module, weights: dict[str, Any], folder: str | P
 def load_weights(folder: str | Path, model: EmpatheticLM) -> list[str]:
     """Fill a model's parts from an earlier stage's folder; parts that the folder lacks stay as they are.
 
+    RE-LLM's adapter may start from BLSP-Emo's: then it computes the same, whatever the emotion.
+
     Returns:
         Names of the parts that were filled.
 
@@ -167,9 +170,27 @@ def load_weights(folder: str | Path, model: EmpatheticLM) -> list[str]:
     for name in config.get("parts", {}):
         module = getattr(model, name, None)
         if module is not None:
-            _fill(name, module, weights, folder)
+            arguments = config["parts"][name]
+            if isinstance(module, ConvolutionalAdapter) and module.emotion_size and "kernel_sizes" in arguments:
+                _warm_start(module, arguments, weights, folder)
+            else:
+                _fill(name, module, weights, folder)
             filled.append(name)
     return filled
+
+
+def _warm_start(
+    adapter: ConvolutionalAdapter, arguments: dict[str, Any], weights: dict[str, Any], folder: str | Path
+) -> None:
+    """Fill an adapter that reads an emotion, also from one that does not (BLSP-Emo's into RE-LLM's)."""
+    if arguments["emotion_size"]:
+        return _fill("speech_adapter", adapter, weights, folder)
+    given = ConvolutionalAdapter(**arguments)
+    _fill("speech_adapter", given, weights, folder)
+    try:
+        adapter.warm_start(given)
+    except ValueError as error:
+        raise CheckpointError(f"{folder}: {error}") from None
 
 
 def load(folder: str | Path) -> Checkpoint:
@@ -221,6 +242,28 @@ def load_vocoder(folder: str) -> Vocoder:
     vocoder = Vocoder(**config["parts"]["vocoder"])
     _fill("vocoder", vocoder, weights, folder)
     return vocoder.eval()
+
+
+def load_empathy_classifier(folder: str | Path) -> EmpathyClassifier:
+    """Load a classifier that ``convert epitome`` wrote, in eval mode, with its tokenizer.
+
+    Raises:
+        CheckpointError: If the folder holds none, or its tokenizer cannot be loaded.
+    """
+    from transformers import RobertaTokenizer
+
+    config, weights = _read(folder)
+    if "empathy_classifier" not in config.get("parts", {}):
+        raise CheckpointError(f"{folder} holds no empathy classifier")
+    classifier = EmpathyClassifier(**config["parts"]["empathy_classifier"])
+    _fill("empathy_classifier", classifier, weights, folder)
+    inside = Path(folder) / config["tokenizer"]
+    try:
+        classifier.tokenizer = RobertaTokenizer.from_pretrained(inside if inside.is_dir() else config["tokenizer"])
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{folder}: tokenizer {config['tokenizer']} cannot be loaded: {reason}") from None
+    return classifier.eval()
 
 
 def save_vocoder(folder: str | Path, vocoder: Vocoder) -> None:

@@ -4,19 +4,16 @@ import sys
 
 import pytest
 import torch
-from transformers import RobertaConfig
 
 from empathy_lightning.__main__ import main
+from empathy_lightning.checkpoints import CheckpointError, load_empathy_classifier
 from empathy_lightning.conversion import epitome
 from empathy_lightning.errors import InputError
 from empathy_lightning.modules.empathy_classifier import EmpathyClassifier
 from tests.modules.test_empathy_classifier import NAMES, toy
 
 __all__ = ["toy"]
-CONFIG = {
-    "vocab_size": 300, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 1, "intermediate_size": 48,
-    "max_position_embeddings": 66, "type_vocab_size": 1, "layer_norm_eps": 1e-5, "pad_token_id": 1,
-}  # fmt: skip
+SIZES = (300, 64, 2, 1, 48, 66)
 UNUSED = ("norm.alpha", "norm.bias", "seeker_encoder.roberta.pooler.dense.weight")
 
 
@@ -37,7 +34,7 @@ def release(tmp_path, toy):
     classifiers = {}
     for seed, name in enumerate(("ER", "IP", "EX")):
         torch.manual_seed(seed)
-        classifiers[name] = EmpathyClassifier(RobertaConfig(**CONFIG)).eval()
+        classifiers[name] = EmpathyClassifier(*SIZES).eval()
         state = original(classifiers[name].state_dict())
         # Old files are of the format from before torch 1.6.
         torch.save(state, folder / f"reddit_{name}.pth", _use_new_zipfile_serialization=name != "EX")
@@ -46,9 +43,9 @@ def release(tmp_path, toy):
 
 FRESH = """
 import sys, torch
-from empathy_lightning.modules.empathy_classifier import EmpathyClassifier
+from empathy_lightning.checkpoints import load_empathy_classifier
 torch.set_num_threads(1)
-estimate = EmpathyClassifier.from_pretrained(sys.argv[1]).estimate(["I need help"], ["i want to TALK..."])
+estimate = load_empathy_classifier(sys.argv[1]).estimate(["I need help"], ["i want to TALK..."])
 print([round(x, 4) for x in estimate.logits[0].tolist()])
 """
 
@@ -60,7 +57,7 @@ def test_three_files_become_three_folders_that_a_fresh_process_loads(release, tm
     assert not report["missing"] and len(report["left_over"]) == 3 * len(UNUSED)
     assert len(report["used"]) == sum(len(c.state_dict()) for c in classifiers.values())
     for name, mechanism in zip(("ER", "IP", "EX"), epitome.MECHANISMS, strict=True):
-        loaded = EmpathyClassifier.from_pretrained(str(tmp_path / "out" / mechanism))
+        loaded = load_empathy_classifier(tmp_path / "out" / mechanism)
         for key, value in classifiers[name].state_dict().items():
             assert torch.equal(loaded.state_dict()[key], value)
     classifiers["EX"].tokenizer = toy[1]
@@ -77,7 +74,12 @@ def test_without_tokenizer_files_the_public_one_is_named(release, tmp_path):
     epitome.convert(folder / "reddit_IP.pth", tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").iterdir() if path.is_dir()] == ["interpretation"]
     config = json.loads((tmp_path / "out" / "interpretation" / "config.json").read_text())
-    assert config["tokenizer"] == "roberta-base" and config["lower_case"] is True
+    assert config["tokenizer"] == "roberta-base"
+    assert config["parts"]["empathy_classifier"]["lower_case"] is True
+    config["tokenizer"] = "./nowhere"
+    (tmp_path / "out" / "interpretation" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match="cannot be loaded"):
+        load_empathy_classifier(tmp_path / "out" / "interpretation")
 
 
 @pytest.mark.parametrize(

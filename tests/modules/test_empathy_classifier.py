@@ -3,15 +3,16 @@ import json
 import pytest
 import torch
 from torch import nn
-from transformers import RobertaConfig, RobertaTokenizer
+from transformers import RobertaTokenizer
 
 from empathy_lightning.modules.empathy_classifier import EmpathyClassifier, encode_posts
 from tests.conftest import GOLDEN, golden, golden_seeds
 
 NAMES = {
     "responder_encoder.roberta": "response_encoder", "seeker_encoder.roberta": "seeker_encoder", "attn.out": "output",
-    "attn.q_linear": "query", "attn.k_linear": "key", "attn.v_linear": "value", "rationale_classifier": "rationale_head",
-    "empathy_classifier.dense": "empathy_dense", "empathy_classifier.out_proj": "empathy_head",
+    "attn.q_linear": "query", "attn.k_linear": "key", "attn.v_linear": "value",
+    "rationale_classifier": "rationale_head", "empathy_classifier.dense": "empathy_dense",
+    "empathy_classifier.out_proj": "empathy_head",
 }  # fmt: skip
 
 
@@ -30,8 +31,8 @@ def test_golden_epitome(folder):
     tensors, _ = golden(folder, "epitome.io")
     state, _ = golden(folder, "epitome.state_dict")
     values = json.loads((folder / "epitome.json").read_text())["config"]
-    own = ("attn_heads", "dropout", "rationale_num_labels", "empathy_num_labels", "lambda_EI", "lambda_RE")
-    classifier = EmpathyClassifier(RobertaConfig(**{k: v for k, v in values.items() if k not in own})).eval()
+    sizes = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "max_position_embeddings")
+    classifier = EmpathyClassifier(values["vocab_size"], *(values[name] for name in sizes)).eval()
     classifier.load_state_dict(renamed(state))
     for case in ("", "pad24."):
         inputs = [
@@ -72,9 +73,7 @@ def test_golden_tokenisation_of_the_original(toy):
 
 def test_texts_are_scored_each_alone(toy):
     _, tokenizer = toy
-    config = RobertaConfig(vocab_size=300, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
-                           intermediate_size=24, max_position_embeddings=70, pad_token_id=1)  # fmt: skip
-    classifier = EmpathyClassifier(config).eval()
+    classifier = EmpathyClassifier(300, 16, 1, 2, 24, 70).eval()
     with pytest.raises(ValueError, match="no tokenizer"):
         classifier.estimate(["hi"], ["hello"])
     classifier.tokenizer = tokenizer

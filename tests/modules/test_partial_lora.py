@@ -231,6 +231,12 @@ def test_two_updates_on_one_model_and_taking_one_off(language_model, lora):
     assert torch.equal(forward(language_model, other, embeddings, spans), language_model(*pack(embeddings)))
 
 
+def test_at_full_size_it_has_the_released_number_of_parameters():
+    with torch.device("meta"):
+        lora = PartialLora(4096, 11008, 32)
+    assert sum(parameter.numel() for parameter in lora.parameters()) == 35_782_656
+
+
 def test_what_does_not_fit_is_said(language_model, lora):
     with pytest.raises(ValueError, match="layers"):
         PartialLora(32, 64, 3).attach(language_model.model)

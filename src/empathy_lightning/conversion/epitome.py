@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
-from transformers import RobertaConfig
 
-from empathy_lightning import __version__
+from empathy_lightning.checkpoints import constructor_arguments, write_folder
 from empathy_lightning.conversion.released import finish, found, new_folder, place, read_weights, renamed
 from empathy_lightning.conversion.report import ConversionReport
 from empathy_lightning.errors import InputError
@@ -58,11 +54,8 @@ def convert(source: str | Path, out: str | Path, dry_run: bool = False) -> Conve
     converted = {}
     for mechanism, file in files.items():
         weights = read_weights(file)
-        config = roberta_config(weights, file)
-        own = ConversionReport()
-        with torch.device("meta"):
-            classifier = EmpathyClassifier(config)
-        converted[mechanism] = config, place(own, mechanism, classifier, found(weights, renamed("", _MODULES)))
+        classifier, own = _classifier(weights, file), ConversionReport()
+        converted[mechanism] = classifier, place(own, mechanism, classifier, found(weights, renamed("", _MODULES)))
         finish(own, weights, dry_run)
         report.used += [f"{mechanism}.{key}" for key in own.used]
         report.left_over += [f"{mechanism}.{key}" for key in own.left_over]
@@ -70,8 +63,8 @@ def convert(source: str | Path, out: str | Path, dry_run: bool = False) -> Conve
     if not dry_run:
         folder = source if source.is_dir() else source.parent
         with new_folder(out) as partial:
-            for mechanism, (config, placed) in converted.items():
-                _write(partial / mechanism, mechanism, config, placed, folder)
+            for mechanism, (classifier, placed) in converted.items():
+                _write(partial / mechanism, mechanism, classifier, placed, folder)
             report.write(partial / "conversion.json")
     return report
 
@@ -93,51 +86,32 @@ def _files(source: Path) -> dict[str, Path]:
     return files
 
 
-def roberta_config(weights: dict[str, Tensor], file: Path) -> RobertaConfig:
-    """Sizes of the encoders, from the shapes of their weights; attention heads have width 64.
-
-    Raises:
-        InputError: If it is no state dict of EPITOME.
-    """
+def _classifier(weights: dict[str, Tensor], file: Path) -> EmpathyClassifier:
+    """A classifier without values, of the sizes in the shapes of the weights; attention heads have width 64."""
     prefix = "seeker_encoder.roberta."
     layers = {int(m[1]) for key in weights if (m := re.match(rf"{re.escape(prefix)}encoder\.layer\.(\d+)\.", key))}
     try:
         words = weights[f"{prefix}embeddings.word_embeddings.weight"]
         positions = weights[f"{prefix}embeddings.position_embeddings.weight"]
-        types = weights[f"{prefix}embeddings.token_type_embeddings.weight"]
         intermediate = weights[f"{prefix}encoder.layer.0.intermediate.dense.weight"]
     except KeyError as error:
         raise InputError(f"{file} is no state dict of EPITOME: it lacks {error}") from None
-    return RobertaConfig(
-        vocab_size=len(words),
-        hidden_size=words.shape[1],
-        num_hidden_layers=len(layers),
-        num_attention_heads=max(1, words.shape[1] // 64),
-        intermediate_size=len(intermediate),
-        max_position_embeddings=len(positions),
-        type_vocab_size=len(types),
-        layer_norm_eps=1e-5,
-        pad_token_id=1,
-        bos_token_id=0,
-        eos_token_id=2,
-    )
+    width = words.shape[1]
+    with torch.device("meta"):
+        return EmpathyClassifier(len(words), width, len(layers), max(1, width // 64), len(intermediate), len(positions))
 
 
-def _write(folder: Path, mechanism: str, config: RobertaConfig, weights: dict[str, Tensor], tokenizer: Path) -> None:
-    folder.mkdir()
+def _write(
+    folder: Path, mechanism: str, classifier: EmpathyClassifier, weights: dict[str, Tensor], tokenizer: Path
+) -> None:
     there = all((tokenizer / name).is_file() for name in _TOKENIZER)
     if there:
-        (folder / "tokenizer").mkdir()
+        (folder / "tokenizer").mkdir(parents=True)
         for name in _TOKENIZER:
             shutil.copyfile(tokenizer / name, folder / "tokenizer" / name)
-    values: dict[str, Any] = {
-        "library": "empathy_lightning",
-        "version": __version__,
+    config = {
         "mechanism": mechanism,
-        "dropout": 0.1,
-        "lower_case": True,
         "tokenizer": "tokenizer" if there else "roberta-base",
-        "roberta": config.to_diff_dict(),
+        "parts": {"empathy_classifier": constructor_arguments(classifier)},
     }
-    save_file({name: value.clone() for name, value in weights.items()}, folder / "model.safetensors")
-    (folder / "config.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    write_folder(folder, config, {f"empathy_classifier.{name}": value for name, value in weights.items()})

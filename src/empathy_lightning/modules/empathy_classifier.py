@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers import RobertaConfig, RobertaModel, RobertaTokenizer
-
-from empathy_lightning.modules.pretrained import locate
+from transformers import RobertaConfig, RobertaModel
 
 
 @dataclass
@@ -38,41 +33,51 @@ class EmpathyClassifier(nn.Module):
     what was said, so that logits depend on its width; always pad to the same, as :meth:`estimate` does (64).
 
     Args:
-        config: Configuration of both encoders.
+        vocab_size: Word pieces of RoBERTa's tokenizer.
+        hidden_size: Width of both encoders.
+        num_layers: Their layers.
+        num_heads: Their attention heads.
+        intermediate_size: Width of their feed-forward part.
+        max_positions: Their positions; two are never used.
         dropout: Dropout of attention, heads and residual.
         lower_case: Texts are put in lower case and begin with a space, as transformers 2.7 did for the original.
             False for weights that were trained with a later version, which does neither.
     """
 
-    def __init__(self, config: RobertaConfig, dropout: float = 0.1, lower_case: bool = True) -> None:
+    def __init__(
+        self,
+        vocab_size: int = 50265,
+        hidden_size: int = 768,
+        num_layers: int = 12,
+        num_heads: int = 12,
+        intermediate_size: int = 3072,
+        max_positions: int = 514,
+        dropout: float = 0.1,
+        lower_case: bool = True,
+    ) -> None:
         super().__init__()
-        width = config.hidden_size
+        self.vocab_size = vocab_size
+        self.hidden_size = hidden_size
+        self.num_layers = num_layers
+        self.num_heads = num_heads
+        self.intermediate_size = intermediate_size
+        self.max_positions = max_positions
+        self.dropout = dropout
         self.lower_case = lower_case
+        config = RobertaConfig(
+            vocab_size=vocab_size, hidden_size=hidden_size, num_hidden_layers=num_layers,
+            num_attention_heads=num_heads, intermediate_size=intermediate_size,
+            max_position_embeddings=max_positions, type_vocab_size=1, layer_norm_eps=1e-5, pad_token_id=1,
+        )  # fmt: skip
+        width = hidden_size
         self.seeker_encoder: Any = RobertaModel(config, add_pooling_layer=False)
         self.response_encoder: Any = RobertaModel(config, add_pooling_layer=False)
         self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
         self.output = nn.Linear(width, width)
-        self.dropout = nn.Dropout(dropout)
         self.rationale_head = nn.Linear(width, 2)
         self.empathy_dense = nn.Linear(width, width)
         self.empathy_head = nn.Linear(width, 3)
         self.tokenizer: Any = None
-
-    @classmethod
-    def from_pretrained(cls, folder: str) -> EmpathyClassifier:
-        """Load a folder that ``convert epitome`` wrote, in eval mode, with its tokenizer.
-
-        Raises:
-            FileNotFoundError: If it is not there.
-        """
-        place = Path(locate(folder))
-        values = json.loads((place / "config.json").read_text(encoding="utf-8"))
-        classifier = cls(RobertaConfig(**values["roberta"]), values["dropout"], values["lower_case"])
-        classifier.load_state_dict(load_file(place / "model.safetensors"))
-        inside = place / values["tokenizer"]
-        tokenizer: Any = RobertaTokenizer
-        classifier.tokenizer = tokenizer.from_pretrained(inside if inside.is_dir() else values["tokenizer"])
-        return classifier.eval()
 
     def forward(
         self, seeker_ids: Tensor, seeker_mask: Tensor, response_ids: Tensor, response_mask: Tensor
@@ -87,11 +92,14 @@ class EmpathyClassifier(nn.Module):
         """
         seeker = self.seeker_encoder(seeker_ids, attention_mask=seeker_mask.long()).last_hidden_state
         response = self.response_encoder(response_ids, attention_mask=response_mask.long()).last_hidden_state
-        scores = self.query(response) @ self.key(seeker).transpose(1, 2) * seeker.shape[2] ** -0.5
-        heard = self.dropout(scores.softmax(-1)) @ self.value(seeker)
-        response = response + self.dropout(self.output(heard))
-        first = nn.functional.relu(self.empathy_dense(self.dropout(response[:, 0])))
-        return EmpathyEstimate(self.empathy_head(self.dropout(first)), self.rationale_head(self.dropout(response)))
+        scores = self.query(response) @ self.key(seeker).transpose(1, 2) * self.hidden_size**-0.5
+        heard = self._drop(scores.softmax(-1)) @ self.value(seeker)
+        response = response + self._drop(self.output(heard))
+        first = nn.functional.relu(self.empathy_dense(self._drop(response[:, 0])))
+        return EmpathyEstimate(self.empathy_head(self._drop(first)), self.rationale_head(self._drop(response)))
+
+    def _drop(self, values: Tensor) -> Tensor:
+        return nn.functional.dropout(values, self.dropout, self.training)
 
     @torch.no_grad()
     def estimate(self, seekers: Sequence[str], responses: Sequence[str], max_length: int = 64) -> EmpathyEstimate:
@@ -106,7 +114,7 @@ class EmpathyClassifier(nn.Module):
             ValueError: If a text is empty or there is no tokenizer.
         """
         if self.tokenizer is None:
-            raise ValueError("this classifier has no tokenizer: load it with from_pretrained")
+            raise ValueError("this classifier has no tokenizer: load it with checkpoints.load_empathy_classifier")
         device = self.empathy_head.weight.device
         seeker_ids, seeker_mask, _ = encode_posts(self.tokenizer, seekers, max_length, self.lower_case)
         ids, mask, truncated = encode_posts(self.tokenizer, responses, max_length, self.lower_case)
