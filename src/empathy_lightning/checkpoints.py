@@ -154,10 +154,10 @@ def _fill(name: str, module: nn.Module, weights: dict[str, Any], folder: str | P
         raise CheckpointError(f"{folder}: {name} does not fit: missing or unknown weights {', '.join(wrong[:3])}")
 
 
-def load_weights(folder: str | Path, model: EmpatheticLM) -> list[str]:
-    """Fill a model's parts from an earlier stage's folder; parts that the folder lacks stay as they are.
+def load_weights(folder: str | Path, model: nn.Module) -> list[str]:
+    """Fill a module's parts from an earlier stage's folder; parts that the folder lacks stay as they are.
 
-    RE-LLM's adapter may start from BLSP-Emo's: then it computes the same, whatever the emotion.
+    A convolutional adapter with an emotion begins as the folder's without one, see its ``warm_start``.
 
     Returns:
         Names of the parts that were filled.
@@ -169,28 +169,21 @@ def load_weights(folder: str | Path, model: EmpatheticLM) -> list[str]:
     filled = []
     for name in config.get("parts", {}):
         module = getattr(model, name, None)
-        if module is not None:
-            arguments = config["parts"][name]
-            if isinstance(module, ConvolutionalAdapter) and module.emotion_size and "kernel_sizes" in arguments:
-                _warm_start(module, arguments, weights, folder)
-            else:
-                _fill(name, module, weights, folder)
-            filled.append(name)
+        if module is None:
+            continue
+        arguments = config["parts"][name]
+        widened = isinstance(module, ConvolutionalAdapter) and module.emotion_size > 0
+        if widened and arguments.get("emotion_size") == 0:
+            narrow = ConvolutionalAdapter(**arguments)
+            _fill(name, narrow, weights, folder)
+            try:
+                module.warm_start(narrow)
+            except ValueError as error:
+                raise CheckpointError(f"{folder}: {error}") from None
+        else:
+            _fill(name, module, weights, folder)
+        filled.append(name)
     return filled
-
-
-def _warm_start(
-    adapter: ConvolutionalAdapter, arguments: dict[str, Any], weights: dict[str, Any], folder: str | Path
-) -> None:
-    """Fill an adapter that reads an emotion, also from one that does not (BLSP-Emo's into RE-LLM's)."""
-    if arguments["emotion_size"]:
-        return _fill("speech_adapter", adapter, weights, folder)
-    given = ConvolutionalAdapter(**arguments)
-    _fill("speech_adapter", given, weights, folder)
-    try:
-        adapter.warm_start(given)
-    except ValueError as error:
-        raise CheckpointError(f"{folder}: {error}") from None
 
 
 def load(folder: str | Path) -> Checkpoint:

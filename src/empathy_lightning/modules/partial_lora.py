@@ -44,7 +44,7 @@ class LowRankUpdate(nn.Module):
 
 
 class PartialLora(nn.Module):
-    """Partial LoRA (BLSP-Emo; InternLM-XComposer2): ``y = W x + b + m (alpha / rank) B A dropout(x)``.
+    """Partial LoRA, as BLSP-Emo and RE-LLM use it: ``y = W x + b + m (alpha / rank) B A dropout(x)``.
 
     ``m`` is 1 at speech positions and 0 elsewhere, so that text in, text out stays the frozen model's.
     :meth:`attach` hangs the updates on a language model, whose own weights and keys stay as they are;
@@ -120,6 +120,7 @@ class PartialLora(nn.Module):
             handles.append(layer.register_forward_hook(self._leave_layer, always_call=True))
             assert isinstance(updates, nn.ModuleDict)
             for group, update in updates.items():
+                assert isinstance(update, LowRankUpdate)
                 start = 0
                 for name, size in zip(_GROUPS[group], self._outputs[group], strict=True):
                     linear = layer.get_submodule(name)
