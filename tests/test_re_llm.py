@@ -119,6 +119,25 @@ def test_gradients_reach_adapter_heads_and_lora_but_nothing_frozen(model, batch)
     assert not model.emotion_encoder.training and not model.language_model.training
 
 
+def test_a_language_model_in_bfloat16_trains_and_replies(model, batch, backbones):
+    half = LanguageModel.from_pretrained(str(backbones / "language_model"), dtype="bfloat16")
+    lora = PartialLora.for_model(half.model, rank=2)
+    lora.load_state_dict(model.partial_lora.state_dict())
+    other = EmpatheticLM(
+        model.speech_encoder, model.speech_adapter, half, model.emotion_nuance, PROMPT, SYSTEM, model.emotion_encoder,
+        lora,
+    ).eval()  # fmt: skip
+    expected = model(batch).response_loss
+    with torch.autocast("cpu", torch.bfloat16):
+        output = other(batch)
+        (output.response_loss + CategoricalLoss()(output, batch)).backward()
+    torch.testing.assert_close(output.response_loss, expected, rtol=0.05, atol=0.05)
+    for part in (other.speech_adapter, other.emotion_nuance.categorical_head, lora):
+        for parameter in part.parameters():
+            assert parameter.dtype == torch.float32 and parameter.grad.isfinite().all()
+    assert all(len(reply) > 0 for reply in other.respond(prompts_of(other, batch), 4))
+
+
 def test_without_responses_the_adapter_still_serves_the_heads(model, batch):
     batch.responses = [None] * len(batch)
     output = model(batch)

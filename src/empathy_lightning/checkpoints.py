@@ -97,7 +97,7 @@ def save(folder: str | Path, checkpoint: Checkpoint) -> None:
     }
     present = {name: module for name, module in modules.items() if module is not None}
     trained = {name: module for name, module in present.items() if isinstance(module, _PARTS.get(name, ()))}
-    config = {
+    config: dict[str, Any] = {
         "emotions": list(checkpoint.emotions),
         "prompt": model.prompt,
         "system": model.system,
