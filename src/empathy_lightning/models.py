@@ -130,10 +130,27 @@ class EmpatheticLM(nn.Module):
         del encoded  # The adapter's training has no use for the layers; the nuance module's graph keeps them.
         # Before there is an emotion embedding, the label's words hold its place in the prompt.
         prompts = self.prompt_rows(said, batch.emotions if emotion is None else emotion.embedding)
-        return EmpatheticOutput(self.response_loss(prompts, batch.responses), emotion)
+        still = None if emotion is None or speech.requires_grad else self._before_emotion(said)
+        return EmpatheticOutput(self.response_loss(prompts, batch.responses, still), emotion)
 
-    def response_loss(self, prompts: Sequence[Tensor], responses: Sequence[str | None]) -> Tensor:
-        """Mean cross-entropy of the responses after their prompts; utterances without a response are left out."""
+    def _before_emotion(self, speech: Sequence[Tensor]) -> list[int] | None:
+        """Positions of each prompt before its emotion slot: none needs a gradient where only that module trains."""
+        segments = self.segments()
+        if "emotion" not in segments:
+            return None
+        before = segments[: segments.index("emotion")]
+        return [sum(len(row) if isinstance(s, str) else len(s) for s in before) for row in speech]
+
+    def response_loss(
+        self, prompts: Sequence[Tensor], responses: Sequence[str | None], still: Sequence[int] | None = None
+    ) -> Tensor:
+        """Mean cross-entropy of the responses after their prompts; utterances without a response are left out.
+
+        Args:
+            prompts: Embeddings (T_i, D) from :meth:`prompt_rows`.
+            responses: Expected replies.
+            still: How many first positions of each prompt need no gradient.
+        """
         language_model = self.language_model
         assert language_model is not None
         rows, labels = [], []
@@ -143,9 +160,10 @@ class EmpatheticLM(nn.Module):
             ids = response_ids(language_model.tokenizer, response)
             rows.append(torch.cat([prompt, language_model.embed(ids)]))
             labels.append(torch.tensor([IGNORE] * len(prompt) + ids, device=prompt.device))
+        kept = None if still is None else [count for count, response in zip(still, responses, strict=True) if response]
         embeddings, mask = pack(rows)
         targets = nn.utils.rnn.pad_sequence(labels, batch_first=True, padding_value=IGNORE)
-        return language_model.response_loss(language_model(embeddings, mask, self.prefix()), targets)
+        return language_model.response_loss(language_model(embeddings, mask, self.prefix(), kept), targets)
 
     @torch.no_grad()
     def respond(
