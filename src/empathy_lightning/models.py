@@ -76,7 +76,7 @@ class EmpatheticLM(nn.Module):
         return Prompt(self.prompt, self.system).segments(self.language_model.tokenizer)
 
     def prefix(self) -> list[int]:
-        """Token ids before the first slot, the same for all utterances."""
+        """Token ids before the first slot, which all utterances share; none where rows must be computed whole."""
         first = self.segments()[0]
         return [] if isinstance(first, str) else first
 
@@ -136,7 +136,7 @@ class EmpatheticLM(nn.Module):
     def _before_emotion(self, speech: Sequence[Tensor]) -> list[int] | None:
         """Positions of each prompt before its emotion slot: none needs a gradient where only that module trains."""
         segments = self.segments()
-        if "emotion" not in segments:
+        if "emotion" not in segments or not self.prefix():
             return None
         before = segments[: segments.index("emotion")]
         return [sum(len(row) if isinstance(s, str) else len(s) for s in before) for row in speech]

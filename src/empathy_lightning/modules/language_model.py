@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Literal
 
@@ -15,7 +16,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.cache_utils import DynamicLayer
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from empathy_lightning.errors import InputError
 from empathy_lightning.modules.pretrained import locate
 from empathy_lightning.modules.speech_encoder import freeze, length_mask
 
@@ -127,7 +127,8 @@ class LanguageModel(nn.Module):
                 there: less memory, about a third more time.
 
         Raises:
-            InputError: If the package that quantises is not installed.
+            ModuleNotFoundError: If a package that quantises is not installed.
+            ValueError: If the quantisation is not known.
         """
         folder = locate(name_or_path)
         options: dict[str, Any] = {"revision": revision, "dtype": getattr(torch, dtype)}
@@ -287,13 +288,12 @@ def _checkpointed(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any
 
 
 def _quantization_config(name: str, dtype: torch.dtype) -> Any:
-    package = name.partition("-")[0]
-    if find_spec(package) is None:
-        raise InputError(f"quantization {name} needs {package}: pip install 'empathy_lightning[{package}]'")
+    needed = {"bitsandbytes-4bit": ["bitsandbytes", "accelerate"], "torchao-int8": ["torchao"]}
+    if name not in needed:
+        raise ValueError(f"quantization {name} is not known: choose {' or '.join(needed)}")
+    if any(find_spec(package) is None for package in needed[name]):
+        extra = needed[name][0]
+        raise ModuleNotFoundError(f"quantization {name} needs {extra}: pip install 'empathy_lightning[{extra}]'")
     if name == "bitsandbytes-4bit":
         return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
-    if name == "torchao-int8":
-        from torchao.quantization import Int8WeightOnlyConfig
-
-        return TorchAoConfig(Int8WeightOnlyConfig())
-    raise InputError(f"quantization {name} is not known: choose bitsandbytes-4bit or torchao-int8")
+    return TorchAoConfig(import_module("torchao.quantization").Int8WeightOnlyConfig())
