@@ -8,7 +8,8 @@ from empathy_lightning.batch import SpeechDataset, collate
 from empathy_lightning.corpora import read_manifest
 from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.modules.language_model import pack
-from empathy_lightning.prompts import response_ids
+from empathy_lightning.modules.speech_encoder import freeze
+from empathy_lightning.prompts import SPEECH_ONLY, response_ids
 from empathy_lightning.utterance import EMOTIONS
 
 
@@ -114,3 +115,76 @@ def test_the_end_of_a_cut_response_is_not_trained(model, batch):
     whole = model(batch).response_loss
     batch.cut = cut
     assert model(batch).response_loss != whole
+
+
+def reference_loss(model, batch):
+    """FreezeEmpath's loss in the plainest way: 30 s each, all layers stacked, logits of all positions."""
+    heard, extractor, adapter = (
+        model.speech_encoder(batch.waveform, batch.lengths),
+        model.emotion_nuance.extractor,
+        (model.speech_adapter),
+    )
+    stack = torch.stack(heard.layers, 1)
+    gate = extractor.gate_fc2(torch.relu(extractor.gate_fc1(stack.mean(2)))).softmax(1)
+    mixed = extractor.layernorm((stack * gate[..., None]).sum(1))
+    query = extractor.attn_pool.latent_queries.expand(len(mixed), 1, -1)
+    pooled = extractor.attn_pool.multihead_attn(query, mixed, mixed)[0]
+    emotion = extractor.linear2(torch.relu(extractor.linear1(pooled)))
+    speech = adapter.linear2(torch.relu(adapter.linear1(heard.frames.reshape(len(batch), 300, -1))))
+    total, count = 0, 0
+    for index, response in enumerate(batch.responses):
+        language_model = model.language_model
+        ids = torch.tensor(response_ids(language_model.tokenizer, response))
+        slots = {"speech": speech[index], "emotion": emotion[index]}
+        pieces = [slots[s] if isinstance(s, str) else language_model.embed(s) for s in model.segments()]
+        row = torch.cat([*pieces, language_model.embed(ids)])
+        logits = language_model.model(inputs_embeds=row[None]).logits[0, -len(ids) - 1 : -1]
+        total = total + torch.nn.functional.cross_entropy(logits, ids, reduction="sum")
+        count += len(ids)
+    return total / count
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_padded_to_30_seconds_loss_and_gradients_are_the_reference_s(stage, model, batch):
+    model.system = "You listen."
+    model.speech_encoder.pad_to_30s, model.speech_adapter.drop_incomplete = True, True
+    if stage == 2:
+        freeze(model.speech_adapter)
+    trained = model.speech_adapter if stage == 1 else model.emotion_nuance.extractor
+    loss, expected = model(batch).response_loss, reference_loss(model, batch)
+    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-5)
+    gradients, expected_gradients = (torch.autograd.grad(x, list(trained.parameters())) for x in (loss, expected))
+    torch.testing.assert_close(gradients, expected_gradients, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_a_step_takes_no_way_twice(stage, model, batch):
+    if stage == 1:
+        model.emotion_nuance, model.prompt = None, SPEECH_ONLY
+    else:
+        freeze(model.speech_adapter)
+    rows = {"encoder": [], "block": [], "head": []}
+    decoder = model.language_model.model
+    model.speech_encoder.encoder.conv1.register_forward_hook(lambda _m, i, _o: rows["encoder"].append(len(i[0])))
+    decoder.model.layers[-1].register_forward_hook(lambda _m, i, _o: rows["block"].append(tuple(i[0].shape[:2])))
+    decoder.lm_head.register_forward_hook(lambda _m, i, _o: rows["head"].append(len(i[0])))
+    model(batch).response_loss.backward()
+    targets = sum(len(response_ids(model.language_model.tokenizer, r)) for r in batch.responses)
+    prefix = len(model.prefix())
+    assert prefix > 0 and rows["encoder"] == [4] and sum(rows["head"]) == targets
+    assert rows["block"][0] == (1, prefix) and all(shape[0] == 4 for shape in rows["block"][1:])
+    assert len(rows["block"]) == stage + 1
+
+
+def test_before_the_emotion_slot_nothing_is_computed_backwards(model, batch):
+    freeze(model.speech_adapter)
+    plain, parameters = model(batch).response_loss, list(model.emotion_nuance.extractor.parameters())
+    before = model._before_emotion
+    model._before_emotion = lambda speech, mask: None
+    whole = model(batch).response_loss
+    assert before(torch.zeros(1, 4, 32), torch.arange(4)[None] < 3)[0] == len(model.prefix()) + 3 + len(
+        model.segments()[2]
+    )
+    torch.testing.assert_close(plain, whole, rtol=1e-5, atol=1e-6)
+    gradients, expected = (torch.autograd.grad(loss, parameters) for loss in (plain, whole))
+    torch.testing.assert_close(gradients, expected, rtol=1e-5, atol=1e-6)

@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _mendable(error: BaseException | None) -> BaseException | None:
     """The user's error, also where the configuration's parser wrapped it; None if there is none."""
-    while error is not None and not isinstance(error, InputError | OSError):
+    while error is not None and not isinstance(error, InputError | OSError | ModuleNotFoundError):
         error = error.__cause__ or error.__context__
     return error
 

@@ -267,13 +267,23 @@ class EmpatheticLM(nn.Module):
         del encoded  # The adapter's training has no use for the layers; the nuance module's graph keeps them.
         embedding = None if emotion is None else emotion.embedding
         tone = emotion_content(self.emotion_slot, embedding, batch.emotions, batch.ids, batch.categories)
-        hidden, labels = self.read_responses(self.prompt_rows(said, tone), batch.responses, batch.cut)
+        still = self._before_emotion(adapted[0], adapted[1]) if isinstance(tone, Tensor) else None
+        hidden, labels = self.read_responses(self.prompt_rows(said, tone), batch.responses, batch.cut, still)
 
         def _of_transcripts() -> tuple[Tensor, Tensor]:
             return self.read_responses(self.prompt_rows(batch.transcripts, batch.emotions), batch.responses, batch.cut)
 
         states = ResponseStates(hidden, labels, self.language_model.model.get_output_embeddings(), _of_transcripts)
         return EmpatheticOutput(self.language_model.response_loss(hidden, labels), emotion, states)
+
+    def _before_emotion(self, speech: Tensor, mask: Tensor) -> list[int] | None:
+        """Positions of each prompt before its emotion slot: none needs a gradient where only that module trains."""
+        segments = self.segments()
+        whole = speech.requires_grad or self.speech_slot != "speech" or self.max_length is not None
+        if whole or "emotion" not in segments or not self.prefix():
+            return None
+        before = segments[: segments.index("emotion")]
+        return [sum(said if isinstance(s, str) else len(s) for s in before) for said in mask.sum(1).tolist()]
 
     def _adapted_at(self, prompts: Sequence[Tensor], left: bool = False) -> AbstractContextManager[None]:
         """Partial LoRA, if there is one, at the prompts' speech for the calls inside."""
@@ -293,11 +303,19 @@ class EmpatheticLM(nn.Module):
         return self.language_model.response_loss(*self.read_responses(prompts, responses, cut))
 
     def read_responses(
-        self, prompts: Sequence[Tensor], responses: Sequence[str | None], cut: Sequence[bool] = ()
+        self,
+        prompts: Sequence[Tensor],
+        responses: Sequence[str | None],
+        cut: Sequence[bool] = (),
+        still: Sequence[int] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Let the language model read the responses after their prompts; utterances without one are left out.
 
-        The end of a response that was cut is not trained (RE-LLM's early-stop rule); no ``cut`` means none was.
+        Args:
+            prompts: Embeddings (T_i, D) from :meth:`prompt_rows`.
+            responses: Expected replies.
+            cut: Whether each was cut, so that its end is not trained (RE-LLM's early-stop rule); () for none.
+            still: How many first positions of each prompt need no gradient.
 
         Returns:
             Last hidden states (B, T, D), and the responses' token ids (B, T) at their own positions, -100 elsewhere.
@@ -308,8 +326,9 @@ class EmpatheticLM(nn.Module):
         embeddings, mask = pack(rows)
         targets = nn.utils.rnn.pad_sequence(labels, batch_first=True, padding_value=IGNORE)
         answered = [prompt for prompt, response in zip(prompts, responses, strict=True) if response]
+        kept = None if still is None else [count for count, response in zip(still, responses, strict=True) if response]
         with self._adapted_at(answered):
-            return language_model(embeddings, mask, self.prefix()), targets
+            return language_model(embeddings, mask, self.prefix(), kept), targets
 
     def supervised_rows(
         self, prompts: Sequence[Tensor], responses: Sequence[str | None], cut: Sequence[bool] = ()

@@ -75,6 +75,14 @@ def test_frozen_stays_in_eval_mode_without_gradients(encoder):
     assert not linear.weight.requires_grad
 
 
+def test_a_frozen_encoder_keeps_no_activations(encoder):
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
+        heard = encoder(torch.randn(2, 9_000), torch.tensor([9_000, 4_000]))
+    assert not kept
+    assert not any(tensor.requires_grad for tensor in (heard.frames, *heard.layers))
+
+
 @pytest.mark.parametrize("folder", golden_seeds("freezeempath"), ids=str)
 def test_golden_whisper_blocks_and_normed_output(folder):
     tensors, state = golden(folder, "c_whisper")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Literal
 
@@ -15,7 +16,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.cache_utils import DynamicLayer
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from empathy_lightning.errors import InputError
 from empathy_lightning.modules.pretrained import locate
 from empathy_lightning.modules.sampling import SeededDraw
 from empathy_lightning.modules.speech_encoder import freeze, length_mask
@@ -40,18 +40,23 @@ def pack(rows: Sequence[Tensor], left: bool = False) -> tuple[Tensor, Tensor]:
     return padded, mask.flip(1) if left else mask
 
 
-class _SharedPrefix(DynamicCache):
-    """Keys and values of positions that all rows begin with.
+class _Context(DynamicCache):
+    """Keys and values of positions without gradient.
 
-    The first update stores them, later ones only read them, so that a layer may be computed twice.
+    Without gradient they are stored, a single row's for all rows that follow; with gradient
+    they are only read, so that a block may be computed twice.
     """
 
     def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any) -> Any:
-        layer = self.layers[layer_idx]
-        if not layer.is_initialized:
-            return super().update(key_states, value_states, layer_idx, *args, **kwargs)
-        both = ((layer.keys, key_states), (layer.values, value_states))
-        return tuple(torch.cat([shared.expand(len(own), -1, -1, -1), own], -2) for shared, own in both)
+        layer: Any = self.layers[layer_idx]
+        keys, values = key_states, value_states
+        if layer.is_initialized:
+            keys = torch.cat([layer.keys.expand(len(keys), -1, -1, -1), keys], -2)
+            values = torch.cat([layer.values.expand(len(values), -1, -1, -1), values], -2)
+        if not torch.is_grad_enabled():
+            layer.lazy_initialization(key_states, value_states)
+            layer.keys, layer.values = keys, values
+        return keys, values
 
 
 class _SummedCrossEntropy(torch.autograd.Function):
@@ -100,7 +105,7 @@ class LanguageModel(nn.Module):
         self.hidden_size: int = model.config.hidden_size
         self.source: dict[str, Any] | None = None
         # Other kinds of layers (sliding windows, recurrent states) keep less than all keys and values.
-        self.shares_prefix = all(type(layer) is DynamicLayer for layer in DynamicCache(config=model.config).layers)
+        self.has_plain_cache = all(type(layer) is DynamicLayer for layer in DynamicCache(config=model.config).layers)
         freeze(self)
 
     @classmethod
@@ -123,7 +128,8 @@ class LanguageModel(nn.Module):
                 there: less memory, about a third more time.
 
         Raises:
-            InputError: If the package that quantises is not installed.
+            ModuleNotFoundError: If a package that quantises is not installed.
+            ValueError: If the quantisation is not known.
         """
         folder = locate(name_or_path)
         options: dict[str, Any] = {"revision": revision, "dtype": getattr(torch, dtype)}
@@ -150,7 +156,9 @@ class LanguageModel(nn.Module):
         embeddings: Tensor = self.model.get_input_embeddings()(ids)
         return embeddings
 
-    def forward(self, embeddings: Tensor, mask: Tensor, prefix: Sequence[int] = ()) -> Tensor:
+    def forward(
+        self, embeddings: Tensor, mask: Tensor, prefix: Sequence[int] = (), still: Sequence[int] | None = None
+    ) -> Tensor:
         """Last hidden states after the final norm.
 
         Args:
@@ -158,21 +166,48 @@ class LanguageModel(nn.Module):
             mask: Shape (B, T), True where valid.
             prefix: Token ids. Where all rows begin with them, their positions are computed once, without
                 gradient, and attended to by all rows; the result is the same.
+            still: How many of each row's first positions need no gradient: no activations are kept of them and
+                nothing is computed backwards; the result and the other gradients are the same.
 
         Returns:
             Shape (B, T, D), without meaning past each length.
         """
         embeddings = embeddings.to(self.model.dtype)
-        shared = len(prefix) if self.shares_prefix and len(prefix) < embeddings.shape[1] else 0
+        if not self.has_plain_cache:
+            return self._hidden(embeddings, mask)
+        cache, done = _Context(config=self.model.config), embeddings[:, :0]
+        shared = len(prefix) if len(prefix) < embeddings.shape[1] else 0
         if shared and torch.equal(embeddings[:, :shared], self.embed(prefix).expand(len(embeddings), -1, -1)):
-            cache = _SharedPrefix(config=self.model.config)
             with torch.no_grad():
-                before = self._hidden(embeddings[:1, :shared], mask[:1, :shared], cache)
-            after = self._hidden(embeddings[:, shared:], mask, cache)
-            return torch.cat([before.expand(len(after), -1, -1), after], 1)
-        return self._hidden(embeddings, mask, None)
+                done = self._hidden(embeddings[:1, :shared], mask[:1, :shared], cache).expand(len(embeddings), -1, -1)
+        # Parameters that train inside the model would need the gradient of every position.
+        backwards = embeddings.requires_grad and not any(p.requires_grad for p in self.parameters())
+        if still is None or not backwards or max(still) <= done.shape[1] or not torch.is_grad_enabled():
+            after = self._hidden(embeddings[:, done.shape[1] :], mask, cache if done.shape[1] else None)
+            return torch.cat([done, after], 1)
+        with torch.no_grad():
+            lead = self._hidden(embeddings[:, done.shape[1] : max(still)], mask[:, : max(still)], cache)
+        return self._after(embeddings, mask, torch.cat([done, lead], 1), still, cache)
 
-    def _hidden(self, embeddings: Tensor, mask: Tensor, cache: DynamicCache | None) -> Tensor:
+    def _after(self, embeddings: Tensor, mask: Tensor, done: Tensor, still: Sequence[int], cache: _Context) -> Tensor:
+        """Hidden states where each row goes on, with gradient, after its own number of positions in the cache."""
+        start = torch.tensor(still, device=mask.device)
+        lengths = mask.sum(1) - start
+        valid = length_mask(lengths, int(lengths.max()))
+        positions = (start[:, None] + torch.arange(valid.shape[1], device=mask.device)).clamp(max=mask.shape[1] - 1)
+        rows = torch.arange(len(mask), device=mask.device)[:, None].expand_as(positions)
+        seen = torch.cat([length_mask(start, done.shape[1]), valid], 1)
+        output = self.model.model(
+            inputs_embeds=embeddings[rows, positions],
+            attention_mask=seen.long(),
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+        )
+        hidden = nn.functional.pad(done, (0, 0, 0, mask.shape[1] - done.shape[1]))
+        return hidden.index_put((rows[valid], positions[valid]), output.last_hidden_state[valid])
+
+    def _hidden(self, embeddings: Tensor, mask: Tensor, cache: _Context | None = None) -> Tensor:
         # Padding on the right is out of sight of causal attention, and the fused kernels are best without a mask.
         attention_mask = None if self.model.config._attn_implementation == "sdpa" else mask.long()
         output = self.model.model(
@@ -261,13 +296,12 @@ def _checkpointed(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any
 
 
 def _quantization_config(name: str, dtype: torch.dtype) -> Any:
-    package = name.partition("-")[0]
-    if find_spec(package) is None:
-        raise InputError(f"quantization {name} needs {package}: pip install 'empathy_lightning[{package}]'")
+    needed = {"bitsandbytes-4bit": ["bitsandbytes", "accelerate"], "torchao-int8": ["torchao"]}
+    if name not in needed:
+        raise ValueError(f"quantization {name} is not known: choose {' or '.join(needed)}")
+    if any(find_spec(package) is None for package in needed[name]):
+        extra = needed[name][0]
+        raise ModuleNotFoundError(f"quantization {name} needs {extra}: pip install 'empathy_lightning[{extra}]'")
     if name == "bitsandbytes-4bit":
         return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
-    if name == "torchao-int8":
-        from torchao.quantization import Int8WeightOnlyConfig
-
-        return TorchAoConfig(Int8WeightOnlyConfig())
-    raise InputError(f"quantization {name} is not known: choose bitsandbytes-4bit or torchao-int8")
+    return TorchAoConfig(import_module("torchao.quantization").Int8WeightOnlyConfig())
