@@ -1,12 +1,14 @@
 """A list of variants runs through the real command line; what is done is not done again."""
 
 import json
+from pathlib import Path
 
 import pytest
 import yaml
 
 from empathy_lightning.__main__ import main
-from empathy_lightning.evaluation.ablations import read_ablations, table
+from empathy_lightning.evaluation.ablations import Ablation, read_ablations, table
+from tests.conftest import ROOT
 
 
 @pytest.fixture
@@ -131,6 +133,36 @@ def test_a_bad_list_is_refused(listed, text, reason, capsys):
     (listed / "list.yaml").write_text(text)
     assert main(["ablate", str(listed / "list.yaml"), "--out", str(listed / "out")]) == 2
     assert reason in capsys.readouterr().err and not (listed / "out").exists()
+
+
+def test_texts_reach_the_command_line_as_they_are():
+    values = {"a": "transcript", "c": 0.0, "e": "{out}/x", "f": ["y", "{out}/z"]}
+    assert Ablation("n", [], values).words(Path("/o")) == ["--a=transcript", "--c=0.0", "--e=/o/x", '--f=["y", "/o/z"]']
+    for name, value in (("emotion_encoder", None), ("prompt", "Continue: {speech}"), ("system", "1")):
+        (word,) = Ablation("n", [], {f"model.model.init_args.{name}": value}).words(Path("/o"))
+        assert json.loads(word.removeprefix("--model.model=")) == {"init_args": {name: value}}
+
+
+def test_every_override_of_the_papers_ablations_is_accepted(capsys):
+    """The configurations are parsed as they would be run."""
+    ablations = read_ablations(ROOT / "examples/ablations.yaml")
+    assert len(ablations) == 19
+    seen = set()
+    for ablation in ablations:
+        if not ablation.overrides or seen >= set(ablation.overrides):
+            continue
+        seen |= set(ablation.overrides)
+        configs = [word for file in ablation.config for word in ("--config", file)]
+        with pytest.raises(SystemExit) as stopped:
+            main(["fit", *configs, *ablation.words(Path("out")), "--print_config"])
+        assert stopped.value.code == 0, ablation.name
+        model = yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]
+        for key, value in ablation.overrides.items():
+            if key.startswith("model.model.init_args."):
+                found = model["model"]["init_args"]
+                for step in key.split(".")[3:]:
+                    found = found[step]
+                assert found == value, (ablation.name, key)
 
 
 def test_the_table_has_a_column_for_each_figure(listed):

@@ -39,8 +39,7 @@ class Ablation:
 
     def words(self, out: Path) -> list[str]:
         """The overrides as words of the command line."""
-        texts = {key: v if isinstance(v, str) else json.dumps(v) for key, v in self.overrides.items()}
-        return [f"--{key}={text.replace('{out}', str(out.resolve()))}" for key, text in texts.items()]
+        return [_word(key, value, str(out.resolve())) for key, value in self.overrides.items()]
 
 
 def read_ablations(path: Path, extra: Sequence[Path] = ()) -> list[Ablation]:
@@ -190,6 +189,21 @@ def _test_figures(path: Path) -> dict[str, float]:
         rows = list(csv.DictReader(file))
     cells = {key: value for row in rows for key, value in row.items() if key.startswith("test/") and value}
     return {key: float(value) for key, value in sorted(cells.items()) if math.isfinite(float(value))}
+
+
+def _word(key: str, value: Any, out: str) -> str:
+    import yaml
+
+    text = (value if isinstance(value, str) else json.dumps(value)).replace("{out}", out)
+    try:
+        plain = value is not None and (not isinstance(value, str) or yaml.safe_load(text) == text)
+    except yaml.YAMLError:
+        plain = False
+    part, _, name = key.rpartition(".init_args.")
+    if plain or not part:
+        return f"--{key}={text}"
+    # What the parser would misread as a word, null for a part or a prompt with a colon, it takes from its owner.
+    return f"--{part}={json.dumps({'init_args': {name: None if value is None else text}})}"
 
 
 def _yaml(path: Path) -> Any:
