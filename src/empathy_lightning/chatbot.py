@@ -165,12 +165,13 @@ class EmpatheticChatbot:
         for start in range(0, len(pieces), batch_size):
             owners, waves = zip(*pieces[start : start + batch_size], strict=True)
             lengths = torch.tensor([len(wave) for wave in waves], device=device)
-            encoded = model.speech_encoder(nn.utils.rnn.pad_sequence(list(waves), batch_first=True).to(device), lengths)
-            embeddings, mask = model.speech_adapter(encoded.frames, encoded.mask)
-            for owner, row, valid in zip(owners, embeddings, mask, strict=True):
+            padded = nn.utils.rnn.pad_sequence(list(waves), batch_first=True).to(device)
+            encoded = model.speech_encoder(padded, lengths)
+            adapted = model.adapt(encoded, padded, lengths)
+            for owner, row, valid in zip(owners, *adapted, strict=True):
                 said[owner].append(row[valid])
             rows = torch.tensor(owners, device=device)
-            for name, value in vars(model.emotion_nuance(encoded.layers, encoded.mask)).items():
+            for name, value in vars(model.feel(encoded, adapted)).items():
                 share = (lengths / total[rows]).to(value.dtype).reshape(-1, *[1] * (value.ndim - 1))
                 empty = value.new_zeros(len(waveforms), *value.shape[1:])
                 sums[name] = sums.get(name, empty).index_add(0, rows, share * value)

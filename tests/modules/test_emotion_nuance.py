@@ -92,7 +92,9 @@ def test_defaults_have_the_reference_s_parameters_and_others_are_refused():
         EmotionNuance(16, 8, pooling="max")
 
 
-@pytest.mark.parametrize("options", [{"layers": "last"}, {"pooling": "mean"}, {"pooling": "statistics", "layers": "last"}])
+@pytest.mark.parametrize(
+    "options", [{"layers": "last"}, {"pooling": "mean"}, {"pooling": "statistics", "layers": "last"}]
+)
 def test_every_parameter_of_an_ablation_is_used(options):
     nuance = EmotionNuance(16, 8, hidden_size=12, gate_size=4, **options)
     layers, mask, _ = run(None)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 Pooling = Literal["attention", "mean", "statistics"]
 """How frames become one vector."""
@@ -33,6 +34,30 @@ class AttentionPool(nn.Module):
         return pooled[:, 0]
 
 
+class _WeightedSum(torch.autograd.Function):
+    """Sum of layers (B, T, D) under weights (B, layers), in one buffer beside the layers in either direction."""
+
+    @staticmethod
+    def forward(ctx: Any, weights: Tensor, *layers: Tensor) -> Tensor:
+        ctx.save_for_backward(weights, *layers)
+        mixed = weights[:, 0, None, None] * layers[0]
+        for index in range(1, len(layers)):
+            mixed.addcmul_(weights[:, index, None, None], layers[index])
+        return mixed
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        weights, *layers = ctx.saved_tensors
+        flat = gradient.flatten(1)[:, None]
+        products = [torch.bmm(flat, layer.flatten(1)[..., None].to(flat.dtype)) for layer in layers]
+        to_layers = (
+            weights[:, index, None, None] * gradient if needed else None
+            for index, needed in enumerate(ctx.needs_input_grad[1:])
+        )
+        return torch.cat(products, 1)[..., 0], *to_layers
+
+
 def masked_mean(frames: Tensor, mask: Tensor) -> Tensor:
     """Mean (B, D) over the valid frames of (B, T, D); the mask (B, T) is True where valid."""
     valid = mask[..., None].to(frames.dtype)
@@ -51,7 +76,8 @@ class EmotionExtractor(nn.Module):
 
     Each layer's mean over time is scored; the softmax of the scores weighs the
     layers, per utterance. Two passes over the layers keep the memory at one extra
-    buffer instead of a stack of all of them. Means and attention leave padding out.
+    buffer instead of a stack of all of them, in the backward pass too: where the
+    encoder is frozen, only the weights get a gradient. Means and attention leave padding out.
 
     Args:
         input_size: Width of the encoder's frames.
@@ -99,7 +125,8 @@ class EmotionExtractor(nn.Module):
             last = torch.zeros(len(layers), device=mask.device, dtype=layers[0].dtype)
             last[-1] = 1
             return last.expand(len(mask), -1)
-        means = torch.stack([masked_mean(layer, mask) for layer in layers], 1)
+        share = (mask / mask.sum(1, keepdim=True))[:, None].to(layers[0].dtype)
+        means = torch.cat([share @ layer for layer in layers], 1)
         return self.gate_fc2(nn.functional.relu(self.gate_fc1(means)))[..., 0].softmax(-1)
 
     def forward(self, layers: Sequence[Tensor], mask: Tensor) -> Tensor:
@@ -123,9 +150,7 @@ class EmotionExtractor(nn.Module):
 
     def _mix(self, layers: Sequence[Tensor], mask: Tensor) -> Tensor:
         weights = self.layer_weights(layers, mask)
-        mixed = weights[:, 0, None, None] * layers[0]
-        for index in range(1, len(layers)):
-            mixed = mixed + weights[:, index, None, None] * layers[index]
+        mixed: Tensor = _WeightedSum.apply(weights, *layers)
         return mixed
 
 
