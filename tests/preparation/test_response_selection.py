@@ -88,7 +88,9 @@ def test_mean_embeddings_are_the_mean_of_the_last_states_of_each_alone():
         torch.testing.assert_close(row, states[0].mean(0), rtol=1e-4, atol=1e-5)
 
 
-def test_similar_rows_are_dropped_and_no_two_kept_ones_are_alike():
+@pytest.mark.parametrize("block", [7, 256])
+def test_similar_rows_are_dropped_and_no_two_kept_ones_are_alike(block, monkeypatch):
+    monkeypatch.setattr(diversity, "_BLOCK", block)
     rows = torch.randn(80, 3)
     dropped = diversity.similar(rows, 0.9)
     centred = rows - rows.mean(0)

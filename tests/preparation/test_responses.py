@@ -1,5 +1,6 @@
 """Answers in shards: the same whatever happens, for one process or several, before and after an interruption."""
 
+import contextlib
 import itertools
 import json
 import os
@@ -85,6 +86,45 @@ def test_killed_at_any_moment_and_run_again_it_ends_with_the_same_result(manifes
     for index in range(10):
         name = f"part-{index:05d}.parquet"
         assert (shards / name).read_bytes() == (tmp_path / "whole.jsonl.shards" / name).read_bytes()
+
+
+def test_interrupted_in_every_batch_it_still_ends_with_the_same_result(manifest, tmp_path, monkeypatch):
+    rows = read_manifest(manifest)[:8]
+    write_manifest(manifest, rows)
+    whole = prepare_responses(manifest, tmp_path / "whole.jsonl", SHIPPED, Prompt(), 1, None, 2)
+    out, generate, left = tmp_path / "o.jsonl", LanguageModel.generate, [0]
+
+    def _fails(*args, **kwargs):
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return generate(*args, **kwargs)
+
+    monkeypatch.setattr(LanguageModel, "generate", _fails)
+    runs = 0
+    while not out.exists():
+        # Never three batches in a row: a shard of two just fits.
+        left[0] = 3 if runs % 2 else 1
+        runs += 1
+        assert runs < 20
+        with contextlib.suppress(KeyboardInterrupt):
+            prepare_responses(manifest, out, SHIPPED, Prompt(), 1, None, 2)
+    assert runs > 4 and out.read_bytes() == whole.read_bytes()
+
+
+def test_interrupted_while_the_manifest_is_written_it_is_written_by_the_next_run(manifest, tmp_path, monkeypatch):
+    whole = prepare_responses(manifest, tmp_path / "whole.jsonl", SHIPPED, Prompt())
+
+    def _half(path, utterances):
+        path.with_name(f".{path.name}").write_text("{")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("empathy_lightning.preparation.responses.write_manifest", _half)
+        with pytest.raises(KeyboardInterrupt):
+            prepare_responses(manifest, tmp_path / "o.jsonl", SHIPPED, Prompt())
+    assert not (tmp_path / "o.jsonl").exists()
+    assert prepare_responses(manifest, tmp_path / "o.jsonl", SHIPPED, Prompt()).read_bytes() == whole.read_bytes()
 
 
 def test_processes_divide_the_shards_and_the_last_writes_the_manifest(manifest, tmp_path, monkeypatch, capsys):

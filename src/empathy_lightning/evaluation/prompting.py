@@ -262,7 +262,8 @@ def evaluate_emotion(
     chosen = [u for u in read_manifest(manifest) if split in ("all", u.split) and u.emotion in loaded.emotions]
     if not chosen:
         raise InputError(f"{manifest} has no utterance in split {split} with one of {', '.join(loaded.emotions)}")
-    recognitions, unreadable = [], []
+    recognitions: list[Recognition] = []
+    unreadable: list[str] = []
     dataset = SpeechDataset(chosen, getattr(model.speech_encoder, "max_seconds", 30.0))
     for batch, utterances in tqdm(_batches(dataset, loaded.emotions, unreadable), desc="asking for the emotion"):
         answers = recognise(batch.to(next(model.parameters()).device))
@@ -273,15 +274,20 @@ def evaluate_emotion(
     measured |= figures(recognitions, loaded.emotions)
     print(table(measured))
     if out is not None:
-        answers = [
-            {"id": r.utterance.id, "emotion": r.utterance.emotion, "answer": r.answer, "recognised": r.emotion}
-            for r in recognitions
-        ]
-        out.parent.mkdir(parents=True, exist_ok=True)
-        partial_file = out.with_name(f".{out.name}")
-        partial_file.write_text(json.dumps(measured | {"answers": answers}, indent=2, ensure_ascii=False) + "\n")
-        partial_file.replace(out)
+        _write(out, measured, recognitions)
     return measured
+
+
+def _write(out: Path, measured: dict[str, Any], recognitions: Sequence[Recognition]) -> None:
+    entries = [
+        {"id": r.utterance.id, "emotion": r.utterance.emotion, "answer": r.answer, "recognised": r.emotion}
+        for r in recognitions
+    ]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f".{out.name}")
+    text = json.dumps(measured | {"answers": entries}, indent=2, ensure_ascii=False) + "\n"
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(out)
 
 
 def _batches(

@@ -106,13 +106,13 @@ def _generation(options: argparse.Namespace) -> Generation:
 
 
 def _selection(options: argparse.Namespace) -> ResponseSelection:
-    from empathy_lightning.preparation.cleaning import cut, empty, in_script, length_within
+    from empathy_lightning.preparation.cleaning import Rule, cut, empty, in_script, length_within
     from empathy_lightning.preparation.response_selection import REFUSALS, ResponseSelection
 
     if options.refusals not in REFUSALS:
         raise InputError(f"no refusal filter named {options.refusals!r}; there are {', '.join(REFUSALS)}")
     refusal = REFUSALS[options.refusals]
-    rules = [empty]
+    rules: list[Rule] = [empty]
     rules += (
         [length_within(options.min_words or 0, options.max_words)] if options.min_words or options.max_words else []
     )

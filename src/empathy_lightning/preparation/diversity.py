@@ -13,6 +13,9 @@ from tqdm import tqdm
 from empathy_lightning.modules.language_model import LanguageModel, pack
 from empathy_lightning.preparation.cleaning import words
 
+_BLOCK = 256
+"""Rows compared with all kept ones in one matrix product."""
+
 
 def repeats(texts: Sequence[str], most: int) -> list[int]:
     """Indices of texts whose words came ``most`` times before.
@@ -116,16 +119,25 @@ def similar(embeddings: Tensor, most: float) -> dict[int, int]:
     """
     unit = directions(embeddings)
     kept: list[int] = []
-    held = torch.empty_like(unit)
     dropped: dict[int, int] = {}
-    for index in range(len(unit)):
+    for start in range(0, len(unit), _BLOCK):
+        block = unit[start : start + _BLOCK]
+        among = block @ block.T
         if kept:
-            cosine, nearest = (held[: len(kept)] @ unit[index]).max(0)
-            if float(cosine) > most:
-                dropped[index] = kept[int(nearest)]
-                continue
-        held[len(kept)] = unit[index]
-        kept.append(index)
+            before, nearest = (block @ unit[kept].T).max(1)
+            nearest = torch.tensor(kept)[nearest]
+        else:
+            before, nearest = torch.full((len(block),), -2.0), torch.zeros(len(block), dtype=torch.long)
+        new: list[int] = []
+        for row in range(len(block)):
+            cosine, twin = float(before[row]), int(nearest[row])
+            if new and float(among[row, new].max()) > cosine:
+                cosine, twin = float(among[row, new].max()), start + new[int(among[row, new].argmax())]
+            if cosine > most:
+                dropped[start + row] = twin
+            else:
+                new.append(row)
+        kept += [start + row for row in new]
     return dropped
 
 
@@ -144,10 +156,13 @@ def farthest_points(embeddings: Tensor, count: int) -> list[int]:
     count = min(count, len(embeddings))
     if count < 1:
         return []
-    taken = [int((embeddings - embeddings.mean(0)).square().sum(1).argmin())]
+    centred = embeddings - embeddings.mean(0)
+    squares = centred.square().sum(1)
+    taken = [int(squares.argmin())]
     distance = torch.full((len(embeddings),), math.inf)
     while len(taken) < count:
-        distance = torch.minimum(distance, (embeddings - embeddings[taken[-1]]).square().sum(1))
+        latest = (squares + squares[taken[-1]] - 2 * (centred @ centred[taken[-1]])).clamp(min=0.0)
+        distance = torch.minimum(distance, latest)
         distance[taken[-1]] = -1.0
         taken.append(int(distance.argmax()))
     return taken
