@@ -69,6 +69,15 @@ def test_an_explanation_says_what_the_reply_says(bot, tmp_path):
     assert explanation.values()["arousal"] == round(reply.arousal, 4)
 
 
+def test_without_layers_and_ratings_the_rest_is_explained(bot, tmp_path):
+    bot.model.emotion_nuance = torch.nn.Identity()
+    assert layer_weights(bot, torch.randn(16_000)).tolist() == []
+    explanation = Explanation([], {"sad": 1.0}, {}, [("glad", 0.5)])
+    explanation.plot(tmp_path / "a.png")
+    assert (tmp_path / "a.png").is_file()
+    assert [line.split()[1] for line in str(explanation).splitlines()] == ["none", "sad", "none", "glad"]
+
+
 def test_a_plot_of_any_words(tmp_path):
     words = [("glad", 0.5), ("$x", 0.4), ("快乐", 0.3), ("sad", -0.2)]
     explanation = Explanation([0.25, 0.75], {"neutral": 0.4, "sad": 0.6}, {"arousal": 0.2}, words)
