@@ -1,8 +1,10 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
 from empathy_lightning.audio import read
-from empathy_lightning.batch import collate
+from empathy_lightning.batch import SpeechDataset, collate
 from empathy_lightning.corpora import read_manifest
 from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.modules.language_model import pack
@@ -77,3 +79,38 @@ def test_left_padding_is_all_that_a_batch_adds(model):
     prompts = model.prompt_rows(["a", "abcdef"], ["sad", "sad"])
     _, mask = pack(prompts, left=True)
     assert mask.sum(1).tolist() == [len(p) for p in prompts]
+
+
+def test_the_emotion_comes_from_the_other_recording_and_the_words_do_not(model, corpus):
+    spoken, voice, plain = read_manifest(corpus)[:3]
+
+    def _alone(utterance):
+        return model.hear(collate(SpeechDataset([utterance]).__getitems__([0]), EMOTIONS))
+
+    paired = replace(spoken, emotion_path=voice.path)
+    encoded, emotion = model.hear(collate(SpeechDataset([paired, plain]).__getitems__([0, 1]), EMOTIONS))
+    torch.testing.assert_close(emotion.embedding[0], _alone(voice)[1].embedding[0], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(emotion.embedding[1], _alone(plain)[1].embedding[0], rtol=1e-4, atol=1e-5)
+    assert (emotion.embedding[0] - _alone(spoken)[1].embedding[0]).abs().max() > 1e-3
+    said = encoded.frames[0][encoded.mask[0]]
+    torch.testing.assert_close(said, _alone(spoken)[0].frames[0], rtol=1e-4, atol=1e-5)
+
+
+def test_the_end_of_a_cut_response_is_not_trained(model, batch):
+    language_model = model.language_model
+    prompts = model.prompt_rows(batch.transcripts, batch.emotions)
+    total, count = 0.0, 0
+    for index, (prompt, response) in enumerate(zip(prompts, batch.responses, strict=True)):
+        ids = language_model.tokenizer(response, add_special_tokens=False).input_ids
+        ids += [] if index == 1 else [language_model.tokenizer.eos_token_id]
+        hidden = language_model(
+            torch.cat([prompt, language_model.embed(ids)])[None], torch.ones(1, len(prompt) + len(ids))
+        )
+        logits = language_model.model.lm_head(hidden[0, len(prompt) - 1 : -1])
+        total = total + torch.nn.functional.cross_entropy(logits, torch.tensor(ids), reduction="sum")
+        count += len(ids)
+    cut = [False, True, False, False]
+    torch.testing.assert_close(model.response_loss(prompts, batch.responses, cut), total / count, rtol=1e-4, atol=1e-5)
+    whole = model(batch).response_loss
+    batch.cut = cut
+    assert model(batch).response_loss != whole

@@ -46,6 +46,29 @@ def test_a_response_ends_with_the_end_of_turn():
     assert Prompt(SPEECH_ONLY).segments(tokenizer)[1] == "speech"
 
 
+def test_the_papers_wordings():
+    from empathy_lightning.prompts import RECIPES
+
+    emotional = "Continue the following sentence that reflects a 'sad' emotion tone in a coherent style: I am here"
+    for name in ("blsp-emo", "re-llm"):
+        recipe = RECIPES[name]
+        assert recipe.labelled.user.format(speech="I am here", emotion="sad") == emotional
+        assert recipe.unlabelled.user == "Continue the following sentence in a coherent style: {speech}"
+        assert recipe.max_new_tokens == 48 and recipe.labelled.system == "You are a helpful assistant."
+    assert RECIPES["blsp-emo"].spoken.user == (
+        "Continue the following sentence based on the conveyed emotion tone in a coherent style: {speech}"
+    )
+    assert RECIPES["blsp-emo"].recognition.user == (
+        "Please identify the emotion tone of the speech provided below. Select from the following options: "
+        "neutral, sad, angry, happy, or surprise.\n\nSpeech: {speech}"
+    )
+    assert RECIPES["re-llm"].recognition.user == (
+        "Please identify the emotion tone of the sentence provided below. Select from the following options: "
+        "neutral, sad, angry, happy, or surprise.\n\nSentence: {speech}"
+    )
+    assert RECIPES["freezeempath"].labelled == Prompt(SPEECH_AND_EMOTION, EMPATHY_SYSTEM)
+
+
 def test_earlier_turns_stand_before_the_one_to_be_answered():
     tokenizer = byte_tokenizer()
     segments = Prompt(SPEECH_AND_EMOTION, "Be kind.").segments(tokenizer, turns=2)

@@ -28,9 +28,10 @@ class Reply:
         text: The reply.
         emotion: Likeliest category.
         probabilities: Of each category, by name.
-        arousal: In 0..1.
-        valence: In 0..1.
-        dominance: In 0..1.
+        arousal: In 0..1, or None if the checkpoint does not rate.
+        valence: As arousal.
+        dominance: As arousal.
+        units: Speech units of the reply where no vocoder makes them a waveform, else None.
         waveform: The reply as speech, shape (T,), or None without a speech decoder.
         sample_rate: Of the waveform, in Hz.
         turn: The question and this reply, for the history of the next question.
@@ -39,9 +40,10 @@ class Reply:
     text: str
     emotion: str
     probabilities: dict[str, float]
-    arousal: float
-    valence: float
-    dominance: float
+    arousal: float | None
+    valence: float | None
+    dominance: float | None
+    units: list[int] | None = field(default=None, kw_only=True)
     waveform: Tensor | None
     sample_rate: int
     turn: Turn = field(repr=False)
@@ -125,8 +127,8 @@ class EmpatheticChatbot:
                 for earlier, turn in zip(past, turns, strict=True)
             ]
             tokens = self.model.respond(prompts, max_new_tokens, temperature, seed, top_p)
-            waves = self._speak(prompts, tokens)
-            replies += [self._reply(emotion, row, turn, tokens[row], waves[row]) for row, turn in enumerate(turns)]
+            spoken = self._speak(prompts, tokens)
+            replies += [self._reply(emotion, row, turn, tokens[row], spoken[row]) for row, turn in enumerate(turns)]
         return replies
 
     @torch.no_grad()
@@ -163,34 +165,40 @@ class EmpatheticChatbot:
         for start in range(0, len(pieces), batch_size):
             owners, waves = zip(*pieces[start : start + batch_size], strict=True)
             lengths = torch.tensor([len(wave) for wave in waves], device=device)
-            encoded = model.speech_encoder(nn.utils.rnn.pad_sequence(list(waves), batch_first=True).to(device), lengths)
-            embeddings, mask = model.speech_adapter(encoded.frames, encoded.mask)
-            for owner, row, valid in zip(owners, embeddings, mask, strict=True):
+            padded = nn.utils.rnn.pad_sequence(list(waves), batch_first=True).to(device)
+            encoded = model.speech_encoder(padded, lengths)
+            adapted = model.adapt(encoded, padded, lengths)
+            for owner, row, valid in zip(owners, *adapted, strict=True):
                 said[owner].append(row[valid])
             rows = torch.tensor(owners, device=device)
-            for name, value in vars(model.emotion_nuance(encoded.layers, encoded.mask)).items():
+            for name, value in vars(model.feel(encoded, adapted)).items():
                 share = (lengths / total[rows]).to(value.dtype).reshape(-1, *[1] * (value.ndim - 1))
                 empty = value.new_zeros(len(waveforms), *value.shape[1:])
                 sums[name] = sums.get(name, empty).index_add(0, rows, share * value)
         return [torch.cat(parts) for parts in said], EmotionEstimate(**sums)
 
     def _speak(self, prompts: Sequence[Tensor], tokens: Sequence[Sequence[int]]) -> list[Tensor | None]:
-        if self.speech_decoder is None or self.vocoder is None:
+        """Waveforms of the replies; their units where there is no vocoder; None without a speech decoder."""
+        if self.speech_decoder is None:
             return [None] * len(prompts)
         states = self.model.reply_states(prompts, tokens)
-        return [self.speak(state, row) for state, row in zip(states, tokens, strict=True)]
+        make = self.units if self.vocoder is None else self.speak
+        return [make(state, row) for state, row in zip(states, tokens, strict=True)]
 
     def speak(self, states: Tensor, tokens: Sequence[int]) -> Tensor | None:
         """Speech of a reply from its hidden states (T, D) and token ids, or None without a speech decoder."""
-        if self.speech_decoder is None or self.vocoder is None:
+        units = None if self.vocoder is None else self.units(states, tokens)
+        return None if self.vocoder is None or units is None else self.vocoder(units).cpu()
+
+    def units(self, states: Tensor, tokens: Sequence[int]) -> Tensor | None:
+        """Units (U,) of a reply from its hidden states (T, D) and token ids, or None without a speech decoder."""
+        if self.speech_decoder is None:
             return None
         ids = torch.tensor(tokens, device=states.device)
-        units = list(self.speech_decoder.stream([(states, ids)]))
-        waveform: Tensor = self.vocoder(torch.cat(units)).cpu()
-        return waveform
+        return torch.cat(list(self.speech_decoder.stream([(states, ids)])))
 
     def _reply(
-        self, emotion: EmotionEstimate, row: int, turn: Turn, tokens: Sequence[int], waveform: Tensor | None
+        self, emotion: EmotionEstimate, row: int, turn: Turn, tokens: Sequence[int], spoken: Tensor | None
     ) -> Reply:
         probabilities = emotion.logits[row].float().softmax(-1)
         text = self.model.text(tokens)
@@ -198,10 +206,11 @@ class EmpatheticChatbot:
             text=text,
             emotion=self.emotions[int(probabilities.argmax())],
             probabilities={n: round(p, 4) for n, p in zip(self.emotions, probabilities.tolist(), strict=True)},
-            arousal=float(emotion.arousal[row]),
-            valence=float(emotion.valence[row]),
-            dominance=float(emotion.dominance[row]),
-            waveform=waveform,
+            arousal=_rating(emotion.arousal[row]),
+            valence=_rating(emotion.valence[row]),
+            dominance=_rating(emotion.dominance[row]),
+            units=spoken.tolist() if self.vocoder is None and spoken is not None else None,
+            waveform=None if self.vocoder is None else spoken,
             sample_rate=SAMPLE_RATE if self.vocoder is None else self.vocoder.sample_rate,
             turn=replace(turn, reply=text),
         )
@@ -284,9 +293,12 @@ def chat(
     return replies
 
 
+def _rating(value: Tensor) -> float | None:
+    return None if value.isnan() else float(value)
+
+
 def describe(reply: Reply) -> str:
     """What was heard and what is answered, in lines for a terminal."""
-    return (
-        f"  heard    {reply.emotion} ({reply.probabilities[reply.emotion]:.0%}), arousal {reply.arousal:.2f}, "
-        f"valence {reply.valence:.2f}, dominance {reply.dominance:.2f}\n  reply    {reply.text}"
-    )
+    ratings = {"arousal": reply.arousal, "valence": reply.valence, "dominance": reply.dominance}
+    rated = "".join(f", {name} {value:.2f}" for name, value in ratings.items() if value is not None)
+    return f"  heard    {reply.emotion} ({reply.probabilities[reply.emotion]:.0%}){rated}\n  reply    {reply.text}"

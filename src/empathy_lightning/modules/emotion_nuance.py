@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+Pooling = Literal["attention", "mean", "statistics"]
+"""How frames become one vector."""
 
 
 class AttentionPool(nn.Module):
@@ -30,10 +34,41 @@ class AttentionPool(nn.Module):
         return pooled[:, 0]
 
 
+class _WeightedSum(torch.autograd.Function):
+    """Sum of layers (B, T, D) under weights (B, layers), in one buffer beside the layers in either direction."""
+
+    @staticmethod
+    def forward(ctx: Any, weights: Tensor, *layers: Tensor) -> Tensor:
+        ctx.save_for_backward(weights, *layers)
+        mixed = weights[:, 0, None, None] * layers[0]
+        for index in range(1, len(layers)):
+            mixed.addcmul_(weights[:, index, None, None], layers[index])
+        return mixed
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        weights, *layers = ctx.saved_tensors
+        flat = gradient.flatten(1)[:, None]
+        products = [torch.bmm(flat, layer.flatten(1)[..., None].to(flat.dtype)) for layer in layers]
+        to_layers = (
+            weights[:, index, None, None] * gradient if needed else None
+            for index, needed in enumerate(ctx.needs_input_grad[1:])
+        )
+        return torch.cat(products, 1)[..., 0], *to_layers
+
+
 def masked_mean(frames: Tensor, mask: Tensor) -> Tensor:
     """Mean (B, D) over the valid frames of (B, T, D); the mask (B, T) is True where valid."""
     valid = mask[..., None].to(frames.dtype)
     return (frames * valid).sum(1) / valid.sum(1)
+
+
+def masked_statistics(frames: Tensor, mask: Tensor) -> Tensor:
+    """Mean and standard deviation (B, 2 D) over the valid frames of (B, T, D) (Snyder et al. 2017)."""
+    mean = masked_mean(frames, mask)
+    variance = masked_mean((frames - mean[:, None]).square(), mask)
+    return torch.cat([mean, (variance + 1e-5).sqrt()], dim=1)
 
 
 class EmotionExtractor(nn.Module):
@@ -41,7 +76,8 @@ class EmotionExtractor(nn.Module):
 
     Each layer's mean over time is scored; the softmax of the scores weighs the
     layers, per utterance. Two passes over the layers keep the memory at one extra
-    buffer instead of a stack of all of them. Means and attention leave padding out.
+    buffer instead of a stack of all of them, in the backward pass too: where the
+    encoder is frozen, only the weights get a gradient. Means and attention leave padding out.
 
     Args:
         input_size: Width of the encoder's frames.
@@ -50,7 +86,8 @@ class EmotionExtractor(nn.Module):
         gate_size: Width inside the layer gate (paper: 128).
         num_heads: Heads of the attention pooling (paper: 4).
         layers: ``"gate"`` weighs all layers; ``"last"`` takes the last one alone (the paper's ablation).
-        pooling: ``"attention"``, or ``"mean"`` over the valid frames (the paper's ablation).
+        pooling: ``"attention"``, or ``"mean"`` over the valid frames (the paper's ablation), or
+            ``"statistics"``, their mean and standard deviation, which learn faster from few utterances.
 
     Raises:
         ValueError: If ``layers`` or ``pooling`` is something else.
@@ -64,11 +101,13 @@ class EmotionExtractor(nn.Module):
         gate_size: int = 128,
         num_heads: int = 4,
         layers: Literal["gate", "last"] = "gate",
-        pooling: Literal["attention", "mean"] = "attention",
+        pooling: Pooling = "attention",
     ) -> None:
         super().__init__()
-        if layers not in ("gate", "last") or pooling not in ("attention", "mean"):
-            raise ValueError(f"layers is gate or last, pooling is attention or mean; not {layers!r} and {pooling!r}")
+        if layers not in ("gate", "last") or pooling not in get_args(Pooling):
+            raise ValueError(
+                f"layers is gate or last, pooling is attention, mean or statistics; not {layers!r} and {pooling!r}"
+            )
         self.layers = layers
         self.pooling = pooling
         if layers == "gate":
@@ -77,7 +116,7 @@ class EmotionExtractor(nn.Module):
         self.layernorm = nn.LayerNorm(input_size)
         if pooling == "attention":
             self.attn_pool = AttentionPool(input_size, num_heads)
-        self.linear1 = nn.Linear(input_size, hidden_size)
+        self.linear1 = nn.Linear(input_size * (2 if pooling == "statistics" else 1), hidden_size)
         self.linear2 = nn.Linear(hidden_size, output_size)
 
     def layer_weights(self, layers: Sequence[Tensor], mask: Tensor) -> Tensor:
@@ -86,7 +125,8 @@ class EmotionExtractor(nn.Module):
             last = torch.zeros(len(layers), device=mask.device, dtype=layers[0].dtype)
             last[-1] = 1
             return last.expand(len(mask), -1)
-        means = torch.stack([masked_mean(layer, mask) for layer in layers], 1)
+        share = (mask / mask.sum(1, keepdim=True))[:, None].to(layers[0].dtype)
+        means = torch.cat([share @ layer for layer in layers], 1)
         return self.gate_fc2(nn.functional.relu(self.gate_fc1(means)))[..., 0].softmax(-1)
 
     def forward(self, layers: Sequence[Tensor], mask: Tensor) -> Tensor:
@@ -100,14 +140,17 @@ class EmotionExtractor(nn.Module):
             Shape (B, output_size).
         """
         mixed = self.layernorm(layers[-1] if self.layers == "last" else self._mix(layers, mask))
-        pooled = masked_mean(mixed, mask) if self.pooling == "mean" else self.attn_pool(mixed, mask)
-        return self.linear2(nn.functional.relu(self.linear1(pooled)))
+        return self.linear2(nn.functional.relu(self.linear1(self._pool(mixed, mask))))
+
+    def _pool(self, frames: Tensor, mask: Tensor) -> Tensor:
+        if self.pooling == "attention":
+            pooled: Tensor = self.attn_pool(frames, mask)
+            return pooled
+        return masked_mean(frames, mask) if self.pooling == "mean" else masked_statistics(frames, mask)
 
     def _mix(self, layers: Sequence[Tensor], mask: Tensor) -> Tensor:
         weights = self.layer_weights(layers, mask)
-        mixed = weights[:, 0, None, None] * layers[0]
-        for index in range(1, len(layers)):
-            mixed = mixed + weights[:, index, None, None] * layers[index]
+        mixed: Tensor = _WeightedSum.apply(weights, *layers)
         return mixed
 
 
@@ -118,9 +161,9 @@ class EmotionEstimate:
     Attributes:
         embedding: Vector for the prompt, shape (B, output_size).
         logits: Scores of the categories, shape (B, classes).
-        arousal: Shape (B,), in 0..1.
-        valence: Shape (B,), in 0..1.
-        dominance: Shape (B,), in 0..1.
+        arousal: Shape (B,), in 0..1; NaN from a module that does not rate.
+        valence: As arousal.
+        dominance: As arousal.
     """
 
     embedding: Tensor
@@ -145,8 +188,10 @@ class EmotionNuance(nn.Module):
         gate_size: Width inside the layer gate (paper: 128).
         num_heads: Heads of the attention pooling (paper: 4).
         dropout: Dropout before both heads.
+        rate_dimensions: Have the heads for arousal, valence and dominance. FreezeEmpath's released weights
+            have none; without them the ratings are NaN.
         layers: ``"gate"`` or ``"last"``, see :class:`EmotionExtractor`.
-        pooling: ``"attention"`` or ``"mean"``, see :class:`EmotionExtractor`.
+        pooling: ``"attention"``, ``"mean"`` or ``"statistics"``, see :class:`EmotionExtractor`.
     """
 
     def __init__(
@@ -158,8 +203,9 @@ class EmotionNuance(nn.Module):
         gate_size: int = 128,
         num_heads: int = 4,
         dropout: float = 0.0,
+        rate_dimensions: bool = True,
         layers: Literal["gate", "last"] = "gate",
-        pooling: Literal["attention", "mean"] = "attention",
+        pooling: Pooling = "attention",
     ) -> None:
         super().__init__()
         self.input_size = input_size
@@ -169,13 +215,15 @@ class EmotionNuance(nn.Module):
         self.gate_size = gate_size
         self.num_heads = num_heads
         self.dropout = dropout
+        self.rate_dimensions = rate_dimensions
         self.layers = layers
         self.pooling = pooling
         self.extractor = EmotionExtractor(input_size, output_size, hidden_size, gate_size, num_heads, layers, pooling)
         self.categorical_head = nn.Linear(output_size, num_emotions, bias=False)
-        self.arousal_head = nn.Linear(output_size, 1)
-        self.valence_head = nn.Linear(output_size, 1)
-        self.dominance_head = nn.Linear(output_size, 1)
+        if rate_dimensions:
+            self.arousal_head = nn.Linear(output_size, 1)
+            self.valence_head = nn.Linear(output_size, 1)
+            self.dominance_head = nn.Linear(output_size, 1)
 
     def forward(self, layers: Sequence[Tensor], mask: Tensor) -> EmotionEstimate:
         """Estimate the emotion of each utterance.
@@ -186,6 +234,9 @@ class EmotionNuance(nn.Module):
         """
         embedding = self.extractor(layers, mask)
         features = nn.functional.dropout(embedding, self.dropout, self.training)
+        if not self.rate_dimensions:
+            unknown = torch.full_like(embedding[:, 0], torch.nan)
+            return EmotionEstimate(embedding, self.categorical_head(features), unknown, unknown, unknown)
         return EmotionEstimate(
             embedding,
             self.categorical_head(features),

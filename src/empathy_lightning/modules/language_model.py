@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib.util import find_spec
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, DynamicCache, TorchAoConfig
+from transformers.cache_utils import DynamicLayer
+from transformers.modeling_layers import GradientCheckpointingLayer
 
+from empathy_lightning.errors import InputError
 from empathy_lightning.modules.pretrained import locate
 from empathy_lightning.modules.sampling import SeededDraw
 from empathy_lightning.modules.speech_encoder import freeze, length_mask
@@ -34,6 +40,51 @@ def pack(rows: Sequence[Tensor], left: bool = False) -> tuple[Tensor, Tensor]:
     return padded, mask.flip(1) if left else mask
 
 
+class _SharedPrefix(DynamicCache):
+    """Keys and values of positions that all rows begin with.
+
+    The first update stores them, later ones only read them, so that a layer may be computed twice.
+    """
+
+    def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any) -> Any:
+        layer = self.layers[layer_idx]
+        if not layer.is_initialized:
+            return super().update(key_states, value_states, layer_idx, *args, **kwargs)
+        both = ((layer.keys, key_states), (layer.values, value_states))
+        return tuple(torch.cat([shared.expand(len(own), -1, -1, -1), own], -2) for shared, own in both)
+
+
+class _SummedCrossEntropy(torch.autograd.Function):
+    """Cross-entropy of a frozen head's logits, summed; the gradient is made beside the loss, chunk by chunk.
+
+    Neither the logits nor a second pass through the head is then needed in the backward pass.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, targets: Tensor, head: nn.Module, chunk_size: int) -> Tensor:
+        total = torch.zeros((), device=states.device)
+        gradients = []
+        for chunk, target in zip(states.split(chunk_size), targets.split(chunk_size), strict=True):
+            chunk = chunk.detach().requires_grad_(ctx.needs_input_grad[0])
+            with torch.set_grad_enabled(ctx.needs_input_grad[0]):
+                logits = head(chunk)
+            scores = logits.detach().float().log_softmax(-1)
+            total += nn.functional.nll_loss(scores, target, reduction="sum")
+            if ctx.needs_input_grad[0]:
+                error = scores.exp_()
+                error[torch.arange(len(target), device=target.device), target] -= 1
+                gradients += torch.autograd.grad(logits, chunk, error.to(logits.dtype))
+            del logits, scores
+        ctx.save_for_backward(torch.cat(gradients) if gradients else torch.zeros_like(states))
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        (to_states,) = ctx.saved_tensors
+        return gradient.to(to_states.dtype) * to_states, None, None, None
+
+
 class LanguageModel(nn.Module):
     """A transformers causal language model that stays as it is.
 
@@ -48,22 +99,44 @@ class LanguageModel(nn.Module):
         self.tokenizer = tokenizer
         self.hidden_size: int = model.config.hidden_size
         self.source: dict[str, Any] | None = None
+        # Other kinds of layers (sliding windows, recurrent states) keep less than all keys and values.
+        self.shares_prefix = all(type(layer) is DynamicLayer for layer in DynamicCache(config=model.config).layers)
         freeze(self)
 
     @classmethod
-    def from_pretrained(cls, name_or_path: str, revision: str | None = None, dtype: str = "float32") -> LanguageModel:
+    def from_pretrained(
+        cls,
+        name_or_path: str,
+        revision: str | None = None,
+        dtype: str = "float32",
+        quantization: Literal["bitsandbytes-4bit", "torchao-int8"] | None = None,
+        gradient_checkpointing: bool = False,
+    ) -> LanguageModel:
         """Load a frozen language model.
 
         Args:
             name_or_path: Folder or model id, for example ``Qwen/Qwen2.5-7B-Instruct``.
             revision: Commit of the model id.
-            dtype: Precision of the weights, for example ``bfloat16``.
+            dtype: Precision of the weights, for example ``bfloat16``; of the arithmetic where they are quantised.
+            quantization: Store the weights of the blocks in fewer bits; needs the extra of that package.
+            gradient_checkpointing: Keep only each block's input for the backward pass and compute the block again
+                there: less memory, about a third more time.
+
+        Raises:
+            InputError: If the package that quantises is not installed.
         """
         folder = locate(name_or_path)
+        options: dict[str, Any] = {"revision": revision, "dtype": getattr(torch, dtype)}
+        if quantization is not None:
+            options["quantization_config"] = _quantization_config(quantization, options["dtype"])
         tokenizer = AutoTokenizer.from_pretrained(folder, revision=revision)
-        model = AutoModelForCausalLM.from_pretrained(folder, revision=revision, dtype=getattr(torch, dtype))
+        model = AutoModelForCausalLM.from_pretrained(folder, **options)
+        if gradient_checkpointing:
+            checkpoint_blocks(model)
         language_model = cls(model, tokenizer)
         language_model.source = {"name_or_path": name_or_path, "revision": revision, "dtype": dtype}
+        if quantization is not None:
+            language_model.source["quantization"] = quantization
         return language_model
 
     @property
@@ -77,28 +150,46 @@ class LanguageModel(nn.Module):
         embeddings: Tensor = self.model.get_input_embeddings()(ids)
         return embeddings
 
-    def forward(self, embeddings: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, embeddings: Tensor, mask: Tensor, prefix: Sequence[int] = ()) -> Tensor:
         """Last hidden states after the final norm.
 
         Args:
             embeddings: Right-padded inputs, shape (B, T, D).
             mask: Shape (B, T), True where valid.
+            prefix: Token ids. Where all rows begin with them, their positions are computed once, without
+                gradient, and attended to by all rows; the result is the same.
 
         Returns:
-            Shape (B, T, D).
+            Shape (B, T, D), without meaning past each length.
         """
+        embeddings = embeddings.to(self.model.dtype)
+        shared = len(prefix) if self.shares_prefix and len(prefix) < embeddings.shape[1] else 0
+        if shared and torch.equal(embeddings[:, :shared], self.embed(prefix).expand(len(embeddings), -1, -1)):
+            cache = _SharedPrefix(config=self.model.config)
+            with torch.no_grad():
+                before = self._hidden(embeddings[:1, :shared], mask[:1, :shared], cache)
+            after = self._hidden(embeddings[:, shared:], mask, cache)
+            return torch.cat([before.expand(len(after), -1, -1), after], 1)
+        return self._hidden(embeddings, mask, None)
+
+    def _hidden(self, embeddings: Tensor, mask: Tensor, cache: DynamicCache | None) -> Tensor:
+        # Padding on the right is out of sight of causal attention, and the fused kernels are best without a mask.
+        attention_mask = None if self.model.config._attn_implementation == "sdpa" else mask.long()
         output = self.model.model(
-            inputs_embeds=embeddings.to(self.model.dtype), attention_mask=mask.long(), use_cache=False
+            inputs_embeds=embeddings,
+            attention_mask=attention_mask,
+            past_key_values=cache,
+            use_cache=cache is not None,
         )
         hidden: Tensor = output.last_hidden_state
         return hidden
 
-    def response_loss(self, hidden: Tensor, labels: Tensor, chunk_size: int = 1024) -> Tensor:
+    def response_loss(self, hidden: Tensor, labels: Tensor, chunk_size: int = 256) -> Tensor:
         """Mean cross-entropy of the labelled tokens, logits made at those positions only.
 
-        The logits of one chunk live at a time and are made again in the backward
-        pass, so memory does not grow with the vocabulary times the sequence; the
-        head gets no gradient of its own.
+        The logits of one chunk live at a time and the gradient to the hidden states is
+        made with them, so memory does not grow with the vocabulary times the sequence
+        and the head runs once; the head gets no gradient of its own.
 
         Args:
             hidden: Last hidden states, shape (B, T, D).
@@ -108,14 +199,8 @@ class LanguageModel(nn.Module):
         """
         supervised = labels[:, 1:] != IGNORE
         states, targets = hidden[:, :-1][supervised], labels[:, 1:][supervised]
-        total = states.new_zeros((), dtype=torch.float32)
-        for chunk, target in zip(states.split(chunk_size), targets.split(chunk_size), strict=True):
-            total = total + checkpoint(self._cross_entropy, chunk, target, use_reentrant=False)
+        total: Tensor = _SummedCrossEntropy.apply(states, targets, self.model.lm_head, chunk_size)
         return total / max(1, len(targets))
-
-    def _cross_entropy(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        logits = self.model.lm_head(hidden).float()
-        return nn.functional.cross_entropy(logits, targets, reduction="sum")
 
     @torch.no_grad()
     def generate(
@@ -157,3 +242,32 @@ class LanguageModel(nn.Module):
         )
         rows: list[list[int]] = tokens.tolist()
         return [row[: row.index(stop) + 1] if stop in row else row for row in rows]
+
+
+def checkpoint_blocks(model: nn.Module) -> None:
+    """Let each block of a transformers model keep only its input for the backward pass.
+
+    transformers' own switch works in training mode alone, in which a frozen model never is.
+    """
+    for module in model.modules():
+        if isinstance(module, GradientCheckpointingLayer):
+            module.forward = partial(_checkpointed, module.forward)
+
+
+def _checkpointed(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    if not torch.is_grad_enabled():
+        return forward(*args, **kwargs)
+    return checkpoint(forward, *args, use_reentrant=False, **kwargs)
+
+
+def _quantization_config(name: str, dtype: torch.dtype) -> Any:
+    package = name.partition("-")[0]
+    if find_spec(package) is None:
+        raise InputError(f"quantization {name} needs {package}: pip install 'empathy_lightning[{package}]'")
+    if name == "bitsandbytes-4bit":
+        return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
+    if name == "torchao-int8":
+        from torchao.quantization import Int8WeightOnlyConfig
+
+        return TorchAoConfig(Int8WeightOnlyConfig())
+    raise InputError(f"quantization {name} is not known: choose bitsandbytes-4bit or torchao-int8")
