@@ -6,6 +6,7 @@ from empathy_lightning.chatbot import EmpatheticChatbot
 from empathy_lightning.checkpoints import Checkpoint
 from empathy_lightning.evaluation.explanation import Explanation, explain_reply, layer_weights, nearest_words
 from empathy_lightning.modules.language_model import LanguageModel
+from empathy_lightning.modules.pooled_heads import PooledEmotionHeads
 from empathy_lightning.utterance import EMOTIONS
 
 
@@ -70,8 +71,11 @@ def test_an_explanation_says_what_the_reply_says(bot, tmp_path):
 
 
 def test_without_layers_and_ratings_the_rest_is_explained(bot, tmp_path):
-    bot.model.emotion_nuance = torch.nn.Identity()
-    assert layer_weights(bot, torch.randn(16_000)).tolist() == []
+    bot.model.emotion_nuance, bot.model.prompt = PooledEmotionHeads(32), "{speech}"
+    waveform = torch.randn(16_000)
+    (reply,) = bot.respond([waveform], max_new_tokens=3)
+    explained = explain_reply(bot, waveform, reply)
+    assert explained.layer_weights == [] and len(explained.nearest_words) == 10
     explanation = Explanation([], {"sad": 1.0}, {}, [("glad", 0.5)])
     explanation.plot(tmp_path / "a.png")
     assert (tmp_path / "a.png").is_file()
