@@ -18,6 +18,7 @@ from empathy_lightning.modules.cformer import CFormer
 from empathy_lightning.modules.convolutional_adapter import ConvolutionalAdapter
 from empathy_lightning.modules.emotion_encoder import EmotionEncoder
 from empathy_lightning.modules.emotion_nuance import EmotionNuance
+from empathy_lightning.modules.language_model import LanguageModel
 from empathy_lightning.modules.partial_lora import PartialLora
 from empathy_lightning.modules.pooled_heads import PooledEmotionHeads
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
@@ -118,6 +119,25 @@ def test_gradients_reach_adapter_heads_and_lora_but_nothing_frozen(model, batch)
     assert not model.emotion_encoder.training and not model.language_model.training
 
 
+def test_a_language_model_in_bfloat16_trains_and_replies(model, batch, backbones):
+    half = LanguageModel.from_pretrained(str(backbones / "language_model"), dtype="bfloat16")
+    lora = PartialLora.for_model(half.model, rank=2)
+    lora.load_state_dict(model.partial_lora.state_dict())
+    other = EmpatheticLM(
+        model.speech_encoder, model.speech_adapter, half, model.emotion_nuance, PROMPT, SYSTEM, model.emotion_encoder,
+        lora,
+    ).eval()  # fmt: skip
+    expected = model(batch).response_loss
+    with torch.autocast("cpu", torch.bfloat16):
+        output = other(batch)
+        (output.response_loss + CategoricalLoss()(output, batch)).backward()
+    torch.testing.assert_close(output.response_loss, expected, rtol=0.05, atol=0.05)
+    for part in (other.speech_adapter, other.emotion_nuance.categorical_head, lora):
+        for parameter in part.parameters():
+            assert parameter.dtype == torch.float32 and parameter.grad.isfinite().all()
+    assert all(len(reply) > 0 for reply in other.respond(prompts_of(other, batch), 4))
+
+
 def test_without_responses_the_adapter_still_serves_the_heads(model, batch):
     batch.responses = [None] * len(batch)
     output = model(batch)
@@ -143,6 +163,25 @@ def test_everything_trained_returns_from_a_folder(model, batch, corpus, tmp_path
     nn.init.zeros_(model.partial_lora.layers[0]["up"].lora_B)
     assert set(load_weights(tmp_path / "bot", model)) == {"speech_adapter", "emotion_nuance", "partial_lora"}
     assert model.partial_lora.layers[0]["up"].lora_B.abs().sum() > 0
+
+
+def test_re_llm_starts_as_blsp_emo_computes(model, backbones, batch, tmp_path):
+    encoder = SpeechEncoder.from_pretrained(str(backbones / "speech_encoder"))
+    language_model = LanguageModel.from_pretrained(str(backbones / "language_model"))
+    small = ConvolutionalAdapter(32, 32, hidden_size=8)
+    stage = EmpatheticLM(encoder, small, language_model, PooledEmotionHeads(32), PROMPT, SYSTEM).eval()
+    save(tmp_path / "blsp_emo", Checkpoint(stage, list(EMOTIONS)))
+    expected = stage(batch)
+    for parameter in model.partial_lora.parameters():
+        nn.init.zeros_(parameter)
+    assert not torch.allclose(model(batch).emotion.embedding, expected.emotion.embedding, atol=0.1)
+    assert set(load_weights(tmp_path / "blsp_emo", model)) == {"speech_adapter", "emotion_nuance"}
+    output = model(batch)
+    torch.testing.assert_close(output.response_loss, expected.response_loss, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(output.emotion.logits, expected.emotion.logits, rtol=1e-4, atol=1e-5)
+    model.speech_adapter = ConvolutionalAdapter(32, 32, hidden_size=9, emotion_size=32)
+    with pytest.raises(CheckpointError, match="must agree"):
+        load_weights(tmp_path / "blsp_emo", model)
 
 
 def test_a_class_that_is_not_there_is_named_in_one_line(model, tmp_path):

@@ -25,6 +25,7 @@ from empathy_lightning.modules.convolutional_adapter import ConvolutionalAdapter
 from empathy_lightning.modules.convolutional_encoder import ConvolutionalEncoder
 from empathy_lightning.modules.emotion_encoder import EmotionEncoder
 from empathy_lightning.modules.emotion_nuance import EmotionNuance
+from empathy_lightning.modules.empathy_classifier import EmpathyClassifier
 from empathy_lightning.modules.language_model import LanguageModel
 from empathy_lightning.modules.partial_lora import PartialLora
 from empathy_lightning.modules.pooled_heads import PooledEmotionHeads
@@ -96,7 +97,7 @@ def save(folder: str | Path, checkpoint: Checkpoint) -> None:
     }
     present = {name: module for name, module in modules.items() if module is not None}
     trained = {name: module for name, module in present.items() if isinstance(module, _PARTS.get(name, ()))}
-    config = {
+    config: dict[str, Any] = {
         "emotions": list(checkpoint.emotions),
         "prompt": model.prompt,
         "system": model.system,
@@ -235,6 +236,28 @@ def load_vocoder(folder: str) -> Vocoder:
     vocoder = Vocoder(**config["parts"]["vocoder"])
     _fill("vocoder", vocoder, weights, folder)
     return vocoder.eval()
+
+
+def load_empathy_classifier(folder: str | Path) -> EmpathyClassifier:
+    """Load a classifier that ``convert epitome`` wrote, in eval mode, with its tokenizer.
+
+    Raises:
+        CheckpointError: If the folder holds none, or its tokenizer cannot be loaded.
+    """
+    from transformers import RobertaTokenizer
+
+    config, weights = _read(folder)
+    if "empathy_classifier" not in config.get("parts", {}):
+        raise CheckpointError(f"{folder} holds no empathy classifier")
+    classifier = EmpathyClassifier(**config["parts"]["empathy_classifier"])
+    _fill("empathy_classifier", classifier, weights, folder)
+    inside = Path(folder) / config["tokenizer"]
+    try:
+        classifier.tokenizer = RobertaTokenizer.from_pretrained(inside if inside.is_dir() else config["tokenizer"])
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{folder}: tokenizer {config['tokenizer']} cannot be loaded: {reason}") from None
+    return classifier.eval()
 
 
 def save_vocoder(folder: str | Path, vocoder: Vocoder) -> None:

@@ -67,7 +67,7 @@ class PromptRow(Tensor):
         speech: Shape (T,), True where the embedding came from the speech adapter.
     """
 
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
     speech: Tensor
 
 

@@ -60,8 +60,9 @@ def test_sizes_are_read_from_the_weights(old_names):
     state = {f"w2v2.{OLD.get(k, k) if old_names else k}": v for k, v in EmotionEncoder(config).state_dict().items()}
     read = emotion_config(state)
     names = (
-        "hidden_size num_hidden_layers num_attention_heads intermediate_size conv_kernel conv_stride conv_dim conv_bias "
-        "feat_extract_norm do_stable_layer_norm num_conv_pos_embeddings num_conv_pos_embedding_groups id2label"
+        "hidden_size num_hidden_layers num_attention_heads intermediate_size conv_kernel conv_stride conv_dim "
+        "conv_bias feat_extract_norm do_stable_layer_norm num_conv_pos_embeddings "
+        "num_conv_pos_embedding_groups id2label"
     )
     for name in names.split():
         ours, theirs = getattr(read, name), getattr(config, name)

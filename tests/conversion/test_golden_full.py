@@ -9,7 +9,11 @@ import torch
 from transformers import Qwen2ForCausalLM, Wav2Vec2Config, WhisperConfig
 
 from empathy_lightning.conversion.qwen import partial_lora_name, qwen2_config, qwen2_weights, without_wrapper
-from empathy_lightning.conversion.reference_layout import inner_padded, reply_by_physical_positions
+from empathy_lightning.conversion.reference_layout import (
+    hidden_by_physical_positions,
+    inner_padded,
+    reply_by_physical_positions,
+)
 from empathy_lightning.losses import CategoricalLoss, RatingLoss
 from empathy_lightning.models import EmpatheticOutput
 from empathy_lightning.modules.convolutional_adapter import ConvolutionalAdapter
@@ -104,7 +108,7 @@ def logits_of(parts, segments, speech=None):
     if speech is not None:
         acts[:, places[speech]] = True
     with parts.lora.at(acts) if speech is not None else nullcontext():
-        hidden = parts.language_model(embeddings, mask)
+        hidden = hidden_by_physical_positions(parts.language_model, embeddings, mask)
     return parts.language_model.model.lm_head(hidden), mask, acts, embeddings
 
 
@@ -128,7 +132,8 @@ def test_golden_logits_losses_and_tokens(folder, case):
     labels = torch.full(mask.shape, IGNORE)
     labels[:, -tensors["in.suffix_labels"].shape[1] :] = tensors["in.suffix_labels"]
     with parts.lora.at(acts):
-        loss = parts.language_model.response_loss(parts.language_model(inputs, mask), labels)
+        hidden = hidden_by_physical_positions(parts.language_model, inputs, mask)
+    loss = parts.language_model.response_loss(hidden, labels)
     close(loss, tensors["out.loss.response_ce"], 1e-4)
 
     text = [segment(parts, tensors, name) for name in ("start", "instruction", "input", "suffix")]

@@ -80,6 +80,15 @@ def test_a_warm_start_is_the_same_function_whatever_the_emotion():
     assert first[:, 4:].abs().sum() > 0, "the emotion's channels must be able to learn"
 
 
+def test_at_full_size_it_has_the_released_number_of_parameters():
+    with torch.device("meta"):
+        sizes = [
+            sum(p.numel() for p in ConvolutionalAdapter(1280, 4096, emotion_size=size).parameters())
+            for size in (0, 1024)
+        ]
+    assert sizes == [89_412_608, 204_760_064]
+
+
 def test_what_does_not_fit_is_said():
     adapter = ConvolutionalAdapter(4, 6, hidden_size=5, emotion_size=3)
     frames, mask = torch.randn(1, 9, 4), torch.ones(1, 9, dtype=torch.bool)

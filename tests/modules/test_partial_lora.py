@@ -1,10 +1,12 @@
 import threading
 from contextlib import nullcontext
+from functools import partial
 
 import pytest
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
+from transformers import DynamicCache
 
 from empathy_lightning.modules.language_model import pack
 from empathy_lightning.modules.partial_lora import PartialLora
@@ -22,7 +24,9 @@ class GateAlone(nn.Module):
             setattr(layer.self_attn, name, nn.Linear(hidden, hidden))
         layer.mlp.gate_proj, layer.mlp.up_proj = nn.Linear(hidden, intermediate), nn.Linear(hidden, intermediate)
         layer.mlp.down_proj = nn.Linear(intermediate, hidden)
-        layer.forward = lambda x: layer.mlp.gate_proj(x)
+        layer.self_attn.forward = lambda x: x
+        layer.mlp.forward = lambda x: layer.mlp.gate_proj(x)
+        layer.forward = lambda x, **values: layer.mlp(layer.self_attn(x, **values))
         self.layers = nn.ModuleList([layer])
 
     def forward(self, inputs_embeds, past_key_values=None, **others):
@@ -196,26 +200,73 @@ def test_generated_tokens_see_the_frozen_weights(language_model, lora):
     assert chosen == tokens
 
 
-def test_layers_that_run_again_for_the_backward_pass_know_their_positions(language_model, lora, monkeypatch):
+class Checkpointed(nn.Module):
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, hidden, **values):
+        return checkpoint(lambda h: self.layer(h, **values), hidden, use_reentrant=False)
+
+
+def around_the_layers(decoder):
+    """Checkpointing from outside: a layer's hooks run again too."""
+    decoder.layers = nn.ModuleList(Checkpointed(layer) for layer in decoder.layers)
+
+
+def inside_the_layers(decoder):
+    """Checkpointing of each layer's forward alone: its own hooks do not run again."""
+    for layer in decoder.layers:
+        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
+
+
+@pytest.mark.parametrize("checkpointed", [around_the_layers, inside_the_layers])
+@pytest.mark.parametrize("scope", ["audio", "global"])
+def test_layers_that_run_again_for_the_backward_pass_know_their_positions(language_model, lora, checkpointed, scope):
+    lora.scope = scope
     embeddings, spans = rows(language_model, (9,))
-    forward(language_model, lora, embeddings, spans).square().sum().backward()
+    before = forward(language_model, lora, embeddings, spans)
+    before.square().sum().backward()
     expected = {name: parameter.grad.clone() for name, parameter in lora.named_parameters()}
     lora.zero_grad()
-    layers = language_model.model.model.layers
-
-    class Checkpointed(nn.Module):
-        def __init__(self, layer):
-            super().__init__()
-            self.layer = layer
-
-        def forward(self, hidden, **values):
-            return checkpoint(lambda h: self.layer(h, **values), hidden, use_reentrant=False)
-
-    monkeypatch.setattr(language_model.model.model, "layers", nn.ModuleList(Checkpointed(la) for la in layers))
+    checkpointed(language_model.model.model)
     hidden = forward(language_model, lora, [e.requires_grad_() for e in embeddings], spans)
+    assert torch.equal(hidden, before)
     hidden.square().sum().backward()  # outside of `at`, as a trainer does it
     for name, parameter in lora.named_parameters():
         torch.testing.assert_close(parameter.grad, expected[name], rtol=1e-4, atol=1e-6)
+    base = language_model(*pack(embeddings))
+    assert not torch.allclose(base, hidden, atol=0.1), "what is left of the backward pass must not act here"
+
+
+def test_a_call_that_fails_leaves_nothing_behind(language_model, lora, monkeypatch):
+    embeddings, spans = rows(language_model, (9,))
+    base = language_model(*pack(embeddings))
+    norm = language_model.model.model.layers[0].post_attention_layernorm
+
+    def fail(hidden):
+        raise MemoryError("between attention and feed-forward")
+
+    with monkeypatch.context() as patched, pytest.raises(MemoryError):
+        patched.setattr(norm, "forward", fail)
+        forward(language_model, lora, embeddings, spans)
+    assert torch.equal(language_model(*pack(embeddings)), base)
+
+
+def test_a_prefix_without_speech_may_be_computed_once_for_all_rows(language_model, lora):
+    prefix, decoder = language_model.embed([5, 6, 7, 8]), language_model.model.model
+    embeddings, spans = rows(language_model)
+    embeddings = [torch.cat([prefix, e]) for e in embeddings]
+    spans = [torch.cat([torch.zeros(4, dtype=torch.bool), s]) for s in spans]
+    expected = forward(language_model, lora, embeddings, spans)
+    packed, mask = pack(embeddings)
+    cache = DynamicCache(config=language_model.model.config)
+    with lora.at(nn.utils.rnn.pad_sequence(spans, batch_first=True)):
+        decoder(inputs_embeds=prefix[None], past_key_values=cache, use_cache=True)
+        cache.batch_repeat_interleave(3)
+        after = decoder(inputs_embeds=packed[:, 4:], attention_mask=mask.long(), past_key_values=cache)
+    valid = mask[:, 4:]
+    torch.testing.assert_close(after.last_hidden_state[valid], expected[:, 4:][valid], rtol=1e-4, atol=1e-5)
 
 
 def test_two_updates_on_one_model_and_taking_one_off(language_model, lora):
@@ -229,6 +280,12 @@ def test_two_updates_on_one_model_and_taking_one_off(language_model, lora):
     for handle in handles:
         handle.remove()
     assert torch.equal(forward(language_model, other, embeddings, spans), language_model(*pack(embeddings)))
+
+
+def test_at_full_size_it_has_the_released_number_of_parameters():
+    with torch.device("meta"):
+        lora = PartialLora(4096, 11008, 32)
+    assert sum(parameter.numel() for parameter in lora.parameters()) == 35_782_656
 
 
 def test_what_does_not_fit_is_said(language_model, lora):

@@ -1,4 +1,4 @@
-"""From BLSP-Emo's released checkpoint to our folder (``cwang621/blsp-emo``, Apache-2.0; its Qwen under Alibaba's terms).
+"""From BLSP-Emo's released checkpoint to our folder (``cwang621/blsp-emo``; Apache-2.0, Qwen under its own terms).
 
 The release is one state dict: a Whisper encoder, Qwen-7B-Chat with partial LoRA, the adapter
 and the categorical head. Ours has the two backbones as plain transformers folders, Qwen-1 as
@@ -46,14 +46,9 @@ SYSTEM = "You are a helpful assistant. Your response should fulfill requests wit
 
 _ADAPTER = {"subsampler.conv_layers": "convolutions", "fc1": "linear1", "fc2": "linear2", "speech_ln": "layernorm"}
 _WHISPER = [
-    "d_model",
-    "encoder_layers",
-    "encoder_attention_heads",
-    "encoder_ffn_dim",
-    "num_mel_bins",
-    "max_source_positions",
-    "activation_function",
-]
+    "d_model", "encoder_layers", "encoder_attention_heads", "encoder_ffn_dim", "num_mel_bins",
+    "max_source_positions", "activation_function",
+]  # fmt: skip
 
 
 def convert(source: str | Path, out: str | Path, dry_run: bool = False) -> ConversionReport:

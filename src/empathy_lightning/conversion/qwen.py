@@ -76,7 +76,7 @@ def qwen2_names(key: str) -> list[str]:
 
 def qwen2_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Weights under Qwen2's names; unknown keys are left out."""
-    mapped = {}
+    mapped: dict[str, Tensor] = {}
     for key, value in weights.items():
         names = qwen2_names(key)
         mapped |= dict(zip(names, value.chunk(len(names)), strict=True)) if names else {}

@@ -22,8 +22,7 @@ def inner_padded(segments: Sequence[Sequence[Tensor]]) -> tuple[Tensor, Tensor, 
 
     Returns:
         Embeddings (B, T, D), the mask (B, T), True where valid, and where each segment lies. Partial LoRA
-        acts on the whole width of the speech, padding included; given no position ids, transformers'
-        models count padding too, as the original does.
+        acts on the whole width of the speech, padding included.
     """
     padded, masks = zip(*(pack(rows) for rows in segments), strict=True)
     places, start = [], 0
@@ -31,6 +30,18 @@ def inner_padded(segments: Sequence[Sequence[Tensor]]) -> tuple[Tensor, Tensor, 
         places.append(slice(start, start + mask.shape[1]))
         start += mask.shape[1]
     return torch.cat(padded, 1), torch.cat(masks, 1), places
+
+
+def hidden_by_physical_positions(language_model: LanguageModel, embeddings: Tensor, mask: Tensor) -> Tensor:
+    """Last hidden states (B, T, D) of :func:`inner_padded` prompts; positions count padding too."""
+    output = language_model.model.model(
+        inputs_embeds=embeddings.to(language_model.model.dtype),
+        attention_mask=mask.long(),
+        position_ids=torch.arange(embeddings.shape[1], device=embeddings.device)[None],
+        use_cache=False,
+    )
+    hidden: Tensor = output.last_hidden_state
+    return hidden
 
 
 @torch.no_grad()

@@ -176,7 +176,7 @@ def new_folder(out: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def write_model(folder: Path, config: Any, weights: Mapping[str, Tensor], shard_bytes: int = 4 * 10**9) -> None:
+def write_model(folder: Path, config: Any, weights: Mapping[str, Tensor], shard_bytes: int = 10**9) -> None:
     """Write a folder that transformers loads; one shard at a time is in memory.
 
     Args:
@@ -194,7 +194,7 @@ def write_model(folder: Path, config: Any, weights: Mapping[str, Tensor], shard_
             size = 0
         shards[-1][name] = tensor
         size += tensor.nbytes
-    places = {}
+    places: dict[str, str] = {}
     for number, shard in enumerate(shards, 1):
         file = f"model-{number:05d}-of-{len(shards):05d}.safetensors" if len(shards) > 1 else "model.safetensors"
         # Pieces of one tensor share its memory, which the format does not allow.

@@ -32,7 +32,7 @@ class FiredSpeech:
 
 
 class CFormer(nn.Module):
-    """BLSP's optional adapter: transformer layers, integrate-and-fire (Dong and Xu 2020), transformer layers.
+    """BLSP's optional adapter: transformer layers, integrate-and-fire (arXiv 1905.11235), more layers.
 
     The last channel of the first layers' output weighs each frame. The weights are laid end to end,
     and every unit of length is one token: the mean of the frames in it. In closed form, so that no

@@ -21,8 +21,8 @@ _GROUPS = {
 }
 """Linear layers that one update covers: query, key and value share their first factor, as in Qwen-1."""
 
-# Both travel with the call, per thread and per task: the first from the caller to the model,
-# the second from a decoder layer to its linear layers.
+# Both travel with the call, per thread and per task: the first from the caller to the model, the second
+# from a layer's attention to its linear layers. In between the positions are an argument of the layers.
 _CALL: ContextVar[tuple[PartialLora, Tensor] | None] = ContextVar("partial_lora_call", default=None)
 _LAYER: ContextVar[tuple[PartialLora, Tensor] | None] = ContextVar("partial_lora_layer", default=None)
 
@@ -44,7 +44,7 @@ class LowRankUpdate(nn.Module):
 
 
 class PartialLora(nn.Module):
-    """Partial LoRA (BLSP-Emo; InternLM-XComposer2): ``y = W x + b + m (alpha / rank) B A dropout(x)``.
+    """Partial LoRA, as BLSP-Emo and RE-LLM use it: ``y = W x + b + m (alpha / rank) B A dropout(x)``.
 
     ``m`` is 1 at speech positions and 0 elsewhere, so that text in, text out stays the frozen model's.
     :meth:`attach` hangs the updates on a language model, whose own weights and keys stay as they are;
@@ -116,10 +116,12 @@ class PartialLora(nn.Module):
             raise ValueError(f"partial LoRA of {self.num_layers} layers for a model of {len(decoder.layers)}")
         handles = [decoder.register_forward_pre_hook(self._enter_model, with_kwargs=True)]
         for layer, updates in zip(decoder.layers, self.layers, strict=True):
-            handles.append(layer.register_forward_pre_hook(self._enter_layer, with_kwargs=True))
-            handles.append(layer.register_forward_hook(self._leave_layer, always_call=True))
+            handles.append(layer.register_forward_pre_hook(self._leave))
+            handles.append(layer.self_attn.register_forward_pre_hook(self._enter, with_kwargs=True))
+            handles.append(layer.mlp.register_forward_hook(self._leave, always_call=True))
             assert isinstance(updates, nn.ModuleDict)
             for group, update in updates.items():
+                assert isinstance(update, LowRankUpdate)
                 start = 0
                 for name, size in zip(_GROUPS[group], self._outputs[group], strict=True):
                     linear = layer.get_submodule(name)
@@ -153,27 +155,34 @@ class PartialLora(nn.Module):
         cache = kwargs.get("past_key_values")
         heard = self._window(call[1], 0 if cache is None else int(cache.get_seq_length()), *tokens.shape[:2])
         # As an argument of the layers it is there again when gradient checkpointing runs them again.
-        return None if heard is None else (args, {**kwargs, "partial_lora": (self, heard)})
+        return None if heard is None else (args, {**kwargs, self._argument: heard})
+
+    @property
+    def _argument(self) -> str:
+        return f"partial_lora_{id(self)}"
 
     def _window(self, speech: Tensor, past: int, rows: int, width: int) -> Tensor | None:
         """Where the updates act in the part of the sequence that a call computes, shape (rows, width, 1)."""
-        if rows % len(speech):
-            raise ValueError(f"partial LoRA was told the speech of {len(speech)} rows, but the call has {rows}")
         known = speech[:, past : past + width]
         if self.scope == "audio" and known.shape[1] == 0:
             return None
+        if rows % len(speech):
+            # One row may stand for all where none has speech, as before the first slot of a prompt.
+            if self.scope == "audio" and not known.any():
+                return None
+            raise ValueError(f"partial LoRA was told the speech of {len(speech)} rows, but the call has {rows}")
         acts = nn.functional.pad(known, (0, width - known.shape[1]))
         acts = torch.ones_like(acts) if self.scope == "global" else ~acts if self.scope == "text" else acts
         return acts.repeat_interleave(rows // len(speech), 0)[..., None]
 
-    def _enter_layer(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        heard = kwargs.get("partial_lora")
-        if heard is None or heard[0] is not self:
+    def _enter(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        heard = kwargs.get(self._argument)
+        if heard is None:
             return None
-        _LAYER.set(heard)
-        return args, {name: value for name, value in kwargs.items() if name != "partial_lora"}
+        _LAYER.set((self, heard))
+        return args, {name: value for name, value in kwargs.items() if name != self._argument}
 
-    def _leave_layer(self, *_: Any) -> None:
+    def _leave(self, *_: Any) -> None:
         _LAYER.set(None)
 
     def _add(self, update: LowRankUpdate, start: int, stop: int, _: nn.Module, args: Any, output: Tensor) -> Any:
