@@ -6,6 +6,7 @@ from empathy_lightning.chatbot import EmpatheticChatbot
 from empathy_lightning.checkpoints import Checkpoint
 from empathy_lightning.evaluation.explanation import Explanation, explain_reply, layer_weights, nearest_words
 from empathy_lightning.modules.language_model import LanguageModel
+from empathy_lightning.modules.pooled_heads import PooledEmotionHeads
 from empathy_lightning.utterance import EMOTIONS
 
 
@@ -67,6 +68,18 @@ def test_an_explanation_says_what_the_reply_says(bot, tmp_path):
     (_, emotion) = bot.hear([waveform])
     assert explanation.nearest_words == nearest_words(bot.model.language_model, emotion.embedding[0], 4)
     assert explanation.values()["arousal"] == round(reply.arousal, 4)
+
+
+def test_without_layers_and_ratings_the_rest_is_explained(bot, tmp_path):
+    bot.model.emotion_nuance, bot.model.prompt = PooledEmotionHeads(32), "{speech}"
+    waveform = torch.randn(16_000)
+    (reply,) = bot.respond([waveform], max_new_tokens=3)
+    explained = explain_reply(bot, waveform, reply)
+    assert explained.layer_weights == [] and len(explained.nearest_words) == 10
+    explanation = Explanation([], {"sad": 1.0}, {}, [("glad", 0.5)])
+    explanation.plot(tmp_path / "a.png")
+    assert (tmp_path / "a.png").is_file()
+    assert [line.split()[1] for line in str(explanation).splitlines()] == ["none", "sad", "none", "glad"]
 
 
 def test_a_plot_of_any_words(tmp_path):

@@ -74,16 +74,27 @@ def test_the_mean_over_valid_frames():
         torch.testing.assert_close(extractor(layers, mask)[row], expected)
 
 
+def test_statistics_over_valid_frames():
+    layers, mask, extractor = run(EmotionExtractor(16, 8, 12, 4, layers="last", pooling="statistics"))
+    for row, length in enumerate((7, 4)):
+        frames = extractor.layernorm(layers[2][row, :length])
+        pooled = torch.cat([frames.mean(0), (frames.var(0, unbiased=False) + 1e-5).sqrt()])
+        expected = extractor.linear2(extractor.linear1(pooled).relu())
+        torch.testing.assert_close(extractor(layers, mask)[row], expected)
+
+
 def test_defaults_have_the_reference_s_parameters_and_others_are_refused():
     names = {name.split(".")[0] for name in EmotionExtractor(16, 8, 12, 4).state_dict()}
     assert names == {"gate_fc1", "gate_fc2", "layernorm", "attn_pool", "linear1", "linear2"}
     with pytest.raises(ValueError, match="layers is gate or last"):
         EmotionNuance(16, 8, layers="first")
-    with pytest.raises(ValueError, match="pooling is attention or mean"):
+    with pytest.raises(ValueError, match="pooling is attention, mean"):
         EmotionNuance(16, 8, pooling="max")
 
 
-@pytest.mark.parametrize("options", [{"layers": "last"}, {"pooling": "mean"}, {"layers": "last", "pooling": "mean"}])
+@pytest.mark.parametrize(
+    "options", [{"layers": "last"}, {"pooling": "mean"}, {"pooling": "statistics", "layers": "last"}]
+)
 def test_every_parameter_of_an_ablation_is_used(options):
     nuance = EmotionNuance(16, 8, hidden_size=12, gate_size=4, **options)
     layers, mask, _ = run(None)

@@ -23,7 +23,8 @@ class Explanation:
     """Why a reply has its tone.
 
     Attributes:
-        layer_weights: Share of each layer of the speech encoder in the emotion embedding, from the first.
+        layer_weights: Share of each layer of the speech encoder in the emotion embedding, from the first; empty
+            if the embedding is no mix of them.
         probabilities: Of each category, by name.
         ratings: Arousal, valence and dominance in 0..1, by name; empty if the checkpoint does not rate.
         nearest_words: Words whose embeddings are nearest to the emotion embedding, with the cosine.
@@ -40,7 +41,9 @@ class Explanation:
         emotions = ", ".join(f"{name} {share:.2f}" for name, share in self.probabilities.items())
         ratings = ", ".join(f"{name} {value:.2f}" for name, value in self.ratings.items())
         words = ", ".join(f"{word} {cosine:.2f}" for word, cosine in self.nearest_words)
-        return f"  layers   {layers}\n  emotions {emotions}\n  ratings  {ratings or 'none'}\n  near     {words}"
+        return (
+            f"  layers   {layers or 'none'}\n  emotions {emotions}\n  ratings  {ratings or 'none'}\n  near     {words}"
+        )
 
     def values(self) -> dict[str, Any]:
         """As JSON holds it, rounded to four decimals."""
@@ -104,17 +107,21 @@ def explain_reply(bot: EmpatheticChatbot, waveform: Tensor, reply: Reply, words:
 def layer_weights(bot: EmpatheticChatbot, waveform: Tensor) -> Tensor:
     """Weights (layers,) of the encoder's layers in the emotion embedding, averaged over the pieces of long speech.
 
+    Empty if the emotion module has no ``extractor`` that mixes them.
+
     Args:
         bot: With an emotion nuance module.
         waveform: At 16 kHz, shape (T,).
     """
     nuance, encoder = bot.model.emotion_nuance, bot.model.speech_encoder
-    assert nuance is not None
-    device = next(nuance.parameters()).device
+    extractor = getattr(nuance, "extractor", None)
+    if extractor is None:
+        return torch.zeros(0)
+    device = next(extractor.parameters()).device
     total: Tensor | float = 0.0
     for piece in split_at_pauses(waveform.to(device), getattr(encoder, "max_seconds", 30.0)):
         encoded = encoder(piece[None], torch.tensor([len(piece)], device=device))
-        total = total + nuance.extractor.layer_weights(encoded.layers, encoded.mask)[0] * len(piece) / len(waveform)
+        total = total + extractor.layer_weights(encoded.layers, encoded.mask)[0] * len(piece) / len(waveform)
     assert isinstance(total, Tensor)
     return total.float().cpu()
 

@@ -44,15 +44,18 @@ class LogMel(nn.Module):
 
     Args:
         num_mel_bins: 80, or 128 for large-v3.
+        n_fft: Samples of a window; Whisper's own by default.
+        hop_length: Samples from one window to the next; Whisper's own by default.
     """
 
     sample_rate = 16_000
     hop_length = 160
-    n_fft = 400
 
-    def __init__(self, num_mel_bins: int = 80) -> None:
+    def __init__(self, num_mel_bins: int = 80, n_fft: int = 400, hop_length: int = 160) -> None:
         super().__init__()
-        filters = WhisperFeatureExtractor(feature_size=num_mel_bins).mel_filters
+        self.n_fft = n_fft
+        self.hop_length = hop_length
+        filters = WhisperFeatureExtractor(feature_size=num_mel_bins, n_fft=n_fft, hop_length=hop_length).mel_filters
         self.register_buffer("filters", torch.as_tensor(filters, dtype=torch.float32).T.contiguous(), persistent=False)
         self.register_buffer("window", torch.hann_window(self.n_fft), persistent=False)
         self.filters: Tensor
@@ -68,7 +71,7 @@ class LogMel(nn.Module):
 
         Returns:
             Log-mel spectrogram (B, mel bins, M), zero past each length, and the
-            numbers of valid frames (B,), one per started 10 ms.
+            numbers of valid frames (B,), one per started hop (10 ms).
         """
         # The silence that a released model heard after the speech is part of its last window.
         waveform = nn.functional.pad(waveform.float() * length_mask(lengths, waveform.shape[1]), (0, self.n_fft))
