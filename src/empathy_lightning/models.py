@@ -257,7 +257,7 @@ class EmpatheticLM(nn.Module):
         if answered or isinstance(self.emotion_nuance, PooledEmotionHeads):
             adapted = self.adapt(encoded, *self._voice(batch))
         emotion = self.feel(self._felt(batch, encoded), adapted)
-        if adapted is None or not answered:
+        if adapted is None or self.language_model is None or not answered:
             return EmpatheticOutput(None, emotion)
         said: list[Tensor] | list[str]
         if self.speech_slot == "transcript":

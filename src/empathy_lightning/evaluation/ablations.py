@@ -158,8 +158,9 @@ def redirected(configs: Sequence[str], folder: Path) -> list[str]:
     """
     from omegaconf import OmegaConf
 
-    trainer: Any = OmegaConf.merge(*(OmegaConf.load(file).get("trainer") or {} for file in configs))
-    callbacks: list[dict[str, Any]] = OmegaConf.to_container(trainer, resolve=False).get("callbacks") or []  # type: ignore[union-attr, assignment]
+    whole: Any = OmegaConf.merge(*(OmegaConf.load(file) for file in configs))
+    trainer: Any = OmegaConf.to_container(whole, resolve=False)
+    callbacks: list[dict[str, Any]] = (trainer.get("trainer") or {}).get("callbacks") or []
     names = [callback["class_path"].rpartition(".")[2] for callback in callbacks]
     if "ModelCheckpoint" not in names:
         callbacks.append({"class_path": "lightning.pytorch.callbacks.ModelCheckpoint"})
@@ -192,18 +193,22 @@ def _test_figures(path: Path) -> dict[str, float]:
 
 
 def _word(key: str, value: Any, out: str) -> str:
-    import yaml
-
     text = (value if isinstance(value, str) else json.dumps(value)).replace("{out}", out)
-    try:
-        plain = value is not None and (not isinstance(value, str) or yaml.safe_load(text) == text)
-    except yaml.YAMLError:
-        plain = False
+    plain = value is not None and (not isinstance(value, str) or _reads_as_itself(text))
     part, _, name = key.rpartition(".init_args.")
     if plain or not part:
         return f"--{key}={text}"
     # What the parser would misread as a word, null for a part or a prompt with a colon, it takes from its owner.
     return f"--{part}={json.dumps({'init_args': {name: None if value is None else text}})}"
+
+
+def _reads_as_itself(text: str) -> bool:
+    from omegaconf import OmegaConf
+
+    try:
+        return bool(OmegaConf.create(f"[{text}]") == [text])
+    except Exception:
+        return False
 
 
 def _yaml(path: Path) -> Any:
