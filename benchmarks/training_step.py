@@ -1,6 +1,6 @@
 """One optimiser step around frozen backbones: the reference's way beside ours, each in a process of its own.
 
-    python benchmarks/training_step.py compare     # time, memory and losses of stages 1 and 2; about three minutes
+    python benchmarks/training_step.py compare     # time, memory and losses of stages 1 and 2; six minutes of one core
     python benchmarks/training_step.py breakdown   # ours with each measure switched off alone
 
 Each prints one JSON object. The weights are random, the speech is noise of 1 to 12 s, everything is float32 on one
@@ -31,7 +31,7 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM,
 from empathy_lightning.batch import SpeechBatch
 from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.modules.emotion_nuance import EmotionNuance
-from empathy_lightning.modules.language_model import IGNORE, LanguageModel
+from empathy_lightning.modules.language_model import IGNORE, LanguageModel, checkpoint_blocks
 from empathy_lightning.modules.speech_adapter import SpeechAdapter
 from empathy_lightning.modules.speech_encoder import SpeechEncoder, freeze
 from empathy_lightning.prompts import EMPATHY_SYSTEM, SPEECH_AND_EMOTION, SPEECH_ONLY, response_ids
@@ -210,6 +210,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     loss_of: Callable[[EmpatheticLM, SpeechBatch], Tensor] = reference if options.way == "reference" else ours
     if options.way.startswith("without_"):
         switch_off(model, off)
+    if options.way == "checkpointed" and model.language_model is not None:
+        checkpoint_blocks(model.language_model.model)
     buckets = options.way not in ("reference", "padded", "without_buckets")
     work = batches(options.batches, buckets, options.vocabulary)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -282,7 +284,7 @@ def breakdown(options: argparse.Namespace) -> dict[str, Any]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["compare", "breakdown", "run"])
-    ways = ["reference", "ours", "padded", *(f"without_{name}" for name in MEASURES)]
+    ways = ["reference", "ours", "padded", "checkpointed", *(f"without_{name}" for name in MEASURES)]
     parser.add_argument("--way", choices=ways, default="ours", help="of a single run (default ours)")
     parser.add_argument("--stage", type=int, choices=[1, 2], default=2, help="of a single run (default 2)")
     parser.add_argument("--batches", type=int, default=4, help=f"steps of {BATCH} utterances (default 4)")
