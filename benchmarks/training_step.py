@@ -1,7 +1,7 @@
 """One optimiser step around frozen backbones: the reference's way beside ours, each in a process of its own.
 
     python benchmarks/training_step.py compare     # time, memory and losses of stages 1 and 2; six minutes of one core
-    python benchmarks/training_step.py breakdown   # ours with each measure switched off alone
+    python benchmarks/training_step.py breakdown   # ours with each measure switched off alone, and with checkpointing
 
 Each prints one JSON object. The weights are random, the speech is noise of 1 to 12 s, everything is float32 on one
 thread. The reference's training code was never published; its way is written here from what its inference code
@@ -17,10 +17,11 @@ import json
 import os
 import random
 import resource
-import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from typing import Any
 
 import torch
@@ -240,9 +241,13 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 def child(way: str, stage: int, options: argparse.Namespace) -> dict[str, Any]:
     """The same in a fresh process, whose peak memory is its own; the best time of the repeats counts."""
-    command = [sys.executable, __file__, "run", "--way", way, "--stage", str(stage)]
-    command += ["--batches", str(options.batches), "--vocabulary", str(options.vocabulary)]
-    runs = [json.loads(subprocess.run(command, check=True, capture_output=True).stdout) for _ in range(options.repeats)]
+    options = argparse.Namespace(**{**vars(options), "way": way, "stage": stage})
+    runs: list[dict[str, Any]] = []
+    for _ in range(options.repeats):
+        # Forked, so that the imports are paid for once; this process itself computes nothing.
+        with ProcessPoolExecutor(1, get_context("fork")) as pool:
+            runs.append(pool.submit(run, options).result())
+    print(json.dumps(runs), file=sys.stderr, flush=True)
     return max(runs, key=lambda figures: float(figures["utterances_per_cpu_second"]))
 
 
@@ -274,10 +279,12 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
 def breakdown(options: argparse.Namespace) -> dict[str, Any]:
     """Ours with each measure switched off alone, as multiples of ours with all of them."""
     result: dict[str, Any] = {}
-    for stage in (1, 2):
+    for stage in (2, 1):
         whole = child("ours", stage, options)
         names = [name for name in MEASURES if stage == 2 or name not in ("running_sum", "still")]
-        result[f"stage_{stage}"] = {n: against(child(f"without_{n}", stage, options), whole) for n in names}
+        others = {name: child(f"without_{name}", stage, options) for name in names}
+        others["gradient_checkpointing"] = child("checkpointed", stage, options)
+        result[f"stage_{stage}"] = {name: against(figures, whole) for name, figures in others.items()}
     return result
 
 

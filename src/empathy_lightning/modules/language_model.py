@@ -67,7 +67,7 @@ class _SummedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, states: Tensor, targets: Tensor, head: nn.Module, chunk_size: int) -> Tensor:
         total = torch.zeros((), device=states.device)
-        gradients = []
+        gradients: list[Tensor] = []
         for chunk, target in zip(states.split(chunk_size), targets.split(chunk_size), strict=True):
             chunk = chunk.detach().requires_grad_(ctx.needs_input_grad[0])
             with torch.set_grad_enabled(ctx.needs_input_grad[0]):
