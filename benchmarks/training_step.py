@@ -181,7 +181,8 @@ def switch_off(model: EmpatheticLM, measure: str) -> None:
     language_model, nuance = model.language_model, model.emotion_nuance
     assert language_model is not None
     if measure == "shared_prefix":
-        model.prefix = list  # type: ignore[method-assign,assignment]
+        forward = language_model.forward
+        language_model.forward = lambda rows, mask, prefix, still=None: forward(rows, mask, (), still)  # type: ignore[method-assign]
     elif measure == "still":
         model._before_emotion = lambda speech: None  # type: ignore[method-assign]
     elif measure == "supervised_logits":
@@ -190,7 +191,7 @@ def switch_off(model: EmpatheticLM, measure: str) -> None:
             logits = language_model.model.lm_head(hidden).float()
             return nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
 
-        language_model.response_loss = _all_positions  # type: ignore[method-assign,assignment]
+        language_model.response_loss = _all_positions  # type: ignore[method-assign]
     elif measure == "running_sum" and nuance is not None:
         # Without padding frames in the stack only where the batch has none; the cost is the same.
         nuance.extractor.forward = lambda layers, mask: stacked_embedding(nuance, list(layers))  # type: ignore[method-assign]
