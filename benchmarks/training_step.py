@@ -178,11 +178,11 @@ def reference(model: EmpatheticLM, batch: SpeechBatch) -> Tensor:
 
 def switch_off(model: EmpatheticLM, measure: str) -> None:
     """Put the reference's way in the place of one of ours."""
-    language_model, nuance = model.language_model, model.emotion_nuance
-    assert language_model is not None
+    language_model: Any = model.language_model
+    nuance: Any = model.emotion_nuance
     if measure == "shared_prefix":
         forward = language_model.forward
-        language_model.forward = lambda rows, mask, prefix, still=None: forward(rows, mask, (), still)  # type: ignore[method-assign]
+        language_model.forward = lambda rows, mask, prefix, still=None: forward(rows, mask, (), still)
     elif measure == "still":
         model._before_emotion = lambda speech: None  # type: ignore[method-assign]
     elif measure == "supervised_logits":
@@ -191,10 +191,10 @@ def switch_off(model: EmpatheticLM, measure: str) -> None:
             logits = language_model.model.lm_head(hidden).float()
             return nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
 
-        language_model.response_loss = _all_positions  # type: ignore[method-assign]
+        language_model.response_loss = _all_positions
     elif measure == "running_sum" and nuance is not None:
         # Without padding frames in the stack only where the batch has none; the cost is the same.
-        nuance.extractor.forward = lambda layers, mask: stacked_embedding(nuance, list(layers))  # type: ignore[method-assign]
+        nuance.extractor.forward = lambda layers, mask: stacked_embedding(nuance, list(layers))
 
 
 def resident() -> float:
