@@ -139,8 +139,9 @@ def stacked_embedding(nuance: EmotionNuance, layers: list[Tensor]) -> Tensor:
 
 def reference(model: EmpatheticLM, batch: SpeechBatch) -> Tensor:
     """Loss of a batch in the reference's way, with the same weights."""
-    adapter, language_model, nuance = model.speech_adapter, model.language_model, model.emotion_nuance
-    assert adapter is not None and language_model is not None
+    adapter: Any = model.speech_adapter
+    language_model: Any = model.language_model
+    nuance: Any = model.emotion_nuance
     heard: Any = model.speech_encoder
     layers: list[Tensor] = []
     hooks = [
@@ -167,7 +168,7 @@ def reference(model: EmpatheticLM, batch: SpeechBatch) -> Tensor:
         labels.append(torch.tensor([IGNORE] * (len(rows[-1]) - len(ids)) + ids))
     lengths = torch.tensor([len(row) for row in rows])
     embeddings = nn.utils.rnn.pad_sequence(rows, batch_first=True)
-    response_loss = language_model.model(
+    response_loss: Tensor = language_model.model(
         inputs_embeds=embeddings,
         attention_mask=(torch.arange(embeddings.shape[1]) < lengths[:, None]).long(),
         labels=nn.utils.rnn.pad_sequence(labels, batch_first=True, padding_value=IGNORE),
