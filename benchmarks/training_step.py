@@ -185,7 +185,8 @@ def switch_off(model: EmpatheticLM, measure: str) -> None:
         forward = language_model.forward
         language_model.forward = lambda rows, mask, prefix, still=None: forward(rows, mask, (), still)
     elif measure == "still":
-        model._before_emotion = lambda speech: None  # type: ignore[method-assign]
+        forward = language_model.forward
+        language_model.forward = lambda rows, mask, prefix, still=None: forward(rows, mask, prefix)
     elif measure == "supervised_logits":
 
         def _all_positions(hidden: Tensor, labels: Tensor) -> Tensor:

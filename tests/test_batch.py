@@ -106,3 +106,32 @@ def test_the_cache_gives_what_the_file_holds(corpus):
         assert torch.equal(first, second)
         torch.testing.assert_close(first, plain[index][0], rtol=0, atol=1e-4)
     assert SpeechDataset(utterances, max_seconds=0.1)[0][0].shape == (1_600,)
+
+
+def test_another_recording_gives_the_emotion_where_one_is_named(corpus):
+    first, second, third = read_manifest(corpus)[:3]
+    first.emotion_path, first.emotion_start, first.emotion_end = third.path, 0.1, 0.4
+    for cache in (False, True):
+        dataset = SpeechDataset([first, second], cache=cache)
+        batch = collate(dataset.__getitems__([0, 1]), EMOTIONS)
+        pair = SpeechDataset([third])[0][0][1_600:6_400]
+        assert batch.emotion_lengths.tolist() == [4_800, len(dataset[1][0])]
+        torch.testing.assert_close(batch.emotion_waveform[0, :4_800], pair, rtol=0, atol=1e-4)
+        assert torch.equal(batch.emotion_waveform[1, : batch.lengths[1]], batch.waveform[1, : batch.lengths[1]])
+        assert not batch.emotion_waveform[0, 4_800:].any() and batch.ids == [first.id, second.id]
+    assert batch.to("cpu").emotion_lengths is not None
+    assert collate(SpeechDataset([second]).__getitems__([0]), EMOTIONS).emotion_waveform is None
+
+
+def test_the_longer_of_the_two_recordings_fills_the_batch(corpus):
+    first, second = read_manifest(corpus)[:2]
+    alone = SpeechDataset([first, second]).durations()
+    first.emotion_path = second.path
+    assert SpeechDataset([first, second]).durations() == [max(alone), alone[1]]
+
+
+def test_a_missing_pair_is_an_unreadable_utterance(corpus):
+    first, second = read_manifest(corpus)[:2]
+    first.emotion_path = "/nowhere.wav"
+    batch = collate(SpeechDataset([first, second]).__getitems__([0, 1]), EMOTIONS)
+    assert batch.ids == [second.id] and "/nowhere.wav" in batch.unreadable[0] and batch.emotion_waveform is None

@@ -3,10 +3,16 @@ import json
 import pytest
 import torch
 
+from empathy_lightning.__main__ import main
 from empathy_lightning.audio import AudioError
 from empathy_lightning.chatbot import EmpatheticChatbot, chat, split_at_pauses
 from empathy_lightning.checkpoints import Checkpoint, CheckpointError, save
-from empathy_lightning.models import EmpatheticLM
+from empathy_lightning.errors import InputError
+from empathy_lightning.models import EmpatheticLM, Turn
+from empathy_lightning.modules.emotion_nuance import EmotionNuance
+from empathy_lightning.modules.language_model import LanguageModel
+from empathy_lightning.modules.speech_adapter import SpeechAdapter
+from empathy_lightning.modules.speech_encoder import SpeechEncoder
 from empathy_lightning.utterance import EMOTIONS
 
 
@@ -24,19 +30,136 @@ def test_long_speech_is_cut_at_the_quietest_moment():
     assert 16_000 * 9 <= len(pieces[0]) <= 16_000 * 9 + 8_000
 
 
-def test_many_recordings_are_answered_as_each_alone(bot):
-    recordings = [torch.randn(16_000 * n) for n in (1, 3, 2)]
-    together = bot.respond(recordings, max_new_tokens=8)
-    for recording, reply in zip(recordings, together, strict=True):
-        (alone,) = bot.respond([recording], max_new_tokens=8)
-        assert (reply.text, reply.emotion, reply.probabilities) == (alone.text, alone.emotion, alone.probabilities)
-        assert sum(reply.probabilities.values()) == pytest.approx(1, abs=1e-3)
-        assert reply.waveform is None
+@pytest.fixture
+def talker():
+    """A bot around the shipped backbones: a language model that never learned anything says the same to everyone."""
+    encoder = SpeechEncoder.from_pretrained("small-world/speech_encoder")
+    language_model = LanguageModel.from_pretrained("small-world/language_model")
+    torch.manual_seed(0)
+    adapter, nuance = SpeechAdapter(192, 192, 64), EmotionNuance(192, 192, hidden_size=32, gate_size=8)
+    return EmpatheticChatbot(Checkpoint(EmpatheticLM(encoder, adapter, language_model, nuance).eval(), list(EMOTIONS)))
+
+
+@pytest.mark.parametrize("options", [{}, {"temperature": 1.0, "top_p": 0.9, "seed": 3}])
+def test_many_recordings_are_answered_as_each_alone(talker, options):
+    bot = talker
+    recordings = [torch.randn(16_000 * n) for n in (1, 3, 35, 2)]
+    singles = [bot.respond([recording], max_new_tokens=8, **options)[0] for recording in recordings]
+    assert len({reply.text for reply in singles}) > 1
+    for batch_size in (3, 8):
+        together = bot.respond(recordings, max_new_tokens=8, batch_size=batch_size, **options)
+        for alone, reply in zip(singles, together, strict=True):
+            assert (reply.text, reply.emotion) == (alone.text, alone.emotion)
+            assert reply.probabilities == pytest.approx(alone.probabilities, abs=2e-4)
+            assert sum(reply.probabilities.values()) == pytest.approx(1, abs=1e-3)
+            torch.testing.assert_close(reply.turn.speech, alone.turn.speech, rtol=1e-4, atol=1e-5)
+            assert reply.waveform is None
+
+
+def test_recordings_share_one_forward(bot, monkeypatch):
+    sizes = []
+    bot.model.speech_encoder.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    bot.respond([torch.randn(16_000)] * 5, max_new_tokens=2, batch_size=3)
+    assert sizes == [3, 2]
 
 
 def test_speech_beyond_the_window_is_heard_whole(bot):
     said, emotion = bot.hear([torch.randn(16_000 * 65)])
     assert len(said[0]) >= 650 and emotion.logits.shape == (1, 5)
+
+
+def test_pieces_of_long_speech_are_joined_and_weigh_by_their_length(bot):
+    waveform = torch.randn(16_000 * 40)
+    waveform[16_000 * 25 : 16_000 * 25 + 3_200] = 0
+    pieces = split_at_pauses(waveform, 30.0)
+    assert [round(len(piece) / 16_000) for piece in pieces] == [25, 15]
+    (said,), emotion = bot.hear([waveform])
+    parts = [bot.hear([piece]) for piece in pieces]
+    torch.testing.assert_close(said, torch.cat([words for (words,), _ in parts]), rtol=1e-4, atol=1e-5)
+    for name, value in vars(emotion).items():
+        first, second = (getattr(estimate, name) for _, estimate in parts)
+        share = len(pieces[0]) / len(waveform)
+        torch.testing.assert_close(value, share * first + (1 - share) * second, rtol=1e-4, atol=1e-5)
+
+
+def prompt_of(bot, *arguments, **options):
+    """The prompt that a call of respond gives to the language model."""
+    seen = []
+    original = bot.model.respond
+    bot.model.respond = lambda prompts, *rest: seen.extend(prompts) or original(prompts, *rest)
+    replies = bot.respond(*arguments, max_new_tokens=4, **options)
+    del bot.model.respond
+    return seen, replies
+
+
+def words(bot, text):
+    return bot.model.language_model.embed(bot.model.language_model.tokenizer(text).input_ids)
+
+
+def test_earlier_turns_stand_in_the_prompt(bot):
+    first, second = torch.randn(16_000), torch.randn(24_000)
+    (opening,), (reply,) = prompt_of(bot, [first])
+    history = [Turn("How are you?", "happy", "Well, and you?"), reply.turn]
+    (prompt,), _ = prompt_of(bot, [second], [history])
+    (spoken,), emotion = bot.hear([second])
+    expected = [
+        words(bot, "<|im_start|>user\nHow are you?(with a happy emotional tone).<|im_end|>\n<|im_start|>assistant\n"),
+        words(bot, "Well, and you?<|im_end|>\n"),
+        opening,
+        words(bot, reply.text + "<|im_end|>\n<|im_start|>user\n"),
+        spoken,
+        words(bot, "(with a "),
+        emotion.embedding,
+        words(bot, " emotional tone).<|im_end|>\n<|im_start|>assistant\n"),
+    ]
+    torch.testing.assert_close(prompt, torch.cat(expected), rtol=1e-4, atol=1e-5)
+
+
+def test_histories_belong_to_their_recordings(talker):
+    bot = talker
+    recordings = [torch.randn(16_000), torch.randn(24_000)]
+    histories = [[Turn("a", "sad", "b")], [Turn("a longer question", "happy", "c"), Turn("d", "angry", "e")]]
+    together = bot.respond(recordings, histories, max_new_tokens=12)
+    for recording, history, reply in zip(recordings, histories, together, strict=True):
+        assert bot.respond([recording], [history], max_new_tokens=12)[0].text == reply.text
+    assert bot.respond(recordings[1:], histories[:1], max_new_tokens=12)[0].text != together[1].text
+    with pytest.raises(InputError, match="1 histories for 2 recordings"):
+        bot.respond(recordings, histories[:1])
+
+
+def test_the_oldest_turns_make_room(bot):
+    recording = torch.randn(16_000)
+    short, long = Turn("x" * 40, "sad", "y"), Turn("z" * 2_000, "sad", "y")
+    (with_short,), _ = prompt_of(bot, [recording], [[short]])
+    (with_both,), _ = prompt_of(bot, [recording], [[long, short]])
+    assert torch.equal(with_both, with_short)
+    (alone,), _ = prompt_of(bot, [recording], [[long]])
+    assert torch.equal(alone, prompt_of(bot, [recording])[0][0])
+
+
+def test_the_language_is_asked_for_in_the_system_message(bot):
+    recording = torch.randn(16_000)
+    (plain,), _ = prompt_of(bot, [recording])
+    for language, sentence in (("auto", "in the same language as the user"), ("German", "in German")):
+        (prompt,), _ = prompt_of(bot, [recording], language=language)
+        system = words(bot, f"<|im_start|>system\nAlways answer {sentence}.<|im_end|>\n")
+        assert torch.equal(prompt, torch.cat([system, plain]))
+    bot.model.system = "Be kind."
+    (prompt,), _ = prompt_of(bot, [recording], language="German")
+    assert torch.equal(prompt[: len(plain)][:10], words(bot, "<|im_start|>system\nBe kind. Always answer in")[:10])
+    assert len(prompt) - len(plain) == len(
+        words(bot, "<|im_start|>system\nBe kind. Always answer in German.<|im_end|>\n")
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [({"temperature": -1}, "temperature"), ({"top_p": 0}, "top_p"), ({"batch_size": 0}, "batch_size"),
+     ({"max_new_tokens": 0}, "max_new_tokens"), ({"language": " "}, "language")],
+)  # fmt: skip
+def test_bad_options_are_refused(bot, options, reason):
+    with pytest.raises(InputError, match=reason):
+        bot.respond([torch.randn(16_000)], **options)
 
 
 def test_bad_recordings_are_refused_before_any_answer(bot):
@@ -57,3 +180,45 @@ def test_chat_writes_what_it_says(model, corpus, tmp_path, capsys):
     entries = json.loads((tmp_path / "out" / "replies.json").read_text())
     assert [entry["text"] for entry in entries] == [reply.text for reply in replies]
     assert "heard" in capsys.readouterr().out
+
+
+def test_the_files_of_a_conversation_are_its_turns(talker, corpus, tmp_path, monkeypatch):
+    save(tmp_path / "bot", Checkpoint(talker.model, list(EMOTIONS)))
+    files = [corpus.parent / f"{i}.wav" for i in (0, 1, 2)]
+    seen, original = [], EmpatheticLM.conversation_row
+    monkeypatch.setattr(
+        EmpatheticLM,
+        "conversation_row",
+        lambda model, turns, *rest: seen.append(turns) or original(model, turns, *rest),
+    )
+    words = ["chat", *map(str, files), "--checkpoint", str(tmp_path / "bot"), "--temperature=2", "--batch-size=2"]
+    assert main([*words, "--out", str(tmp_path / "files")]) == 0
+    assert [[turn.reply for turn in turns] for turns in seen] == [[""]] * 3
+    seen.clear()
+    assert main([*words, "--out", str(tmp_path / "talk"), "--conversation"]) == 0
+    a, b, _ = (entry["text"] for entry in json.loads((tmp_path / "talk" / "replies.json").read_text()))
+    assert [[turn.reply for turn in turns] for turns in seen] == [[""], [a, ""], [a, b, ""]] and a and b
+
+
+def test_chat_explains(model, corpus, tmp_path, capsys):
+    save(tmp_path / "bot", Checkpoint(model, list(EMOTIONS)))
+    file, out = corpus.parent / "0.wav", tmp_path / "out"
+    words = ["chat", str(file), "--checkpoint", str(tmp_path / "bot"), "--out", str(out), "--explain"]
+    assert main(words) == 0
+    (entry,) = json.loads((out / "replies.json").read_text())
+    explained = entry["explanation"]
+    assert sum(explained["layer_weights"]) == pytest.approx(1, abs=1e-3)
+    assert len(explained["nearest_words"]) == 10 and explained["probabilities"] == entry["probabilities"]
+    shown = capsys.readouterr().out
+    assert "layers   1 0." in shown and f"near     {explained['nearest_words'][0][0]} " in shown
+    assert (out / "0_explained.png").read_bytes().startswith(b"\x89PNG")
+    assert not list(out.glob(".*"))
+
+
+def test_bad_options_of_the_command_are_one_line(model, corpus, tmp_path, capsys):
+    save(tmp_path / "bot", Checkpoint(model, list(EMOTIONS)))
+    words = ["chat", str(corpus.parent / "0.wav"), "--checkpoint", str(tmp_path / "bot"), "--out", str(tmp_path / "o")]
+    for extra in ("--top-p=2", "--batch-size=0", "--language= ", "--max-new-tokens=0"):
+        assert main([*words, extra]) == 2
+        assert capsys.readouterr().err.strip().splitlines()[-1].startswith("error: ")
+        assert not (tmp_path / "o").exists()

@@ -44,6 +44,20 @@ def test_worker_processes_read_the_same(corpus):
     assert batches(0) == batches(2)
 
 
+def test_a_batch_has_no_more_utterances_than_asked_for(corpus):
+    data = EmpathyDataModule([Manifest(str(corpus))], batch_seconds=1_000, batch_size=3)
+    data.setup()
+    sizes = [len(batch) for batch in data.train_dataloader()]
+    assert max(sizes) == 3 and sum(sizes) == 20 and len(sizes) == 7
+
+
+def test_the_answer_can_be_the_emotions_name(corpus):
+    data = EmpathyDataModule([Manifest(str(corpus))], answer="emotion")
+    data.setup()
+    for batch in data.train_dataloader():
+        assert batch.responses == batch.emotions
+
+
 def test_emotions_outside_the_task_are_unlabelled(corpus):
     data = EmpathyDataModule([Manifest(str(corpus))], emotions=["sad", "happy"])
     data.setup()

@@ -10,6 +10,7 @@ import torch
 from empathy_lightning.checkpoints import load
 from tests.conftest import ROOT
 from tests.corpora import ravdess
+from tests.test_recipes import BLSP_EMO, FREEZEEMPATH, RE_LLM
 
 FEW_STEPS = ["--trainer.max_epochs=1", "--trainer.limit_train_batches=2", "--trainer.limit_val_batches=1"]
 STAGES = ("speech_adapter", "emotion_recognition", "emotion_nuance", "speech_decoder")
@@ -46,7 +47,9 @@ def demo(tmp_path_factory):
 
 def test_every_yaml_is_tested():
     names = {path.relative_to(ROOT / "examples").as_posix() for path in (ROOT / "examples").rglob("*.yaml")}
-    assert names == {f"demo/{stage}.yaml" for stage in STAGES} | {"ravdess.yaml"}
+    here = {f"demo/{stage}.yaml" for stage in STAGES} | {"ravdess.yaml", "custom_loss.yaml", "ablations.yaml"}
+    recipes = {f"freezeempath/{stage}.yaml" for stage in FREEZEEMPATH} | {f"{name}.yaml" for name in RE_LLM + BLSP_EMO}
+    assert {name for name in names if not name.startswith("presets/")} == here | recipes
 
 
 def test_the_demo_runs_from_stage_to_stage_and_answers(demo):

@@ -3,17 +3,29 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch import distributed, multiprocessing, nn
 
-from empathy_lightning.losses import CategoricalLoss, ConcordanceLoss, RatingLoss
+from empathy_lightning.batch import collate
+from empathy_lightning.losses import (
+    CategoricalLoss,
+    ConcordanceLoss,
+    FocalLoss,
+    RatingLoss,
+    ResponseDistillationLoss,
+    SoftLabelLoss,
+    SupervisedContrastiveLoss,
+)
 from empathy_lightning.models import EmpatheticOutput
-from empathy_lightning.modules.emotion_nuance import EmotionEstimate
+from empathy_lightning.modules.emotion_nuance import EmotionEstimate, EmotionNuance
+from empathy_lightning.utterance import EMOTIONS, Utterance
 
 
 class Labels:
     """The labels that a loss reads from a batch."""
 
-    def __init__(self, emotion, arousal, valence, dominance):
+    def __init__(self, emotion, arousal, valence, dominance, emotion_votes=None):
         self.emotion = torch.tensor(emotion)
+        self.emotion_votes = torch.tensor(emotion_votes or [[0.0] * 4] * 3)
         self.arousal, self.valence, self.dominance = map(torch.tensor, (arousal, valence, dominance))
 
 
@@ -26,6 +38,9 @@ def output():
 
 NAN = math.nan
 LABELLED = Labels([0, 3, -100], [0.1, 0.9, NAN], [NAN, 0.2, 0.3], [0.5, 0.4, 0.6])
+VOTED = Labels(
+    [0, 3, 3], [0.1, 0.9, NAN], [NAN, 0.2, 0.3], [0.5, 0.4, 0.6], [[0.5, 0.5, 0, 0], [0, 0, 0.2, 0.8], [0.0] * 4]
+)
 UNLABELLED = Labels([-100] * 3, [NAN] * 3, [NAN] * 3, [NAN] * 3)
 
 
@@ -60,12 +75,145 @@ def test_concordance_loss_is_the_formula_of_lin():
     assert ConcordanceLoss()(result, labels).item() == pytest.approx(1 - np.mean(scores), rel=1e-5)
 
 
-@pytest.mark.parametrize("loss", [CategoricalLoss(), RatingLoss(), ConcordanceLoss()], ids=lambda x: type(x).__name__)
+def probabilities(result):
+    logits = result.emotion.logits.detach().double().numpy()
+    return np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+
+
+@pytest.mark.parametrize("focus", [0.0, 0.5, 2.0])
+def test_focal_loss_is_equation_5(focus):
+    result = output()
+    p = probabilities(result)
+    terms = [-((1 - p[i, c]) ** focus) * math.log(p[i, c]) for i, c in ((0, 0), (1, 3))]
+    assert FocalLoss(focus)(result, LABELLED).item() == pytest.approx(sum(terms) / 2, rel=1e-5)
+    weighted = FocalLoss(focus, class_weights=[0.25, 1, 1, 3])(result, LABELLED)
+    assert weighted.item() == pytest.approx((0.25 * terms[0] + 3 * terms[1]) / 2, rel=1e-5)
+
+
+def test_focal_loss_of_a_certain_prediction_has_a_finite_gradient():
+    result = output()
+    result.emotion.logits = torch.tensor([[200.0, 0, 0, 0]] * 3, requires_grad=True)
+    FocalLoss(0.5)(result, Labels([0, 0, 0], [NAN] * 3, [NAN] * 3, [NAN] * 3)).backward()
+    assert result.emotion.logits.grad.isfinite().all()
+
+
+def test_soft_label_loss_is_the_cross_entropy_of_the_votes():
+    result = output()
+    # The second utterance has no votes; a quarter of the third's went to categories that the task does not have.
+    votes = [[0.5, 0.25, 0.25, 0.0], [0.0] * 4, [0.0, 0.5, 0.0, 0.25]]
+    p = np.log(probabilities(result))
+    expected = -(0.5 * p[0, 0] + 0.25 * p[0, 1] + 0.25 * p[0, 2]) - (2 / 3 * p[2, 1] + 1 / 3 * p[2, 3])
+    labels = Labels([0, 1, 2], [NAN] * 3, [NAN] * 3, [NAN] * 3, votes)
+    assert SoftLabelLoss()(result, labels).item() == pytest.approx(expected / 2, rel=1e-5)
+
+
+def test_contrastive_loss_is_equation_2():
+    embedding = torch.randn(6, 3, requires_grad=True)
+    result = EmpatheticOutput(None, EmotionEstimate(embedding, *[torch.zeros(6)] * 4))
+    emotion = [2, 0, 2, -100, 2, 1]
+    z = embedding.detach().double().numpy()
+    z /= np.linalg.norm(z, axis=1, keepdims=True)
+    total = 0.0
+    for i in (0, 2, 4):  # those with a partner
+        others = sum(math.exp(z[i] @ z[a] / 0.2) for a in range(6) if a != i)
+        partners = [p for p in (0, 2, 4) if p != i]
+        total -= sum(math.log(math.exp(z[i] @ z[p] / 0.2) / others) for p in partners) / len(partners)
+    loss = SupervisedContrastiveLoss(0.2)(result, Labels(emotion, *[[NAN] * 6] * 3))
+    assert loss.item() == pytest.approx(total / 3, rel=1e-5)
+    alone = SupervisedContrastiveLoss()(result, Labels(list(range(6)), *[[NAN] * 6] * 3))
+    assert alone.item() == 0
+    alone.backward()
+
+
+def spoken(responses):
+    """Utterances of different lengths, with different transcripts."""
+    texts, emotions = ("Hi.", "Where is it now?", "No"), ("sad", "angry", "happy")
+    rows = [
+        Utterance(str(i), "c", "p", transcript=text, emotion=emotion, response=response)
+        for i, (text, emotion, response) in enumerate(zip(texts, emotions, responses, strict=True))
+    ]
+    waveforms = [0.1 * torch.randn(length) for length in (8_000, 5_000, 6_400)]
+    return collate(list(zip(waveforms, rows, strict=True)), EMOTIONS)
+
+
+@pytest.mark.parametrize("square_temperature", [True, False])
+@pytest.mark.parametrize("shifted", [True, False])
+def test_distillation_is_the_divergence_of_bare_calls(model, square_temperature, shifted):
+    """Each utterance alone through transformers' own model, full logits, in NumPy."""
+    with torch.no_grad():  # A model that never learned anything expects nearly the same everywhere.
+        for weight in model.language_model.parameters():
+            weight.mul_(8 if weight.ndim == 2 else 1)
+    batch = spoken(["ok", None, "what a day"])
+    loss = ResponseDistillationLoss(2.0, square_temperature, shifted, chunk_size=4)(model(batch), batch)
+    language_model, tokenizer = model.language_model, model.language_model.tokenizer
+    encoded, emotion = model.hear(batch)
+    frames, mask = model.speech_adapter(encoded.frames, encoded.mask)
+    divergences = []
+    for i in (0, 2):
+        ids = [*tokenizer(batch.responses[i]).input_ids, tokenizer.eos_token_id]
+        expected = []
+        for said, felt in (([frames[i][mask[i]]], emotion.embedding), (batch.transcripts[i : i + 1], batch.emotions)):
+            (prompt,) = model.prompt_rows(said, felt[i : i + 1])
+            inputs = torch.cat([prompt, language_model.embed(ids)])[None]
+            logits = language_model.model(inputs_embeds=inputs).logits[0].detach().double().numpy() / 2
+            log = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+            first = len(prompt) - 1 if shifted else len(prompt)
+            expected.append(log[first : first + len(ids)])
+        student, teacher = expected
+        divergences += list((np.exp(teacher) * (teacher - student)).sum(1))
+    assert np.mean(divergences) > 1e-3
+    factor = 4 if square_temperature else 1
+    assert loss.item() == pytest.approx(factor * np.mean(divergences), rel=1e-4)
+    loss.backward()
+    assert model.speech_adapter.linear1.weight.grad.abs().sum() > 0
+    assert all(p.grad is None for p in language_model.parameters())
+
+
+def test_distillation_is_zero_where_student_and_teacher_are_one(model):
+    batch = spoken(["ok", "yes", "no"])
+    output = model(batch)
+    output.responses.hidden, output.responses.labels = output.responses.of_transcripts()
+    assert ResponseDistillationLoss()(output, batch).item() == pytest.approx(0, abs=1e-6)
+
+
+LOSSES = [
+    CategoricalLoss(), FocalLoss(), SoftLabelLoss(), RatingLoss(), ConcordanceLoss(), SupervisedContrastiveLoss(),
+    ResponseDistillationLoss(),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda x: type(x).__name__)
 def test_no_labels_give_a_connected_zero(loss):
     result = output()
     value = loss(result, UNLABELLED)
     assert value.item() == 0
     value.backward()
+
+
+def one_of_two(rank, folder):
+    """A process of a distributed step; the second has no labels."""
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    torch.manual_seed(0)
+    nuance = nn.parallel.DistributedDataParallel(EmotionNuance(4, 4, 4, hidden_size=4, gate_size=2, num_heads=1))
+    step(nuance, UNLABELLED if rank else VOTED).backward()
+    torch.save([p.grad for p in nuance.parameters()], f"{folder}/{rank}.pt")
+    distributed.destroy_process_group()
+
+
+def step(nuance, labels):
+    torch.manual_seed(1)
+    estimate = nuance([torch.randn(3, 5, 4)], torch.ones(3, 5, dtype=torch.bool))
+    return sum(loss(EmpatheticOutput(None, estimate), labels) for loss in LOSSES)
+
+
+def test_a_process_without_labels_does_not_stall_the_others(tmp_path):
+    multiprocessing.start_processes(one_of_two, (str(tmp_path),), nprocs=2, start_method="fork")
+    torch.manual_seed(0)
+    nuance = EmotionNuance(4, 4, 4, hidden_size=4, gate_size=2, num_heads=1)
+    step(nuance, VOTED).backward()
+    for rank in (0, 1):
+        gradients = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        torch.testing.assert_close(gradients, [p.grad / 2 for p in nuance.parameters()])
 
 
 def test_a_model_without_nuance_is_told_so():

@@ -1,6 +1,14 @@
 import pytest
 
-from empathy_lightning.prompts import EMPATHY_SYSTEM, SPEECH_AND_EMOTION, SPEECH_ONLY, Prompt, response_ids
+from empathy_lightning.errors import InputError
+from empathy_lightning.prompts import (
+    EMPATHY_SYSTEM,
+    SPEECH_AND_EMOTION,
+    SPEECH_ONLY,
+    Prompt,
+    follow_language,
+    response_ids,
+)
 from tests.conftest import byte_tokenizer
 
 
@@ -36,3 +44,49 @@ def test_a_response_ends_with_the_end_of_turn():
     ids = response_ids(tokenizer, "yes")
     assert ids[-1] == tokenizer.eos_token_id and tokenizer.decode(ids[:-1]) == "yes"
     assert Prompt(SPEECH_ONLY).segments(tokenizer)[1] == "speech"
+
+
+def test_the_papers_wordings():
+    from empathy_lightning.prompts import RECIPES
+
+    emotional = "Continue the following sentence that reflects a 'sad' emotion tone in a coherent style: I am here"
+    for name in ("blsp-emo", "re-llm"):
+        recipe = RECIPES[name]
+        assert recipe.labelled.user.format(speech="I am here", emotion="sad") == emotional
+        assert recipe.unlabelled.user == "Continue the following sentence in a coherent style: {speech}"
+        assert recipe.max_new_tokens == 48 and recipe.labelled.system == "You are a helpful assistant."
+    assert RECIPES["blsp-emo"].spoken.user == (
+        "Continue the following sentence based on the conveyed emotion tone in a coherent style: {speech}"
+    )
+    assert RECIPES["blsp-emo"].recognition.user == (
+        "Please identify the emotion tone of the speech provided below. Select from the following options: "
+        "neutral, sad, angry, happy, or surprise.\n\nSpeech: {speech}"
+    )
+    assert RECIPES["re-llm"].recognition.user == (
+        "Please identify the emotion tone of the sentence provided below. Select from the following options: "
+        "neutral, sad, angry, happy, or surprise.\n\nSentence: {speech}"
+    )
+    assert RECIPES["freezeempath"].labelled == Prompt(SPEECH_AND_EMOTION, EMPATHY_SYSTEM)
+
+
+def test_earlier_turns_stand_before_the_one_to_be_answered():
+    tokenizer = byte_tokenizer()
+    segments = Prompt(SPEECH_AND_EMOTION, "Be kind.").segments(tokenizer, turns=2)
+    slots = [s for s in segments if isinstance(s, str)]
+    assert slots == ["speech", "emotion", "reply"] * 2 + ["speech", "emotion"]
+    words = iter(["a", "sad", "b", "c", "happy", "d", "e", "angry"])
+    filled = "".join(next(words) if isinstance(s, str) else tokenizer.decode(s) for s in segments)
+    messages = [{"role": "system", "content": "Be kind."}]
+    for said, tone, reply in (("a", "sad", "b"), ("c", "happy", "d"), ("e", "angry", None)):
+        messages.append({"role": "user", "content": f"{said}(with a {tone} emotional tone)."})
+        messages += [{"role": "assistant", "content": reply}] if reply else []
+    assert filled == tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+
+
+def test_the_language_is_one_sentence_of_the_system_message():
+    assert follow_language("Be kind.", None) == "Be kind." and follow_language(None, None) is None
+    assert follow_language("Be kind.", "auto") == "Be kind. Always answer in the same language as the user."
+    assert follow_language(None, " German ") == "Always answer in German."
+    for wrong in ("", "  ", "German\nand more"):
+        with pytest.raises(InputError, match="is no name"):
+            follow_language(None, wrong)

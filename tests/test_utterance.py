@@ -9,6 +9,7 @@ from empathy_lightning.utterance import Utterance, scale_rating
 
 def test_it_survives_json():
     utterance = Utterance("1", "c", "a.wav", emotion="sad", arousal=0.25, units=[1, 2], raw_labels={"x": "y"})
+    utterance.emotion_votes = {"sad": 0.75, "happy": 0.25}
     assert Utterance.from_dict(json.loads(json.dumps(utterance.to_dict()))) == utterance
 
 
@@ -16,7 +17,7 @@ def test_it_survives_json():
     "values",
     [
         {"arousal": 1.2}, {"valence": -0.1}, {"dominance": float("nan")}, {"start": 2.0, "end": 1.0}, {"id": ""},
-        {"colour": "red"},
+        {"colour": "red"}, {"emotion_votes": {"sad": 0.5}}, {"emotion_votes": {"sad": 1.5, "happy": -0.5}},
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_refused(values):

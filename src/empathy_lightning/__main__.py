@@ -6,17 +6,44 @@ import argparse
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from empathy_lightning import __version__
 from empathy_lightning.errors import InputError
+from empathy_lightning.preparation.commands import add_answering
 
 if TYPE_CHECKING:
     from empathy_lightning.corpora import Corpus
 
 TRAINER_COMMANDS = ("fit", "validate", "test")
 DEMO_CHECKPOINT = "outputs/demo/speech_decoder"
+
+
+@dataclass
+class Backbones:
+    """Frozen models of a run and the sizes that follow from them; ``${backbones.NAME}`` anywhere in a YAML reads them.
+
+    Attributes:
+        speech_encoder: Folder or model id of a Whisper model.
+        frame_size: Width of its encoder.
+        language_model: Folder or model id of a causal language model.
+        embedding_size: Width of its embeddings.
+        vocabulary_size: Rows of its embedding matrix.
+        end_token_id: Id of the token that ends the units.
+        emotion_encoder: Folder or model id of a wav2vec 2.0 emotion model.
+        emotion_size: Width of its frames.
+    """
+
+    speech_encoder: str | None = None
+    frame_size: int | None = None
+    language_model: str | None = None
+    embedding_size: int | None = None
+    vocabulary_size: int | None = None
+    end_token_id: int | None = None
+    emotion_encoder: str | None = None
+    emotion_size: int | None = None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -65,9 +92,14 @@ def _train(words: list[str] | None) -> None:
         warnings.filterwarnings("ignore", message)
     # Absolute keys in ${...} stay right under the subcommand, and see overrides from the command line.
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
+
+    class _CLI(LightningCLI):
+        def add_arguments_to_parser(self, parser: Any) -> None:
+            parser.add_class_arguments(Backbones, "backbones")
+
     parsing = {"parser_mode": "omegaconf+", "exit_on_error": False}
     try:
-        LightningCLI(
+        _CLI(
             datamodule_class=EmpathyDataModule,
             subclass_mode_model=True,
             save_config_kwargs={"overwrite": True},
@@ -103,13 +135,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    chat = commands.add_parser("chat", help="answer recordings with text and speech")
-    chat.add_argument("files", nargs="+", type=Path, help="WAV, FLAC or MP3, mono or stereo, 0.2 s to 5 min")
-    chat.add_argument("--out", type=Path, required=True, help="folder for the spoken replies and replies.json")
-    chat.add_argument("--checkpoint", type=Path, default=Path(DEMO_CHECKPOINT), help="default: %(default)s")
-    chat.add_argument("--temperature", type=float, default=0.0, help="0 takes the likeliest words (default)")
-    chat.add_argument("--seed", type=int, default=0, help="seed of the draws above temperature 0")
-    chat.set_defaults(run=_chat)
+    _add_chat(commands)
 
     prepare = commands.add_parser("prepare", help="make what the trainers need from what is there")
     steps = prepare.add_subparsers(required=True, metavar="STEP")
@@ -118,14 +144,7 @@ def _parser() -> argparse.ArgumentParser:
     for split, count in (("train", 3000), ("validation", 300), ("test", 300)):
         synthetic.add_argument(f"--{split}", type=int, default=count, help="utterances (default %(default)s)")
     synthetic.set_defaults(run=_synthetic)
-    responses = steps.add_parser("responses", help="let the frozen language model answer each transcript")
-    responses.add_argument("manifest", type=Path)
-    responses.add_argument("--out", type=Path, required=True, help="manifest with the responses")
-    responses.add_argument("--language-model", required=True, help="folder or model id")
-    responses.add_argument("--prompt", help="user's turn with {speech} and {emotion} (default: both papers' form)")
-    responses.add_argument("--without-emotion", action="store_true", help="answer the transcript alone (stage 1)")
-    responses.add_argument("--system", help="system message")
-    responses.set_defaults(run=_responses)
+    add_answering(steps)
     ratings = steps.add_parser("ratings", help="fill missing arousal, valence and dominance by a frozen encoder")
     ratings.add_argument("manifest", type=Path)
     ratings.add_argument("--out", type=Path, required=True, help="manifest with the ratings")
@@ -139,6 +158,8 @@ def _parser() -> argparse.ArgumentParser:
     units.set_defaults(run=_units)
 
     _add_corpora(commands)
+    _add_ablate(commands)
+    _add_convert(commands)
 
     report = commands.add_parser("evaluate", help="measure a chatbot on a test split and write an HTML report")
     report.add_argument("--checkpoint", type=Path, default=Path(DEMO_CHECKPOINT), help="default: %(default)s")
@@ -148,7 +169,44 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--out", type=Path, required=True, help="folder for metrics.json, report.html and replies/")
     report.add_argument("--stages", nargs="*", type=Path, default=[], help="folders of the stages, for their curves")
     report.set_defaults(run=_evaluate)
+    _add_evaluate_emotion(commands)
     return parser
+
+
+def _add_evaluate_emotion(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser("evaluate-emotion", help="ask a chatbot for the emotion of speech: UA, WA, confusion")
+    command.add_argument("--checkpoint", type=Path, default=Path(DEMO_CHECKPOINT), help="default: %(default)s")
+    command.add_argument("--manifest", type=Path, required=True, help="utterances with emotions")
+    command.add_argument("--split", default="test", help="which to use, or `all` (default %(default)s)")
+    command.add_argument(
+        "--by", default="answer", help="answer (default): parse what it says; options: score the words; classifier"
+    )
+    command.add_argument("--parser", default="words", help="words (default) or substring, see the docs")
+    command.add_argument("--per-token", action="store_true", help="divide an option's score by its tokens")
+    command.add_argument(
+        "--recipe", default="freezeempath", help="question of freezeempath (default), blsp-emo, re-llm"
+    )
+    command.add_argument("--prompt", help="question with {speech} (and {emotion}) instead of a recipe's")
+    command.add_argument("--system", help="system message of that question")
+    command.add_argument("--max-new-tokens", type=int, default=32, help="longest answer (default %(default)s)")
+    command.add_argument("--out", type=Path, help="write figures and answers as JSON")
+    command.set_defaults(run=_evaluate_emotion)
+
+
+def _add_chat(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    chat = commands.add_parser("chat", help="answer recordings with text and speech")
+    chat.add_argument("files", nargs="+", type=Path, help="WAV, FLAC or MP3, mono or stereo, 0.2 s to 5 min")
+    chat.add_argument("--out", type=Path, required=True, help="folder for the spoken replies and replies.json")
+    chat.add_argument("--checkpoint", type=Path, default=Path(DEMO_CHECKPOINT), help="default: %(default)s")
+    chat.add_argument("--conversation", action="store_true", help="the files are the turns of one conversation")
+    chat.add_argument("--explain", action="store_true", help="say and plot what each emotion embedding is made of")
+    chat.add_argument("--language", help="of the replies: auto (the user's own) or a name; needs a capable model")
+    chat.add_argument("--max-new-tokens", type=int, default=128, help="longest reply (default %(default)s)")
+    chat.add_argument("--temperature", type=float, default=0.0, help="0 takes the likeliest words (default)")
+    chat.add_argument("--top-p", type=float, default=1.0, help="draw from the likeliest tokens with this probability")
+    chat.add_argument("--seed", type=int, default=0, help="seed of the draws above temperature 0")
+    chat.add_argument("--batch-size", type=int, default=8, help="files answered together (default %(default)s)")
+    chat.set_defaults(run=_chat)
 
 
 def _add_corpora(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -166,6 +224,57 @@ def _add_corpora(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     export.add_argument("--out", type=Path, required=True, help="FILE.jsonl or FILE.parquet, or a folder for shards")
     export.add_argument("--shards", action="store_true", help="write Parquet shards with the audio inside")
     export.set_defaults(run=_export_corpus)
+
+
+def _add_ablate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    ablate = commands.add_parser("ablate", help="train and test the variants of a list, and print their table")
+    ablate.add_argument("list", type=Path, help="YAML list of entries with name, config and overrides")
+    ablate.add_argument("--out", type=Path, required=True, help="folder; variants that are finished there are skipped")
+    ablate.add_argument(
+        "--config", type=Path, action="append", default=[], help="YAML that overrides each variant's, for example paths"
+    )
+    ablate.add_argument("--only", nargs="+", metavar="NAME", help="run these variants only")
+    ablate.set_defaults(run=_ablate)
+
+
+def _ablate(options: argparse.Namespace) -> int:
+    from empathy_lightning.evaluation.ablations import read_ablations, run_ablations, table
+
+    ablations = read_ablations(options.list, options.config)
+    unknown = set(options.only or []) - {ablation.name for ablation in ablations}
+    if unknown:
+        raise InputError(f"{options.list} has no entry named {', '.join(sorted(unknown))}")
+    chosen = [a for a in ablations if options.only is None or a.name in options.only]
+    figures = run_ablations(chosen, options.out)
+    print(f"\n{table(figures)}\ntable: {options.out / 'ablations.md'}")
+    return 0 if all(figures.values()) else 1
+
+
+CONVERSIONS = {
+    "freezeempath": "empathy_lightning.conversion.freezeempath",
+    "blsp-emo": "empathy_lightning.conversion.blsp_emo",
+    "re-llm": "empathy_lightning.conversion.re_llm",
+    "audeering": "empathy_lightning.conversion.audeering",
+    "epitome": "empathy_lightning.conversion.epitome",
+}
+
+
+def _add_convert(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    convert = commands.add_parser("convert", help="turn a released checkpoint into a folder of this library")
+    convert.add_argument("name", choices=CONVERSIONS, help="whose checkpoint it is")
+    convert.add_argument("source", type=Path, help="folder of the release")
+    convert.add_argument("--out", type=Path, required=True, help="folder to write, which must not exist")
+    convert.add_argument("--dry-run", action="store_true", help="only report the keys; exit code 1 if some are missing")
+    convert.set_defaults(run=_convert)
+
+
+def _convert(options: argparse.Namespace) -> int:
+    from importlib import import_module
+
+    report = import_module(CONVERSIONS[options.name]).convert(options.source, options.out, options.dry_run)
+    print(report.describe())
+    print("nothing was written" if options.dry_run else f"written: {options.out}")
+    return 1 if options.dry_run and report.missing else 0
 
 
 def _corpus(name: str, root: str) -> Corpus:
@@ -225,7 +334,8 @@ def _chat(options: argparse.Namespace) -> None:
         raise InputError(
             f"no checkpoint at {options.checkpoint}; make the demo's with `make demo` or give --checkpoint"
         )
-    chat(options.files, options.out, options.checkpoint, options.temperature, options.seed)
+    words = {key: value for key, value in vars(options).items() if key != "run"}
+    chat(**words)
 
 
 def _synthetic(options: argparse.Namespace) -> None:
@@ -234,12 +344,15 @@ def _synthetic(options: argparse.Namespace) -> None:
     print(write_synthetic_corpus(options.out, options.train, options.validation, options.test))
 
 
-def _responses(options: argparse.Namespace) -> None:
-    from empathy_lightning.preparation.responses import prepare_responses
-    from empathy_lightning.prompts import SPEECH_AND_EMOTION, SPEECH_ONLY, Prompt
+def _evaluate_emotion(options: argparse.Namespace) -> None:
+    from empathy_lightning.evaluation.prompting import evaluate_emotion
+    from empathy_lightning.prompts import Prompt, recipe_named
 
-    user = options.prompt or (SPEECH_ONLY if options.without_emotion else SPEECH_AND_EMOTION)
-    print(prepare_responses(options.manifest, options.out, options.language_model, Prompt(user, options.system)))
+    recognition = recipe_named(options.recipe).recognition
+    question = Prompt(options.prompt, options.system) if options.prompt else recognition
+    files = (options.checkpoint, options.manifest, question, options.out)
+    how = (options.by, options.parser, options.per_token, options.max_new_tokens)
+    evaluate_emotion(*files, options.split, *how)
 
 
 def _ratings(options: argparse.Namespace) -> None:

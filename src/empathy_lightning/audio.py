@@ -132,6 +132,24 @@ def trim_silence(waveform: Tensor, decibels: float = 40.0) -> Tensor:
     return waveform[int(loud[0]) * hop : (int(loud[-1]) + 1) * hop]
 
 
+def split_at_pauses(waveform: Tensor, longest: float) -> list[Tensor]:
+    """Cut speech into pieces of at most ``longest`` seconds, each cut at the quietest 0.1 s of its last third.
+
+    Args:
+        waveform: At 16 kHz, shape (T,).
+        longest: Most seconds of a piece.
+    """
+    most, window = round(longest * SAMPLE_RATE), SAMPLE_RATE // 10
+    pieces = []
+    while len(waveform) > most:
+        begin = most * 2 // 3
+        energy = waveform[begin:most].unfold(0, window, window // 2).square().mean(1)
+        cut = begin + int(energy.argmin()) * (window // 2) + window // 2
+        pieces.append(waveform[:cut])
+        waveform = waveform[cut:]
+    return [*pieces, waveform]
+
+
 def read_speech(path: str | Path) -> Tensor:
     """Read a recording that is to be answered; one that is too long is refused before it is decoded.
 

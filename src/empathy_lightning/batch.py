@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from empathy_lightning.audio import SAMPLE_RATE, AudioError, duration_of, read, trim_silence
-from empathy_lightning.utterance import Utterance
+from empathy_lightning.utterance import EMOTIONS, Utterance
 
 MISSING = -100
 """Category of an utterance without an emotion label."""
@@ -35,7 +35,13 @@ class SpeechBatch:
         responses: Expected replies, None where there is none.
         units: Units of the spoken replies, each (U,), None where there are none.
         ids: Ids of the utterances.
+        emotion_votes: Shares of the raters by category, shape (B, categories); a row of zeros where unknown.
+        categories: What the category ids stand for.
         unreadable: Why utterances that belonged here are not here, one line each.
+        cut: Whether each response was cut and so has no end; empty where none was.
+        emotion_waveform: Samples in which the emotion is to be heard, shape (B, T'): of the other recording where an
+            utterance names one, else of the utterance itself; None where no utterance names one.
+        emotion_lengths: Valid samples of those, shape (B,).
     """
 
     waveform: Tensor
@@ -49,7 +55,12 @@ class SpeechBatch:
     responses: list[str | None]
     units: list[Tensor | None]
     ids: list[str]
+    emotion_votes: Tensor
+    categories: tuple[str, ...] = EMOTIONS
     unreadable: list[str] = field(default_factory=list)
+    cut: list[bool] = field(default_factory=list)
+    emotion_waveform: Tensor | None = None
+    emotion_lengths: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -65,8 +76,8 @@ class SpeechBatch:
         return replace(self, **moved, units=units)
 
 
-Row = tuple[Tensor, Utterance]
-"""A waveform (T,) at 16 kHz with its record."""
+Row = tuple[Tensor, Utterance] | tuple[Tensor, Utterance, Tensor]
+"""A waveform (T,) at 16 kHz with its record and, where the record names one, the waveform that gives the emotion."""
 
 
 class SpeechDataset(Dataset[Row | AudioError]):
@@ -95,7 +106,7 @@ class SpeechDataset(Dataset[Row | AudioError]):
         self.read_audio = read_audio
         self.trim = trim
         self.augmentation = augmentation
-        self._cache: dict[int, Tensor] | None = {} if cache else None
+        self._cache: dict[tuple[str, float, float | None], Tensor] | None = {} if cache else None
 
     def __len__(self) -> int:
         return len(self.utterances)
@@ -104,8 +115,11 @@ class SpeechDataset(Dataset[Row | AudioError]):
         utterance = self.utterances[index]
         if not self.read_audio:
             return torch.zeros(1), utterance
-        waveform = self._waveform(index)
-        return (waveform if self.augmentation is None else self.augmentation(waveform)), utterance
+        waveform = self._waveform(utterance.path, utterance.start, utterance.end)
+        if utterance.emotion_path is None:
+            return waveform, utterance
+        pair = self._waveform(utterance.emotion_path, utterance.emotion_start, utterance.emotion_end)
+        return waveform, utterance, pair
 
     def __getitems__(self, indices: Sequence[int]) -> list[Row | AudioError]:
         """The rows of a batch, with the error in the place of one that cannot be read.
@@ -128,27 +142,37 @@ class SpeechDataset(Dataset[Row | AudioError]):
         except AudioError as error:
             return error
 
-    def _waveform(self, index: int) -> Tensor:
-        if self._cache is not None and index in self._cache:
-            return self._cache[index].float() / 32768
-        utterance = self.utterances[index]
-        waveform = read(utterance.path, utterance.start, utterance.end)
+    def _waveform(self, path: str, start: float, end: float | None) -> Tensor:
+        waveform = self._read(path, start, end)
+        return waveform if self.augmentation is None else self.augmentation(waveform)
+
+    def _read(self, path: str, start: float, end: float | None) -> Tensor:
+        key = (path, start, end)
+        if self._cache is not None and key in self._cache:
+            return self._cache[key].float() / 32768
+        waveform = read(path, start, end)
         waveform = (trim_silence(waveform) if self.trim else waveform)[: round(self.max_seconds * SAMPLE_RATE)]
         if self._cache is not None:
             # What is returned is what will be returned again, to the last bit.
-            self._cache[index] = (waveform * 32768).round().clamp(-32768, 32767).to(torch.int16)
-            waveform = self._cache[index].float() / 32768
+            self._cache[key] = (waveform * 32768).round().clamp(-32768, 32767).to(torch.int16)
+            waveform = self._cache[key].float() / 32768
         return waveform
 
     def durations(self) -> list[float]:
-        """Seconds of each utterance, from its record or else from the file's header; 1 s where there is neither."""
+        """Seconds of each utterance, from its record or else from the file's header; 1 s where there is neither.
+
+        Where another recording gives the emotion, the longer of the two counts.
+        """
         known = sum(u.duration is not None for u in self.utterances)
         rows = tqdm(self.utterances, desc="lengths of files", disable=len(self) - known < 2_000)
-        return [min(self.max_seconds, u.duration or self._length(u)) for u in rows]
+        return [min(self.max_seconds, self._length(u)) for u in rows]
 
     def _length(self, utterance: Utterance) -> float:
         try:
-            return duration_of(utterance.path, utterance.start, utterance.end)
+            seconds = utterance.duration or duration_of(utterance.path, utterance.start, utterance.end)
+            if utterance.emotion_path is None:
+                return seconds
+            return max(seconds, duration_of(utterance.emotion_path, utterance.emotion_start, utterance.emotion_end))
         except AudioError:
             return 1.0  # Reading it will fail again, and then it is reported.
 
@@ -162,7 +186,9 @@ def collate(rows: Sequence[Row | AudioError], emotions: Sequence[str]) -> Speech
     """
     unreadable = [str(row) for row in rows if isinstance(row, AudioError)]
     readable = [row for row in rows if not isinstance(row, AudioError)]
-    utterances = [utterance for _, utterance in readable]
+    utterances = [row[1] for row in readable]
+    heard = [row[0] if len(row) < 3 else row[2] for row in readable]
+    paired = any(len(row) > 2 for row in readable)
     index = {name: position for position, name in enumerate(emotions)}
 
     def _ratings(name: str) -> Tensor:
@@ -170,16 +196,21 @@ def collate(rows: Sequence[Row | AudioError], emotions: Sequence[str]) -> Speech
         return torch.tensor([math.nan if value is None else value for value in values], dtype=torch.float32)
 
     return SpeechBatch(
-        waveform=torch.nn.utils.rnn.pad_sequence([waveform for waveform, _ in readable], batch_first=True),
-        lengths=torch.tensor([len(waveform) for waveform, _ in readable]),
+        waveform=torch.nn.utils.rnn.pad_sequence([row[0] for row in readable], batch_first=True),
+        lengths=torch.tensor([len(row[0]) for row in readable]),
         emotion=torch.tensor([index.get(u.emotion or "", MISSING) for u in utterances]),
         arousal=_ratings("arousal"),
         valence=_ratings("valence"),
         dominance=_ratings("dominance"),
         transcripts=[u.transcript or "" for u in utterances],
         emotions=[u.emotion or "" for u in utterances],
+        categories=tuple(emotions),
         responses=[u.response for u in utterances],
         units=[None if u.units is None else torch.tensor(u.units) for u in utterances],
         ids=[u.id for u in utterances],
+        emotion_votes=torch.tensor([[u.emotion_votes.get(name, 0.0) for name in emotions] for u in utterances]),
         unreadable=unreadable,
+        cut=[u.response_cut for u in utterances] if any(u.response_cut for u in utterances) else [],
+        emotion_waveform=torch.nn.utils.rnn.pad_sequence(heard, batch_first=True) if paired else None,
+        emotion_lengths=torch.tensor([len(waveform) for waveform in heard]) if paired else None,
     )

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
-from empathy_lightning.audio import SAMPLE_RATE, check_speech, read_speech, write
+from empathy_lightning.audio import SAMPLE_RATE, check_speech, read_speech, split_at_pauses, write
 from empathy_lightning.checkpoints import Checkpoint, CheckpointError, load
+from empathy_lightning.errors import InputError
+from empathy_lightning.models import Turn
 from empathy_lightning.modules.emotion_nuance import EmotionEstimate
+from empathy_lightning.prompts import follow_language
 
 
 @dataclass
@@ -24,39 +28,25 @@ class Reply:
         text: The reply.
         emotion: Likeliest category.
         probabilities: Of each category, by name.
-        arousal: In 0..1.
-        valence: In 0..1.
-        dominance: In 0..1.
+        arousal: In 0..1, or None if the checkpoint does not rate.
+        valence: As arousal.
+        dominance: As arousal.
+        units: Speech units of the reply where no vocoder makes them a waveform, else None.
         waveform: The reply as speech, shape (T,), or None without a speech decoder.
         sample_rate: Of the waveform, in Hz.
+        turn: The question and this reply, for the history of the next question.
     """
 
     text: str
     emotion: str
     probabilities: dict[str, float]
-    arousal: float
-    valence: float
-    dominance: float
+    arousal: float | None
+    valence: float | None
+    dominance: float | None
+    units: list[int] | None = field(default=None, kw_only=True)
     waveform: Tensor | None
     sample_rate: int
-
-
-def split_at_pauses(waveform: Tensor, longest: float) -> list[Tensor]:
-    """Cut speech into pieces of at most ``longest`` seconds, each cut at the quietest 0.1 s of its last third.
-
-    Args:
-        waveform: At 16 kHz, shape (T,).
-        longest: Most seconds of a piece.
-    """
-    most, window = round(longest * SAMPLE_RATE), SAMPLE_RATE // 10
-    pieces = []
-    while len(waveform) > most:
-        begin = most * 2 // 3
-        energy = waveform[begin:most].unfold(0, window, window // 2).square().mean(1)
-        cut = begin + int(energy.argmin()) * (window // 2) + window // 2
-        pieces.append(waveform[:cut])
-        waveform = waveform[cut:]
-    return [*pieces, waveform]
+    turn: Turn = field(repr=False)
 
 
 class EmpatheticChatbot:
@@ -97,116 +87,218 @@ class EmpatheticChatbot:
     def respond(
         self,
         recordings: Sequence[str | Path | Tensor],
+        history: Sequence[Sequence[Turn]] | None = None,
+        language: str | None = None,
         max_new_tokens: int = 128,
         temperature: float = 0.0,
+        top_p: float = 1.0,
         seed: int = 0,
+        batch_size: int = 8,
     ) -> list[Reply]:
-        """Answer recordings.
+        """Answer recordings, each as if it were alone.
 
         Args:
             recordings: Audio files, or waveforms at 16 kHz, each (T,); 0.2 s to 5 minutes.
+            history: Earlier turns of each recording's conversation (:attr:`Reply.turn`, or with words); None where
+                each recording begins one. The oldest are left out where the language model's window is too short.
+            language: ``"auto"`` asks for a reply in the user's language, any other name for that one.
             max_new_tokens: Longest reply.
             temperature: 0 takes the likeliest words; above it, they are drawn.
-            seed: Seed of the draws.
+            top_p: Draw from the likeliest tokens whose probabilities reach this sum.
+            seed: Seed of each reply's draws.
+            batch_size: Recordings that are answered together.
 
         Raises:
             AudioError: If a recording cannot be used; none is answered then.
+            InputError: If another argument cannot be used.
         """
-        waveforms = []
-        for number, recording in enumerate(recordings, 1):
-            if isinstance(recording, Tensor):
-                check_speech(recording, f"recording {number}")
-                waveforms.append(recording)
-            else:
-                waveforms.append(read_speech(recording))
-        speech, emotion = self.hear(waveforms)
-        prompts = self.model.prompt_rows(speech, emotion.embedding)
-        tokens = self.model.respond(prompts, max_new_tokens, temperature, seed)
-        states = self.model.reply_states(prompts, tokens)
-        return [self._reply(row, emotion, tokens[row], states[row]) for row in range(len(waveforms))]
+        _check_options(max_new_tokens, temperature, top_p, batch_size)
+        if history is not None and len(history) != len(recordings):
+            raise InputError(f"{len(history)} histories for {len(recordings)} recordings: give one for each")
+        system = follow_language(self.model.system, language)
+        waveforms = _waveforms(recordings)
+        replies = []
+        for start in range(0, len(waveforms), batch_size):
+            speech, emotion = self.hear(waveforms[start : start + batch_size], batch_size)
+            turns = [Turn(*heard) for heard in zip(speech, emotion.embedding, strict=True)]
+            past = [()] * len(turns) if history is None else history[start : start + batch_size]
+            prompts = [
+                self._prompt([*earlier, turn], system, max_new_tokens)
+                for earlier, turn in zip(past, turns, strict=True)
+            ]
+            tokens = self.model.respond(prompts, max_new_tokens, temperature, seed, top_p)
+            spoken = self._speak(prompts, tokens)
+            replies += [self._reply(emotion, row, turn, tokens[row], spoken[row]) for row, turn in enumerate(turns)]
+        return replies
 
     @torch.no_grad()
-    def hear(self, waveforms: Sequence[Tensor]) -> tuple[list[Tensor], EmotionEstimate]:
+    def _prompt(self, turns: Sequence[Turn], system: str | None, max_new_tokens: int) -> Tensor:
+        """Prompt (T, D) with as many of the latest turns as fit into the language model's window, at least one."""
+        language_model = self.model.language_model
+        assert language_model is not None
+        window = getattr(language_model.model.config, "max_position_embeddings", None)
+        prompt = self.model.conversation_row(turns, system)
+        while window is not None and len(turns) > 1 and len(prompt) + max_new_tokens > window:
+            turns = turns[1:]
+            prompt = self.model.conversation_row(turns, system)
+        return prompt
+
+    @torch.no_grad()
+    def hear(self, waveforms: Sequence[Tensor], batch_size: int = 8) -> tuple[list[Tensor], EmotionEstimate]:
         """Embeddings of what was said and of how, one per waveform.
 
         Speech longer than the encoder's window is cut at pauses; the pieces' words are
         joined and their emotions averaged by length.
+
+        Args:
+            waveforms: At 16 kHz, each (T,).
+            batch_size: Pieces that are encoded together.
         """
         model = self.model
         assert model.speech_adapter is not None and model.emotion_nuance is not None
         device = next(model.speech_adapter.parameters()).device
-        said, estimates = [], []
-        for waveform in waveforms:
-            pieces = split_at_pauses(waveform, getattr(model.speech_encoder, "max_seconds", 30.0))
-            lengths = torch.tensor([len(piece) for piece in pieces], device=device)
-            padded = torch.nn.utils.rnn.pad_sequence(pieces, batch_first=True).to(device)
+        longest = getattr(model.speech_encoder, "max_seconds", 30.0)
+        pieces = [(row, piece) for row, wave in enumerate(waveforms) for piece in split_at_pauses(wave, longest)]
+        said: list[list[Tensor]] = [[] for _ in waveforms]
+        total = torch.tensor([len(waveform) for waveform in waveforms], device=device)
+        sums: dict[str, Tensor] = {}
+        for start in range(0, len(pieces), batch_size):
+            owners, waves = zip(*pieces[start : start + batch_size], strict=True)
+            lengths = torch.tensor([len(wave) for wave in waves], device=device)
+            padded = nn.utils.rnn.pad_sequence(list(waves), batch_first=True).to(device)
             encoded = model.speech_encoder(padded, lengths)
-            embeddings, mask = model.speech_adapter(encoded.frames, encoded.mask)
-            said.append(torch.cat([row[valid] for row, valid in zip(embeddings, mask, strict=True)]))
-            estimate = model.emotion_nuance(encoded.layers, encoded.mask)
-            share = lengths / lengths.sum()
-            estimates.append({name: torch.tensordot(share, value, 1) for name, value in vars(estimate).items()})
-        return said, EmotionEstimate(**{name: torch.stack([e[name] for e in estimates]) for name in estimates[0]})
+            adapted = model.adapt(encoded, padded, lengths)
+            for owner, row, valid in zip(owners, *adapted, strict=True):
+                said[owner].append(row[valid])
+            rows = torch.tensor(owners, device=device)
+            for name, value in vars(model.feel(encoded, adapted)).items():
+                share = (lengths / total[rows]).to(value.dtype).reshape(-1, *[1] * (value.ndim - 1))
+                empty = value.new_zeros(len(waveforms), *value.shape[1:])
+                sums[name] = sums.get(name, empty).index_add(0, rows, share * value)
+        return [torch.cat(parts) for parts in said], EmotionEstimate(**sums)
+
+    def _speak(self, prompts: Sequence[Tensor], tokens: Sequence[Sequence[int]]) -> list[Tensor | None]:
+        """Waveforms of the replies; their units where there is no vocoder; None without a speech decoder."""
+        if self.speech_decoder is None:
+            return [None] * len(prompts)
+        states = self.model.reply_states(prompts, tokens)
+        make = self.units if self.vocoder is None else self.speak
+        return [make(state, row) for state, row in zip(states, tokens, strict=True)]
 
     def speak(self, states: Tensor, tokens: Sequence[int]) -> Tensor | None:
         """Speech of a reply from its hidden states (T, D) and token ids, or None without a speech decoder."""
-        if self.speech_decoder is None or self.vocoder is None:
+        units = None if self.vocoder is None else self.units(states, tokens)
+        return None if self.vocoder is None or units is None else self.vocoder(units).cpu()
+
+    def units(self, states: Tensor, tokens: Sequence[int]) -> Tensor | None:
+        """Units (U,) of a reply from its hidden states (T, D) and token ids, or None without a speech decoder."""
+        if self.speech_decoder is None:
             return None
         ids = torch.tensor(tokens, device=states.device)
-        units = list(self.speech_decoder.stream([(states, ids)]))
-        waveform: Tensor = self.vocoder(torch.cat(units)).cpu()
-        return waveform
+        return torch.cat(list(self.speech_decoder.stream([(states, ids)])))
 
-    def _reply(self, row: int, emotion: EmotionEstimate, tokens: Sequence[int], states: Tensor) -> Reply:
+    def _reply(
+        self, emotion: EmotionEstimate, row: int, turn: Turn, tokens: Sequence[int], spoken: Tensor | None
+    ) -> Reply:
         probabilities = emotion.logits[row].float().softmax(-1)
+        text = self.model.text(tokens)
         return Reply(
-            text=self.model.text(tokens),
+            text=text,
             emotion=self.emotions[int(probabilities.argmax())],
             probabilities={n: round(p, 4) for n, p in zip(self.emotions, probabilities.tolist(), strict=True)},
-            arousal=float(emotion.arousal[row]),
-            valence=float(emotion.valence[row]),
-            dominance=float(emotion.dominance[row]),
-            waveform=self.speak(states, tokens),
+            arousal=_rating(emotion.arousal[row]),
+            valence=_rating(emotion.valence[row]),
+            dominance=_rating(emotion.dominance[row]),
+            units=spoken.tolist() if self.vocoder is None and spoken is not None else None,
+            waveform=None if self.vocoder is None else spoken,
             sample_rate=SAMPLE_RATE if self.vocoder is None else self.vocoder.sample_rate,
+            turn=replace(turn, reply=text),
         )
 
 
-def chat(files: Sequence[Path], out: Path, checkpoint: Path, temperature: float = 0.0, seed: int = 0) -> list[Reply]:
+def _waveforms(recordings: Sequence[str | Path | Tensor]) -> list[Tensor]:
+    """Waveforms of all recordings, checked."""
+    waveforms = []
+    for number, recording in enumerate(recordings, 1):
+        if isinstance(recording, Tensor):
+            check_speech(recording, f"recording {number}")
+            waveforms.append(recording)
+        else:
+            waveforms.append(read_speech(recording))
+    return waveforms
+
+
+def _check_options(max_new_tokens: int, temperature: float, top_p: float, batch_size: int) -> None:
+    if max_new_tokens < 1 or batch_size < 1:
+        raise InputError("max_new_tokens and batch_size have to be at least 1")
+    if temperature < 0 or not 0 < top_p <= 1:
+        raise InputError("temperature has to be 0 or more, top_p above 0 and at most 1")
+
+
+def chat(
+    files: Sequence[Path],
+    out: Path,
+    checkpoint: Path,
+    conversation: bool = False,
+    explain: bool = False,
+    batch_size: int = 8,
+    **options: Any,
+) -> list[Reply]:
     """Answer files, print what was heard and said, and write ``<name>_reply.wav`` and ``replies.json``.
 
     Args:
         files: Recordings.
         out: Folder for the replies; made only after every file was found usable.
         checkpoint: Folder of the bot.
-        temperature: See :meth:`EmpatheticChatbot.respond`.
-        seed: Seed of the draws.
+        conversation: The files are the turns of one conversation, in order.
+        explain: Also print and plot what each emotion embedding is made of.
+        batch_size: Files that are answered together.
+        **options: Of :meth:`EmpatheticChatbot.respond`.
 
     Raises:
         InputError: If a file or the checkpoint cannot be used.
     """
+    from empathy_lightning.evaluation.explanation import explain_reply
+
+    if batch_size < 1:
+        raise InputError("batch_size has to be at least 1")
     for file in files:
         read_speech(file)
     bot = EmpatheticChatbot.from_pretrained(checkpoint)
-    replies, entries = [], []
-    for number, file in enumerate(tqdm(files, desc="answering", disable=len(files) < 2)):
-        (reply,) = bot.respond([file], temperature=temperature, seed=seed)
-        name = f"{file.stem}_reply.wav" if len(files) == 1 else f"{number + 1:03d}_{file.stem}_reply.wav"
-        if reply.waveform is not None:
-            write(out / name, reply.waveform, reply.sample_rate)
-        described = describe(reply)
-        tqdm.write(f"{file}\n{described}" + (f"\n  speech   {out / name}" if reply.waveform is not None else ""))
-        replies.append(reply)
-        values = {key: value for key, value in vars(reply).items() if key != "waveform"}
-        entries.append({"file": str(file), **values, "speech": name if reply.waveform is not None else None})
+    replies: list[Reply] = []
+    entries = []
+    size = 1 if conversation else batch_size
+    for start in tqdm(range(0, len(files), size), desc="answering", disable=len(files) <= size):
+        batch = files[start : start + size]
+        history = [[reply.turn for reply in replies]] if conversation else None
+        for file, reply in zip(batch, bot.respond(batch, history, batch_size=batch_size, **options), strict=True):
+            name = file.stem if len(files) == 1 else f"{len(replies) + 1:03d}_{file.stem}"
+            values = {key: value for key, value in vars(reply).items() if key not in ("waveform", "turn")}
+            lines, entry = [describe(reply)], {"file": str(file), **values, "speech": None}
+            if reply.waveform is not None:
+                entry["speech"] = f"{name}_reply.wav"
+                write(out / f"{name}_reply.wav", reply.waveform, reply.sample_rate)
+                lines.append(f"  speech   {out / entry['speech']}")
+            if explain:
+                explanation = explain_reply(bot, read_speech(file), reply)
+                explanation.plot(out / f"{name}_explained.png")
+                entry["explanation"] = explanation.values()
+                lines.append(f"{explanation}\n  plot     {out / f'{name}_explained.png'}")
+            tqdm.write("\n".join([str(file), *lines]))
+            replies.append(reply)
+            entries.append(entry)
     out.mkdir(parents=True, exist_ok=True)
     (out / ".replies.json").write_text(json.dumps(entries, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     (out / ".replies.json").replace(out / "replies.json")
     return replies
 
 
+def _rating(value: Tensor) -> float | None:
+    return None if value.isnan() else float(value)
+
+
 def describe(reply: Reply) -> str:
     """What was heard and what is answered, in lines for a terminal."""
-    return (
-        f"  heard    {reply.emotion} ({reply.probabilities[reply.emotion]:.0%}), arousal {reply.arousal:.2f}, "
-        f"valence {reply.valence:.2f}, dominance {reply.dominance:.2f}\n  reply    {reply.text}"
-    )
+    ratings = {"arousal": reply.arousal, "valence": reply.valence, "dominance": reply.dominance}
+    rated = "".join(f", {name} {value:.2f}" for name, value in ratings.items() if value is not None)
+    return f"  heard    {reply.emotion} ({reply.probabilities[reply.emotion]:.0%}){rated}\n  reply    {reply.text}"

@@ -20,24 +20,33 @@ from torch import nn
 from empathy_lightning import __version__
 from empathy_lightning.errors import InputError
 from empathy_lightning.models import EmpatheticLM
+from empathy_lightning.modules.cformer import CFormer
+from empathy_lightning.modules.convolutional_adapter import ConvolutionalAdapter
 from empathy_lightning.modules.convolutional_encoder import ConvolutionalEncoder
+from empathy_lightning.modules.emotion_encoder import EmotionEncoder
 from empathy_lightning.modules.emotion_nuance import EmotionNuance
+from empathy_lightning.modules.empathy_classifier import EmpathyClassifier
 from empathy_lightning.modules.language_model import LanguageModel
+from empathy_lightning.modules.partial_lora import PartialLora
+from empathy_lightning.modules.pooled_heads import PooledEmotionHeads
 from empathy_lightning.modules.speech_adapter import SpeechAdapter
 from empathy_lightning.modules.speech_decoder import SpeechDecoder
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
 from empathy_lightning.modules.vocoder import Vocoder
 
-_PARTS: dict[str, type[nn.Module]] = {
-    "speech_encoder": ConvolutionalEncoder,
-    "speech_adapter": SpeechAdapter,
-    "emotion_nuance": EmotionNuance,
-    "speech_decoder": SpeechDecoder,
-    "vocoder": Vocoder,
+# Where a part may be of several classes, a folder names the class unless it is the first.
+_PARTS: dict[str, tuple[type[nn.Module], ...]] = {
+    "speech_encoder": (ConvolutionalEncoder,),
+    "speech_adapter": (SpeechAdapter, ConvolutionalAdapter, CFormer),
+    "emotion_nuance": (EmotionNuance, PooledEmotionHeads),
+    "partial_lora": (PartialLora,),
+    "speech_decoder": (SpeechDecoder,),
+    "vocoder": (Vocoder,),
 }
 _BACKBONES: dict[str, Any] = {
     "speech_encoder": SpeechEncoder.from_pretrained,
     "language_model": LanguageModel.from_pretrained,
+    "emotion_encoder": EmotionEncoder.from_pretrained,
 }
 
 
@@ -81,25 +90,31 @@ def save(folder: str | Path, checkpoint: Checkpoint) -> None:
         "language_model": model.language_model,
         "speech_adapter": model.speech_adapter,
         "emotion_nuance": model.emotion_nuance,
+        "emotion_encoder": model.emotion_encoder,
+        "partial_lora": model.partial_lora,
         "speech_decoder": checkpoint.speech_decoder,
         "vocoder": checkpoint.vocoder,
     }
     present = {name: module for name, module in modules.items() if module is not None}
     trained = {name: module for name, module in present.items() if isinstance(module, _PARTS.get(name, ()))}
-    config = {
+    config: dict[str, Any] = {
         "emotions": list(checkpoint.emotions),
         "prompt": model.prompt,
         "system": model.system,
+        "slots": {"speech_slot": model.speech_slot, "emotion_slot": model.emotion_slot},
         "backbones": {name: _source(name, module) for name, module in present.items() if name not in trained},
         "parts": {name: constructor_arguments(module) for name, module in trained.items()},
     }
+    classes = {n: type(m).__name__ for n, m in trained.items() if not isinstance(m, _PARTS[n][0])}
+    if classes:
+        config["classes"] = classes
     weights = {
         f"{name}.{key}": value
         for name, module in trained.items()
         for key, value in module.state_dict().items()
         if not key.endswith("model.lm_head.weight")
     }
-    _write(folder, config, weights)
+    write_folder(folder, config, weights)
 
 
 def _source(name: str, backbone: nn.Module) -> dict[str, Any]:
@@ -140,8 +155,10 @@ def _fill(name: str, module: nn.Module, weights: dict[str, Any], folder: str | P
         raise CheckpointError(f"{folder}: {name} does not fit: missing or unknown weights {', '.join(wrong[:3])}")
 
 
-def load_weights(folder: str | Path, model: EmpatheticLM) -> list[str]:
-    """Fill a model's parts from an earlier stage's folder; parts that the folder lacks stay as they are.
+def load_weights(folder: str | Path, model: nn.Module) -> list[str]:
+    """Fill a module's parts from an earlier stage's folder; parts that the folder lacks stay as they are.
+
+    A convolutional adapter with an emotion begins as the folder's without one, see its ``warm_start``.
 
     Returns:
         Names of the parts that were filled.
@@ -153,9 +170,20 @@ def load_weights(folder: str | Path, model: EmpatheticLM) -> list[str]:
     filled = []
     for name in config.get("parts", {}):
         module = getattr(model, name, None)
-        if module is not None:
+        if module is None:
+            continue
+        arguments = config["parts"][name]
+        widened = isinstance(module, ConvolutionalAdapter) and module.emotion_size > 0
+        if widened and arguments.get("emotion_size") == 0:
+            narrow = ConvolutionalAdapter(**arguments)
+            _fill(name, narrow, weights, folder)
+            try:
+                module.warm_start(narrow)
+            except ValueError as error:
+                raise CheckpointError(f"{folder}: {error}") from None
+        else:
             _fill(name, module, weights, folder)
-            filled.append(name)
+        filled.append(name)
     return filled
 
 
@@ -169,7 +197,8 @@ def load(folder: str | Path) -> Checkpoint:
     parts: dict[str, Any] = {}
     try:
         for name, arguments in config["parts"].items():
-            parts[name] = _PARTS[name](**arguments)
+            chosen = config.get("classes", {}).get(name, _PARTS[name][0].__name__)
+            parts[name] = {option.__name__: option for option in _PARTS[name]}[chosen](**arguments)
         prompt, system, emotions = config["prompt"], config["system"], config["emotions"]
         sources = dict(config["backbones"])
     except (KeyError, TypeError, AttributeError) as error:
@@ -178,6 +207,9 @@ def load(folder: str | Path) -> Checkpoint:
         _fill(name, part, weights, folder)
     for name, source in sources.items():
         try:
+            # A converted checkpoint brings its backbones along as subfolders.
+            if (inside := Path(folder) / source["name_or_path"]).is_dir():
+                source = {**source, "name_or_path": str(inside)}
             parts[name] = _BACKBONES[name](**source)
         except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
             reason = " ".join(str(error).split())[:200]
@@ -185,7 +217,7 @@ def load(folder: str | Path) -> Checkpoint:
     decoder, vocoder = parts.pop("speech_decoder", None), parts.pop("vocoder", None)
     if "speech_encoder" not in parts:
         raise CheckpointError(f"{folder}/config.json names no speech_encoder")
-    model = EmpatheticLM(**parts, prompt=prompt, system=system)
+    model = EmpatheticLM(**parts, prompt=prompt, system=system, **config.get("slots", {}))
     for module in (model, decoder, vocoder):
         if module is not None:
             module.eval()
@@ -206,13 +238,36 @@ def load_vocoder(folder: str) -> Vocoder:
     return vocoder.eval()
 
 
+def load_empathy_classifier(folder: str | Path) -> EmpathyClassifier:
+    """Load a classifier that ``convert epitome`` wrote, in eval mode, with its tokenizer.
+
+    Raises:
+        CheckpointError: If the folder holds none, or its tokenizer cannot be loaded.
+    """
+    from transformers import RobertaTokenizer
+
+    config, weights = _read(folder)
+    if "empathy_classifier" not in config.get("parts", {}):
+        raise CheckpointError(f"{folder} holds no empathy classifier")
+    classifier = EmpathyClassifier(**config["parts"]["empathy_classifier"])
+    _fill("empathy_classifier", classifier, weights, folder)
+    inside = Path(folder) / config["tokenizer"]
+    try:
+        classifier.tokenizer = RobertaTokenizer.from_pretrained(inside if inside.is_dir() else config["tokenizer"])
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{folder}: tokenizer {config['tokenizer']} cannot be loaded: {reason}") from None
+    return classifier.eval()
+
+
 def save_vocoder(folder: str | Path, vocoder: Vocoder) -> None:
     """Write a vocoder alone."""
     config = {"parts": {"vocoder": constructor_arguments(vocoder)}}
-    _write(folder, config, {f"vocoder.{key}": value for key, value in vocoder.state_dict().items()})
+    write_folder(folder, config, {f"vocoder.{key}": value for key, value in vocoder.state_dict().items()})
 
 
-def _write(folder: str | Path, config: dict[str, Any], weights: dict[str, Any]) -> None:
+def write_folder(folder: str | Path, config: dict[str, Any], weights: dict[str, Any]) -> None:
+    """Write config.json and model.safetensors as :func:`load` reads them; each file appears whole or not at all."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     weights = {key: value.detach().cpu().contiguous() for key, value in weights.items()}

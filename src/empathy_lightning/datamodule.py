@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import torch
@@ -34,6 +35,9 @@ class EmpathyDataModule(L.LightningDataModule):
         weights: How often the utterances of a corpus come in an epoch, by the corpus's name; once where not given.
         emotions: The task's categories in the order of the classifier; others count as unlabelled.
         batch_seconds: Most seconds of audio in a batch, padding included.
+        batch_size: Most utterances in a batch; None leaves that to the seconds.
+        answer: What the language model is to say: the prepared ``response``, or the name of the ``emotion``, as in
+            FreezeEmpath's pretraining on recognition.
         pool_batches: Batches whose utterances are sorted by length together. Where length goes with emotion and a
             module normalises over the batch, take few.
         max_seconds: Longer utterances are cut there.
@@ -53,6 +57,8 @@ class EmpathyDataModule(L.LightningDataModule):
         weights: dict[str, float] | None = None,
         emotions: list[str] = list(EMOTIONS),  # noqa: B006 - never changed, and shown by --help
         batch_seconds: float = 80.0,
+        batch_size: int | None = None,
+        answer: Literal["response", "emotion"] = "response",
         pool_batches: int = 32,
         max_seconds: float = 30.0,
         read_audio: bool = True,
@@ -69,6 +75,8 @@ class EmpathyDataModule(L.LightningDataModule):
         self.weights = weights or {}
         self.emotions = emotions
         self.batch_seconds = batch_seconds
+        self.batch_size = batch_size
+        self.answer = answer
         self.pool_batches = pool_batches
         self.max_seconds = max_seconds
         self.read_audio = read_audio
@@ -98,6 +106,8 @@ class EmpathyDataModule(L.LightningDataModule):
         if self.protocol is not None:
             utterances = self.protocol(utterances)
         self._check(utterances)
+        if self.answer == "emotion":
+            utterances = [replace(u, response=u.emotion) for u in utterances]
         if not any(u.split == "validation" for u in utterances):
             utterances = hold_out(utterances, 0.05)
         self.splits = {split: [u for u in utterances if u.split == split] for split in _SPLITS}
@@ -141,6 +151,7 @@ class EmpathyDataModule(L.LightningDataModule):
             num_replicas=self.trainer.world_size if self.trainer else 1,
             weights=[self.weights.get(u.corpus, 1.0) for u in utterances] if self.weights else None,
             pool_batches=self.pool_batches,
+            batch_size=self.batch_size,
         )
         return ResumableLoader(
             dataset,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from itertools import takewhile
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
@@ -11,12 +14,35 @@ from torch import Tensor, nn
 from empathy_lightning.batch import SpeechBatch
 from empathy_lightning.errors import InputError
 from empathy_lightning.modules.cached_encoder import CachedSpeechEncoder
+from empathy_lightning.modules.cformer import CFormer
+from empathy_lightning.modules.convolutional_adapter import ConvolutionalAdapter
 from empathy_lightning.modules.convolutional_encoder import ConvolutionalEncoder
+from empathy_lightning.modules.emotion_encoder import EmotionEncoder
 from empathy_lightning.modules.emotion_nuance import EmotionEstimate, EmotionNuance
 from empathy_lightning.modules.language_model import IGNORE, LanguageModel, pack
+from empathy_lightning.modules.partial_lora import PartialLora
+from empathy_lightning.modules.pooled_heads import PooledEmotionHeads
 from empathy_lightning.modules.speech_adapter import SpeechAdapter
 from empathy_lightning.modules.speech_encoder import EncodedSpeech, SpeechEncoder
 from empathy_lightning.prompts import SPEECH_AND_EMOTION, SPEECH_ONLY, Prompt, Segment, response_ids
+from empathy_lightning.slots import EmotionSlot, SpeechSlot, emotion_content, known
+
+
+@dataclass
+class ResponseStates:
+    """How the language model reads the expected responses, for losses that compare its expectations.
+
+    Attributes:
+        hidden: Last hidden states of prompts and responses, right-padded, shape (B, T, D).
+        labels: Token ids of the responses at their own positions, shape (B, T), -100 elsewhere.
+        head: The language model's head, from hidden states to logits.
+        of_transcripts: Gives hidden states and labels of the same responses after the transcripts.
+    """
+
+    hidden: Tensor
+    labels: Tensor
+    head: nn.Module
+    of_transcripts: Callable[[], tuple[Tensor, Tensor]]
 
 
 @dataclass
@@ -27,10 +53,48 @@ class EmpatheticOutput:
         response_loss: Mean cross-entropy of the expected responses, or None without a
             language model or without responses.
         emotion: Estimates of the emotion nuance module, or None without one.
+        responses: Hidden states behind the response loss, or None where there is none.
     """
 
     response_loss: Tensor | None
     emotion: EmotionEstimate | None
+    responses: ResponseStates | None = None
+
+
+class PromptRow(Tensor):
+    """Embeddings (T, D) of a prompt that know which of them are speech; what is computed from them is plain.
+
+    Attributes:
+        speech: Shape (T,), True where the embedding came from the speech adapter.
+        still: How many first embeddings need no gradient.
+    """
+
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
+    speech: Tensor
+    still: int
+
+
+def _row(pieces: Sequence[Tensor], heard: Sequence[bool]) -> PromptRow:
+    """One prompt of its pieces (T_i, D), each speech or not."""
+    row = torch.cat(list(pieces)).as_subclass(PromptRow)
+    row.speech = torch.cat([torch.full((len(p),), h, device=row.device) for p, h in zip(pieces, heard, strict=True)])
+    row.still = sum(len(piece) for piece in takewhile(lambda piece: not piece.requires_grad, pieces))
+    return row
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One turn of a conversation: what the user said, how, and the answer to it.
+
+    Attributes:
+        speech: Embeddings of what was said, shape (T, D), or a transcript.
+        emotion: Embedding of how it was said, shape (D,), or a label; None for a prompt without that slot.
+        reply: The answer; "" where it is still to be given.
+    """
+
+    speech: Tensor | str
+    emotion: Tensor | str | None = None
+    reply: str = ""
 
 
 class EmpatheticLM(nn.Module):
@@ -38,37 +102,66 @@ class EmpatheticLM(nn.Module):
 
     Every part but the encoder may be left out: without ``emotion_nuance`` it is a
     spoken chatbot (stage 1); with ``emotion_nuance`` alone it is a recogniser of
-    speech emotion that needs no language model.
+    speech emotion that needs no language model. RE-LLM is a ``ConvolutionalAdapter``
+    with an ``emotion_encoder``, ``PooledEmotionHeads`` and ``partial_lora``.
 
     Args:
         speech_encoder: Encoder whose output the adapter reads and whose layers the nuance module reads.
         speech_adapter: Frames to embeddings.
         language_model: Frozen language model.
-        emotion_nuance: Emotion embedding and heads.
+        emotion_nuance: Emotion embedding for the prompt and heads, or heads alone over the adapter's output.
         prompt: User's turn with its slots; None takes FreezeEmpath's, with or without the emotion slot.
         system: System message of the prompt; None leaves it out.
+        emotion_encoder: Frozen encoder whose embedding an adapter with an ``emotion_size`` reads.
+        partial_lora: Update of the language model that acts at speech positions.
+        max_length: Most positions of prompt and response in training; what is beyond is cut off at the end, as
+            the released code does. None cuts nothing.
+        speech_slot: What :meth:`forward` puts into the speech slot; ``"transcript"`` is the paper's ablation.
+        emotion_slot: What it puts into the emotion slot; all but ``"embedding"`` are the paper's ablations.
     """
 
     def __init__(
         self,
         speech_encoder: SpeechEncoder | CachedSpeechEncoder | ConvolutionalEncoder,
-        speech_adapter: SpeechAdapter | None = None,
+        speech_adapter: SpeechAdapter | ConvolutionalAdapter | CFormer | None = None,
         language_model: LanguageModel | None = None,
-        emotion_nuance: EmotionNuance | None = None,
+        emotion_nuance: EmotionNuance | PooledEmotionHeads | None = None,
         prompt: str | None = None,
         system: str | None = None,
+        emotion_encoder: EmotionEncoder | None = None,
+        partial_lora: PartialLora | None = None,
+        max_length: int | None = None,
+        speech_slot: SpeechSlot = "speech",
+        emotion_slot: EmotionSlot = "embedding",
     ) -> None:
         super().__init__()
+        if speech_slot not in get_args(SpeechSlot) or emotion_slot not in get_args(EmotionSlot):
+            raise InputError(f"no such content for a slot: {speech_slot!r}, {emotion_slot!r}")
+        if emotion_slot == "random embedding" and emotion_nuance is None:
+            raise InputError("emotion_slot: random embedding needs an emotion_nuance module")
         if (speech_adapter is None) != (language_model is None):
             raise InputError("speech_adapter and language_model need each other: give both or neither")
         if language_model is None and emotion_nuance is None:
             raise InputError("give a speech_adapter with a language_model, an emotion_nuance module, or all of them")
+        if (emotion_encoder is not None) != (getattr(speech_adapter, "emotion_size", 0) > 0):
+            raise InputError("an emotion_encoder and an adapter with an emotion_size need each other")
+        if speech_adapter is None and isinstance(emotion_nuance, PooledEmotionHeads):
+            raise InputError("PooledEmotionHeads read the speech_adapter's output: give one")
+        if partial_lora is not None:
+            if language_model is None:
+                raise InputError("partial_lora updates a language_model: give one")
+            partial_lora.attach(language_model.model)
         self.speech_encoder = speech_encoder
         self.speech_adapter = speech_adapter
         self.language_model = language_model
         self.emotion_nuance = emotion_nuance
-        self.prompt = prompt or (SPEECH_AND_EMOTION if emotion_nuance is not None else SPEECH_ONLY)
+        self.emotion_encoder = emotion_encoder
+        self.partial_lora = partial_lora
+        self.prompt = prompt or (SPEECH_AND_EMOTION if isinstance(emotion_nuance, EmotionNuance) else SPEECH_ONLY)
         self.system = system
+        self.max_length = max_length
+        self.speech_slot = speech_slot
+        self.emotion_slot = emotion_slot
 
     def segments(self) -> list[Segment]:
         """The prompt cut at its slots."""
@@ -76,13 +169,13 @@ class EmpatheticLM(nn.Module):
         return Prompt(self.prompt, self.system).segments(self.language_model.tokenizer)
 
     def prefix(self) -> list[int]:
-        """Token ids before the first slot, which all utterances share; none where rows must be computed whole."""
+        """Token ids before the first slot, the same for all utterances; none where partial LoRA counts positions."""
         first = self.segments()[0]
-        return [] if isinstance(first, str) else first
+        return [] if isinstance(first, str) or self.partial_lora is not None else first
 
     def prompt_rows(
         self, speech: Sequence[Tensor] | Sequence[str], emotion: Tensor | Sequence[str] | None
-    ) -> list[Tensor]:
+    ) -> list[PromptRow]:
         """Fill the prompt for each utterance.
 
         Args:
@@ -90,7 +183,7 @@ class EmpatheticLM(nn.Module):
             emotion: Emotion embeddings (B, D), or labels, or None where the prompt has no such slot.
 
         Returns:
-            Embeddings (T_i, D) of each prompt.
+            Embeddings (T_i, D) of each prompt. Words in the speech slot are not speech to partial LoRA.
         """
         assert self.language_model is not None
         # Text segments are embedded once per batch, not once per utterance.
@@ -102,7 +195,9 @@ class EmpatheticLM(nn.Module):
             slots = {"speech": self._slot(speech[index])}
             if emotion is not None:
                 slots["emotion"] = self._slot(emotion[index])
-            rows.append(torch.cat([slots[p] if isinstance(p, str) else p for p in pieces]))
+            filled = [slots[p] if isinstance(p, str) else p for p in pieces]
+            heard = [isinstance(p, str) and p == "speech" and isinstance(speech[index], Tensor) for p in pieces]
+            rows.append(_row(filled, heard))
         return rows
 
     def _slot(self, content: Tensor | str) -> Tensor:
@@ -115,64 +210,169 @@ class EmpatheticLM(nn.Module):
         )
 
     def hear(self, batch: SpeechBatch) -> tuple[EncodedSpeech, EmotionEstimate | None]:
-        """Encode the speech once, for the adapter and the nuance module together."""
+        """Encode the speech once, for the adapter and the nuance module together.
+
+        Where the batch names other recordings for the emotion, the nuance module hears those.
+        """
         encoded = self.speech_encoder(batch.waveform, batch.lengths)
-        emotion = None if self.emotion_nuance is None else self.emotion_nuance(encoded.layers, encoded.mask)
-        return encoded, emotion
+        pooled = isinstance(self.emotion_nuance, PooledEmotionHeads)
+        adapted = self.adapt(encoded, *self._voice(batch)) if pooled else None
+        return encoded, self.feel(self._felt(batch, encoded), adapted)
+
+    def _voice(self, batch: SpeechBatch) -> tuple[Tensor, Tensor]:
+        """Waveform and lengths of the recordings in which the emotion is to be heard."""
+        if batch.emotion_waveform is None or batch.emotion_lengths is None:
+            return batch.waveform, batch.lengths
+        return batch.emotion_waveform, batch.emotion_lengths
+
+    def _felt(self, batch: SpeechBatch, encoded: EncodedSpeech) -> EncodedSpeech:
+        """Those recordings encoded, for a nuance module that reads the encoder's layers."""
+        if batch.emotion_waveform is None or not isinstance(self.emotion_nuance, EmotionNuance):
+            return encoded
+        heard: EncodedSpeech = self.speech_encoder(*self._voice(batch))
+        return heard
+
+    def adapt(self, encoded: EncodedSpeech, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """The adapter's embeddings (B, T, D) of encoded speech and their mask; the waveform is for the emotion."""
+        assert self.speech_adapter is not None
+        if self.emotion_encoder is None:
+            adapted: tuple[Tensor, Tensor] = self.speech_adapter(encoded.frames, encoded.mask)
+        else:
+            emotion = self.emotion_encoder(waveform, lengths).embedding
+            adapted = self.speech_adapter(encoded.frames, encoded.mask, emotion)
+        return adapted
+
+    def feel(self, encoded: EncodedSpeech, adapted: tuple[Tensor, Tensor] | None) -> EmotionEstimate | None:
+        """The emotion, from the encoder's layers or, for pooled heads, from :meth:`adapt`'s embeddings."""
+        if self.emotion_nuance is None:
+            return None
+        if isinstance(self.emotion_nuance, PooledEmotionHeads):
+            assert adapted is not None
+            estimate: EmotionEstimate = self.emotion_nuance(*adapted)
+        else:
+            estimate = self.emotion_nuance(encoded.layers, encoded.mask)
+        return estimate
 
     def forward(self, batch: SpeechBatch) -> EmpatheticOutput:
         """Hear a batch and, where it has responses, score them under the frozen language model."""
-        encoded, emotion = self.hear(batch)
-        if self.language_model is None or self.speech_adapter is None or not any(batch.responses):
+        encoded = self.speech_encoder(batch.waveform, batch.lengths)
+        answered = self.language_model is not None and any(batch.responses)
+        adapted = None
+        if answered or isinstance(self.emotion_nuance, PooledEmotionHeads):
+            adapted = self.adapt(encoded, *self._voice(batch))
+        emotion = self.feel(self._felt(batch, encoded), adapted)
+        if adapted is None or not answered:
             return EmpatheticOutput(None, emotion)
-        speech, speech_mask = self.speech_adapter(encoded.frames, encoded.mask)
-        said = [row[valid] for row, valid in zip(speech, speech_mask, strict=True)]
+        said: list[Tensor] | list[str]
+        if self.speech_slot == "transcript":
+            said = known(batch.transcripts, batch.ids, "transcript")
+        else:
+            said = [row[valid] for row, valid in zip(*adapted, strict=True)]
         del encoded  # The adapter's training has no use for the layers; the nuance module's graph keeps them.
-        # Before there is an emotion embedding, the label's words hold its place in the prompt.
-        prompts = self.prompt_rows(said, batch.emotions if emotion is None else emotion.embedding)
-        still = None if emotion is None or speech.requires_grad else self._before_emotion(said)
-        return EmpatheticOutput(self.response_loss(prompts, batch.responses, still), emotion)
+        embedding = None if emotion is None else emotion.embedding
+        tone = emotion_content(self.emotion_slot, embedding, batch.emotions, batch.ids, batch.categories)
+        hidden, labels = self.read_responses(self.prompt_rows(said, tone), batch.responses, batch.cut)
 
-    def _before_emotion(self, speech: Sequence[Tensor]) -> list[int] | None:
-        """Positions of each prompt before its emotion slot: none needs a gradient where only that module trains."""
-        segments = self.segments()
-        if "emotion" not in segments or not self.prefix():
-            return None
-        before = segments[: segments.index("emotion")]
-        return [sum(len(row) if isinstance(s, str) else len(s) for s in before) for row in speech]
+        def _of_transcripts() -> tuple[Tensor, Tensor]:
+            return self.read_responses(self.prompt_rows(batch.transcripts, batch.emotions), batch.responses, batch.cut)
+
+        states = ResponseStates(hidden, labels, self.language_model.model.get_output_embeddings(), _of_transcripts)
+        return EmpatheticOutput(self.language_model.response_loss(hidden, labels), emotion, states)
+
+    def _adapted_at(self, prompts: Sequence[Tensor], left: bool = False) -> AbstractContextManager[None]:
+        """Partial LoRA, if there is one, at the prompts' speech for the calls inside."""
+        if self.partial_lora is None:
+            return nullcontext()
+        if not all(isinstance(row, PromptRow) for row in prompts):
+            raise InputError("partial LoRA must know where speech is: give prompts as prompt_rows made them")
+        speech = [row.speech for row in prompts if isinstance(row, PromptRow)]
+        side = "left" if left else "right"
+        return self.partial_lora.at(nn.utils.rnn.pad_sequence(speech, batch_first=True, padding_side=side))
 
     def response_loss(
-        self, prompts: Sequence[Tensor], responses: Sequence[str | None], still: Sequence[int] | None = None
+        self, prompts: Sequence[Tensor], responses: Sequence[str | None], cut: Sequence[bool] = ()
     ) -> Tensor:
-        """Mean cross-entropy of the responses after their prompts; utterances without a response are left out.
+        """Mean cross-entropy of the responses; arguments as in :meth:`read_responses`."""
+        assert self.language_model is not None
+        return self.language_model.response_loss(*self.read_responses(prompts, responses, cut))
 
-        Args:
-            prompts: Embeddings (T_i, D) from :meth:`prompt_rows`.
-            responses: Expected replies.
-            still: How many first positions of each prompt need no gradient.
+    def read_responses(
+        self, prompts: Sequence[Tensor], responses: Sequence[str | None], cut: Sequence[bool] = ()
+    ) -> tuple[Tensor, Tensor]:
+        """Let the language model read the responses after their prompts; utterances without one are left out.
+
+        The end of a response that was cut is not trained (RE-LLM's early-stop rule); no ``cut`` means none was.
+
+        Returns:
+            Last hidden states (B, T, D), and the responses' token ids (B, T) at their own positions, -100 elsewhere.
         """
         language_model = self.language_model
         assert language_model is not None
-        rows, labels = [], []
-        for prompt, response in zip(prompts, responses, strict=True):
-            if not response:
-                continue
-            ids = response_ids(language_model.tokenizer, response)
-            rows.append(torch.cat([prompt, language_model.embed(ids)]))
-            labels.append(torch.tensor([IGNORE] * len(prompt) + ids, device=prompt.device))
-        kept = None if still is None else [count for count, response in zip(still, responses, strict=True) if response]
+        rows, labels = self.supervised_rows(prompts, responses, cut)
         embeddings, mask = pack(rows)
         targets = nn.utils.rnn.pad_sequence(labels, batch_first=True, padding_value=IGNORE)
-        return language_model.response_loss(language_model(embeddings, mask, self.prefix(), kept), targets)
+        answered = [prompt for prompt, response in zip(prompts, responses, strict=True) if response]
+        # A prompt may have been cut to its first positions; something must be left to go on from.
+        still = [min(getattr(p, "still", 0), len(row) - 1) for p, row in zip(answered, rows, strict=True)]
+        with self._adapted_at(answered):
+            hidden = language_model(embeddings, mask, self.prefix(), still if self.partial_lora is None else None)
+        return hidden, targets
+
+    def supervised_rows(
+        self, prompts: Sequence[Tensor], responses: Sequence[str | None], cut: Sequence[bool] = ()
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Embeddings (T_i, D) and labels (T_i,) of prompts with their responses; labels of a prompt are -100."""
+        assert self.language_model is not None
+        rows, labels = [], []
+        for prompt, response, was_cut in zip(prompts, responses, cut or [False] * len(responses), strict=True):
+            if not response:
+                continue
+            ids = response_ids(self.language_model.tokenizer, response, end=not was_cut)
+            rows.append(torch.cat([prompt, self.language_model.embed(ids)])[: self.max_length])
+            label = torch.tensor([IGNORE] * len(prompt) + ids, device=prompt.device)
+            labels.append(label[: self.max_length])
+        return rows, labels
+
+    @torch.no_grad()
+    def conversation_row(self, turns: Sequence[Turn], system: str | None = None) -> PromptRow:
+        """Fill the prompt of a conversation.
+
+        Args:
+            turns: From the first to the one that is to be answered.
+            system: System message; None takes the model's own.
+
+        Returns:
+            Embeddings (T, D); with one turn, those of :meth:`prompt_rows`.
+
+        Raises:
+            InputError: If a slot has nothing to fill it.
+        """
+        assert self.language_model is not None
+        tokenizer = self.language_model.tokenizer
+        contents = {name: iter([getattr(turn, name) for turn in turns]) for name in ("speech", "emotion", "reply")}
+        pieces, heard = [], []
+        for segment in Prompt(self.prompt, system or self.system).segments(tokenizer, len(turns) - 1):
+            content = next(contents[segment]) if isinstance(segment, str) else self.language_model.embed(segment)
+            if content is None:
+                raise InputError("the prompt has an {emotion} slot, but a turn has nothing to fill it")
+            heard.append(segment == "speech" and isinstance(content, Tensor))
+            pieces.append(self._slot(content))
+        return _row(pieces, heard)
 
     @torch.no_grad()
     def respond(
-        self, prompts: Sequence[Tensor], max_new_tokens: int = 256, temperature: float = 0.0, seed: int = 0
+        self,
+        prompts: Sequence[Tensor],
+        max_new_tokens: int = 256,
+        temperature: float = 0.0,
+        seed: int = 0,
+        top_p: float = 1.0,
     ) -> list[list[int]]:
         """Token ids of the replies to prompts from :meth:`prompt_rows`, end-of-turn token included."""
         assert self.language_model is not None
         embeddings, mask = pack(prompts, left=True)
-        return self.language_model.generate(embeddings, mask, max_new_tokens, temperature, seed)
+        with self._adapted_at(prompts, left=True):
+            return self.language_model.generate(embeddings, mask, max_new_tokens, temperature, seed, top_p)
 
     @torch.no_grad()
     def reply_states(self, prompts: Sequence[Tensor], replies: Sequence[Sequence[int]]) -> list[Tensor]:
@@ -188,7 +388,8 @@ class EmpatheticLM(nn.Module):
         language_model = self.language_model
         assert language_model is not None
         rows = [torch.cat([p, language_model.embed(r)]) for p, r in zip(prompts, replies, strict=True)]
-        hidden = language_model(*pack(rows), self.prefix())
+        with self._adapted_at(prompts):
+            hidden = language_model(*pack(rows), self.prefix())
         return [
             hidden[i, len(p) - 1 : len(p) - 1 + len(r)] for i, (p, r) in enumerate(zip(prompts, replies, strict=True))
         ]

@@ -23,7 +23,7 @@ EMPATHY_SYSTEM = (
 SPEECH_ONLY = "{speech}"
 SPEECH_AND_EMOTION = "{speech}(with a {emotion} emotional tone)."
 
-_SLOT = re.compile(r"\{(speech|emotion)\}")
+_SLOT = re.compile(r"\{(speech|emotion|reply)\}")
 
 Segment = list[int] | str
 
@@ -40,11 +40,12 @@ class Prompt:
     user: str = SPEECH_AND_EMOTION
     system: str | None = None
 
-    def segments(self, tokenizer: Any) -> list[Segment]:
+    def segments(self, tokenizer: Any, turns: int = 0) -> list[Segment]:
         """Cut the prompt, generation prompt included, at its slots.
 
         Args:
             tokenizer: A transformers tokenizer with a chat template.
+            turns: Earlier turns before the one to be answered; each ends with a ``reply`` slot.
 
         Returns:
             Token ids and slot names, in order.
@@ -54,7 +55,8 @@ class Prompt:
         """
         if "{speech}" not in self.user:
             raise InputError(f"the prompt {self.user!r} has no {{speech}} slot")
-        messages = [{"role": "user", "content": self.user}]
+        earlier = [{"role": "user", "content": self.user}, {"role": "assistant", "content": "{reply}"}]
+        messages = [*earlier * turns, {"role": "user", "content": self.user}]
         if self.system is not None:
             messages.insert(0, {"role": "system", "content": self.system})
         text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
@@ -77,6 +79,24 @@ class Prompt:
         )
 
 
+def follow_language(system: str | None, language: str | None) -> str | None:
+    """The system message with a sentence that names the language of the reply.
+
+    Args:
+        system: System message, or None.
+        language: ``"auto"`` asks for the user's own language; any other name for that one; None for nothing.
+
+    Raises:
+        InputError: If the name is empty or longer than a line.
+    """
+    if language is None:
+        return system
+    if not language.strip() or "\n" in language:
+        raise InputError(f"the language {language!r} is no name; give auto, or one such as German")
+    wish = "in the same language as the user" if language == "auto" else f"in {language.strip()}"
+    return f"{system or ''} Always answer {wish}.".strip()
+
+
 def fill(segments: Sequence[Segment], slots: Mapping[str, list[int]]) -> list[int]:
     """Join segments into one list of token ids, putting the given ids into the slots.
 
@@ -89,6 +109,89 @@ def fill(segments: Sequence[Segment], slots: Mapping[str, list[int]]) -> list[in
     return ids
 
 
-def response_ids(tokenizer: Any, response: str) -> list[int]:
-    """Token ids of a reply with the end-of-turn token that stops generation."""
-    return [*tokenizer(response, add_special_tokens=False).input_ids, tokenizer.eos_token_id]
+def response_ids(tokenizer: Any, response: str, end: bool = True) -> list[int]:
+    """Token ids of a reply with the end-of-turn token that stops generation; ``end=False`` leaves that out."""
+    ids: list[int] = tokenizer(response, add_special_tokens=False).input_ids
+    return [*ids, tokenizer.eos_token_id] if end else ids
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The prompts of a paper.
+
+    Attributes:
+        labelled: Transcript and emotion label; the frozen model's answer is the expected response.
+        unlabelled: Transcript alone, for semantic alignment.
+        spoken: What the trained model is given, speech in the place of the transcript.
+        recognition: Asks for the emotion of the speech.
+        max_new_tokens: Longest expected response.
+    """
+
+    labelled: Prompt
+    unlabelled: Prompt
+    spoken: Prompt
+    recognition: Prompt
+    max_new_tokens: int
+
+
+HELPFUL_SYSTEM = "You are a helpful assistant."
+_OPTIONS = "Select from the following options: neutral, sad, angry, happy, or surprise."
+_CONTINUE_LABELLED = Prompt(
+    "Continue the following sentence that reflects a '{emotion}' emotion tone in a coherent style: {speech}",
+    HELPFUL_SYSTEM,
+)
+_CONTINUE = Prompt("Continue the following sentence in a coherent style: {speech}", HELPFUL_SYSTEM)
+
+RECIPES: dict[str, Recipe] = {
+    "freezeempath": Recipe(
+        labelled=Prompt(SPEECH_AND_EMOTION, EMPATHY_SYSTEM),
+        unlabelled=Prompt(SPEECH_ONLY),
+        spoken=Prompt(SPEECH_AND_EMOTION, EMPATHY_SYSTEM),
+        recognition=Prompt(
+            f"{SPEECH_AND_EMOTION}\n\nPlease identify the emotion tone of the speech provided above. {_OPTIONS}"
+        ),
+        max_new_tokens=256,
+    ),
+    "blsp-emo": Recipe(
+        labelled=_CONTINUE_LABELLED,
+        unlabelled=_CONTINUE,
+        spoken=Prompt(
+            "Continue the following sentence based on the conveyed emotion tone in a coherent style: {speech}",
+            HELPFUL_SYSTEM,
+        ),
+        recognition=Prompt(
+            f"Please identify the emotion tone of the speech provided below. {_OPTIONS}\n\nSpeech: {{speech}}",
+            HELPFUL_SYSTEM,
+        ),
+        max_new_tokens=48,
+    ),
+    "re-llm": Recipe(
+        labelled=_CONTINUE_LABELLED,
+        unlabelled=_CONTINUE,
+        spoken=Prompt(
+            "Continue the following sentence that reflects a tone in a coherent style: {speech}", HELPFUL_SYSTEM
+        ),
+        recognition=Prompt(
+            f"Please identify the emotion tone of the sentence provided below. {_OPTIONS}\n\nSentence: {{speech}}",
+            HELPFUL_SYSTEM,
+        ),
+        max_new_tokens=48,
+    ),
+}
+"""Prompts by paper: FreezeEmpath (arXiv 2604.18159), BLSP-Emo's released code, RE-LLM (arXiv 2602.10716).
+
+Two wordings are this library's, because the paper's are not published: FreezeEmpath's question for the emotion, and
+no system message for its transcripts alone. RE-LLM's code says "conveyed emotion tone" and "speech" where its paper,
+followed here, says "reflects a tone" and "sentence": those are the wordings of ``blsp-emo``.
+"""
+
+
+def recipe_named(name: str) -> Recipe:
+    """The prompts of a paper.
+
+    Raises:
+        InputError: If there is no such recipe.
+    """
+    if name not in RECIPES:
+        raise InputError(f"no recipe named {name!r}; there are {', '.join(RECIPES)}")
+    return RECIPES[name]

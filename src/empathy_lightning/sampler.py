@@ -28,6 +28,7 @@ class LengthBucketSampler(Sampler[list[int]]):
         num_replicas: Number of processes.
         weights: How often each utterance comes in an epoch, on average; None stands for once each.
         pool_batches: Batches whose utterances are sorted together; fewer mix the lengths more, and pad more.
+        batch_size: Most utterances in a batch; None leaves that to the seconds.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class LengthBucketSampler(Sampler[list[int]]):
         num_replicas: int = 1,
         weights: Sequence[float] | None = None,
         pool_batches: int = 32,
+        batch_size: int | None = None,
     ) -> None:
         self.durations = np.maximum(np.asarray(durations, dtype=float), 1e-3)
         self.batch_seconds = batch_seconds
@@ -49,6 +51,7 @@ class LengthBucketSampler(Sampler[list[int]]):
         self.num_replicas = num_replicas
         self.weights = None if weights is None else np.asarray(weights, dtype=float)
         self.pool_batches = pool_batches
+        self.batch_size = batch_size
         self.epoch = 0
         self._resumed = (-1, 0)
 
@@ -80,6 +83,7 @@ class LengthBucketSampler(Sampler[list[int]]):
         if self.shuffle:
             total = self.durations[order].sum()
             pool = max(1, round(self.pool_batches * self.batch_seconds * len(order) / max(total, 1e-9)))
+            pool = min(pool, self.pool_batches * (self.batch_size or pool))
         batches: list[list[int]] = []
         for begin in range(0, len(order), pool):
             part = order[begin : begin + pool]
@@ -88,6 +92,7 @@ class LengthBucketSampler(Sampler[list[int]]):
             while start < len(part):
                 # The first of a batch is its longest, hence the width of all its rows.
                 size = max(1, int(self.batch_seconds / self.durations[part[start]]))
+                size = min(size, self.batch_size or size)
                 batches.append(part[start : start + size].tolist())
                 start += size
         return batches

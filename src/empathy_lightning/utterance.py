@@ -6,6 +6,8 @@ lies and what is known about it; it never holds samples.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -14,6 +16,9 @@ EMOTIONS: tuple[str, ...] = ("neutral", "happy", "sad", "angry", "surprised")
 
 RATINGS: tuple[str, ...] = ("arousal", "valence", "dominance")
 """The rated dimensions. They are fields with these names everywhere, never positions in a triple."""
+
+
+_DEFAULTS = (("start", 0.0), ("emotion_start", 0.0), ("response_cut", False))
 
 
 @dataclass(slots=True)
@@ -33,10 +38,16 @@ class Utterance:
         session: Recording session, where the corpus has one.
         split: ``"train"``, ``"validation"`` or ``"test"``, where the corpus states one.
         emotion: Category, spelt as in the task's list of emotions.
+        emotion_votes: Share of the raters who heard each category, summing to 1; empty where unknown.
         arousal: Rating in 0..1 (calm to excited), or None.
         valence: Rating in 0..1 (negative to positive), or None.
         dominance: Rating in 0..1 (weak to strong), or None.
+        emotion_id: Another utterance, as ``corpus/id``, whose voice gives the emotion in the place of this one's.
+        emotion_path: Audio file of that utterance; emotion and ratings are then that voice's.
+        emotion_start: First second of it inside its file.
+        emotion_end: Last second of it, or None for the end of its file.
         response: The expected reply to this utterance.
+        response_cut: Whether the reply was cut at the longest length, so that it has no end to be learnt.
         response_path: The reply as speech, where it was rendered or recorded.
         units: The spoken reply as discrete units.
         raw_labels: The corpus's own labels, as written there.
@@ -57,32 +68,42 @@ class Utterance:
     arousal: float | None = None
     valence: float | None = None
     dominance: float | None = None
+    emotion_id: str | None = None
+    emotion_path: str | None = None
+    emotion_start: float = 0.0
+    emotion_end: float | None = None
     response: str | None = None
+    response_cut: bool = False
     response_path: str | None = None
     units: list[int] | None = None
     raw_labels: dict[str, str] = field(default_factory=dict)
+    emotion_votes: dict[str, float] = field(default_factory=dict)
 
     def validate(self) -> None:
         """Check the value ranges.
 
         Raises:
-            ValueError: If a rating lies outside 0..1, the segment is empty or an id is missing.
+            ValueError: If a rating is outside 0..1, the votes are no shares, the segment is empty or an id is missing.
         """
         if not self.id or not self.corpus or not self.path:
             raise ValueError(f"utterance {self.id!r} of corpus {self.corpus!r} needs an id, a corpus and a path")
-        if self.start < 0 or (self.end is not None and self.end <= self.start):
-            raise ValueError(f"utterance {self.id!r}: segment {self.start}..{self.end} s is empty or negative")
+        for start, end in ((self.start, self.end), (self.emotion_start, self.emotion_end)):
+            if start < 0 or (end is not None and end <= start):
+                raise ValueError(f"utterance {self.id!r}: segment {start}..{end} s is empty or negative")
         for name in RATINGS:
             value = getattr(self, name)
             if value is not None and not 0.0 <= value <= 1.0:
                 raise ValueError(f"utterance {self.id!r}: {name} {value} lies outside 0..1")
+        votes = self.emotion_votes.values()
+        if votes and (min(votes) < 0 or abs(sum(votes) - 1) > 1e-3):
+            raise ValueError(f"utterance {self.id!r}: emotion_votes {self.emotion_votes} are not shares that sum to 1")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields that are set, ready for JSON."""
         return {
             key: value
             for key, value in asdict(self).items()
-            if value not in (None, {}) and (key, value) != ("start", 0.0)
+            if value is not None and value != {} and (key, value) not in _DEFAULTS
         }
 
     @classmethod
@@ -101,6 +122,15 @@ class Utterance:
             raise ValueError(f"utterance {values.get('id')!r}: {error}") from None
         utterance.validate()
         return utterance
+
+
+def vote_shares(votes: Sequence[str]) -> dict[str, float]:
+    """Share of each category among votes; empty without any.
+
+    >>> vote_shares(["sad", "neutral", "sad", "sad"])
+    {'sad': 0.75, 'neutral': 0.25}
+    """
+    return {name: round(count / len(votes), 6) for name, count in Counter(votes).items()}
 
 
 def scale_rating(value: float, low: float, high: float) -> float:

@@ -35,4 +35,9 @@ def write(root, pulled=True):
     (root / "processedResults" / "summaryTable.csv").write_text(
         f'{TABLE}"7","1001_IEO_SAD_LO","N:S","55:61.5","S","70","S","66.1"\n"8"\n'
     )
+    (root / "processedResults" / "tabulatedVotes.csv").write_text(
+        '"","A","D","F","H","N","S","fileName","numResponses","agreement"\n'
+        '"100007",0,0,1,0,4,5,"1001_IEO_SAD_LO",10,0.5\n"200007",0,0,0,0,0,9,"1001_IEO_SAD_LO",9,1\n'
+        '"300007",0,0,0,0,1,9,"1001_IEO_SAD_LO",10,0.9\n'
+    )
     return root.parent

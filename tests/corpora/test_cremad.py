@@ -36,6 +36,11 @@ def test_votes_are_kept(found):
     }  # fmt: skip
 
 
+def test_shares_are_those_of_listeners(found):
+    assert found["1001_IEO_SAD_LO"].emotion_votes == {"fearful": 0.1, "neutral": 0.4, "sad": 0.5}
+    assert found["1091_DFA_HAP_XX"].emotion_votes == {}
+
+
 def test_what_is_odd_is_reported(corpus, found):
     assert found["1001_IEO_BOR_LO"].raw_labels["emotion"] == "BOR"
     reasons = {path.split("/")[-1]: reason for path, reason in corpus.skipped}

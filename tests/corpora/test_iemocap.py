@@ -47,6 +47,12 @@ def test_raters_are_kept(turns):
     assert labels["A-E4"] == "val 2; act 4; dom" and labels["C-F1"] == "Neutral state"
 
 
+def test_votes_are_those_of_the_raters_not_of_the_actors(turns):
+    turn = turns["Ses05F_script03_2_M001"]
+    assert turn.emotion_votes == {"frustrated": 0.5, "angry": 0.25, "neutral": 0.25}
+    turn.validate()
+
+
 def test_transcripts_lose_sounds_but_no_words(turns):
     for name in ("Ses01F_impro01_M001", "Ses05F_script03_2_M001"):
         assert turns[name].transcript == "It\u2019s turn 001… now."

@@ -33,3 +33,22 @@ def test_a_selection_keeps_what_was_asked_for(corpus):
     assert kept == [u for u in whole.utterances() if u.emotion in ("sad", "happy") and u.speaker in ("1", "2")]
     assert kept and not Selection(whole, languages=["xx"]).utterances()
     assert Selection(whole).utterances() == whole.utterances()
+
+
+@pytest.mark.parametrize("name", ["m.jsonl", "m.parquet"])
+def test_a_pair_and_a_cut_response_survive(tmp_path, name):
+    plain = Utterance("1", "c", str(tmp_path / "1.wav"))
+    paired = Utterance(
+        "2", "c", str(tmp_path / "2.wav"), emotion="sad", response="oh", response_cut=True, emotion_id="ser/7",
+        emotion_path=str(tmp_path / "ser" / "7.wav"), emotion_start=1.5, emotion_end=2.5,
+    )  # fmt: skip
+    write_manifest(tmp_path / name, [plain, paired])
+    assert read_manifest(tmp_path / name) == [plain, paired]
+    (tmp_path / "b").mkdir()
+    (tmp_path / name).rename(tmp_path / "b" / name)
+    assert read_manifest(tmp_path / "b" / name)[1].emotion_path == str(tmp_path / "b" / "ser" / "7.wav")
+
+
+def test_an_empty_emotion_segment_is_refused():
+    with pytest.raises(ValueError, match="empty"):
+        Utterance.from_dict({"id": "1", "corpus": "c", "path": "a", "emotion_start": 2.0, "emotion_end": 1.0})

@@ -62,6 +62,7 @@ def test_what_is_missing_is_named(tmp_path):
 def test_a_parquet_manifest_says_the_same_as_lines(corpus, tmp_path):
     utterances = read_manifest(corpus)
     utterances[0].raw_labels = {"emotion": "03", "note": "déjà"}
+    utterances[1].emotion_votes = {"sad": 0.75, "happy": 0.25}
     for name in ("m.jsonl", "m.parquet"):
         write_manifest(tmp_path / name, utterances)
     assert read_manifest(tmp_path / "m.jsonl") == read_manifest(tmp_path / "m.parquet")

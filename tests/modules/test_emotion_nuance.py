@@ -18,6 +18,15 @@ def test_golden_emotion_extractor(folder):
     torch.testing.assert_close(extractor(layers, mask), tensors["output.y"][:, 0], rtol=2e-5, atol=2e-5)
 
 
+def test_without_rating_heads_there_are_no_ratings_and_it_still_trains():
+    nuance = EmotionNuance(16, 8, num_emotions=3, hidden_size=12, gate_size=4, rate_dimensions=False)
+    assert not any("arousal" in key or "valence" in key or "dominance" in key for key in nuance.state_dict())
+    estimate = nuance([torch.randn(4, 5, 16) for _ in range(2)], torch.ones(4, 5, dtype=torch.bool))
+    assert all(getattr(estimate, name).isnan().all() for name in ("arousal", "valence", "dominance"))
+    (estimate.logits.sum() + estimate.embedding.sum()).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in nuance.parameters())
+
+
 def test_padding_changes_nothing():
     nuance = EmotionNuance(16, 8, hidden_size=12, gate_size=4).eval()
     layers = [torch.randn(2, 9, 16) for _ in range(3)]
@@ -73,3 +82,59 @@ def test_of_frozen_layers_the_graph_keeps_no_copy():
     copies = sum(size for pointer, size in kept.items() if pointer not in own | parameters)
     # The sum, its norm, and the keys and values of the pooling; a stack alone would be twelve layers.
     assert copies < 6 * layers[0].nbytes
+
+
+def run(extractor, frames=7):
+    torch.manual_seed(1)
+    layers = [torch.randn(2, frames, 16) for _ in range(3)]
+    return layers, torch.arange(frames) < torch.tensor([[frames], [4]]), extractor
+
+
+def test_the_last_layer_alone():
+    layers, mask, extractor = run(EmotionExtractor(16, 8, 12, 4, layers="last"))
+    assert not [name for name in extractor.state_dict() if name.startswith("gate")]
+    assert extractor.layer_weights(layers, mask).tolist() == [[0, 0, 1]] * 2
+    expected = extractor(layers, mask)
+    torch.testing.assert_close(extractor([torch.randn_like(layers[0]), layers[2]], mask), expected)
+    pooled = extractor.attn_pool(extractor.layernorm(layers[2]), mask)
+    torch.testing.assert_close(expected, extractor.linear2(extractor.linear1(pooled).relu()))
+
+
+def test_the_mean_over_valid_frames():
+    layers, mask, extractor = run(EmotionExtractor(16, 8, 12, 4, pooling="mean"))
+    assert not [name for name in extractor.state_dict() if name.startswith("attn_pool")]
+    weights = extractor.layer_weights(layers, mask)
+    for row, length in enumerate((7, 4)):
+        mixed = sum(weights[row, i] * layers[i][row, :length] for i in range(3))
+        pooled = extractor.layernorm(mixed).mean(0)
+        expected = extractor.linear2(extractor.linear1(pooled).relu())
+        torch.testing.assert_close(extractor(layers, mask)[row], expected)
+
+
+def test_statistics_over_valid_frames():
+    layers, mask, extractor = run(EmotionExtractor(16, 8, 12, 4, layers="last", pooling="statistics"))
+    for row, length in enumerate((7, 4)):
+        frames = extractor.layernorm(layers[2][row, :length])
+        pooled = torch.cat([frames.mean(0), (frames.var(0, unbiased=False) + 1e-5).sqrt()])
+        expected = extractor.linear2(extractor.linear1(pooled).relu())
+        torch.testing.assert_close(extractor(layers, mask)[row], expected)
+
+
+def test_defaults_have_the_reference_s_parameters_and_others_are_refused():
+    names = {name.split(".")[0] for name in EmotionExtractor(16, 8, 12, 4).state_dict()}
+    assert names == {"gate_fc1", "gate_fc2", "layernorm", "attn_pool", "linear1", "linear2"}
+    with pytest.raises(ValueError, match="layers is gate or last"):
+        EmotionNuance(16, 8, layers="first")
+    with pytest.raises(ValueError, match="pooling is attention, mean"):
+        EmotionNuance(16, 8, pooling="max")
+
+
+@pytest.mark.parametrize(
+    "options", [{"layers": "last"}, {"pooling": "mean"}, {"pooling": "statistics", "layers": "last"}]
+)
+def test_every_parameter_of_an_ablation_is_used(options):
+    nuance = EmotionNuance(16, 8, hidden_size=12, gate_size=4, **options)
+    layers, mask, _ = run(None)
+    estimate = nuance(layers, mask)
+    sum(value.sum() for value in vars(estimate).values()).backward()
+    assert all(parameter.grad is not None for parameter in nuance.parameters())

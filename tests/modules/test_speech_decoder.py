@@ -4,7 +4,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from empathy_lightning.modules.speech_decoder import ReadWriteSchedule, SpeechDecoder
 from tests.conftest import golden, golden_seeds
@@ -18,22 +17,40 @@ def test_turns_cover_text_and_units_once_in_order(text, units, read, write):
     assert all(reading.stop - reading.start == read for reading, _ in turns[:-1])
 
 
-@pytest.mark.parametrize("folder", golden_seeds("freezeempath"), ids=str)
-def test_golden_training_sequence_and_loss(folder):
-    tensors, state = golden(folder, "d_train_gate_ffn")
-    facts = json.loads((folder / "d_train_gate_ffn.json").read_text())
-    sizes, ids = facts["config"], facts["token_ids"]
-    config = sizes["speech_generator"]
+TRAIN = ["gate_ffn", "gate_ffn_dim64", "sum_linear", "hidden_only_linear"]
+GENERATE = [f"{form}_T{length}" for form in ("gate_ffn", "sum_linear") for length in (11, 9, 2)]
+
+
+def golden_decoder(facts, state):
+    """A decoder built from the reference's configuration, with its weights under the original names."""
+    values, ids, config = facts["config"], facts["token_ids"], facts["config"]["speech_generator"]
+    ffn, inner = values["speech_generator_proj_type"] == "ffn", values["tts_ffn_dim_size"]
     decoder = SpeechDecoder(
-        sizes["hidden_size"],
+        values["hidden_size"],
         ids["sep"],
         ids["eos"],
         ids["n_units"],
         config["hidden_size"],
-        schedule=sizes["stream_params"],
+        config["num_hidden_layers"],
+        config["num_attention_heads"],
+        values["stream_params"],
+        config["num_key_value_heads"],
+        config["intermediate_size"],
+        config["rope_theta"],
+        projection_size=(None if inner < 0 else inner) if ffn else 0,
+        fusion="gate" if values["add_gate_fusion"] else "sum" if values["add_token_embeddings"] else "states",
+        released_rules=True,
     )
-    decoder.model = Qwen2ForCausalLM(Qwen2Config(**config))
     decoder.load_state_dict(state)
+    return decoder.eval()
+
+
+@pytest.mark.parametrize("name", TRAIN)
+@pytest.mark.parametrize("folder", golden_seeds("freezeempath"), ids=str)
+def test_golden_training_sequence_loss_and_gradients(folder, name):
+    tensors, state = golden(folder, f"d_train_{name}")
+    facts = json.loads((folder / f"d_train_{name}.json").read_text())
+    decoder = golden_decoder(facts, state)
     states, tokens, units, reply = [], [], [], 0
     for row, runs in enumerate(facts["label_segments_start_lastinclusive"]):
         for start, last in runs:
@@ -42,14 +59,38 @@ def test_golden_training_sequence_and_loss(folder):
             row_units = tensors["input.units"][reply]
             units.append(row_units[row_units >= 0])
             reply += 1
-    for index, (one_state, one_token) in enumerate(zip(states, tokens, strict=True)):
-        expected = tensors[f"mid.text_rows.{index}"]
-        torch.testing.assert_close(decoder.fuse(one_state, one_token), expected, rtol=2e-5, atol=2e-5)
     for index in range(len(states)):
+        rows = decoder.fuse(states[index], tokens[index])
+        torch.testing.assert_close(rows, tensors[f"mid.text_rows.{index}"], rtol=2e-5, atol=2e-5)
         rows, labels = decoder.sequence(states[index], tokens[index], units[index])
         torch.testing.assert_close(rows, tensors["output.inputs_embeds"][index, : len(rows)], rtol=2e-5, atol=2e-5)
         assert torch.equal(labels, tensors["output.labels"][index, : len(rows)])
-    torch.testing.assert_close(decoder(states, tokens, units), tensors["output.loss"][0], rtol=1e-5, atol=1e-5)
+        logits = decoder.model(inputs_embeds=rows[None]).logits[0]
+        torch.testing.assert_close(logits, tensors["output.logits"][index, : len(rows)], rtol=1e-4, atol=1e-4)
+    loss = decoder(states, tokens, units)
+    torch.testing.assert_close(loss, tensors["output.loss"][0], rtol=1e-5, atol=1e-5)
+    loss.backward()
+    gradients = {key.removeprefix("grad."): value for key, value in tensors.items() if key.startswith("grad.")}
+    assert gradients
+    for key, expected in gradients.items():
+        torch.testing.assert_close(decoder.get_parameter(key).grad, expected, rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("pieces", [1, 3])
+@pytest.mark.parametrize("name", GENERATE)
+@pytest.mark.parametrize("folder", golden_seeds("freezeempath"), ids=str)
+def test_golden_greedy_units_turn_by_turn(folder, name, pieces):
+    tensors, state = golden(folder, f"d_generate_{name}")
+    facts = json.loads((folder / f"d_generate_{name}.json").read_text())
+    decoder = golden_decoder(facts, state)
+    text = list(zip(tensors["input.hidden_states"].split(pieces), tensors["input.tokens"].split(pieces), strict=True))
+    turns = [turn.tolist() for turn in decoder.stream_ids(text, max_units=1024)]
+    assert turns == [chunk["generated_ids"] for chunk in facts["chunks"]]
+    spoken = [
+        [unit for word in chunk["decoded"].split() if (unit := word.strip("<>")).isdigit()] for chunk in facts["chunks"]
+    ]
+    units = [[str(unit) for unit in turn.tolist()] for turn in decoder.stream(text, max_units=1024)]
+    assert units == spoken
 
 
 def make(schedule=(3, 4)):
@@ -92,3 +133,21 @@ def test_it_learns_a_reply_by_heart():
         optimizer.step()
     decoder.eval()
     assert torch.equal(torch.cat(list(decoder.stream([(states, tokens)], max_units=30))), units)
+
+
+def test_few_likeliest_units_are_drawn_by_their_seed():
+    decoder = make()
+    states, tokens = torch.randn(7, 8), torch.randint(1, 20, (7,))
+
+    def drawn(seed, top_k):
+        generator = torch.Generator().manual_seed(seed)
+        return torch.cat(list(decoder.stream([(states, tokens)], 9, 1.0, generator, top_k)))
+
+    greedy = torch.cat(list(decoder.stream([(states, tokens)], 9)))
+    assert torch.equal(drawn(0, 1), greedy)
+    assert torch.equal(drawn(0, 5), drawn(0, 5)) and not torch.equal(drawn(0, None), greedy)
+
+
+def test_an_unknown_fusion_is_refused():
+    with pytest.raises(ValueError, match="fusion must be"):
+        SpeechDecoder(8, 20, 0, fusion="product")

@@ -33,6 +33,18 @@ def test_padded_to_30_seconds_it_is_the_library_s_encoder(backbones):
     assert heard.mask.all() and heard.mask.shape == (1, 1500)
 
 
+def test_cut_after_the_padding_only_the_speech_is_left(backbones):
+    folder = str(backbones / "speech_encoder")
+    whole = SpeechEncoder.from_pretrained(folder, pad_to_30s=True)
+    cut = SpeechEncoder.from_pretrained(folder, pad_to_30s=True, cut_padding=True)
+    waveform, lengths = 0.1 * torch.randn(2, 16_000), torch.tensor([16_000, 9_001])
+    waveform[1, 9_001:] = 0
+    heard, everything = cut(waveform, lengths), whole(waveform, lengths)
+    assert heard.mask.sum(1).tolist() == cut.frame_lengths(lengths).tolist() == [50, 29]
+    assert torch.equal(heard.frames, everything.frames[:, :50] * heard.mask[..., None])
+    assert torch.equal(heard.layers[1], everything.layers[1][:, :50])
+
+
 def test_a_result_does_not_depend_on_the_batch(encoder):
     lengths = torch.tensor([16_000, 9_001, 12_345])
     waveform = torch.randn(3, 16_000)

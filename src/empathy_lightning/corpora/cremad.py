@@ -1,7 +1,8 @@
 """CREMA-D: 91 actors say twelve sentences in six emotions.
 
 File names hold actor, sentence, emotion and level. The repository stores all media with
-Git LFS. ``processedResults/summaryTable.csv`` says what listeners and viewers heard and saw.
+Git LFS. ``processedResults/summaryTable.csv`` says what listeners and viewers heard and saw;
+``tabulatedVotes.csv`` beside it counts the votes, those of listeners in the rows numbered 1xxxxx.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from empathy_lightning.corpora.corpus import Corpus, decode
-from empathy_lightning.utterance import Utterance
+from empathy_lightning.utterance import Utterance, vote_shares
 
 _NAME = re.compile(r"(1\d{3})_([A-Z]{3})_([A-Z]{3})_(LO|MD|HI|XX?)")
 _VOTES = ("VoiceVote", "VoiceLevel", "FaceVote", "FaceLevel", "MultiModalVote", "MultiModalLevel")
+_HEARD = {"A": "angry", "D": "disgust", "F": "fearful", "H": "happy", "N": "neutral", "S": "sad"}
 _NO_SOUND = "1076_MTI_SAD_XX"
 
 
@@ -57,6 +59,7 @@ class CREMAD(Corpus):
     def read(self, folder: Path) -> Iterator[Utterance]:
         """Read the names of the WAV files; the MP3 files and videos are left alone."""
         votes = self._votes(folder / "processedResults" / "summaryTable.csv")
+        shares = self._shares(folder / "processedResults" / "tabulatedVotes.csv")
         for path in self.audio(folder):
             match = _NAME.fullmatch(path.stem)
             if match is None:
@@ -77,6 +80,7 @@ class CREMAD(Corpus):
                 speaker=actor,
                 emotion=self.emotion(emotion, path),
                 raw_labels={"emotion": emotion, "level": level, **votes.get(name, {})},
+                emotion_votes=shares.get(name, {}),
             )
 
     def _votes(self, path: Path) -> dict[str, dict[str, str]]:
@@ -87,4 +91,15 @@ class CREMAD(Corpus):
             row["FileName"]: {column: row[column] for column in _VOTES if row.get(column)}
             for row in rows
             if row.get("FileName")
+        }
+
+    def _shares(self, path: Path) -> dict[str, dict[str, float]]:
+        """Shares of the emotions among those who only listened, by file name."""
+        if not path.is_file():
+            return {}
+        rows = csv.DictReader(io.StringIO(decode(path, "latin-1"), newline=""))
+        return {
+            row["fileName"]: vote_shares([word for code, word in _HEARD.items() for _ in range(int(row[code] or 0))])
+            for row in rows
+            if row.get("fileName") and next(iter(row.values())).startswith("1")
         }

@@ -15,13 +15,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 from empathy_lightning.corpora.corpus import Corpus, decode
-from empathy_lightning.utterance import Utterance
+from empathy_lightning.utterance import Utterance, vote_shares
 
 _NAME = re.compile(r"(Ses0([1-5])[FM]_(?:impro\d\d[a-z]?|script\d\d[a-z]?(?:_\d[a-z]?)?))_([FM])(\d{3})")
 _TURN = re.compile(r"\[(\d+\.?\d*) - (\d+\.?\d*)\]\s+(\S+)\s+(\S+)\s+\[([^],]*),([^],]*),([^],]*)\]")
 _VOTE = re.compile(r"([AC]-[EFM]\d):\s*(.*?)\s*;?\s*(?:\(([^()]*)\))?")
 _WORDS = re.compile(r"(\S+)\s+\[[\d.]+-[\d.]+\]:\s*(.*)")
 _SOUND = re.compile(r"\s*\[[A-Z]+\]")
+_HEARD = {
+    "neutral state": "neutral", "neutral": "neutral", "happiness": "happy", "excited": "excited", "sadness": "sad",
+    "anger": "angry", "frustration": "frustrated", "surprise": "surprised", "fear": "fearful", "disgust": "disgust",
+}  # fmt: skip
 
 
 class TurnName(NamedTuple):
@@ -86,15 +90,17 @@ class IEMOCAP(Corpus):
     def _turns(self, folder: Path) -> dict[str, Utterance]:
         turns: dict[str, Utterance] = {}
         for path in _texts(folder):
-            turn = None
+            turn, heard = None, list[str]()
             for line in _lines(path):
                 if line.startswith("["):
-                    turn = self._turn(line, path)
+                    turn, heard = self._turn(line, path), []
                     if turn is not None:
                         turns[turn.id] = turn
                 elif turn is not None and (vote := _VOTE.fullmatch(line)):
                     rater, label, remark = vote.groups()
                     turn.raw_labels[rater] = f"{label} ({remark})" if remark else label
+                    heard += _heard(label) if rater.startswith("C-E") else []
+                    turn.emotion_votes = vote_shares(heard)
         return turns
 
     def _turn(self, line: str, path: Path) -> Utterance | None:
@@ -123,6 +129,11 @@ class IEMOCAP(Corpus):
     def _words(self, folder: Path) -> dict[str, str]:
         matches = (_WORDS.fullmatch(line) for path in _texts(folder) for line in _lines(path))
         return {match[1]: match[2] for match in matches if match}
+
+
+def _heard(label: str) -> list[str]:
+    """The categories that a rater named, such as ``Anger; Frustration``; each counts as a vote."""
+    return [_HEARD.get(word.strip().lower(), "other") for word in label.split(";") if word.strip()]
 
 
 def _texts(folder: Path) -> list[Path]:

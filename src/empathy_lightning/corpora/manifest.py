@@ -13,6 +13,7 @@ from empathy_lightning.corpora.corpus import Corpus, CorpusError
 from empathy_lightning.utterance import RATINGS, Utterance
 
 COLUMNS = tuple(f.name for f in fields(Utterance))
+PATHS = ("path", "emotion_path", "response_path")
 
 
 class Manifest(Corpus):
@@ -53,9 +54,10 @@ def read_manifest(path: str | Path) -> list[Utterance]:
     utterances = _read_parquet(path) if path.suffix == ".parquet" else _read_lines(path)
     home = f"{path.parent}/"
     for utterance in utterances:
-        utterance.path = _absolute(home, utterance.path)
-        if utterance.response_path is not None:
-            utterance.response_path = _absolute(home, utterance.response_path)
+        for name in PATHS:
+            value = getattr(utterance, name)
+            if value is not None:
+                setattr(utterance, name, _absolute(home, value))
     return utterances
 
 
@@ -132,15 +134,17 @@ def _values(column: Any, default: Any) -> Iterable[Any]:
 
 
 def to_table(utterances: Iterable[Utterance]) -> Any:
-    """An Arrow table with one column a field; the raw labels are JSON."""
+    """An Arrow table with one column a field; raw labels and votes are JSON."""
     import pyarrow
 
     rows = list(utterances)
     text, number = pyarrow.string(), pyarrow.float64()
-    kinds = dict.fromkeys(COLUMNS, text) | dict.fromkeys(("start", "end", "duration", *RATINGS), number)
-    kinds["units"] = pyarrow.list_(pyarrow.int32())
+    numbers = ("start", "end", "duration", "emotion_start", "emotion_end", *RATINGS)
+    kinds = dict.fromkeys(COLUMNS, text) | dict.fromkeys(numbers, number)
+    kinds |= {"units": pyarrow.list_(pyarrow.int32()), "response_cut": pyarrow.bool_()}
     columns = {name: [getattr(u, name) for u in rows] for name in COLUMNS}
-    columns["raw_labels"] = [json.dumps(u.raw_labels, ensure_ascii=False) if u.raw_labels else None for u in rows]
+    for name in ("raw_labels", "emotion_votes"):
+        columns[name] = [json.dumps(v, ensure_ascii=False) if (v := getattr(u, name)) else None for u in rows]
     return pyarrow.table({name: pyarrow.array(values, kinds[name]) for name, values in columns.items()})
 
 
@@ -167,7 +171,7 @@ def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> None:
 
 def _stored(manifest: Path, utterance: Utterance) -> dict[str, Any]:
     values = utterance.to_dict()
-    for key in ("path", "response_path"):
+    for key in PATHS:
         if key in values and "://" not in values[key]:
             full, home = Path(values[key]).resolve(), manifest.parent.resolve()
             values[key] = str(full.relative_to(home)) if full.is_relative_to(home) else str(full)

@@ -50,9 +50,16 @@ class Protocol:
 
     def __call__(self, utterances: Sequence[Utterance]) -> list[Utterance]:
         """The utterances that take part, each with its split; the given ones are not changed."""
-        merged = [replace(u, emotion=self.merge.get(u.emotion, u.emotion) if u.emotion else None) for u in utterances]
+        merged = [self._merged(u) for u in utterances]
         kept = [u for u in merged if self.emotions is None or u.emotion in self.emotions]
         return [replace(u, split=split) for u, split in zip(kept, self.splits(kept), strict=True) if split is not None]
+
+    def _merged(self, utterance: Utterance) -> Utterance:
+        votes: dict[str, float] = defaultdict(float)
+        for name, share in utterance.emotion_votes.items():
+            votes[self.merge.get(name, name)] += share
+        emotion = self.merge.get(utterance.emotion, utterance.emotion) if utterance.emotion else None
+        return replace(utterance, emotion=emotion, emotion_votes=dict(votes))
 
 
 class Whole(Protocol):

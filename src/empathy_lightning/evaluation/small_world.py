@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from empathy_lightning.metrics import EmotionConfusion, unweighted_accuracy, wei
 from empathy_lightning.metrics.prosody import prosody
 from empathy_lightning.modules.emotion_nuance import EmotionEstimate
 from empathy_lightning.preparation.small_world import EMOTION_WORDS, sentence_of
+from empathy_lightning.slots import EmotionSlot, SpeechSlot, emotion_content, known
 from empathy_lightning.utterance import RATINGS, Utterance
 
 
@@ -88,23 +89,28 @@ def answer(
     return replies
 
 
+VARIANTS: dict[str, tuple[SpeechSlot, EmotionSlot]] = {
+    "own": ("speech", "embedding"),
+    "random_emotion": ("speech", "random embedding"),
+    "true_label": ("speech", "label"),
+    "transcript": ("transcript", "embedding"),
+    "transcript_true_label": ("transcript", "label"),
+    "transcript_random_label": ("transcript", "random label"),
+}
+"""What fills the slots of the bot's own replies and of each ablation (FreezeEmpath's Table 5)."""
+
+
 def reply_figures(
     bot: EmpatheticChatbot, heard: Heard, utterances: Sequence[Utterance], seed: int = 0
 ) -> dict[str, Any]:
     """Shares of right replies with the model's own emotion embedding and with each ablation."""
-    embedding = heard.emotion.embedding
-    shuffled = embedding[torch.randperm(len(embedding), generator=torch.Generator().manual_seed(seed))]
-    labels, transcripts = [u.emotion or "" for u in utterances], [u.transcript or "" for u in utterances]
-    variants: dict[str, Callable[[], list[str]]] = {
-        "own": lambda: answer(bot, heard.speech, embedding, "replies"),
-        "random_emotion": lambda: answer(bot, heard.speech, shuffled, "replies, another's emotion"),
-        "true_label": lambda: answer(bot, heard.speech, labels, "replies, true label"),
-        "transcript": lambda: answer(bot, transcripts, embedding, "replies, transcript for speech"),
-        "transcript_true_label": lambda: answer(bot, transcripts, labels, "replies, text only"),
-    }
+    ids, labels = [u.id for u in utterances], [u.emotion or "" for u in utterances]
+    transcripts = known([u.transcript or "" for u in utterances], ids, "transcript")
     shares: dict[str, dict[str, float]] = {}
-    for name, reply in variants.items():
-        replies = reply()
+    for name, (speech_slot, emotion_slot) in VARIANTS.items():
+        said = transcripts if speech_slot == "transcript" else heard.speech
+        tone = emotion_content(emotion_slot, heard.emotion.embedding, labels, ids, bot.emotions, seed)
+        replies = answer(bot, said, tone, f"replies to {speech_slot}, {emotion_slot}")
         right = [names_emotion(r, u) for r, u in zip(replies, labels, strict=True)]
         content = [names_content(r, t) for r, t in zip(replies, transcripts, strict=True)]
         shares[name] = {

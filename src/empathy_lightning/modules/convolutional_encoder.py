@@ -40,7 +40,8 @@ class ConvolutionalEncoder(nn.Module):
     In training mode the spectrogram is warped in time and frequency (other speeds and
     vocal tracts), made louder or softer, and bands and stretches of it are masked
     (SpecAugment, Park et al. 2019). Padding is zeroed before each convolution, so that
-    a result never depends on the batch.
+    a result never depends on the batch. The windows are long (64 ms, every 16 ms), so
+    that the harmonics of a voice stand apart and its pitch can be seen.
 
     Args:
         hidden_size: Width of the frames.
@@ -67,7 +68,7 @@ class ConvolutionalEncoder(nn.Module):
         self.warp = warp
         self.gain = gain
         self.num_masks = num_masks
-        self.log_mel = LogMel(80)
+        self.log_mel = LogMel(80, n_fft=1024, hop_length=256)
         widths: list[Any] = [1, *self.channels]
         strides = [2 if level in (0, 1, 2) else 1 for level in range(len(self.channels))]
         self.blocks = nn.ModuleList(

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+
+Pooling = Literal["attention", "mean", "statistics"]
+"""How frames become one vector."""
 
 
 class AttentionPool(nn.Module):
@@ -55,6 +58,19 @@ class _WeightedSum(torch.autograd.Function):
         return torch.cat(products, 1)[..., 0], *to_layers
 
 
+def masked_mean(frames: Tensor, mask: Tensor) -> Tensor:
+    """Mean (B, D) over the valid frames of (B, T, D); the mask (B, T) is True where valid."""
+    valid = mask[..., None].to(frames.dtype)
+    return (frames * valid).sum(1) / valid.sum(1)
+
+
+def masked_statistics(frames: Tensor, mask: Tensor) -> Tensor:
+    """Mean and standard deviation (B, 2 D) over the valid frames of (B, T, D) (Snyder et al. 2017)."""
+    mean = masked_mean(frames, mask)
+    variance = masked_mean((frames - mean[:, None]).square(), mask)
+    return torch.cat([mean, (variance + 1e-5).sqrt()], dim=1)
+
+
 class EmotionExtractor(nn.Module):
     """FreezeEmpath's emotion extractor: a gate over the encoder's layers, then attention pooling.
 
@@ -69,21 +85,46 @@ class EmotionExtractor(nn.Module):
         hidden_size: Width between the two projections (paper: 2048).
         gate_size: Width inside the layer gate (paper: 128).
         num_heads: Heads of the attention pooling (paper: 4).
+        layers: ``"gate"`` weighs all layers; ``"last"`` takes the last one alone (the paper's ablation).
+        pooling: ``"attention"``, or ``"mean"`` over the valid frames (the paper's ablation), or
+            ``"statistics"``, their mean and standard deviation, which learn faster from few utterances.
+
+    Raises:
+        ValueError: If ``layers`` or ``pooling`` is something else.
     """
 
     def __init__(
-        self, input_size: int, output_size: int, hidden_size: int = 2048, gate_size: int = 128, num_heads: int = 4
+        self,
+        input_size: int,
+        output_size: int,
+        hidden_size: int = 2048,
+        gate_size: int = 128,
+        num_heads: int = 4,
+        layers: Literal["gate", "last"] = "gate",
+        pooling: Pooling = "attention",
     ) -> None:
         super().__init__()
-        self.gate_fc1 = nn.Linear(input_size, gate_size)
-        self.gate_fc2 = nn.Linear(gate_size, 1)
+        if layers not in ("gate", "last") or pooling not in get_args(Pooling):
+            raise ValueError(
+                f"layers is gate or last, pooling is attention, mean or statistics; not {layers!r} and {pooling!r}"
+            )
+        self.layers = layers
+        self.pooling = pooling
+        if layers == "gate":
+            self.gate_fc1 = nn.Linear(input_size, gate_size)
+            self.gate_fc2 = nn.Linear(gate_size, 1)
         self.layernorm = nn.LayerNorm(input_size)
-        self.attn_pool = AttentionPool(input_size, num_heads)
-        self.linear1 = nn.Linear(input_size, hidden_size)
+        if pooling == "attention":
+            self.attn_pool = AttentionPool(input_size, num_heads)
+        self.linear1 = nn.Linear(input_size * (2 if pooling == "statistics" else 1), hidden_size)
         self.linear2 = nn.Linear(hidden_size, output_size)
 
     def layer_weights(self, layers: Sequence[Tensor], mask: Tensor) -> Tensor:
         """Weights of the layers per utterance, shape (B, layers), summing to one."""
+        if self.layers == "last":
+            last = torch.zeros(len(layers), device=mask.device, dtype=layers[0].dtype)
+            last[-1] = 1
+            return last.expand(len(mask), -1)
         share = (mask / mask.sum(1, keepdim=True))[:, None].to(layers[0].dtype)
         means = torch.cat([share @ layer for layer in layers], 1)
         return self.gate_fc2(nn.functional.relu(self.gate_fc1(means)))[..., 0].softmax(-1)
@@ -98,10 +139,19 @@ class EmotionExtractor(nn.Module):
         Returns:
             Shape (B, output_size).
         """
+        mixed = self.layernorm(layers[-1] if self.layers == "last" else self._mix(layers, mask))
+        return self.linear2(nn.functional.relu(self.linear1(self._pool(mixed, mask))))
+
+    def _pool(self, frames: Tensor, mask: Tensor) -> Tensor:
+        if self.pooling == "attention":
+            pooled: Tensor = self.attn_pool(frames, mask)
+            return pooled
+        return masked_mean(frames, mask) if self.pooling == "mean" else masked_statistics(frames, mask)
+
+    def _mix(self, layers: Sequence[Tensor], mask: Tensor) -> Tensor:
         weights = self.layer_weights(layers, mask)
         mixed: Tensor = _WeightedSum.apply(weights, *layers)
-        pooled = self.attn_pool(self.layernorm(mixed), mask)
-        return self.linear2(nn.functional.relu(self.linear1(pooled)))
+        return mixed
 
 
 @dataclass
@@ -111,9 +161,9 @@ class EmotionEstimate:
     Attributes:
         embedding: Vector for the prompt, shape (B, output_size).
         logits: Scores of the categories, shape (B, classes).
-        arousal: Shape (B,), in 0..1.
-        valence: Shape (B,), in 0..1.
-        dominance: Shape (B,), in 0..1.
+        arousal: Shape (B,), in 0..1; NaN from a module that does not rate.
+        valence: As arousal.
+        dominance: As arousal.
     """
 
     embedding: Tensor
@@ -138,6 +188,10 @@ class EmotionNuance(nn.Module):
         gate_size: Width inside the layer gate (paper: 128).
         num_heads: Heads of the attention pooling (paper: 4).
         dropout: Dropout before both heads.
+        rate_dimensions: Have the heads for arousal, valence and dominance. FreezeEmpath's released weights
+            have none; without them the ratings are NaN.
+        layers: ``"gate"`` or ``"last"``, see :class:`EmotionExtractor`.
+        pooling: ``"attention"``, ``"mean"`` or ``"statistics"``, see :class:`EmotionExtractor`.
     """
 
     def __init__(
@@ -149,6 +203,9 @@ class EmotionNuance(nn.Module):
         gate_size: int = 128,
         num_heads: int = 4,
         dropout: float = 0.0,
+        rate_dimensions: bool = True,
+        layers: Literal["gate", "last"] = "gate",
+        pooling: Pooling = "attention",
     ) -> None:
         super().__init__()
         self.input_size = input_size
@@ -158,11 +215,15 @@ class EmotionNuance(nn.Module):
         self.gate_size = gate_size
         self.num_heads = num_heads
         self.dropout = dropout
-        self.extractor = EmotionExtractor(input_size, output_size, hidden_size, gate_size, num_heads)
+        self.rate_dimensions = rate_dimensions
+        self.layers = layers
+        self.pooling = pooling
+        self.extractor = EmotionExtractor(input_size, output_size, hidden_size, gate_size, num_heads, layers, pooling)
         self.categorical_head = nn.Linear(output_size, num_emotions, bias=False)
-        self.arousal_head = nn.Linear(output_size, 1)
-        self.valence_head = nn.Linear(output_size, 1)
-        self.dominance_head = nn.Linear(output_size, 1)
+        if rate_dimensions:
+            self.arousal_head = nn.Linear(output_size, 1)
+            self.valence_head = nn.Linear(output_size, 1)
+            self.dominance_head = nn.Linear(output_size, 1)
 
     def forward(self, layers: Sequence[Tensor], mask: Tensor) -> EmotionEstimate:
         """Estimate the emotion of each utterance.
@@ -173,6 +234,9 @@ class EmotionNuance(nn.Module):
         """
         embedding = self.extractor(layers, mask)
         features = nn.functional.dropout(embedding, self.dropout, self.training)
+        if not self.rate_dimensions:
+            unknown = torch.full_like(embedding[:, 0], torch.nan)
+            return EmotionEstimate(embedding, self.categorical_head(features), unknown, unknown, unknown)
         return EmotionEstimate(
             embedding,
             self.categorical_head(features),

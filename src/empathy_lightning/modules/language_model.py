@@ -17,6 +17,7 @@ from transformers.cache_utils import DynamicLayer
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from empathy_lightning.modules.pretrained import locate
+from empathy_lightning.modules.sampling import SeededDraw
 from empathy_lightning.modules.speech_encoder import freeze, length_mask
 
 IGNORE = -100
@@ -238,7 +239,13 @@ class LanguageModel(nn.Module):
 
     @torch.no_grad()
     def generate(
-        self, embeddings: Tensor, mask: Tensor, max_new_tokens: int = 256, temperature: float = 0.0, seed: int = 0
+        self,
+        embeddings: Tensor,
+        mask: Tensor,
+        max_new_tokens: int = 256,
+        temperature: float = 0.0,
+        seed: int = 0,
+        top_p: float = 1.0,
     ) -> list[list[int]]:
         """Continue prompts given as embeddings.
 
@@ -247,26 +254,27 @@ class LanguageModel(nn.Module):
             mask: Shape (B, T), True where valid.
             max_new_tokens: Longest reply.
             temperature: 0 takes the likeliest token; above it, tokens are drawn.
-            seed: Seed of the draws; the caller's random state is left as it was.
+            seed: Seed of the draws of each reply; the caller's random state is left as it was.
+            top_p: Draw from the likeliest tokens whose probabilities reach this sum.
 
         Returns:
             Token ids of each reply, up to and including the end-of-turn token where one was reached.
         """
         stop = self.tokenizer.eos_token_id
-        sampling: dict[str, Any] = {"do_sample": False, "temperature": None, "top_k": None, "top_p": None}
-        if temperature > 0:
-            sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
-        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(seed)
-            tokens = self.model.generate(
-                inputs_embeds=embeddings.to(self.model.dtype),
-                attention_mask=mask.long(),
-                max_new_tokens=max_new_tokens,
-                pad_token_id=self.tokenizer.pad_token_id,
-                eos_token_id=stop,
-                repetition_penalty=1.0,
-                **sampling,
-            )
+        draws = [SeededDraw(temperature, top_p, seed)] if temperature > 0 else []
+        tokens = self.model.generate(
+            inputs_embeds=embeddings.to(self.model.dtype),
+            attention_mask=mask.long(),
+            max_new_tokens=max_new_tokens,
+            pad_token_id=self.tokenizer.pad_token_id,
+            eos_token_id=stop,
+            repetition_penalty=1.0,
+            do_sample=False,
+            temperature=None,
+            top_k=None,
+            top_p=None,
+            logits_processor=draws,
+        )
         rows: list[list[int]] = tokens.tolist()
         return [row[: row.index(stop) + 1] if stop in row else row for row in rows]
 

@@ -53,7 +53,8 @@ class SpeechDecoder(nn.Module):
     Each text token gives one row: g * project(state) + (1 - g) * embed(token) with
     g = sigmoid(W [project(state); embed(token)]). A Qwen2 model reads rows and
     writes units in turns. Its vocabulary is the text vocabulary, an end-of-text
-    marker, and the units.
+    marker, and the units. The arguments after ``schedule`` are there for released
+    weights and for the ablations of LLaMA-Omni2 (arXiv 2505.02625).
 
     Args:
         input_size: Width of the language model's hidden states.
@@ -64,6 +65,20 @@ class SpeechDecoder(nn.Module):
         num_layers: Its layers.
         num_heads: Its attention heads.
         schedule: Reading and writing turns, as (read, write).
+        num_key_value_heads: Key and value heads of the unit language model; None for as many as heads.
+        intermediate_size: Width of its feed-forward layers; None for 8/3 of ``hidden_size``.
+        rope_theta: Base of its rotary positions.
+        projection_size: Width inside the projection of the states; None for twice
+            ``input_size``, 0 for a single linear layer.
+        fusion: ``"gate"``, ``"sum"`` of state and embedding, or ``"states"`` without embeddings.
+        released_rules: Write as the released code does: any id may be written, text included;
+            the end marker may close an early turn and stays in the sequence; the end-of-text
+            marker comes with the last tokens even where they fill a turn, although training
+            puts that turn's units between. By default only units are written, the end marker
+            only after the text, and the turns are those of training.
+
+    Raises:
+        ValueError: If there is no such fusion.
     """
 
     def __init__(
@@ -76,8 +91,16 @@ class SpeechDecoder(nn.Module):
         num_layers: int = 4,
         num_heads: int = 4,
         schedule: tuple[int, int] = (3, 15),
+        num_key_value_heads: int | None = None,
+        intermediate_size: int | None = None,
+        rope_theta: float = 10_000.0,
+        projection_size: int | None = None,
+        fusion: str = "gate",
+        released_rules: bool = False,
     ) -> None:
         super().__init__()
+        if fusion not in ("gate", "sum", "states"):
+            raise ValueError(f"fusion must be gate, sum or states, not {fusion!r}")
         self.input_size = input_size
         self.text_vocab_size = text_vocab_size
         self.end_token_id = end_token_id
@@ -86,19 +109,29 @@ class SpeechDecoder(nn.Module):
         self.num_layers = num_layers
         self.num_heads = num_heads
         self.schedule = (int(schedule[0]), int(schedule[1]))
-        self.input_proj = nn.Sequential(
-            nn.Linear(input_size, 2 * input_size), nn.ReLU(), nn.Linear(2 * input_size, hidden_size)
-        )
-        self.gate = nn.Sequential(nn.Linear(2 * hidden_size, hidden_size), nn.Sigmoid())
+        self.num_key_value_heads = num_heads if num_key_value_heads is None else num_key_value_heads
+        self.intermediate_size = hidden_size * 8 // 3 // 16 * 16 if intermediate_size is None else intermediate_size
+        self.rope_theta = rope_theta
+        self.projection_size = 2 * input_size if projection_size is None else projection_size
+        self.fusion = fusion
+        self.released_rules = released_rules
+        self.input_proj: nn.Module = nn.Linear(input_size, hidden_size)
+        if self.projection_size:
+            inner = nn.Linear(input_size, self.projection_size)
+            self.input_proj = nn.Sequential(inner, nn.ReLU(), nn.Linear(self.projection_size, hidden_size))
+        self.gate: nn.Module | None = None
+        if fusion == "gate":
+            self.gate = nn.Sequential(nn.Linear(2 * hidden_size, hidden_size), nn.Sigmoid())
         self.model: Any = Qwen2ForCausalLM(
             Qwen2Config(
                 vocab_size=text_vocab_size + 1 + num_units,
                 hidden_size=hidden_size,
-                intermediate_size=hidden_size * 8 // 3 // 16 * 16,
+                intermediate_size=self.intermediate_size,
                 num_hidden_layers=num_layers,
                 num_attention_heads=num_heads,
-                num_key_value_heads=num_heads,
+                num_key_value_heads=self.num_key_value_heads,
                 max_position_embeddings=8192,
+                rope_parameters={"rope_type": "default", "rope_theta": rope_theta},
                 tie_word_embeddings=True,
                 eos_token_id=end_token_id,
                 bos_token_id=None,
@@ -119,7 +152,11 @@ class SpeechDecoder(nn.Module):
     def fuse(self, states: Tensor, tokens: Tensor) -> Tensor:
         """Rows (T, hidden_size) of the states (T, input_size) that predicted the tokens (T,)."""
         embedded = self.embed(tokens)
-        projected = self.input_proj(states.to(embedded.dtype))
+        projected: Tensor = self.input_proj(states.to(embedded.dtype))
+        if self.fusion == "states":
+            return projected
+        if self.gate is None:
+            return projected + embedded
         gate: Tensor = self.gate(torch.cat([projected, embedded], -1))
         return gate * projected + (1 - gate) * embedded
 
@@ -155,63 +192,85 @@ class SpeechDecoder(nn.Module):
         logits = self.model.lm_head(hidden.last_hidden_state[:, :-1][supervised])
         return nn.functional.cross_entropy(logits.float(), labels[:, 1:][supervised])
 
-    @torch.no_grad()
     def stream(
         self,
         text: Iterable[tuple[Tensor, Tensor]],
         max_units: int = 1500,
         temperature: float = 0.0,
         generator: torch.Generator | None = None,
+        top_k: int | None = None,
     ) -> Iterator[Tensor]:
         """Write units while the text is coming in; one cache is kept over all turns.
 
         Args:
             text: Pieces of the reply, each states (t, input_size) with their tokens (t,).
-            max_units: Most units written after the last text.
-            temperature: 0 takes the likeliest unit; above it, units are drawn.
+            max_units: Most units written after the last text (the released code: 1024).
+            temperature: 0 takes the likeliest unit; above it, units are drawn (the released code: 1).
             generator: Source of the draws.
+            top_k: Draw from this many likeliest units (the released code: 50); None for all.
 
         Yields:
             Units (U_i,) of each turn.
         """
+        for ids in self.stream_ids(text, max_units, temperature, generator, top_k):
+            yield ids[ids > self.separator_id] - self.separator_id - 1
+
+    @torch.no_grad()
+    def stream_ids(
+        self,
+        text: Iterable[tuple[Tensor, Tensor]],
+        max_units: int = 1500,
+        temperature: float = 0.0,
+        generator: torch.Generator | None = None,
+        top_k: int | None = None,
+    ) -> Iterator[Tensor]:
+        """As :meth:`stream`, but yields the ids (U_i,) of each turn as written, end marker included."""
         schedule, cache = ReadWriteSchedule(*self.schedule), DynamicCache(config=self.model.config)
+        draw = (temperature, generator, top_k)
         pending: Tensor | None = None
         for states, tokens in text:
             rows = self.fuse(states, tokens)
             pending = rows if pending is None else torch.cat([pending, rows])
-            while len(pending) >= schedule.read + (last_unit_row := int(cache.get_seq_length() > 0)):
-                cut = schedule.read + last_unit_row
-                units = self._write(pending[:cut], cache, schedule.write, False, temperature, generator)
-                yield units
-                pending = torch.cat([self._unit_rows(units[-1:]), pending[cut:]])
+            while True:
+                # The last id written is not in the cache yet; it is the first row of the next turn.
+                cut = schedule.read + int(cache.get_seq_length() > 0)
+                if len(pending) < cut + int(self.released_rules):
+                    break
+                ids = self._write(pending[:cut], cache, schedule.write, False, *draw)
+                yield ids
+                pending = torch.cat([self.embed(ids[-1:]), pending[cut:]])
         if pending is None:
             return
         separator = self.embed(torch.tensor([self.separator_id], device=pending.device))
-        yield self._write(torch.cat([pending, separator]), cache, max_units, True, temperature, generator)
-
-    def _unit_rows(self, units: Tensor) -> Tensor:
-        return self.embed(units + self.separator_id + 1)
+        yield self._write(torch.cat([pending, separator]), cache, max_units, True, *draw)
 
     def _write(
-        self, rows: Tensor, cache: Any, count: int, last: bool, temperature: float, generator: torch.Generator | None
+        self,
+        rows: Tensor,
+        cache: Any,
+        count: int,
+        last: bool,
+        temperature: float,
+        generator: torch.Generator | None,
+        top_k: int | None,
     ) -> Tensor:
-        """Read rows, then write ``count`` units, or in the last turn up to the end marker.
-
-        The last unit is not in the cache yet; it is the first row of the next turn.
-        """
-        forbidden = torch.ones(self.model.config.vocab_size, dtype=torch.bool, device=rows.device)
-        forbidden[self.separator_id + 1 :] = False
-        forbidden[self.end_token_id] = not last
+        """Read rows, then write ``count`` ids, or fewer, up to the end marker."""
+        forbidden = torch.zeros(self.model.config.vocab_size, dtype=torch.bool, device=rows.device)
+        if not self.released_rules:
+            forbidden[: self.separator_id + 1] = True
+            forbidden[self.end_token_id] = not last
         written: list[Tensor] = []
-        for _ in range(count):
+        while len(written) < count:
             hidden = self.model.model(inputs_embeds=rows[None], past_key_values=cache, use_cache=True).last_hidden_state
             logits = self.model.lm_head(hidden[0, -1]).float().masked_fill(forbidden, -torch.inf)
             if temperature > 0:
+                if top_k is not None:
+                    logits = logits.masked_fill(logits < logits.topk(min(top_k, len(logits))).values[-1], -torch.inf)
                 token = torch.multinomial((logits / temperature).softmax(-1), 1, generator=generator)
             else:
                 token = logits.argmax()[None]
+            written.append(token)
             if token.item() == self.end_token_id:
                 break
-            written.append(token - self.separator_id - 1)
             rows = self.embed(token)
         return torch.cat(written) if written else torch.zeros(0, dtype=torch.long, device=rows.device)

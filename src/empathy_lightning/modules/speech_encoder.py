@@ -44,15 +44,18 @@ class LogMel(nn.Module):
 
     Args:
         num_mel_bins: 80, or 128 for large-v3.
+        n_fft: Samples of a window; Whisper's own by default.
+        hop_length: Samples from one window to the next; Whisper's own by default.
     """
 
     sample_rate = 16_000
     hop_length = 160
-    n_fft = 400
 
-    def __init__(self, num_mel_bins: int = 80) -> None:
+    def __init__(self, num_mel_bins: int = 80, n_fft: int = 400, hop_length: int = 160) -> None:
         super().__init__()
-        filters = WhisperFeatureExtractor(feature_size=num_mel_bins).mel_filters
+        self.n_fft = n_fft
+        self.hop_length = hop_length
+        filters = WhisperFeatureExtractor(feature_size=num_mel_bins, n_fft=n_fft, hop_length=hop_length).mel_filters
         self.register_buffer("filters", torch.as_tensor(filters, dtype=torch.float32).T.contiguous(), persistent=False)
         self.register_buffer("window", torch.hann_window(self.n_fft), persistent=False)
         self.filters: Tensor
@@ -68,7 +71,7 @@ class LogMel(nn.Module):
 
         Returns:
             Log-mel spectrogram (B, mel bins, M), zero past each length, and the
-            numbers of valid frames (B,), one per started 10 ms.
+            numbers of valid frames (B,), one per started hop (10 ms).
         """
         # The silence that a released model heard after the speech is part of its last window.
         waveform = nn.functional.pad(waveform.float() * length_mask(lengths, waveform.shape[1]), (0, self.n_fft))
@@ -111,9 +114,12 @@ class SpeechEncoder(nn.Module):
         pad_to_30s: Pad every utterance with silence to the full window, as released
             models were trained; exact to transformers' own forward, and slower.
         frozen: Without gradients and always in eval mode.
+        cut_padding: With ``pad_to_30s``, cut the frames of the silence off again, as BLSP-Emo does.
     """
 
-    def __init__(self, config: WhisperConfig, pad_to_30s: bool = False, frozen: bool = True) -> None:
+    def __init__(
+        self, config: WhisperConfig, pad_to_30s: bool = False, frozen: bool = True, cut_padding: bool = False
+    ) -> None:
         super().__init__()
         self.encoder: Any = WhisperEncoder(config)
         self.encoder.config._attn_implementation = "sdpa"
@@ -122,13 +128,19 @@ class SpeechEncoder(nn.Module):
         self.num_layers: int = config.encoder_layers
         self.max_seconds = config.max_source_positions / 50
         self.pad_to_30s = pad_to_30s
+        self.cut_padding = cut_padding
         self.source: dict[str, Any] | None = None
         if frozen:
             freeze(self)
 
     @classmethod
     def from_pretrained(
-        cls, name_or_path: str, revision: str | None = None, pad_to_30s: bool = False, frozen: bool = True
+        cls,
+        name_or_path: str,
+        revision: str | None = None,
+        pad_to_30s: bool = False,
+        frozen: bool = True,
+        cut_padding: bool = False,
     ) -> SpeechEncoder:
         """Load the encoder of a Whisper checkpoint.
 
@@ -137,11 +149,14 @@ class SpeechEncoder(nn.Module):
             revision: Commit of the model id.
             pad_to_30s: See the class.
             frozen: See the class.
+            cut_padding: See the class.
         """
         model = WhisperModel.from_pretrained(locate(name_or_path), revision=revision or "main", dtype=torch.float32)
-        encoder = cls(model.config, pad_to_30s=pad_to_30s, frozen=False)
+        encoder = cls(model.config, pad_to_30s=pad_to_30s, frozen=False, cut_padding=cut_padding)
         encoder.encoder.load_state_dict(model.encoder.state_dict())
         encoder.source = {"name_or_path": name_or_path, "revision": revision, "pad_to_30s": pad_to_30s}
+        if cut_padding:
+            encoder.source["cut_padding"] = True
         if frozen:
             freeze(encoder)
         return encoder
@@ -161,6 +176,7 @@ class SpeechEncoder(nn.Module):
         Raises:
             ValueError: If an utterance is longer than the encoder's positions.
         """
+        own_lengths = self.frame_lengths(lengths).clamp(max=self.encoder.max_source_positions)
         if self.pad_to_30s:
             full = round(self.max_seconds * LogMel.sample_rate)
             waveform = nn.functional.pad(waveform, (0, max(0, full - waveform.shape[1])))[:, :full]
@@ -183,5 +199,9 @@ class SpeechEncoder(nn.Module):
         for layer in encoder.layers:
             hidden = layer(hidden, attention_mask)
             layers.append(hidden)
+        if self.cut_padding:
+            longest = int(own_lengths.max())
+            mask = length_mask(own_lengths, longest)
+            hidden, layers = hidden[:, :longest], [layer[:, :longest] for layer in layers]
         frames = encoder.layer_norm(hidden) * mask[..., None]
         return EncodedSpeech(frames, tuple(layers), mask)

@@ -3,66 +3,134 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-import torch
-from tqdm import tqdm
+from torch import Tensor
 
 from empathy_lightning.corpora.manifest import read_manifest, write_manifest
-from empathy_lightning.modules.language_model import LanguageModel, pack
+from empathy_lightning.errors import InputError
+from empathy_lightning.preparation.answers import (
+    Generation,
+    answer_in_shards,
+    load_language_model,
+    rank_and_world_size,
+)
+from empathy_lightning.preparation.diversity import mean_embeddings
+from empathy_lightning.preparation.response_selection import (
+    Dropped,
+    ResponseSelection,
+    report,
+    select,
+    table,
+    write_report,
+)
 from empathy_lightning.prompts import Prompt
 from empathy_lightning.utterance import Utterance
 
 
-@torch.no_grad()
-def respond_to_text(
-    language_model: LanguageModel, prompt: Prompt, utterances: Sequence[Utterance], max_new_tokens: int = 64
-) -> list[str]:
-    """Greedy replies to transcripts, and to their emotion labels where the prompt has the slot.
+def answer_and_select(
+    utterances: Sequence[Utterance],
+    out: Path,
+    generation: Generation,
+    selection: ResponseSelection,
+    per_shard: int,
+) -> tuple[list[Utterance], dict[str, Any]] | None:
+    """Let the frozen model answer, and keep what the selection lets pass.
+
+    The raw answers stay in shards beside ``out``, so another selection costs no
+    second generation.
 
     Args:
-        language_model: The frozen model.
-        prompt: Its slots are filled with words.
-        utterances: Each with a transcript and, for an emotion slot, an emotion.
-        max_new_tokens: Longest reply.
+        utterances: Those without the words that the prompt needs are dropped and reported.
+        out: Manifest that will be written; names the folder of the shards.
+        generation: Model, prompt and lengths.
+        selection: What to keep.
+        per_shard: Utterances in a shard.
+
+    Returns:
+        Utterances with responses and the report, or None while other processes still owe shards.
+
+    Raises:
+        InputError: If no utterance can be asked about, or the shards answer something else.
     """
-    tokenizer = language_model.tokenizer
-    rows = [
-        language_model.embed(prompt.text_ids(tokenizer, speech=u.transcript or "", emotion=u.emotion or ""))
-        for u in utterances
-    ]
-    replies = language_model.generate(*pack(rows, left=True), max_new_tokens=max_new_tokens)
-    return [tokenizer.decode(reply, skip_special_tokens=True).strip() for reply in replies]
+    lacking = [_lacking(u, generation.prompt) for u in utterances]
+    askable = [u for u, reason in zip(utterances, lacking, strict=True) if not reason]
+    if not askable:
+        reasons = " or ".join(sorted({reason for reason in lacking if reason}))
+        raise InputError(f"nothing to ask about: {reasons or 'no utterance'} in the whole manifest")
+    answered = answer_in_shards(askable, shards_of(out), generation, per_shard)
+    if answered is None:
+        rank, world_size = rank_and_world_size()
+        print(f"process {rank} of {world_size} is done; the one that ends last writes {out}")
+        return None
+    embed = partial(_embed, generation)
+    kept, dropped = select(answered, selection, embed)
+    unasked = [Dropped(u, reason) for u, reason in zip(utterances, lacking, strict=True) if reason]
+    return kept, report(kept, [*unasked, *dropped])
+
+
+def shards_of(out: Path) -> Path:
+    """Folder of the raw answers behind a manifest."""
+    return out.with_name(f"{out.name}.shards")
+
+
+def _embed(generation: Generation, texts: Sequence[str]) -> Tensor:
+    return mean_embeddings(load_language_model(generation.language_model, generation.dtype), texts)
+
+
+def _lacking(utterance: Utterance, prompt: Prompt) -> str | None:
+    if not (utterance.transcript or "").strip():
+        return "no transcript"
+    return "no emotion label" if "{emotion}" in prompt.user and not utterance.emotion else None
+
+
+def write_selected(out: Path, kept: Sequence[Utterance], figures: dict[str, Any]) -> None:
+    """Write ``out`` and ``<out>.report.json`` whole or not at all, also where several processes end together."""
+    own = out.with_name(f".process{rank_and_world_size()[0]}.{out.name}")
+    write_report(out.with_name(f"{out.name}.report.json"), figures)
+    write_manifest(own, kept)
+    own.replace(out)
+    print(table(figures))
 
 
 def prepare_responses(
-    manifest: str | Path, out: str | Path, language_model: str, prompt: Prompt, batch_size: int = 64
+    manifest: str | Path,
+    out: str | Path,
+    language_model: str,
+    prompt: Prompt,
+    batch_size: int = 64,
+    selection: ResponseSelection | None = None,
+    per_shard: int = 1024,
+    **generation: Any,
 ) -> Path:
-    """Write a manifest with the response to each utterance; an existing one is kept.
+    """Write a manifest with the response to each utterance and a report of what was dropped.
 
-    Utterances of like length share a batch. Replies that did not come to an end are
-    kept as they are.
+    Every other field, ratings included, stays as it is. A run that was interrupted
+    goes on with the shards that are missing and ends with the same result. A
+    manifest without its shards is kept as it is.
 
     Args:
         manifest: Utterances with transcripts.
-        out: Manifest to write.
+        out: Manifest to write, sorted by id.
         language_model: Folder or model id of the frozen language model.
         prompt: Prompt whose slots the transcript and the label fill.
         batch_size: Prompts per generation.
+        selection: What to keep; None drops refusals by the published rules.
+        per_shard: Utterances in a shard, the most that an interruption costs.
+        **generation: Further fields of :class:`~empathy_lightning.preparation.answers.Generation`.
+
+    Raises:
+        InputError: If the model, the manifest or the prompt cannot be used, or the shards answer something else.
     """
     out = Path(out)
-    if out.is_file():
+    if out.is_file() and not shards_of(out).is_dir():
         return out
-    utterances = sorted(read_manifest(manifest), key=lambda u: len(u.transcript or ""))
-    model = LanguageModel.from_pretrained(language_model).to("cuda" if torch.cuda.is_available() else "cpu")
-    answered: list[Utterance] = []
-    for start in tqdm(
-        range(0, len(utterances), batch_size),
-        desc=f"replies to {'labels' if '{emotion}' in prompt.user else 'transcripts'}",
-    ):
-        batch = utterances[start : start + batch_size]
-        replies = respond_to_text(model, prompt, batch)
-        answered += [replace(u, response=r) for u, r in zip(batch, replies, strict=True)]
-    write_manifest(out, sorted(answered, key=lambda u: u.id))
+    utterances = sorted(read_manifest(manifest), key=lambda u: u.id)
+    asked = Generation(language_model, prompt, batch_size=batch_size, **generation)
+    done = answer_and_select(utterances, out, asked, selection or ResponseSelection(), per_shard)
+    if done is not None:
+        kept, figures = done
+        write_selected(out, kept, figures)
     return out

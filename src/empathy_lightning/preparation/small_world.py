@@ -73,8 +73,8 @@ STYLE_SPREAD = Prosody(14, 6, 9, 12)
 REPLY_STYLES: dict[str, Prosody] = {
     "neutral": Prosody(165, 45, 45, 80),
     "happy": Prosody(185, 60, 75, 90),
-    "sad": Prosody(135, 30, 20, 60),
-    "angry": Prosody(150, 38, 30, 70),
+    "sad": Prosody(122, 30, 20, 60),
+    "angry": Prosody(155, 38, 30, 70),
     "surprised": Prosody(175, 72, 90, 90),
 }
 """How a reply to each emotion is said: bright to the happy, soft and slow to the sad, steady to the angry."""

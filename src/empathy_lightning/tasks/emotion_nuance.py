@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import cast
 
-import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 
@@ -14,7 +13,8 @@ from empathy_lightning.errors import InputError
 from empathy_lightning.metrics import Concordance, EmotionConfusion, unweighted_accuracy, weighted_accuracy
 from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.modules.speech_encoder import freeze
-from empathy_lightning.tasks.task import TrainedPartsTask
+from empathy_lightning.tasks.schedule import ScheduleName
+from empathy_lightning.tasks.task import TrainedPartsTask, check_weights, losses_of, weighted_sum
 from empathy_lightning.utterance import RATINGS
 
 
@@ -29,7 +29,10 @@ class EmotionNuanceTask(TrainedPartsTask):
             a nuance module pretrained on recognition alone.
         learning_rate: Peak rate (paper: 2e-4).
         weight_decay: AdamW's weight decay.
-        warmup: Share of the steps in which the rate rises.
+        warmup: Share of the optimiser steps in which the rate rises, or, from 1 on, their number.
+        schedule: ``cosine`` (FreezeEmpath) or ``warmup_decay`` (BLSP-Emo, RE-LLM).
+        trainable: Patterns of the names of the parameters to train, for example ``["emotion_nuance.*"]``; None takes
+            all that were not loaded frozen, but not the adapter.
     """
 
     def __init__(
@@ -41,28 +44,33 @@ class EmotionNuanceTask(TrainedPartsTask):
         learning_rate: float = 2e-4,
         weight_decay: float = 0.01,
         warmup: float = 0.03,
+        schedule: ScheduleName = "cosine",
+        trainable: list[str] | None = None,
     ) -> None:
-        super().__init__(learning_rate, weight_decay, warmup)
+        super().__init__(learning_rate, weight_decay, warmup, schedule)
         if model.emotion_nuance is None:
             raise InputError("EmotionNuanceTask needs a model with an emotion_nuance module")
-        unknown = set(loss_weights or {}) - {"response", *auxiliary_losses}
-        if unknown:
-            raise InputError(f"loss_weights name no loss: {', '.join(sorted(unknown))}")
+        if model.language_model is None and not auxiliary_losses:
+            raise InputError("without a language model the auxiliary losses are all there is to train: give some")
         self.model = model
         self.auxiliary_losses = nn.ModuleDict(auxiliary_losses)
-        self.loss_weights = loss_weights or {}
+        self.loss_weights = check_weights(loss_weights, list(auxiliary_losses))
         filled = [part for folder in initial_weights or [] for part in load_weights(folder, model)]
-        if model.speech_adapter is not None:
-            if "speech_adapter" not in filled:
-                raise InputError(
-                    "the speech adapter would be frozen untrained: give stage 1's folder as initial_weights"
-                )
+        if model.speech_adapter is not None and trainable is None:
             freeze(model.speech_adapter)
+        self.train_only(trainable)
+        if model.speech_adapter is not None and "speech_adapter" not in filled and _frozen(model.speech_adapter):
+            raise InputError("the speech adapter would be frozen untrained: give stage 1's folder as initial_weights")
         classes = model.emotion_nuance.num_emotions
         self.confusion = nn.ModuleDict({stage: EmotionConfusion(classes) for stage in ("validation", "test")})
         self.concordance = nn.ModuleDict(
             {f"{stage}_{name}": Concordance() for stage in ("validation", "test") for name in RATINGS}
         )
+
+    def on_fit_start(self) -> None:
+        """Refuse to train what is not used."""
+        if "label" in self.model.emotion_slot and not self.auxiliary_losses:
+            raise InputError("a label in the emotion slot leaves the auxiliary losses alone to train: give some")
 
     def _confusion(self, stage: str) -> Metric:
         return cast(Metric, self.confusion[stage])
@@ -70,18 +78,14 @@ class EmotionNuanceTask(TrainedPartsTask):
     def _concordance(self, stage: str, name: str) -> Metric:
         return cast(Metric, self.concordance[f"{stage}_{name}"])
 
-    def losses(self, output: Any, batch: SpeechBatch) -> dict[str, Tensor]:
-        """Each loss by name, before its weight."""
-        losses = {name: loss(output, batch) for name, loss in self.auxiliary_losses.items()}
-        return losses if output.response_loss is None else {"response": output.response_loss, **losses}
-
     def _step(self, batch: SpeechBatch, stage: str) -> Tensor:
         output = self.model(batch)
-        losses = self.losses(output, batch)
-        weighted = [self.loss_weights.get(name, 1.0) * loss for name, loss in losses.items()]
+        losses = losses_of(output, batch, self.auxiliary_losses)
         # Heads without a loss get a zero gradient, so that distributed processes agree on what to exchange.
-        untouched = sum(value.float().sum() * 0.0 for value in vars(output.emotion).values())
-        total = torch.stack(weighted).sum() + untouched
+        untouched = sum(value.float().nan_to_num().sum() * 0.0 for value in vars(output.emotion).values())
+        if output.response_loss is None and self.model.language_model is not None:
+            untouched = untouched + sum(p.float().sum() * 0.0 for p in self.parameters() if p.requires_grad)
+        total = weighted_sum(losses, self.loss_weights) + untouched
         logged = {f"{stage}/{name}_loss": loss for name, loss in losses.items()} | {f"{stage}/loss": total}
         self.log_dict(logged, prog_bar=stage == "train", batch_size=len(batch), sync_dist=stage != "train")
         if stage != "train":
@@ -123,3 +127,7 @@ class EmotionNuanceTask(TrainedPartsTask):
     def on_test_epoch_end(self) -> None:
         """Unweighted and weighted accuracy, and concordance over the pooled split."""
         self._epoch_end("test")
+
+
+def _frozen(module: nn.Module) -> bool:
+    return not any(parameter.requires_grad for parameter in module.parameters())

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from empathy_lightning.batch import SpeechBatch
 from empathy_lightning.errors import InputError
 from empathy_lightning.models import EmpatheticLM
-from empathy_lightning.tasks.task import TrainedPartsTask
+from empathy_lightning.tasks.schedule import ScheduleName
+from empathy_lightning.tasks.task import TrainedPartsTask, check_weights, losses_of, weighted_sum
 
 
 class SpeechAdapterTask(TrainedPartsTask):
@@ -17,39 +18,57 @@ class SpeechAdapterTask(TrainedPartsTask):
         model: Encoder, adapter and language model.
         learning_rate: Peak rate (paper: 1e-3).
         weight_decay: AdamW's weight decay.
-        warmup: Share of the steps in which the rate rises.
+        warmup: Share of the optimiser steps in which the rate rises, or, from 1 on, their number.
+        schedule: ``cosine`` (FreezeEmpath) or ``warmup_decay`` (BLSP-Emo).
+        trainable: Patterns of the names of the parameters to train; None takes all that were not loaded frozen.
+        auxiliary_losses: Modules with ``forward(output, batch)``, by name.
+        loss_weights: Weight of each auxiliary loss by name, and of ``response``; 1 where not given.
     """
 
     def __init__(
-        self, model: EmpatheticLM, learning_rate: float = 1e-3, weight_decay: float = 0.0, warmup: float = 0.03
+        self,
+        model: EmpatheticLM,
+        learning_rate: float = 1e-3,
+        weight_decay: float = 0.0,
+        warmup: float = 0.03,
+        schedule: ScheduleName = "cosine",
+        trainable: list[str] | None = None,
+        auxiliary_losses: dict[str, nn.Module] | None = None,
+        loss_weights: dict[str, float] | None = None,
     ) -> None:
-        super().__init__(learning_rate, weight_decay, warmup)
+        super().__init__(learning_rate, weight_decay, warmup, schedule)
         if model.speech_adapter is None:
             raise InputError("SpeechAdapterTask needs a model with a speech_adapter and a language_model")
         self.model = model
+        self.auxiliary_losses = nn.ModuleDict(auxiliary_losses or {})
+        self.loss_weights = check_weights(loss_weights, list(self.auxiliary_losses))
+        self.train_only(trainable)
+
+    def on_fit_start(self) -> None:
+        """Refuse to train what is not used."""
+        if self.model.speech_slot == "transcript":
+            raise InputError("speech_slot: transcript leaves the adapter out: use `validate` or `test` with it")
 
     def _step(self, batch: SpeechBatch, stage: str) -> Tensor:
-        loss = self.model(batch).response_loss
-        if loss is None:
+        output = self.model(batch)
+        if output.response_loss is None:
             raise InputError("no utterance has a response; make them with `empathy-lightning prepare responses`")
-        self.log(
-            f"{stage}/response_loss",
-            loss,
-            prog_bar=True,
-            on_epoch=True,
-            batch_size=len(batch),
-            sync_dist=stage != "train",
-        )
-        return loss
+        losses = losses_of(output, batch, self.auxiliary_losses)
+        total = weighted_sum(losses, self.loss_weights)
+        logged = {f"{stage}/{name}_loss": loss for name, loss in losses.items()}
+        if self.auxiliary_losses:
+            logged[f"{stage}/loss"] = total
+        self.log_dict(logged, prog_bar=True, on_epoch=True, batch_size=len(batch), sync_dist=stage != "train")
+        return total
 
     def training_step(self, batch: SpeechBatch, batch_idx: int) -> Tensor:
-        """Response loss of a batch."""
+        """Weighted sum of the losses of a batch."""
         return self._step(batch, "train")
 
     def validation_step(self, batch: SpeechBatch, batch_idx: int) -> None:
-        """Response loss of a batch."""
+        """Losses of a batch."""
         self._step(batch, "validation")
 
     def test_step(self, batch: SpeechBatch, batch_idx: int) -> None:
-        """Response loss of a batch."""
+        """Losses of a batch."""
         self._step(batch, "test")

@@ -13,6 +13,7 @@ from empathy_lightning.modules.speech_decoder import SpeechDecoder
 from empathy_lightning.modules.speech_encoder import freeze
 from empathy_lightning.modules.vocoder import Vocoder
 from empathy_lightning.prompts import response_ids
+from empathy_lightning.tasks.schedule import ScheduleName
 from empathy_lightning.tasks.task import TrainedPartsTask
 
 
@@ -26,10 +27,13 @@ class SpeechDecoderTask(TrainedPartsTask):
         model: Model of stages 1 and 2; stays frozen.
         speech_decoder: What is trained.
         vocoder: Folder of the vocoder whose units these are; saved with the decoder.
-        initial_weights: Folders of the stages before, whose parts the result holds too.
+        initial_weights: Folders of the stages before, whose parts the result holds too, the speech decoder's among
+            them where it was pretrained.
         learning_rate: Peak rate (paper: 5e-4, then 1e-5).
         weight_decay: AdamW's weight decay.
-        warmup: Share of the steps in which the rate rises.
+        warmup: Share of the optimiser steps in which the rate rises, or, from 1 on, their number.
+        schedule: ``cosine`` (FreezeEmpath) or ``warmup_decay``.
+        trainable: Patterns of the names of the parameters to train; None takes the whole speech decoder.
     """
 
     def __init__(
@@ -41,8 +45,10 @@ class SpeechDecoderTask(TrainedPartsTask):
         learning_rate: float = 5e-4,
         weight_decay: float = 0.01,
         warmup: float = 0.03,
+        schedule: ScheduleName = "cosine",
+        trainable: list[str] | None = None,
     ) -> None:
-        super().__init__(learning_rate, weight_decay, warmup)
+        super().__init__(learning_rate, weight_decay, warmup, schedule)
         self.model = model
         language_model = model.language_model
         if language_model is None:
@@ -58,7 +64,10 @@ class SpeechDecoderTask(TrainedPartsTask):
                 raise InputError(f"{name} would be frozen untrained: give the folder of its stage as initial_weights")
         freeze(model)
         self.speech_decoder = speech_decoder
+        for folder in initial_weights or []:
+            load_weights(folder, self)
         self.vocoder = vocoder
+        self.train_only(trainable)
 
     @torch.no_grad()
     def reply_states(self, batch: SpeechBatch) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:

@@ -3,45 +3,94 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+import warnings
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from functools import partial
+from typing import Any, Self
 
 import lightning as L
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from empathy_lightning.batch import SpeechBatch
 from empathy_lightning.datamodule import EmpathyDataModule
+from empathy_lightning.errors import InputError
+from empathy_lightning.modules.cached_encoder import CachedSpeechEncoder
+from empathy_lightning.tasks.schedule import ScheduleName, factor, warmup_steps
 
 
 class TrainedPartsTask(L.LightningModule):
-    """AdamW with linear warm-up and cosine decay over the parameters that train; nothing else is saved.
+    """AdamW with a schedule per optimiser step over the parameters that train; nothing else is saved.
 
     Args:
         learning_rate: Peak rate.
         weight_decay: AdamW's weight decay.
-        warmup: Share of the steps in which the rate rises (paper: 0.03).
+        warmup: Share of the optimiser steps in which the rate rises (paper: 0.03), or, from 1 on, their number.
+        schedule: ``cosine`` (FreezeEmpath) or ``warmup_decay`` (BLSP-Emo, RE-LLM), see :mod:`.schedule`.
     """
 
-    def __init__(self, learning_rate: float, weight_decay: float, warmup: float) -> None:
+    def __init__(
+        self, learning_rate: float, weight_decay: float, warmup: float, schedule: ScheduleName = "cosine"
+    ) -> None:
         super().__init__()
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.warmup = warmup
+        self.schedule: ScheduleName = schedule
+        self._in_training: set[nn.Module] | None = None
         # Frozen backbones are not in the checkpoint, so a resumed run must not ask for them.
         self.strict_loading = False
+
+    def train_only(self, patterns: Sequence[str] | None) -> None:
+        """Train the parameters whose names match a pattern, and freeze all others.
+
+        Args:
+            patterns: As in file names, for example ``["speech_adapter.*", "emotion_nuance.*_head.*"]``; None leaves
+                everything as it is.
+
+        Raises:
+            InputError: If a pattern matches no parameter.
+        """
+        if patterns is None:
+            return
+        parameters = {name.removeprefix("model."): p for name, p in self.named_parameters()}
+        for pattern in patterns:
+            if not any(fnmatchcase(name, pattern) for name in parameters):
+                parts = ", ".join(sorted({f"{name.partition('.')[0]}.*" for name in parameters}))
+                raise InputError(f"trainable: no parameter has a name like {pattern!r}; there are {parts}")
+        for name, parameter in parameters.items():
+            parameter.requires_grad_(any(fnmatchcase(name, pattern) for pattern in patterns))
+            if parameter.requires_grad and name.startswith("speech_encoder.") and self._remembers():
+                raise InputError("trainable: a CachedSpeechEncoder cannot train; give its encoder as speech_encoder")
+        self._in_training = _in_training(self)
+        self.train()
+
+    def _remembers(self) -> bool:
+        return isinstance(getattr(self.model, "speech_encoder", None), CachedSpeechEncoder)
+
+    def train(self, mode: bool = True) -> Self:
+        """Frozen parts stay in eval mode, and trained ones leave it, also inside a part that was loaded frozen."""
+        super().train(mode)
+        if self._in_training is not None:
+            for module in self.modules():
+                module.training = mode and module in self._in_training
+        return self
 
     def configure_optimizers(self) -> Any:
         """Optimiser over the trained parameters, and a schedule per step."""
         trained = [p for p in self.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(trained, lr=self.learning_rate, weight_decay=self.weight_decay)
-        steps = max(1, int(self.trainer.estimated_stepping_batches))
-        warmup = max(1, round(self.warmup * steps))
-
-        def _rate(step: int) -> float:
-            if step < warmup:
-                return (step + 1) / warmup
-            return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, steps - warmup))))
-
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _rate)
+        steps = max(1.0, float(self.trainer.estimated_stepping_batches))
+        if math.isinf(steps):
+            rising = warmup_steps(steps, self.warmup)
+            warnings.warn(
+                f"the number of optimiser steps is unknown, so the learning rate rises over {rising} optimiser steps "
+                "and then stays; give trainer.max_steps or trainer.max_epochs for the whole schedule",
+                stacklevel=2,
+            )
+        rate = partial(_factor_at, schedule=self.schedule, steps=steps, warmup=self.warmup)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_train_epoch_end(self) -> None:
@@ -54,6 +103,48 @@ class TrainedPartsTask(L.LightningModule):
         """Leave frozen weights out."""
         kept = trained_names(self)
         checkpoint["state_dict"] = {name: value for name, value in checkpoint["state_dict"].items() if name in kept}
+
+
+def _factor_at(step: int, schedule: ScheduleName, steps: float, warmup: float) -> float:
+    return factor(schedule, step, steps, warmup)
+
+
+def _in_training(root: nn.Module) -> set[nn.Module]:
+    """Modules that belong in train mode: all their parameters train, or they have none (dropout) and stand beside."""
+    whole = {m for m in root.modules() if (own := list(m.parameters())) and all(p.requires_grad for p in own)}
+    chosen = {root}.union(*(module.modules() for module in whole))
+    for module in root.modules():
+        children = set(module.children())
+        if children & whole or any(p.requires_grad for p in module.parameters(recurse=False)):
+            chosen.update(child for child in children if not any(True for _ in child.parameters()))
+    return chosen
+
+
+def check_weights(loss_weights: dict[str, float] | None, losses: Sequence[str]) -> dict[str, float]:
+    """The weights of losses by name, ``response`` among them.
+
+    One override may take all auxiliary losses away; weights that stay behind weigh nothing then.
+
+    Raises:
+        InputError: If a weight names no loss.
+    """
+    unknown = set(loss_weights or {}) - {"response", *losses}
+    if unknown and losses:
+        raise InputError(f"loss_weights name no loss: {', '.join(sorted(unknown))}")
+    return dict(loss_weights or {})
+
+
+def losses_of(output: Any, batch: SpeechBatch, auxiliary_losses: nn.ModuleDict) -> dict[str, Tensor]:
+    """Each loss by name, before its weight."""
+    losses = {name: loss(output, batch) for name, loss in auxiliary_losses.items()}
+    return losses if output.response_loss is None else {"response": output.response_loss, **losses}
+
+
+def weighted_sum(losses: dict[str, Tensor], weights: dict[str, float]) -> Tensor:
+    """Sum of losses by their weights, 1 where not given; one of weight 0 is only logged and costs no backward pass."""
+    return torch.stack(
+        [weights.get(n, 1.0) * (v if weights.get(n, 1.0) else v.detach()) for n, v in losses.items()]
+    ).sum()
 
 
 def trained_names(module: nn.Module) -> set[str]:

@@ -1,0 +1,1 @@
+"""From released checkpoints to our folders, key by key."""

@@ -1,0 +1,191 @@
+"""From BLSP-Emo's released checkpoint to our folder (``cwang621/blsp-emo``; Apache-2.0, Qwen under its own terms).
+
+The release is one state dict: a Whisper encoder, Qwen-7B-Chat with partial LoRA, the adapter
+and the categorical head. Ours has the two backbones as plain transformers folders, Qwen-1 as
+Qwen2, and the trained parts beside them. The heads for ratings, which BLSP-Emo lacks, start at zero.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import Qwen2ForCausalLM, Wav2Vec2Config, WhisperConfig, WhisperModel
+
+from empathy_lightning.checkpoints import constructor_arguments, write_folder
+from empathy_lightning.conversion.audeering import OPTIONAL, emotion_encoder_names
+from empathy_lightning.conversion.qwen import partial_lora_name, qwen2_config, qwen2_names, without_wrapper
+from empathy_lightning.conversion.qwen_tokenizer import fast_tokenizer
+from empathy_lightning.conversion.released import (
+    Found,
+    finish,
+    found,
+    new_folder,
+    place,
+    read_json,
+    read_weights,
+    renamed,
+    write_model,
+)
+from empathy_lightning.conversion.report import ConversionReport
+from empathy_lightning.errors import InputError
+from empathy_lightning.modules.cformer import CFormer
+from empathy_lightning.modules.convolutional_adapter import ConvolutionalAdapter
+from empathy_lightning.modules.emotion_encoder import EmotionEncoder
+from empathy_lightning.modules.partial_lora import PartialLora
+from empathy_lightning.modules.pooled_heads import PooledEmotionHeads
+from empathy_lightning.utterance import RATINGS
+
+EMOTIONS = ["neutral", "happy", "angry", "sad", "surprised"]
+"""Order of the released head."""
+
+SYSTEM = "You are a helpful assistant. Your response should fulfill requests with empathy toward user's emotion tone."
+"""System message of the release's empathetic replies; the user's turn is the speech alone."""
+
+_ADAPTER = {"subsampler.conv_layers": "convolutions", "fc1": "linear1", "fc2": "linear2", "speech_ln": "layernorm"}
+_WHISPER = [
+    "d_model", "encoder_layers", "encoder_attention_heads", "encoder_ffn_dim", "num_mel_bins",
+    "max_source_positions", "activation_function",
+]  # fmt: skip
+
+
+def convert(source: str | Path, out: str | Path, dry_run: bool = False) -> ConversionReport:
+    """Convert a folder with BLSP-Emo's files: config.json, weights in any layout, and qwen.tiktoken.
+
+    Args:
+        source: Folder of the release.
+        out: Folder to make.
+        dry_run: Read and report only.
+
+    Raises:
+        InputError: If files or weights are missing, or do not fit the configuration.
+    """
+    source = Path(source)
+    return convert_release(source, Path(out), dry_run, read_weights(source))
+
+
+def convert_release(
+    source: Path, out: Path, dry_run: bool, weights: dict[str, Tensor], emotion_config: Wav2Vec2Config | None = None
+) -> ConversionReport:
+    """Convert BLSP-Emo or, with the configuration of an emotion encoder, RE-LLM."""
+    report = ConversionReport()
+    config = read_json(source / "config.json")
+    tokenizer = fast_tokenizer(source / "qwen.tiktoken")
+    try:
+        with torch.device("meta"):
+            backbones, parts = _modules(config, emotion_config)
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{source}/config.json is no configuration of BLSP-Emo: {error!r}") from None
+    if len(tokenizer) > backbones["language_model"].config.vocab_size:
+        raise InputError(f"{source}/qwen.tiktoken has more tokens than the model: it belongs to another one")
+    names = _names(weights, emotion_config is not None)
+    placed = {part: place(report, part, module, names[part]) for part, module in (backbones | parts).items()}
+    # Whisper's decoder is none of the release's, and never used.
+    report.missing = [name for name in report.missing if not name.startswith("speech_encoder.decoder")]
+    heads = tuple(f"emotion_nuance.{name}_head" for name in RATINGS)
+    finish(report, weights, dry_run, heads if emotion_config is None else (OPTIONAL,))
+    if not dry_run:
+        with new_folder(out) as folder:
+            _write(folder, backbones, parts, placed, tokenizer)
+            report.write(folder / "conversion.json")
+    return report
+
+
+def _modules(
+    config: dict[str, Any], emotion_config: Wav2Vec2Config | None
+) -> tuple[dict[str, Any], dict[str, nn.Module]]:
+    """Backbones and trained parts of the configured sizes."""
+    if config.get("adapter_hidden_layers", 0):
+        raise InputError("adapters with hidden layers were never released and cannot be converted")
+    whisper = WhisperConfig(
+        **{name: config["whisper_config"][name] for name in _WHISPER if name in config["whisper_config"]},
+        vocab_size=1, decoder_layers=0, decoder_attention_heads=1, decoder_ffn_dim=1, max_target_positions=1,
+        pad_token_id=0, bos_token_id=0, eos_token_id=0, decoder_start_token_id=0,
+    )  # fmt: skip
+    qwen = qwen2_config(config["qwen_config"])
+    backbones: dict[str, Any] = {"speech_encoder": WhisperModel(whisper), "language_model": Qwen2ForCausalLM(qwen)}
+    emotion_size = 0
+    if emotion_config is not None:
+        backbones["emotion_encoder"] = EmotionEncoder(emotion_config)
+        emotion_size = emotion_config.hidden_size
+    parts: dict[str, nn.Module] = {
+        "speech_adapter": _adapter(config, whisper, qwen, emotion_size),
+        "emotion_nuance": PooledEmotionHeads(qwen.hidden_size, config.get("num_emotions", 5)),
+    }
+    if lora := config.get("lora_config"):
+        parts["partial_lora"] = PartialLora(
+            qwen.hidden_size, qwen.intermediate_size, qwen.num_hidden_layers, None, lora["r"], lora["lora_alpha"],
+            lora.get("lora_dropout", 0.0), config.get("lora_scope", "audio"),
+        )  # fmt: skip
+    return backbones, parts
+
+
+def _adapter(config: dict[str, Any], whisper: WhisperConfig, qwen: Any, emotion_size: int) -> nn.Module:
+    if config.get("adapter_type", "subsampler") == "cformer" and not emotion_size:
+        before, after = config.get("num_pre_cif_layers", 4), config.get("num_post_cif_layers", 4)
+        return CFormer(whisper.d_model, qwen.hidden_size, qwen.vocab_size, whisper.encoder_ffn_dim, 8, before, after)
+    kernels = tuple(int(kernel) for kernel in config.get("conv_kernel_sizes", "5,5,5").split(","))
+    inner = config.get("adapter_inner_dim", 512)
+    return ConvolutionalAdapter(whisper.d_model, qwen.hidden_size, inner, emotion_size, kernels)
+
+
+def _names(weights: dict[str, Tensor], with_emotion: bool) -> dict[str, Found]:
+    """The source's weights under our names, part by part."""
+    bare = {name: (key, weights[key]) for key, name in without_wrapper(weights, "qwen_model.").items()}
+    language_model: Found = {}
+    for name, (key, value) in bare.items():
+        names = qwen2_names(name)
+        language_model |= {n: (key, v) for n, v in zip(names, value.chunk(max(1, len(names))), strict=False)}
+    heads = found(weights, renamed("hidden2emotion.", {"weight": "categorical_head.weight"}))
+    if "hidden2w2v2.weight" in weights:
+        rows = weights["hidden2w2v2.weight"].split(1)
+        heads |= {f"{n}_head.weight": ("hidden2w2v2.weight", row) for n, row in zip(RATINGS, rows, strict=False)}
+    return {
+        "speech_encoder": {
+            f"encoder.{name}": value for name, value in found(weights, renamed("whisper_model.")).items()
+        },
+        "language_model": language_model,
+        "emotion_encoder": emotion_encoder_names(weights, "w2v2."),
+        "speech_adapter": found(weights, renamed("w2v2cat_adapter." if with_emotion else "adapter.", _ADAPTER)),
+        "emotion_nuance": heads,
+        "partial_lora": {n: found_ for name, found_ in bare.items() if (n := partial_lora_name(name))},
+    }
+
+
+def _write(
+    folder: Path, backbones: dict[str, Any], parts: dict[str, nn.Module], placed: dict[str, dict[str, Tensor]],
+    tokenizer: Any,
+) -> None:  # fmt: skip
+    sources: dict[str, dict[str, Any]] = {}
+    for name, module in backbones.items():
+        weights = dict(placed[name])
+        if name == "speech_encoder":
+            weights |= {n: torch.zeros(w.shape) for n, w in module.state_dict().items() if n not in weights}
+        if name == "language_model":
+            module.config.eos_token_id, module.config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
+        config = module.config if name != "emotion_encoder" else module.wav2vec2.config
+        dtype = next(iter(weights.values())).dtype
+        config.dtype = dtype
+        write_model(folder / name, config, weights)
+        sources[name] = {"name_or_path": name, "revision": None}
+        if name == "language_model":
+            sources[name]["dtype"] = str(dtype).removeprefix("torch.")
+    tokenizer.save_pretrained(folder / "language_model")
+    # Released models heard speech with silence up to 30 s after it, and were then given the speech's frames.
+    sources["speech_encoder"] |= {"pad_to_30s": True, "cut_padding": True}
+    zeros = {
+        f"emotion_nuance.{name}": torch.zeros(weight.shape)
+        for name, weight in parts["emotion_nuance"].state_dict().items()
+    }
+    trained = {f"{part}.{name}": value.float() for part in parts for name, value in placed[part].items()}
+    config = {
+        "emotions": EMOTIONS,
+        "prompt": "{speech}",
+        "system": SYSTEM,
+        "backbones": sources,
+        "parts": {name: constructor_arguments(module) for name, module in parts.items()},
+        "classes": {name: type(parts[name]).__name__ for name in ("speech_adapter", "emotion_nuance")},
+    }
+    write_folder(folder, config, zeros | trained)

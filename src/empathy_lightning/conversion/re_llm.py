@@ -1,0 +1,77 @@
+"""From a checkpoint in RE-LLM's names to our folder (arXiv 2602.10716; its authors released none).
+
+Beside BLSP-Emo's parts it holds audeering's emotion encoder, the adapter that reads both, and the
+head for ratings. Three modules that its forward never uses are left over: ``adapter``,
+``w2v2_hidden2emotion`` and ``w2v2_adapter``.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from torch import Tensor
+from transformers import Wav2Vec2Config
+
+from empathy_lightning.conversion.blsp_emo import convert_release
+from empathy_lightning.conversion.released import read_json, read_weights
+from empathy_lightning.conversion.report import ConversionReport
+from empathy_lightning.errors import InputError
+
+_RATINGS = {0: "arousal", 1: "dominance", 2: "valence"}
+
+
+def convert(source: str | Path, out: str | Path, dry_run: bool = False) -> ConversionReport:
+    """Convert a folder with config.json, weights in any layout, and qwen.tiktoken.
+
+    The configuration of the emotion encoder is ``emotion_encoder/config.json`` if it is there, and otherwise
+    read from the weights' shapes: audeering's strides, and heads of width 64.
+
+    Args:
+        source: Folder of the checkpoint.
+        out: Folder to make.
+        dry_run: Read and report only.
+
+    Raises:
+        InputError: If files or weights are missing, or do not fit the configuration.
+    """
+    source = Path(source)
+    weights = read_weights(source)
+    file = source / "emotion_encoder" / "config.json"
+    values = {k: v for k, v in read_json(file).items() if k != "architectures"} if file.is_file() else None
+    config = emotion_config(weights) if values is None else Wav2Vec2Config(**values)
+    return convert_release(source, Path(out), dry_run, weights, config)
+
+
+def emotion_config(weights: dict[str, Tensor], prefix: str = "w2v2.wav2vec2.") -> Wav2Vec2Config:
+    """Configuration of an emotion encoder of audeering's kind, from the shapes of its weights.
+
+    Raises:
+        InputError: If it is of another kind.
+    """
+    shapes = {key.removeprefix(prefix): tuple(v.shape) for key, v in weights.items() if key.startswith(prefix)}
+    layers = {int(m[1]) for key in shapes if (m := re.match(r"encoder\.layers\.(\d+)\.", key))}
+    positions = "encoder.pos_conv_embed.conv."
+    try:
+        convolutions = [shapes[f"feature_extractor.conv_layers.{i}.conv.weight"] for i in range(7)]
+        hidden = shapes["feature_projection.projection.weight"][0]
+        direction = shapes.get(f"{positions}weight_v") or shapes[f"{positions}parametrizations.weight.original1"]
+        intermediate = shapes["encoder.layers.0.feed_forward.intermediate_dense.weight"][0]
+    except KeyError as error:
+        raise InputError(f"the checkpoint holds no wav2vec 2.0 of audeering's kind: it lacks {prefix}{error}") from None
+    return Wav2Vec2Config(
+        hidden_size=hidden,
+        num_hidden_layers=len(layers),
+        num_attention_heads=max(1, hidden // 64),
+        intermediate_size=intermediate,
+        conv_dim=tuple(shape[0] for shape in convolutions),
+        conv_kernel=tuple(shape[2] for shape in convolutions),
+        conv_stride=(5, 2, 2, 2, 2, 2, 2),
+        conv_bias="feature_extractor.conv_layers.0.conv.bias" in shapes,
+        feat_extract_norm="layer",
+        do_stable_layer_norm=True,
+        num_conv_pos_embeddings=direction[2],
+        num_conv_pos_embedding_groups=hidden // direction[1],
+        vocab_size=3,
+        id2label=_RATINGS,
+    )

@@ -1,0 +1,49 @@
+"""What a conversion did with every key of a released checkpoint."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+
+@dataclass
+class ConversionReport:
+    """Every key of the source is used or left over; every key that our model needs is used or missing.
+
+    Attributes:
+        used: Keys of the source whose tensors were written.
+        missing: Keys that our model needs and the source lacks; what stands in their place is told by the converter.
+        left_over: Keys of the source that our model has no place for.
+    """
+
+    used: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    left_over: list[str] = field(default_factory=list)
+
+    def describe(self) -> str:
+        """A table of counts per prefix, then every missing and every left-over key by its name."""
+        counts = {name: Counter(map(_prefix, keys)) for name, keys in asdict(self).items()}
+        prefixes = sorted(set().union(*counts.values()))
+        width = max([len("keys under"), *map(len, prefixes)])
+        lines = [f"{'keys under':<{width}}{'used':>10}{'missing':>10}{'left over':>11}"]
+        rows = [(prefix, [counter[prefix] for counter in counts.values()]) for prefix in prefixes]
+        rows.append(("total", [counter.total() for counter in counts.values()]))
+        lines += [f"{name:<{width}}{row[0]:>10}{row[1]:>10}{row[2]:>11}" for name, row in rows]
+        lines += [f"missing: {key}" for key in self.missing] + [f"left over: {key}" for key in self.left_over]
+        return "\n".join(lines)
+
+    def write(self, path: str | Path) -> None:
+        """Write the three lists as JSON; the file appears whole or not at all."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}")
+        partial.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        partial.replace(path)
+
+
+def _prefix(key: str) -> str:
+    """The module that a key belongs to: at most its first two names, as `model.speech_encoder`."""
+    names = key.split(".")
+    return ".".join(names[: min(2, len(names) - 1)]) or key

@@ -1,0 +1,208 @@
+"""Train and test a list of variants of one trainer, each in a process of its own, and put their figures side by side.
+
+A list is a YAML file of entries with a ``name``, a ``config`` (a trainer's YAML, relative to the list) and
+``overrides`` (what is different, by dotted keys as on the command line).
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from empathy_lightning.errors import InputError
+
+
+@dataclass
+class Ablation:
+    """One variant.
+
+    Attributes:
+        name: Names its folder and its row in the table.
+        config: YAML files of the trainer; later ones override earlier ones.
+        overrides: Values by dotted key, for example ``{"model.loss_weights.rating": 0}``; ``{out}`` in a text stands
+            for the folder of all variants, where a later stage finds an earlier one's weights.
+        weights: What to test instead of training: those of the variant of this name, or ``initial`` for what the
+            trainer starts from. None trains.
+    """
+
+    name: str
+    config: list[str]
+    overrides: dict[str, Any] = field(default_factory=dict)
+    weights: str | None = None
+
+    def words(self, out: Path) -> list[str]:
+        """The overrides as words of the command line."""
+        texts = {key: v if isinstance(v, str) else json.dumps(v) for key, v in self.overrides.items()}
+        return [f"--{key}={text.replace('{out}', str(out.resolve()))}" for key, text in texts.items()]
+
+
+def read_ablations(path: Path, extra: Sequence[Path] = ()) -> list[Ablation]:
+    """Read a list of variants.
+
+    Args:
+        path: YAML file.
+        extra: YAML files that override the trainers' own in every variant, for example other models and paths.
+
+    Raises:
+        InputError: If the file is missing, or an entry is not one.
+    """
+    if not path.is_file():
+        raise InputError(f"no list of ablations at {path}")
+    rows = _yaml(path)
+    if not isinstance(rows, list) or not rows:
+        raise InputError(f"{path}: expected a list of entries with name, config and overrides")
+    ablations = []
+    for number, row in enumerate(rows, 1):
+        unknown = set(row) - {"name", "config", "overrides", "weights"} if isinstance(row, dict) else {str(row)}
+        if unknown or not {"name", "config"} <= set(row):
+            raise InputError(f"{path}, entry {number}: needs name and config, may have overrides and weights")
+        base = path.parent / row["config"]
+        if not base.is_file():
+            raise InputError(f"{path}, entry {number}: no configuration at {base}")
+        files = [str(file.resolve()) for file in (base, *extra)]
+        ablations.append(Ablation(str(row["name"]), files, row.get("overrides") or {}, row.get("weights")))
+    names = [ablation.name for ablation in ablations]
+    if len(set(names)) < len(names) or any(Path(name).name != name for name in names):
+        raise InputError(f"{path}: names must differ and be fit for folders")
+    return ablations
+
+
+def run_ablations(ablations: Sequence[Ablation], out: Path) -> dict[str, dict[str, float]]:
+    """Train and test each variant that is not done yet, and write ``ablations.json`` and ``ablations.md``.
+
+    A variant has a folder with its logs, its weights and, once it is done, ``metrics.json``. One that was stopped
+    goes on from its last checkpoint.
+
+    Args:
+        ablations: The variants.
+        out: Folder for all of them.
+
+    Returns:
+        Test figures by variant; none where it failed.
+
+    Raises:
+        InputError: If the folder holds a variant of the same name with other overrides.
+    """
+    done = {ablation.name: _finished(ablation, out / ablation.name) for ablation in ablations}
+    for number, ablation in enumerate(ablations, 1):
+        print(f"[{number}/{len(ablations)}] {ablation.name}", end="", flush=True)
+        if (finished := done[ablation.name]) is not None:
+            print(": done before", flush=True)
+            continue
+        finished = _run(ablation, out)
+        print(": done" if finished else f": failed, see {out / ablation.name / 'output.txt'}", flush=True)
+        done[ablation.name] = finished
+    figures = {name: finished or {} for name, finished in done.items()}
+    _write(out / "ablations.json", json.dumps(figures, indent=1) + "\n")
+    _write(out / "ablations.md", table(figures))
+    return figures
+
+
+def table(figures: dict[str, dict[str, float]]) -> str:
+    """The test figures as a Markdown table, one row a variant."""
+    columns = sorted({key for row in figures.values() for key in row})
+    lines = [["ablation", *(column.removeprefix("test/") for column in columns)], ["---"] * (len(columns) + 1)]
+    lines += [
+        [name, *(f"{row[column]:.4f}" if column in row else "" for column in columns)] for name, row in figures.items()
+    ]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _finished(ablation: Ablation, folder: Path) -> dict[str, float] | None:
+    """The figures of a variant that was run to its end; None if it was not."""
+    if (begun := folder / "ablation.json").is_file() and json.loads(begun.read_text()) != asdict(ablation):
+        raise InputError(f"{folder} holds another variant of that name: give another --out, or remove it")
+    path = folder / "metrics.json"
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
+def _run(ablation: Ablation, out: Path) -> dict[str, float] | None:
+    folder = (out / ablation.name).resolve()
+    _write(folder / "ablation.json", json.dumps(asdict(ablation), indent=1) + "\n")
+    configs = [word for file in ablation.config for word in ("--config", file)]
+    words = [*configs, *redirected(ablation.config, folder), *ablation.words(out)]
+    if ablation.weights is None and not (folder / "trained").is_file():
+        last = folder / "checkpoints" / "last.ckpt"
+        resume = [f"--ckpt_path={last}"] if last.is_file() else []
+        if not _process(["fit", *words, *resume], folder):
+            return None
+        (folder / "trained").touch()
+    if ablation.weights != "initial":
+        words.append(f"--ckpt_path={_checkpoint((out / (ablation.weights or ablation.name)).resolve())}")
+    if not _process(["test", *words, "--trainer.logger.init_args.name=test"], folder):
+        return None
+    figures = _test_figures(folder / "test" / "metrics.csv")
+    _write(folder / "metrics.json", json.dumps(figures, indent=1) + "\n")
+    return figures
+
+
+def _checkpoint(folder: Path) -> Path:
+    """The best weights of a variant, or its last."""
+    for name in ("best.ckpt", "last.ckpt"):
+        if (path := folder / "checkpoints" / name).is_file():
+            return path
+    raise InputError(f"no trained weights in {folder}: run that variant first")
+
+
+def redirected(configs: Sequence[str], folder: Path) -> list[str]:
+    """Overrides that put everything a trainer writes below one folder.
+
+    The checkpoint callback keeps what it watches, other callbacks stay as they are but for their ``folder``, and the
+    logger becomes a CSV file, from which the figures are read.
+    """
+    from omegaconf import OmegaConf
+
+    trainer: Any = OmegaConf.merge(*(OmegaConf.load(file).get("trainer") or {} for file in configs))
+    callbacks: list[dict[str, Any]] = OmegaConf.to_container(trainer, resolve=False).get("callbacks") or []  # type: ignore[union-attr, assignment]
+    names = [callback["class_path"].rpartition(".")[2] for callback in callbacks]
+    if "ModelCheckpoint" not in names:
+        callbacks.append({"class_path": "lightning.pytorch.callbacks.ModelCheckpoint"})
+    for callback in callbacks:
+        arguments = callback.setdefault("init_args", {})
+        if callback["class_path"].endswith("ModelCheckpoint"):
+            places = {"dirpath": str(folder / "checkpoints"), "filename": "best", "enable_version_counter": False}
+            arguments.update(places, save_last=True)
+        elif "folder" in arguments:
+            arguments["folder"] = str(folder / Path(arguments["folder"]).name)
+    logger = {
+        "class_path": "lightning.pytorch.loggers.CSVLogger",
+        "init_args": {"save_dir": str(folder), "name": "fit", "version": ""},
+    }
+    return [f"--trainer.callbacks={json.dumps(callbacks)}", f"--trainer.logger={json.dumps(logger)}"]
+
+
+def _process(words: Sequence[str], folder: Path) -> bool:
+    """Run a trainer's command; what it prints goes to ``output.txt``."""
+    with (folder / "output.txt").open("a", encoding="utf-8") as output:
+        command = [sys.executable, "-m", "empathy_lightning", *words]
+        return subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=False).returncode == 0
+
+
+def _test_figures(path: Path) -> dict[str, float]:
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    cells = {key: value for row in rows for key, value in row.items() if key.startswith("test/") and value}
+    return {key: float(value) for key, value in sorted(cells.items()) if math.isfinite(float(value))}
+
+
+def _yaml(path: Path) -> Any:
+    from omegaconf import OmegaConf
+
+    try:
+        return OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    except Exception as error:
+        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())[:200]}") from None
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)

@@ -1,0 +1,155 @@
+"""What an emotion embedding is made of, and what it is close to in the language model's own words."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from empathy_lightning.audio import split_at_pauses
+from empathy_lightning.modules.language_model import LanguageModel
+from empathy_lightning.utterance import RATINGS
+
+if TYPE_CHECKING:
+    from empathy_lightning.chatbot import EmpatheticChatbot, Reply
+
+
+@dataclass
+class Explanation:
+    """Why a reply has its tone.
+
+    Attributes:
+        layer_weights: Share of each layer of the speech encoder in the emotion embedding, from the first; empty
+            if the embedding is no mix of them.
+        probabilities: Of each category, by name.
+        ratings: Arousal, valence and dominance in 0..1, by name; empty if the checkpoint does not rate.
+        nearest_words: Words whose embeddings are nearest to the emotion embedding, with the cosine.
+    """
+
+    layer_weights: list[float]
+    probabilities: dict[str, float]
+    ratings: dict[str, float]
+    nearest_words: list[tuple[str, float]]
+
+    def __str__(self) -> str:
+        """In lines for a terminal."""
+        layers = ", ".join(f"{i} {weight:.2f}" for i, weight in enumerate(self.layer_weights, 1))
+        emotions = ", ".join(f"{name} {share:.2f}" for name, share in self.probabilities.items())
+        ratings = ", ".join(f"{name} {value:.2f}" for name, value in self.ratings.items())
+        words = ", ".join(f"{word} {cosine:.2f}" for word, cosine in self.nearest_words)
+        return (
+            f"  layers   {layers or 'none'}\n  emotions {emotions}\n  ratings  {ratings or 'none'}\n  near     {words}"
+        )
+
+    def values(self) -> dict[str, Any]:
+        """As JSON holds it, rounded to four decimals."""
+        return {
+            "layer_weights": [round(weight, 4) for weight in self.layer_weights],
+            "probabilities": {name: round(share, 4) for name, share in self.probabilities.items()},
+            **{name: round(value, 4) for name, value in self.ratings.items()},
+            "nearest_words": [[word, round(cosine, 4)] for word, cosine in self.nearest_words],
+        }
+
+    def plot(self, path: str | Path) -> None:
+        """Draw the four as bars, a PNG file that appears whole or not at all."""
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(13, 3.4), layout="constrained")
+        layers, emotions, ratings, words = figure.subplots(1, 4)
+        layers.bar(range(1, len(self.layer_weights) + 1), self.layer_weights)
+        layers.set(title="layers of the speech encoder", xlabel="layer", ylabel="weight")
+        emotions.barh(list(self.probabilities), list(self.probabilities.values()))
+        emotions.set(title="emotion", xlabel="probability", xlim=(0, 1))
+        ratings.barh(list(self.ratings), list(self.ratings.values()))
+        ratings.set(title="ratings", xlim=(0, 1))
+        # By position, since words that differ for the model may look alike; "$" would begin a formula.
+        places = range(len(self.nearest_words))
+        words.barh(places, [cosine for _, cosine in self.nearest_words])
+        words.set_yticks(places, [word.replace("$", r"\$") for word, _ in self.nearest_words])
+        words.set(title="nearest words", xlabel="cosine")
+        for axis in (emotions, ratings, words):
+            axis.invert_yaxis()
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}")
+        with warnings.catch_warnings():
+            # A word in a script that the font lacks is drawn as boxes; the text has it.
+            warnings.filterwarnings("ignore", "Glyph .* missing")
+            figure.savefig(partial, format="png", dpi=110)
+        partial.replace(path)
+
+
+@torch.no_grad()
+def explain_reply(bot: EmpatheticChatbot, waveform: Tensor, reply: Reply, words: int = 10) -> Explanation:
+    """Explain the emotion embedding behind a reply.
+
+    Args:
+        bot: Who replied.
+        waveform: The question at 16 kHz, shape (T,).
+        reply: Its reply.
+        words: Number of nearest words.
+    """
+    language_model, embedding = bot.model.language_model, reply.turn.emotion
+    assert language_model is not None and isinstance(embedding, Tensor)
+    return Explanation(
+        layer_weights=layer_weights(bot, waveform).tolist(),
+        probabilities=dict(reply.probabilities),
+        ratings={name: value for name in RATINGS if (value := getattr(reply, name)) is not None},
+        nearest_words=nearest_words(language_model, embedding, words),
+    )
+
+
+@torch.no_grad()
+def layer_weights(bot: EmpatheticChatbot, waveform: Tensor) -> Tensor:
+    """Weights (layers,) of the encoder's layers in the emotion embedding, averaged over the pieces of long speech.
+
+    Empty if the emotion module has no ``extractor`` that mixes them.
+
+    Args:
+        bot: With an emotion nuance module.
+        waveform: At 16 kHz, shape (T,).
+    """
+    nuance, encoder = bot.model.emotion_nuance, bot.model.speech_encoder
+    extractor = getattr(nuance, "extractor", None)
+    if extractor is None:
+        return torch.zeros(0)
+    device = next(extractor.parameters()).device
+    total: Tensor | float = 0.0
+    for piece in split_at_pauses(waveform.to(device), getattr(encoder, "max_seconds", 30.0)):
+        encoded = encoder(piece[None], torch.tensor([len(piece)], device=device))
+        total = total + extractor.layer_weights(encoded.layers, encoded.mask)[0] * len(piece) / len(waveform)
+    assert isinstance(total, Tensor)
+    return total.float().cpu()
+
+
+@torch.no_grad()
+def nearest_words(language_model: LanguageModel, embedding: Tensor, count: int = 10) -> list[tuple[str, float]]:
+    """Words whose embeddings point most nearly in the direction of a vector.
+
+    Only tokens that read as words count (letters, after spaces are cut off); of tokens
+    that read alike, with and without a space before them, the nearest is taken.
+
+    Args:
+        language_model: Its input embeddings are searched.
+        embedding: Shape (D,).
+        count: Number of words.
+
+    Returns:
+        Words with their cosines, the nearest first; fewer where the vocabulary has no more words.
+    """
+    tokenizer, matrix = language_model.tokenizer, language_model.model.get_input_embeddings().weight
+    rows = matrix[: len(tokenizer)]  # The matrix is often larger than the vocabulary.
+    direction = torch.nn.functional.normalize(embedding.reshape(-1).to(rows.device).float(), dim=0)
+    cosines = torch.cat([torch.nn.functional.normalize(chunk.float(), dim=1) @ direction for chunk in rows.split(8192)])
+    special, found = set(tokenizer.all_special_ids), dict[str, float]()
+    for index in cosines.argsort(descending=True).tolist():
+        word = "" if index in special else tokenizer.decode([index]).strip()
+        if word.isalpha() and word not in found:
+            found[word] = float(cosines[index])
+            if len(found) == count:
+                break
+    return list(found.items())

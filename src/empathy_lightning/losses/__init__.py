@@ -1,0 +1,22 @@
+"""Auxiliary losses: each an ``nn.Module`` with ``forward(output, batch)`` to a scalar.
+
+A loss of your own needs nothing else; name it by ``class_path`` under
+``auxiliary_losses``. Utterances without the label count for nothing, and a batch
+without any gives a zero that is still connected to the graph, so that every
+process of a distributed run has the same gradients to exchange.
+"""
+
+from empathy_lightning.losses.categorical import CategoricalLoss, FocalLoss, SoftLabelLoss
+from empathy_lightning.losses.contrastive import SupervisedContrastiveLoss
+from empathy_lightning.losses.distillation import ResponseDistillationLoss
+from empathy_lightning.losses.ratings import ConcordanceLoss, RatingLoss
+
+__all__ = [
+    "CategoricalLoss",
+    "ConcordanceLoss",
+    "FocalLoss",
+    "RatingLoss",
+    "ResponseDistillationLoss",
+    "SoftLabelLoss",
+    "SupervisedContrastiveLoss",
+]

@@ -1,0 +1,149 @@
+"""EPITOME: how strongly a reply shows one mechanism of empathy (Sharma et al. 2020, arXiv 2009.08441)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import RobertaConfig, RobertaModel
+
+
+@dataclass
+class EmpathyEstimate:
+    """What the classifier finds in replies.
+
+    Attributes:
+        logits: Scores of the levels none, weak and strong, shape (B, 3).
+        rationale_logits: Scores for each token of the reply of being no part or part of the reason, shape (B, T, 2).
+        truncated: Which replies were longer than the model reads, shape (B,); None for ids from elsewhere.
+    """
+
+    logits: Tensor
+    rationale_logits: Tensor
+    truncated: Tensor | None = None
+
+
+class EmpathyClassifier(nn.Module):
+    """Two RoBERTa encoders, for what was said and for the reply, and attention from the second to the first.
+
+    One model per mechanism: emotional reaction, interpretation or exploration. The attention hears padding of
+    what was said, so that logits depend on its width; always pad to the same, as :meth:`estimate` does (64).
+
+    Args:
+        vocab_size: Word pieces of RoBERTa's tokenizer.
+        hidden_size: Width of both encoders.
+        num_layers: Their layers.
+        num_heads: Their attention heads.
+        intermediate_size: Width of their feed-forward part.
+        max_positions: Their positions; two are never used.
+        dropout: Dropout of attention, heads and residual.
+        lower_case: Texts are put in lower case and begin with a space, as transformers 2.7 did for the original.
+            False for weights that were trained with a later version, which does neither.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int = 50265,
+        hidden_size: int = 768,
+        num_layers: int = 12,
+        num_heads: int = 12,
+        intermediate_size: int = 3072,
+        max_positions: int = 514,
+        dropout: float = 0.1,
+        lower_case: bool = True,
+    ) -> None:
+        super().__init__()
+        self.vocab_size = vocab_size
+        self.hidden_size = hidden_size
+        self.num_layers = num_layers
+        self.num_heads = num_heads
+        self.intermediate_size = intermediate_size
+        self.max_positions = max_positions
+        self.dropout = dropout
+        self.lower_case = lower_case
+        config = RobertaConfig(
+            vocab_size=vocab_size, hidden_size=hidden_size, num_hidden_layers=num_layers,
+            num_attention_heads=num_heads, intermediate_size=intermediate_size,
+            max_position_embeddings=max_positions, type_vocab_size=1, layer_norm_eps=1e-5, pad_token_id=1,
+        )  # fmt: skip
+        width = hidden_size
+        self.seeker_encoder: Any = RobertaModel(config, add_pooling_layer=False)
+        self.response_encoder: Any = RobertaModel(config, add_pooling_layer=False)
+        self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
+        self.output = nn.Linear(width, width)
+        self.rationale_head = nn.Linear(width, 2)
+        self.empathy_dense = nn.Linear(width, width)
+        self.empathy_head = nn.Linear(width, 3)
+        self.tokenizer: Any = None
+
+    def forward(
+        self, seeker_ids: Tensor, seeker_mask: Tensor, response_ids: Tensor, response_mask: Tensor
+    ) -> EmpathyEstimate:
+        """Score replies.
+
+        Args:
+            seeker_ids: Token ids of what was said, shape (B, S).
+            seeker_mask: Shape (B, S), True where valid.
+            response_ids: Token ids of the replies, shape (B, T).
+            response_mask: Shape (B, T), True where valid.
+        """
+        seeker = self.seeker_encoder(seeker_ids, attention_mask=seeker_mask.long()).last_hidden_state
+        response = self.response_encoder(response_ids, attention_mask=response_mask.long()).last_hidden_state
+        scores = self.query(response) @ self.key(seeker).transpose(1, 2) * self.hidden_size**-0.5
+        heard = self._drop(scores.softmax(-1)) @ self.value(seeker)
+        response = response + self._drop(self.output(heard))
+        first = nn.functional.relu(self.empathy_dense(self._drop(response[:, 0])))
+        return EmpathyEstimate(self.empathy_head(self._drop(first)), self.rationale_head(self._drop(response)))
+
+    def _drop(self, values: Tensor) -> Tensor:
+        return nn.functional.dropout(values, self.dropout, self.training)
+
+    @torch.no_grad()
+    def estimate(self, seekers: Sequence[str], responses: Sequence[str], max_length: int = 64) -> EmpathyEstimate:
+        """Score replies given as texts; each counts alone, whatever else is in the list.
+
+        Args:
+            seekers: What was said.
+            responses: The reply to each.
+            max_length: Tokens read and padded to, with both ends' marks; the released script's is 64.
+
+        Raises:
+            ValueError: If a text is empty or there is no tokenizer.
+        """
+        if self.tokenizer is None:
+            raise ValueError("this classifier has no tokenizer: load it with checkpoints.load_empathy_classifier")
+        device = self.empathy_head.weight.device
+        seeker_ids, seeker_mask, _ = encode_posts(self.tokenizer, seekers, max_length, self.lower_case)
+        ids, mask, truncated = encode_posts(self.tokenizer, responses, max_length, self.lower_case)
+        estimate = self(seeker_ids.to(device), seeker_mask.to(device), ids.to(device), mask.to(device))
+        estimate.truncated = truncated
+        return estimate
+
+
+def encode_posts(
+    tokenizer: Any, posts: Sequence[str], max_length: int = 64, lower_case: bool = True
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Token ids of texts as the classifier reads them.
+
+    Args:
+        tokenizer: RoBERTa's.
+        posts: Texts, not empty.
+        max_length: Tokens to cut at and pad to, with both ends' marks.
+        lower_case: See :class:`EmpathyClassifier`.
+
+    Returns:
+        Ids (B, max_length), mask (B, max_length), True where valid, and which texts were cut (B,).
+
+    Raises:
+        ValueError: If a text is empty.
+    """
+    if not all(post.strip() for post in posts):
+        raise ValueError("an empty text has no empathy to score: leave it out")
+    if lower_case:
+        posts = [post.lower() if post[0].isspace() else f" {post.lower()}" for post in posts]
+    lengths = torch.tensor([len(ids) for ids in tokenizer(list(posts)).input_ids])
+    encoded = tokenizer(list(posts), max_length=max_length, truncation=True, padding="max_length", return_tensors="pt")
+    return encoded.input_ids, encoded.attention_mask.bool(), lengths > max_length

@@ -1,0 +1,194 @@
+"""Low-rank updates of a frozen language model that act where speech is heard, and nowhere else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+_GROUPS = {
+    "attention_in": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    "attention_out": ("self_attn.o_proj",),
+    "gate": ("mlp.gate_proj",),
+    "up": ("mlp.up_proj",),
+    "down": ("mlp.down_proj",),
+}
+"""Linear layers that one update covers: query, key and value share their first factor, as in Qwen-1."""
+
+# Both travel with the call, per thread and per task: the first from the caller to the model, the second
+# from a layer's attention to its linear layers. In between the positions are an argument of the layers.
+_CALL: ContextVar[tuple[PartialLora, Tensor] | None] = ContextVar("partial_lora_call", default=None)
+_LAYER: ContextVar[tuple[PartialLora, Tensor] | None] = ContextVar("partial_lora_layer", default=None)
+
+
+class LowRankUpdate(nn.Module):
+    """The product of two factors, zero at first: ``scale * B A dropout(x)``.
+
+    Args:
+        input_size: Width of the input.
+        output_size: Width of the output.
+        rank: Width between the factors.
+    """
+
+    def __init__(self, input_size: int, output_size: int, rank: int) -> None:
+        super().__init__()
+        self.lora_A = nn.Parameter(torch.empty(rank, input_size))
+        self.lora_B = nn.Parameter(torch.zeros(output_size, rank))
+        nn.init.kaiming_uniform_(self.lora_A, a=math.sqrt(5))
+
+
+class PartialLora(nn.Module):
+    """Partial LoRA, as BLSP-Emo and RE-LLM use it: ``y = W x + b + m (alpha / rank) B A dropout(x)``.
+
+    ``m`` is 1 at speech positions and 0 elsewhere, so that text in, text out stays the frozen model's.
+    :meth:`attach` hangs the updates on a language model, whose own weights and keys stay as they are;
+    outside :meth:`at` the model is what it was. The positions travel with each call: nothing is
+    stored in the modules, so calls may interleave over threads, batches, beams and several updates.
+
+    Args:
+        hidden_size: Width of the language model.
+        intermediate_size: Width inside its feed-forward layers.
+        num_layers: Its decoder layers.
+        attention_sizes: Widths of the queries and of the keys or values; None is hidden_size for both.
+        rank: Rank of the updates (BLSP-Emo: 16).
+        alpha: Scale of the updates times the rank (BLSP-Emo: 16).
+        dropout: Dropout of their input (BLSP-Emo: 0.05).
+        scope: ``audio`` acts on speech positions, ``text`` on all others, replies included, ``global`` on all.
+    """
+
+    def __init__(
+        self,
+        hidden_size: int,
+        intermediate_size: int,
+        num_layers: int,
+        attention_sizes: tuple[int, int] | None = None,
+        rank: int = 16,
+        alpha: float = 16.0,
+        dropout: float = 0.05,
+        scope: Literal["audio", "text", "global"] = "audio",
+    ) -> None:
+        super().__init__()
+        if scope not in ("audio", "text", "global"):
+            raise ValueError(f"scope must be audio, text or global, not {scope!r}")
+        self.hidden_size = hidden_size
+        self.intermediate_size = intermediate_size
+        self.num_layers = num_layers
+        self.attention_sizes = attention_sizes
+        self.rank = rank
+        self.alpha = alpha
+        self.dropout = dropout
+        self.scope = scope
+        query, key = attention_sizes or (hidden_size, hidden_size)
+        self._outputs = {"attention_in": (query, key, key), "attention_out": (hidden_size,), "down": (hidden_size,)}
+        self._outputs |= {name: (intermediate_size,) for name in ("gate", "up")}
+        inputs = {"attention_out": query, "down": intermediate_size}
+        self.layers = nn.ModuleList(
+            nn.ModuleDict(
+                {name: LowRankUpdate(inputs.get(name, hidden_size), sum(self._outputs[name]), rank) for name in _GROUPS}
+            )
+            for _ in range(num_layers)
+        )
+
+    @classmethod
+    def for_model(cls, model: Any, rank: int = 16, alpha: float = 16.0, dropout: float = 0.05) -> PartialLora:
+        """Updates of the sizes of a transformers causal language model with Llama's or Qwen2's layers."""
+        config, attention = model.config, model.model.layers[0].self_attn
+        sizes = (attention.q_proj.out_features, attention.k_proj.out_features)
+        return cls(config.hidden_size, config.intermediate_size, config.num_hidden_layers, sizes, rank, alpha, dropout)
+
+    def attach(self, model: Any) -> list[Any]:
+        """Hang the updates on a transformers causal language model.
+
+        Returns:
+            Handles whose ``remove()`` takes them off again.
+
+        Raises:
+            ValueError: If a layer is missing or has another size.
+        """
+        decoder = model.model
+        if len(decoder.layers) != self.num_layers:
+            raise ValueError(f"partial LoRA of {self.num_layers} layers for a model of {len(decoder.layers)}")
+        handles = [decoder.register_forward_pre_hook(self._enter_model, with_kwargs=True)]
+        for layer, updates in zip(decoder.layers, self.layers, strict=True):
+            handles.append(layer.register_forward_pre_hook(self._leave))
+            handles.append(layer.self_attn.register_forward_pre_hook(self._enter, with_kwargs=True))
+            handles.append(layer.mlp.register_forward_hook(self._leave, always_call=True))
+            assert isinstance(updates, nn.ModuleDict)
+            for group, update in updates.items():
+                assert isinstance(update, LowRankUpdate)
+                start = 0
+                for name, size in zip(_GROUPS[group], self._outputs[group], strict=True):
+                    linear = layer.get_submodule(name)
+                    if linear.weight.shape != (size, update.lora_A.shape[1]):
+                        raise ValueError(f"partial LoRA does not fit {name} of shape {tuple(linear.weight.shape)}")
+                    handles.append(linear.register_forward_hook(partial(self._add, update, start, start + size)))
+                    start += size
+        return handles
+
+    @contextmanager
+    def at(self, speech: Tensor) -> Iterator[None]:
+        """Let the language model's calls inside see the updates.
+
+        Args:
+            speech: Shape (B, T), True at speech positions counted from the start of the sequence, padding
+                included; later positions, such as those of a reply, are not speech. Rows that beam
+                search has multiplied are recognised.
+        """
+        token = _CALL.set((self, speech))
+        try:
+            yield
+        finally:
+            _CALL.reset(token)
+
+    def _enter_model(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        call = _CALL.get()
+        if call is None or call[0] is not self:
+            return None
+        tokens = kwargs.get("inputs_embeds")
+        tokens = args[0] if tokens is None and args else kwargs["input_ids"] if tokens is None else tokens
+        cache = kwargs.get("past_key_values")
+        heard = self._window(call[1], 0 if cache is None else int(cache.get_seq_length()), *tokens.shape[:2])
+        # As an argument of the layers it is there again when gradient checkpointing runs them again.
+        return None if heard is None else (args, {**kwargs, self._argument: heard})
+
+    @property
+    def _argument(self) -> str:
+        return f"partial_lora_{id(self)}"
+
+    def _window(self, speech: Tensor, past: int, rows: int, width: int) -> Tensor | None:
+        """Where the updates act in the part of the sequence that a call computes, shape (rows, width, 1)."""
+        known = speech[:, past : past + width]
+        if self.scope == "audio" and known.shape[1] == 0:
+            return None
+        if rows % len(speech):
+            # One row may stand for all where none has speech, as before the first slot of a prompt.
+            if self.scope == "audio" and not known.any():
+                return None
+            raise ValueError(f"partial LoRA was told the speech of {len(speech)} rows, but the call has {rows}")
+        acts = nn.functional.pad(known, (0, width - known.shape[1]))
+        acts = torch.ones_like(acts) if self.scope == "global" else ~acts if self.scope == "text" else acts
+        return acts.repeat_interleave(rows // len(speech), 0)[..., None]
+
+    def _enter(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        heard = kwargs.get(self._argument)
+        if heard is None:
+            return None
+        _LAYER.set((self, heard))
+        return args, {name: value for name, value in kwargs.items() if name != self._argument}
+
+    def _leave(self, *_: Any) -> None:
+        _LAYER.set(None)
+
+    def _add(self, update: LowRankUpdate, start: int, stop: int, _: nn.Module, args: Any, output: Tensor) -> Any:
+        heard = _LAYER.get()
+        if heard is None or heard[0] is not self:
+            return None
+        inputs = nn.functional.dropout(args[0].to(update.lora_A.dtype), self.dropout, self.training)
+        change = (inputs @ update.lora_A.T) @ update.lora_B[start:stop].T
+        return output + (heard[1] * (self.alpha / self.rank) * change).to(output.dtype)

@@ -1,0 +1,178 @@
+"""FreezeEmpath's pseudo-empathetic pairs: what is said from an instruction, how it is said from another recording.
+
+To each spoken instruction an emotion label is drawn, and the frozen language model
+answers transcript and label. Each utterance of speech emotion recognition (SER) is
+then paired with K such dialogues of its own emotion. A label may clash with the
+words; the paper accepts that on purpose.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from empathy_lightning.corpora.manifest import read_manifest
+from empathy_lightning.errors import InputError
+from empathy_lightning.preparation.answers import Generation
+from empathy_lightning.preparation.response_selection import ResponseSelection
+from empathy_lightning.preparation.responses import answer_and_select, write_selected
+from empathy_lightning.utterance import RATINGS, Utterance
+
+
+def label_distribution(recordings: Sequence[Utterance]) -> dict[str, float]:
+    """Share of each emotion among the labelled training recordings (those without a split count as such)."""
+    counts = Counter(u.emotion for u in recordings if u.emotion and _split(u) == "train")
+    return {str(name): count / counts.total() for name, count in sorted(counts.items())}
+
+
+def parse_distribution(text: str) -> dict[str, float]:
+    """Read ``neutral=0.3,happy=0.2``; the shares are divided by their sum.
+
+    Raises:
+        InputError: If a share is not a number from 0 up, or all are 0.
+    """
+    try:
+        pairs = [part.split("=") for part in text.split(",")]
+        shares = {name.strip(): float(value) for name, value in pairs}
+    except ValueError:
+        raise InputError(f"the distribution {text!r} is not of the form neutral=0.3,happy=0.2") from None
+    total = sum(shares.values())
+    if not 0 < total < float("inf") or min(shares.values()) < 0 or len(shares) < len(pairs):
+        raise InputError(f"the distribution {text!r} needs each label once, shares from 0 up and one above 0")
+    return {name: share / total for name, share in sorted(shares.items()) if share > 0}
+
+
+def draw_labels(instructions: Sequence[Utterance], distribution: Mapping[str, float], seed: int = 0) -> list[Utterance]:
+    """The instructions, each with an emotion drawn by its id, so that neither order nor number of them matters.
+
+    Ratings of the instruction's own voice are taken away: they do not belong to the label.
+    """
+    names = sorted(distribution)
+    shares = [distribution[name] for name in names]
+    drawn = []
+    for u in instructions:
+        (label,) = random.Random(f"{seed}/{u.corpus}/{u.id}").choices(names, shares)
+        drawn.append(replace(u, emotion=label, arousal=None, valence=None, dominance=None))
+    return drawn
+
+
+def pair(
+    dialogues: Sequence[Utterance], recordings: Sequence[Utterance], per_recording: int = 1, seed: int = 0
+) -> list[Utterance]:
+    """Pair each recording with dialogues of its emotion and split; utterances without a split train.
+
+    The dialogues of an emotion are dealt out in a drawn order and from the start
+    again when they are all used, so each is used about equally often. No recording
+    is paired with itself or twice with a dialogue.
+
+    Args:
+        dialogues: Instructions with drawn labels and responses.
+        recordings: SER utterances; those without a label are left out.
+        per_recording: K, dialogues for each recording.
+        seed: Seed of the order.
+
+    Returns:
+        Instructions whose ``emotion_path`` names the recording, with its ratings; each id is
+        ``INSTRUCTION~CORPUS~RECORDING`` and ``raw_labels["instruction"]`` names the instruction.
+    """
+    decks: dict[tuple[str, str | None], list[Utterance]] = defaultdict(list)
+    for dialogue in dialogues:
+        decks[_split(dialogue), dialogue.emotion].append(dialogue)
+    for key, deck in decks.items():
+        random.Random(f"{seed}/{key}").shuffle(deck)
+    position: Counter[tuple[str, str | None]] = Counter()
+    pairs = []
+    for recording in recordings:
+        key = (_split(recording), recording.emotion)
+        deck = decks.get(key, [])
+        dealt = 0
+        for _ in range(len(deck)):
+            if dealt == per_recording:
+                break
+            dialogue = deck[position[key] % len(deck)]
+            position[key] += 1
+            if (dialogue.path, dialogue.start) != (recording.path, recording.start):
+                pairs.append(_paired(dialogue, recording))
+                dealt += 1
+    return pairs
+
+
+def _split(utterance: Utterance) -> str:
+    return utterance.split or "train"
+
+
+def _paired(dialogue: Utterance, recording: Utterance) -> Utterance:
+    ratings = {name: getattr(recording, name) for name in RATINGS}
+    return replace(
+        dialogue,
+        id=f"{dialogue.id}~{recording.corpus}~{recording.id}",
+        emotion_id=f"{recording.corpus}/{recording.id}",
+        emotion_path=recording.path,
+        emotion_start=recording.start,
+        emotion_end=recording.end,
+        raw_labels={**dialogue.raw_labels, "instruction": f"{dialogue.corpus}/{dialogue.id}"},
+        **ratings,
+    )
+
+
+def prepare_pseudo_dialogues(
+    instructions: str | Path,
+    recordings: str | Path,
+    out: str | Path,
+    generation: Generation,
+    selection: ResponseSelection | None = None,
+    distribution: Mapping[str, float] | None = None,
+    per_recording: int = 1,
+    per_shard: int = 1024,
+) -> Path:
+    """Write a manifest of pseudo-empathetic pairs, and a report; sharded and resumable as expected responses are.
+
+    Args:
+        instructions: Manifest of spoken instructions with transcripts.
+        recordings: Manifest of SER utterances with emotions.
+        out: Manifest to write.
+        generation: Model and prompt (with an emotion slot); its seed draws labels and pairs too.
+        selection: What to keep of the answers; None drops refusals by the published rules.
+        distribution: Share of each label; None takes that of the recordings.
+        per_recording: K, dialogues for each recording.
+        per_shard: Instructions in a shard.
+
+    Raises:
+        InputError: If something cannot be used, or a label of the distribution has no recording.
+    """
+    out = Path(out)
+    if "{emotion}" not in generation.prompt.user:
+        raise InputError(f"the prompt {generation.prompt.user!r} has no {{emotion}} slot for the drawn label")
+    if per_recording < 1:
+        raise InputError("each recording needs at least one dialogue")
+    voices = sorted((u for u in read_manifest(recordings) if u.emotion), key=lambda u: (u.corpus, u.id))
+    shares = dict(distribution or label_distribution(voices))
+    unheard = set(shares) - {u.emotion for u in voices}
+    if unheard or not shares:
+        raise InputError(f"{recordings} has no training utterance with the emotion {', '.join(sorted(unheard)) or '?'}")
+    spoken = sorted(read_manifest(instructions), key=lambda u: (u.corpus, u.id))
+    labelled = draw_labels(spoken, shares, generation.seed)
+    done = answer_and_select(labelled, out, generation, selection or ResponseSelection(), per_shard)
+    if done is not None:
+        kept, figures = done
+        pairs = pair(kept, voices, per_recording, generation.seed)
+        write_selected(out, pairs, figures | _pair_figures(pairs, kept, voices, shares))
+        print(f"{len(pairs)} pairs of {len(kept)} dialogues and {len(voices)} recordings")
+    return out
+
+
+def _pair_figures(
+    pairs: Sequence[Utterance], dialogues: Sequence[Utterance], voices: Sequence[Utterance], shares: dict[str, float]
+) -> dict[str, Any]:
+    used = {(p.corpus, p.raw_labels["instruction"]) for p in pairs}
+    return {
+        "distribution": {name: round(share, 6) for name, share in shares.items()},
+        "pairs": len(pairs),
+        "pairs_by_emotion": dict(sorted(Counter(str(p.emotion) for p in pairs).items())),
+        "dialogues_without_a_recording": len(dialogues) - len(used),
+        "recordings_without_a_dialogue": len(voices) - len({p.emotion_id for p in pairs}),
+    }

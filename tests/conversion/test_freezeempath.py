@@ -1,0 +1,312 @@
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import Qwen2Config, Qwen2ForCausalLM, WhisperModel
+
+from empathy_lightning.__main__ import main
+from empathy_lightning.chatbot import EmpatheticChatbot
+from empathy_lightning.checkpoints import load, load_weights
+from empathy_lightning.conversion import freezeempath
+from empathy_lightning.conversion.freezeempath import WHISPER, WHISPER_BLOCK, convert
+from empathy_lightning.errors import InputError
+from empathy_lightning.modules.emotion_nuance import EmotionNuance
+from empathy_lightning.modules.speech_adapter import SpeechAdapter
+from empathy_lightning.modules.speech_decoder import SpeechDecoder
+from empathy_lightning.modules.speech_encoder import SpeechEncoder
+from tests.conftest import ROOT, golden, golden_seeds, whisper_config
+from tests.conversion.freezeempath_release import WORDS, write_json, write_release
+
+UNITS = {"<sep>": 35, **{f"<{unit}>": 36 + unit for unit in range(64)}}
+QWEN = {
+    "vocab_size": 37, "hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "max_position_embeddings": 512, "rms_norm_eps": 1e-6, "rope_theta": 1e6,
+    "bos_token_id": 32, "eos_token_id": 34, "tie_word_embeddings": False,
+}  # fmt: skip
+DECODER = QWEN | {
+    "vocab_size": 100, "hidden_size": 32, "intermediate_size": 80, "eos_token_id": 32, "tie_word_embeddings": True,
+}  # fmt: skip
+CONFIG = QWEN | {"speech_generator": DECODER, "stream_params": "(3,5)", "add_token_embeddings": True}
+
+
+def released_state(linear=False, gate=True):
+    """Random weights of the real classes, under the release's names."""
+    torch.manual_seed(3)
+
+    def qwen(config):
+        return Qwen2ForCausalLM(Qwen2Config(**config)).state_dict()
+
+    speech = whisper_config()
+    speech.d_model, speech.encoder_attention_heads = 64, 1
+    names = {new: old for old, new in WHISPER.items()}
+    for layer in range(speech.encoder_layers):
+        names |= {f"layers.{layer}.{new}": f"blocks.{layer}.{old}" for old, new in WHISPER_BLOCK.items()}
+    encoder = WhisperModel(speech).encoder.state_dict()
+    adapter, nuance = SpeechAdapter(64, 48, 40), EmotionNuance(64, 48, hidden_size=24, gate_size=8)
+    projection = 0 if linear else 70
+    decoder = SpeechDecoder(48, 35, 32, 64, 32, fusion="gate" if gate else "sum", projection_size=projection)
+    fusion = {key: value for key, value in decoder.state_dict().items() if not key.startswith("model.")}
+    unit_model = {k: v for k, v in qwen(DECODER).items() if k != "lm_head.weight"}
+    parts = {
+        "": qwen(QWEN),
+        "model.speech_encoder.": {names[key]: value for key, value in encoder.items()},
+        "model.speech_projector.": adapter.state_dict(),
+        "model.emotion_extractor.": nuance.extractor.state_dict(),
+        "hidden2emotion.": nuance.categorical_head.state_dict(),
+        "speech_generator.": fusion,
+        "speech_generator.model.": unit_model,
+    }
+    return {prefix + key: value for prefix, part in parts.items() for key, value in part.items()}
+
+
+@pytest.fixture
+def release(tmp_path):
+    write_release(tmp_path / "release", released_state(), CONFIG, UNITS)
+    return tmp_path / "release"
+
+
+def edit(file, **changes):
+    write_json(file, json.loads(file.read_text()) | changes)
+
+
+@pytest.mark.parametrize("folder", golden_seeds("freezeempath"), ids=str)
+def test_golden_converted_release_answers_with_the_reference_s_tokens_and_units(folder, tmp_path, capsys):
+    tensors, state = golden(folder, "f_full_generate")
+    facts = json.loads((folder / "f_full_generate.json").read_text())
+    slots = {32: "<|endoftext|>", 33: "<|im_start|>", 34: "<|im_end|>", -200: "{speech}", -300: "{emotion}"}
+    template = "".join(slots.get(i) or WORDS[i] for i in tensors["input.input_ids"][0].tolist())
+    write_release(tmp_path / "release", state, facts["config"], UNITS, template)
+    assert main(["convert", "freezeempath", str(tmp_path / "release"), "--out", str(tmp_path / "out")]) == 0
+    totals = capsys.readouterr().out.splitlines()[-2].split()
+    assert totals == ["total", str(len(state)), "0", "0"]
+
+    # A folder that was moved still finds its backbones.
+    (tmp_path / "out").rename(tmp_path / "elsewhere")
+    bot = EmpatheticChatbot.from_pretrained(tmp_path / "elsewhere")
+    assert bot.emotions == ["angry", "surprised", "happy", "sad", "neutral"]
+    assert bot.model.speech_encoder.pad_to_30s and bot.model.speech_adapter.drop_incomplete
+    mel = tensors["input.mel"].transpose(1, 2)
+    bot.model.speech_encoder.log_mel.forward = lambda waveform, lengths: (mel, torch.tensor([mel.shape[2]]))
+    (reply,) = bot.respond([torch.randn(16_000)])
+    ids = tensors["output.text_ids"].tolist()
+    assert reply.text == bot.model.language_model.tokenizer.decode(ids, skip_special_tokens=True).strip()
+    units = tensors["output.units"].tolist()
+    assert reply.units[: len(units)] == units
+    ended = facts["generated_ids_per_chunk"][-1][-1] == facts["token_ids"]["eos"]
+    assert len(reply.units) == len(units) or not ended
+    assert reply.waveform is None and reply.arousal is None
+    said, emotion = bot.hear([torch.randn(16_000)])
+    assert bot.model.respond(bot.model.prompt_rows(said, emotion.embedding)) == [ids]
+
+
+FRESH = """
+import functools, sys, torch
+from empathy_lightning.chatbot import EmpatheticChatbot, describe
+torch.manual_seed(0)
+torch.set_num_threads(1)
+bot = EmpatheticChatbot.from_pretrained(sys.argv[1])
+bot.speech_decoder.stream = functools.partial(bot.speech_decoder.stream, max_units=20)
+reply, = bot.respond([torch.randn(16_000)], max_new_tokens=4)
+assert len(reply.units) > 0, reply
+print(describe(reply))
+"""
+
+
+def test_a_waveform_is_answered_in_a_fresh_process_without_alarms(release, tmp_path):
+    convert(release, tmp_path / "bot")
+    command = [sys.executable, "-c", FRESH, str(tmp_path / "bot")]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "heard" in result.stdout and "arousal" not in result.stdout
+    assert "MISSING" not in result.stderr and "UNEXPECTED" not in result.stderr
+
+
+def test_every_tensor_arrives_bit_by_bit(tmp_path):
+    state = {key: value.to(torch.bfloat16) for key, value in released_state().items()}
+    write_release(tmp_path / "release", state, CONFIG, UNITS)
+    report = convert(tmp_path / "release", tmp_path / "out")
+    assert sorted(report.used) == sorted(state) and not report.missing and not report.left_over
+    assert json.loads((tmp_path / "out" / "conversion.json").read_text())["used"] == report.used
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["backbones"]["language_model"] == {"name_or_path": "language_model", "dtype": "bfloat16"}
+
+    checkpoint = load(tmp_path / "out")
+    assert checkpoint.model.language_model.model.dtype == torch.bfloat16
+    bare = checkpoint.model.language_model.model.state_dict()
+    assert all(torch.equal(bare[key], state[key]) for key in bare)
+    shards = sorted((tmp_path / "out" / "language_model").glob("*.safetensors"))
+    places = json.loads((tmp_path / "out" / "language_model" / "model.safetensors.index.json").read_text())
+    assert len(shards) > 1 and {shard.name for shard in shards} == set(places["weight_map"].values())
+    encoder = checkpoint.model.speech_encoder.encoder.state_dict()
+    for old, new in WHISPER.items():
+        assert torch.equal(encoder[new], state[f"model.speech_encoder.{old}"].float())
+    nuance = checkpoint.model.emotion_nuance
+    assert torch.equal(nuance.categorical_head.weight, state["hidden2emotion.weight"].float())
+    query = state["model.emotion_extractor.attn_pool.latent_queries"]
+    assert torch.equal(nuance.extractor.attn_pool.latent_queries, query.float())
+    torch.nn.init.zeros_(checkpoint.model.speech_adapter.linear1.weight)
+    assert load_weights(tmp_path / "out", checkpoint.model) == ["speech_adapter", "emotion_nuance"]
+    assert checkpoint.model.speech_adapter.linear1.weight.any()
+
+
+@pytest.mark.parametrize(("linear", "gate"), [(False, True), (True, True), (True, False)])
+def test_units_and_marker_are_found_by_their_names_and_the_projection_by_its_keys(tmp_path, linear, gate):
+    # The marker after the units, and two units in each other's place: every id differs from the usual one.
+    units = {f"<{unit}>": 35 + unit for unit in range(64)} | {"<7>": 43, "<8>": 42, "<sep>": 99}
+    state = released_state(linear, gate)
+    write_release(tmp_path / "release", state, CONFIG, units)
+    convert(tmp_path / "release", tmp_path / "out")
+    decoder = load(tmp_path / "out").speech_decoder
+    rows = state["speech_generator.model.model.embed_tokens.weight"]
+    assert (decoder.text_vocab_size, decoder.num_units, decoder.schedule) == (35, 64, (3, 5))
+    assert torch.equal(decoder.embed(torch.tensor(decoder.separator_id)), rows[99])
+    for unit in (0, 7, 8, 63):
+        embedded = decoder.embed(torch.tensor(decoder.separator_id + 1 + unit))
+        assert torch.equal(embedded, rows[units[f"<{unit}>"]])
+    assert torch.equal(decoder.embed(torch.arange(35)), rows[:35])
+    assert (decoder.fusion, decoder.projection_size) == ("gate" if gate else "sum", 0 if linear else 70)
+    last = "input_proj" if linear else "input_proj.2"
+    assert torch.equal(decoder.get_parameter(f"{last}.bias"), state[f"speech_generator.{last}.bias"])
+
+
+def test_a_stored_head_of_the_units_may_only_be_the_embedding(tmp_path):
+    state = released_state()
+    head, embedding = "speech_generator.model.lm_head.weight", "speech_generator.model.model.embed_tokens.weight"
+    state[head] = state[embedding].clone()
+    write_release(tmp_path / "tied", state, CONFIG, UNITS)
+    assert head in convert(tmp_path / "tied", tmp_path / "out").used
+    state[head][5, 5] += 1
+    write_release(tmp_path / "untied", state, CONFIG, UNITS)
+    with pytest.raises(InputError, match="head of its own"):
+        convert(tmp_path / "untied", tmp_path / "other")
+
+
+def test_a_tied_language_model_needs_no_head(tmp_path):
+    state = released_state()
+    del state["lm_head.weight"]
+    write_release(tmp_path / "release", state, CONFIG | {"tie_word_embeddings": True}, UNITS)
+    assert not convert(tmp_path / "release", tmp_path / "out").missing
+    bare = load(tmp_path / "out").model.language_model.model
+    assert torch.equal(bare.lm_head.weight, state["model.embed_tokens.weight"])
+
+
+def test_shards_without_the_encoder_name_the_one_that_was_frozen(tmp_path):
+    state = {key: value for key, value in released_state().items() if not key.startswith("model.speech_encoder.")}
+    write_release(tmp_path / "release", state, CONFIG, UNITS)
+    assert convert(tmp_path / "release", tmp_path / "out").missing == ["model.speech_encoder.*"]
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["backbones"]["speech_encoder"] == {"name_or_path": "openai/whisper-large-v3", "pad_to_30s": True}
+    assert config["parts"]["speech_adapter"]["input_size"] == 64 and not (tmp_path / "out" / "speech_encoder").exists()
+
+
+def test_a_dry_run_reports_and_writes_nothing(tmp_path, capsys):
+    state = released_state()
+    del state["lm_head.weight"], state["speech_generator.input_proj.2.bias"]
+    state["model.speech_encoder.extra"] = torch.zeros(2)
+    write_release(tmp_path / "release", state, CONFIG, UNITS)
+    before = sorted(tmp_path.rglob("*"))
+    words = ["convert", "freezeempath", str(tmp_path / "release"), "--out", str(tmp_path / "out")]
+    assert main([*words, "--dry-run"]) == 1
+    printed = capsys.readouterr().out
+    assert "missing: lm_head.weight" in printed and "missing: speech_generator.input_proj.2.bias" in printed
+    assert "left over: model.speech_encoder.extra" in printed
+    assert main(words) == 2
+    assert "lacks 2 weights" in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_an_interrupted_conversion_leaves_nothing_and_the_next_one_works(release, tmp_path, monkeypatch):
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(freezeempath, "write_shards", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            convert(release, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["release"]
+    # What a killed process left is cleared away, and what is finished is never written over.
+    (tmp_path / ".out.partial").mkdir()
+    (tmp_path / ".out.partial" / "half").write_text("")
+    convert(release, tmp_path / "out")
+    assert not list(tmp_path.rglob("half"))
+    with pytest.raises(InputError, match="there already"):
+        convert(release, tmp_path / "out")
+
+
+def cut(file):
+    file.write_bytes(file.read_bytes()[:-10])
+
+
+SPOILED = {
+    "is missing": lambda r: (r / "model-00003-of-00004.safetensors").unlink(),
+    "model-00002.* is damaged": lambda r: cut(r / "model-00002-of-00004.safetensors"),
+    "model-00001.* is damaged": lambda r: (r / "model-00001-of-00004.safetensors").write_bytes(b"x" * 100),
+    "which the index promises": lambda r: save_file(
+        {"other": torch.zeros(1)}, r / "model-00004-of-00004.safetensors"
+    ),
+    "index.json is damaged": lambda r: (r / "model.safetensors.index.json").write_text("{}"),
+    "no model.safetensors": lambda r: (r / "model.safetensors.index.json").unlink(),
+    "config.json is missing": lambda r: (r / "config.json").unlink(),
+    "config.json is damaged": lambda r: (r / "config.json").write_text("{"),
+    "no speech_generator": lambda r: edit(r / "config.json", speech_generator=None),
+    "no number for num_hidden_layers": lambda r: edit(r / "config.json", num_hidden_layers=None),
+    "not two numbers": lambda r: edit(r / "config.json", stream_params="__import__('pathlib').Path('evil').touch()"),
+    "has no <sep>": lambda r: [file.unlink() for file in (r / "tts_tokenizer").glob("*token*")],
+    "has no <speech>": lambda r: [(r / name).unlink() for name in ("added_tokens.json", "tokenizer_config.json")],
+    "has ids up to 200": lambda r: edit(r / "tts_tokenizer" / "added_tokens.json", **{"<sep>": 200}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("reason", SPOILED)
+def test_what_is_wrong_with_a_release_is_said_in_one_line(release, tmp_path, reason, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    SPOILED[reason](release)
+    with pytest.raises(InputError, match=reason) as error:
+        convert(release, tmp_path / "out")
+    assert "\n" not in str(error.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["release"]
+
+
+PEAK = """
+import sys
+from pathlib import Path
+from empathy_lightning.conversion.freezeempath import convert
+convert(sys.argv[1], sys.argv[2])
+(peak,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+print(int(peak.split()[1]) * 1024)
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="the peak is read from /proc")
+def test_memory_stays_below_a_shard_whatever_the_checkpoint(tmp_path):
+    state = released_state()
+    wide = {key: torch.zeros(4000, 2500) for key in sorted(state) if "mlp" in key and key.startswith("model.layers")}
+    assert len(wide) == 6
+    write_release(tmp_path / "release", state | wide, CONFIG, UNITS)
+    sizes = [shard.stat().st_size for shard in (tmp_path / "release").glob("*.safetensors")]
+    assert sum(sizes) > 240e6
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    command = [sys.executable, "-c", PEAK, str(tmp_path / "release"), str(tmp_path / "out")]
+    result = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert result.returncode == 0, result.stderr
+    # The whole process, interpreter included.
+    assert int(result.stdout) < 1.3 * max(sizes)
+    assert int(result.stdout) < 100e6
+    written = load_file(sorted((tmp_path / "out" / "language_model").glob("*.safetensors"))[0])
+    assert written and all(torch.equal(value, (state | wide)[key]) for key, value in written.items())
+
+
+def test_the_converted_encoder_hears_what_transformers_hears(release, tmp_path):
+    convert(release, tmp_path / "out")
+    encoder = SpeechEncoder.from_pretrained(str(tmp_path / "out" / "speech_encoder"), pad_to_30s=True)
+    assert encoder.encoder.config.encoder_attention_heads == 1
+    waveform = 0.1 * torch.randn(1, 16_000)
+    expected = WhisperModel.from_pretrained(tmp_path / "out" / "speech_encoder").eval().encoder
+    mel, _ = encoder.log_mel(torch.nn.functional.pad(waveform, (0, 464_000)), torch.tensor([480_000]))
+    with torch.no_grad():
+        frames = expected(mel).last_hidden_state
+    torch.testing.assert_close(encoder(waveform, torch.tensor([16_000])).frames, frames, rtol=1e-4, atol=1e-5)

@@ -1,0 +1,140 @@
+"""A list of variants runs through the real command line; what is done is not done again."""
+
+import json
+
+import pytest
+import yaml
+
+from empathy_lightning.__main__ import main
+from empathy_lightning.evaluation.ablations import read_ablations, table
+
+
+@pytest.fixture
+def listed(backbones, corpus, tmp_path):
+    """A recogniser on the tiny corpus, with both losses and without the dimensional one."""
+    nuance = {"input_size": 32, "output_size": 16, "hidden_size": 16, "gate_size": 8}
+    trainer = {
+        "trainer": {"max_epochs": 1, "limit_train_batches": 2, "callbacks": [{
+            "class_path": "lightning.pytorch.callbacks.ModelCheckpoint",
+            "init_args": {"dirpath": "nowhere", "monitor": "validation/loss"},
+        }]},
+        "data": {
+            "corpora": [{"class_path": "empathy_lightning.corpora.Manifest", "init_args": {"path": "elsewhere.jsonl"}}],
+            "batch_seconds": 5,
+        },
+        "model": {"class_path": "empathy_lightning.tasks.EmotionNuanceTask", "init_args": {
+            "auxiliary_losses": {
+                "categorical": {"class_path": "empathy_lightning.losses.CategoricalLoss"},
+                "rating": {"class_path": "empathy_lightning.losses.RatingLoss"},
+            },
+            "model": {"class_path": "empathy_lightning.models.EmpatheticLM", "init_args": {
+                "speech_encoder": {
+                    "class_path": "empathy_lightning.modules.speech_encoder.SpeechEncoder.from_pretrained",
+                    "init_args": {"name_or_path": str(backbones / "speech_encoder")},
+                },
+                "emotion_nuance": {
+                    "class_path": "empathy_lightning.modules.emotion_nuance.EmotionNuance", "init_args": nuance,
+                },
+            }},
+        }},
+    }  # fmt: skip
+    paths = {
+        "data": {"corpora": [{"class_path": "empathy_lightning.corpora.Manifest", "init_args": {"path": str(corpus)}}]}
+    }
+    entries = [
+        {"name": "full", "config": "trainer.yaml"},
+        {"name": "without_rating", "config": "trainer.yaml", "overrides": {"model.loss_weights.rating": 0.0}},
+    ]
+    for name, content in (("trainer", trainer), ("paths", paths), ("list", entries)):
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(content))
+    return tmp_path
+
+
+def test_two_variants_run_and_are_not_run_again(listed, monkeypatch, capsys):
+    monkeypatch.chdir(listed)
+    words = ["ablate", "list.yaml", "--out", "out", "--config", "paths.yaml"]
+    assert main(words) == 0, (listed / "out/full/output.txt").read_text()[-3_000:]
+    shown = capsys.readouterr().out
+    figures = json.loads((listed / "out/ablations.json").read_text())
+    assert list(figures) == ["full", "without_rating"] and "[2/2] without_rating: done" in shown
+    assert all("test/unweighted_accuracy" in row and "test/rating_loss" in row for row in figures.values())
+    assert figures["full"]["test/rating_loss"] < figures["without_rating"]["test/rating_loss"]
+    # The weight of the loss is 0 in one of them only.
+    parts = {name: row["test/categorical_loss"] for name, row in figures.items()}
+    assert figures["without_rating"]["test/loss"] == pytest.approx(parts["without_rating"], rel=1e-5)
+    assert figures["full"]["test/loss"] == pytest.approx(parts["full"] + figures["full"]["test/rating_loss"], rel=1e-5)
+    assert (listed / "out/ablations.md").read_text() in shown and not (listed / "nowhere").exists()
+
+    monkeypatch.setattr("empathy_lightning.evaluation.ablations._process", lambda *_: pytest.fail("it ran again"))
+    assert main(words) == 0
+    assert "[1/2] full: done before" in capsys.readouterr().out
+    assert json.loads((listed / "out/ablations.json").read_text()) == figures
+    (listed / "list.yaml").write_text((listed / "list.yaml").read_text().replace("rating: 0.0", "rating: 0.5"))
+    assert main(words) == 2
+    assert "another variant of that name" in capsys.readouterr().err
+
+
+def pretend(monkeypatch, fails=()):
+    """Processes that only leave a checkpoint behind."""
+    calls = []
+
+    def _process(words, folder):
+        calls.append((words[0], folder.name, words[1:]))
+        if words[0] == "fit":
+            (folder / "checkpoints").mkdir(exist_ok=True)
+            (folder / "checkpoints/last.ckpt").touch()
+        return folder.name not in fails
+
+    monkeypatch.setattr("empathy_lightning.evaluation.ablations._process", _process)
+    monkeypatch.setattr("empathy_lightning.evaluation.ablations._test_figures", lambda _: {"test/loss": 0.5})
+    return calls
+
+
+def test_a_failed_variant_is_told_does_not_stop_the_others_and_is_resumed(listed, monkeypatch, capsys):
+    words = ["ablate", str(listed / "list.yaml"), "--out", str(listed / "out")]
+    calls = pretend(monkeypatch, fails=["full"])
+    assert main(words) == 1
+    assert [call[:2] for call in calls] == [("fit", "full"), ("fit", "without_rating"), ("test", "without_rating")]
+    shown = capsys.readouterr().out
+    assert "full: failed, see" in shown and "| without_rating | 0.5000 |" in shown
+    calls = pretend(monkeypatch)
+    assert main(words) == 0
+    assert [call[:2] for call in calls] == [("fit", "full"), ("test", "full")]
+    assert f"--ckpt_path={listed / 'out/full/checkpoints/last.ckpt'}" in calls[0][2]
+
+
+def test_weights_of_another_variant_or_the_first_ones_can_be_tested(listed, monkeypatch, capsys):
+    more = "- {name: labels, config: trainer.yaml, weights: full, overrides: {data.seed: 1, x: '{out}/full'}}\n"
+    more += "- {name: untrained, config: trainer.yaml, weights: initial}\n"
+    (listed / "list.yaml").write_text((listed / "list.yaml").read_text() + more)
+    calls = pretend(monkeypatch)
+    words = ["ablate", str(listed / "list.yaml"), "--out", str(listed / "out")]
+    assert main([*words, "--only", "labels"]) == 2
+    assert "run that variant first" in capsys.readouterr().err
+    assert main(words) == 0
+    last = [(command, name, rest) for command, name, rest in calls if name in ("labels", "untrained")]
+    assert [call[:2] for call in last] == [("test", "labels"), ("test", "untrained")]
+    assert f"--ckpt_path={listed / 'out/full/checkpoints/last.ckpt'}" in last[0][2]
+    assert "--data.seed=1" in last[0][2] and f"--x={listed / 'out/full'}" in last[0][2]
+    assert not any(word.startswith("--ckpt_path") for word in last[1][2])
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("{}", "expected a list"), ("- {name: a}", "entry 1: needs name and config"),
+        ("- {name: a, config: no.yaml}", "no configuration at"), ("- [", "is not YAML"),
+        ("- {name: a, config: trainer.yaml, seed: 1}", "entry 1"), ("- {name: a/b, config: trainer.yaml}", "fit for"),
+    ],
+)  # fmt: skip
+def test_a_bad_list_is_refused(listed, text, reason, capsys):
+    (listed / "list.yaml").write_text(text)
+    assert main(["ablate", str(listed / "list.yaml"), "--out", str(listed / "out")]) == 2
+    assert reason in capsys.readouterr().err and not (listed / "out").exists()
+
+
+def test_the_table_has_a_column_for_each_figure(listed):
+    assert len(read_ablations(listed / "list.yaml")) == 2
+    shown = table({"a": {"test/loss": 1.0}, "b": {"test/loss": 2.0, "test/unweighted_accuracy": 0.5}})
+    assert shown.splitlines()[0] == "| ablation | loss | unweighted_accuracy |"
+    assert shown.splitlines()[2:] == ["| a | 1.0000 |  |", "| b | 2.0000 | 0.5000 |"]

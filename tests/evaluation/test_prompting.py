@@ -1,0 +1,136 @@
+import json
+
+import pytest
+import torch
+
+from empathy_lightning.__main__ import main
+from empathy_lightning.checkpoints import Checkpoint, save
+from empathy_lightning.corpora import read_manifest
+from empathy_lightning.evaluation.prompting import (
+    Recognition,
+    figures,
+    parse_substring,
+    parse_words,
+    score_options,
+    table,
+)
+from empathy_lightning.modules.language_model import LanguageModel
+from empathy_lightning.utterance import EMOTIONS, Utterance
+
+
+@pytest.mark.parametrize(
+    ("answer", "words", "substring"),
+    [
+        ("The emotion tone of the speech provided is neutral.", "neutral", "neutral"),
+        ("Happy", "happy", "happy"),
+        ("surprise", "surprised", None),
+        ("surprised", "surprised", "surprised"),
+        ("The speaker sounds surprised.", "surprised", None),
+        ("They feel ANGER and fury.", "angry", None),
+        ("unhappy", "sad", "happy"),
+        ("It is sad, not happy.", "sad", "happy"),
+        ("It isn't really happy but sad.", "sad", "happy"),
+        ("Rather than a sad tone, it is neutral.", "neutral", "neutral"),
+        ("Neither sad nor angry.", None, "angry"),
+        ("sad or angry", None, "angry"),
+        ("It could be happy; it could be sad.", None, "happy"),
+        ("Options: neutral, sad, angry, happy, or surprise.", None, "neutral"),
+        ("The saddle is on the horse.", None, "sad"),
+        ("I\u2019m sure it isn\u2019t sad.", None, "sad"),
+        ("", None, None),
+        ("No idea", None, None),
+    ],
+)
+def test_parsers(answer, words, substring):
+    assert parse_words(answer, EMOTIONS) == words
+    assert parse_substring(answer, EMOTIONS) == substring
+
+
+def test_a_synonym_that_is_a_category_of_the_task_belongs_to_it():
+    assert parse_words("full of joy", ["joy", "happy"]) == "joy"
+    assert parse_words("full of joy", ["happy"]) == "happy"
+    assert parse_words("It is sad.", ["happy"]) is None
+    assert parse_substring("It is sad.", ["happy"]) is None
+
+
+@pytest.mark.parametrize("per_token", [False, True])
+def test_scores_are_the_sums_of_the_bare_model_s_log_probabilities(per_token):
+    model = LanguageModel.from_pretrained("small-world/language_model")
+    texts, options = ["You sound", "How was the basket with your uncle"], ["calm", "so happy", "unbelievably calm"]
+    ids = [model.tokenizer(text, add_special_tokens=False).input_ids for text in texts]
+    scores = score_options(model, [model.embed(row) for row in ids], options, per_token, batch_size=4)
+    for row, prompt in enumerate(ids):
+        for column, option in enumerate(options):
+            tokens = model.tokenizer(option, add_special_tokens=False).input_ids
+            expected = 0.0
+            for position, token in enumerate(tokens):
+                with torch.no_grad():
+                    logits = model.model(torch.tensor([prompt + tokens[:position]])).logits[0, -1]
+                expected += float(torch.log(torch.softmax(logits, -1)[token]))
+            expected /= len(tokens) if per_token else 1
+            assert scores[row, column].item() == pytest.approx(expected, abs=1e-3)
+    assert len({len(model.tokenizer(option).input_ids) for option in options}) > 1
+
+
+def test_unparseable_answers_count_as_wrong():
+    said = [("sad", "sad"), ("sad", None), ("sad", "happy"), ("sad", "sad"), ("happy", "happy"), ("happy", None)]
+    rows = [Recognition(Utterance("1", "c", "a", emotion=true), "", heard) for true, heard in said]
+    measured = figures(rows, ["happy", "sad", "angry"])
+    assert measured["unweighted_accuracy"] == pytest.approx((1 / 2 + 2 / 4) / 2)
+    assert measured["weighted_accuracy"] == pytest.approx(3 / 6)
+    assert measured["unparseable"] == 2 and measured["confusion"] == [[1, 0, 0, 1], [1, 2, 0, 1], [0, 0, 0, 0]]
+    assert "2 of 6" in table(measured)
+
+
+@pytest.fixture
+def bot(model, tmp_path):
+    save(tmp_path / "bot", Checkpoint(model, list(EMOTIONS)))
+    return tmp_path / "bot"
+
+
+def evaluate(bot, corpus, out, *more):
+    words = ["evaluate-emotion", "--checkpoint", str(bot), "--manifest", str(corpus), "--out", str(out)]
+    assert main([*words, "--max-new-tokens", "4", *more]) == 0
+    return json.loads(out.read_text())
+
+
+def test_the_command_measures_each_way(bot, model, corpus, tmp_path, capsys):
+    test = [u for u in read_manifest(corpus) if u.split == "test"]
+    for by in ("answer", "options", "classifier"):
+        measured = evaluate(bot, corpus, tmp_path / f"{by}.json", "--by", by)
+        assert measured["utterances"] == len(test) == len(measured["answers"])
+        recognised = {answer["id"]: answer["recognised"] for answer in measured["answers"]}
+        right = sum(recognised[u.id] == u.emotion for u in test)
+        assert measured["weighted_accuracy"] == pytest.approx(right / len(test))
+        assert measured["unparseable"] == sum(name is None for name in recognised.values())
+        assert "UA " in capsys.readouterr().out
+    # A model of random weights says nothing that could be parsed, and options are always among those offered.
+    assert {answer["answer"] for answer in json.loads((tmp_path / "options.json").read_text())["answers"]} <= {
+        *EMOTIONS[:4],
+        "surprise",
+    }
+
+
+def test_unreadable_recordings_are_left_out_and_named(bot, corpus, tmp_path):
+    rows = [u for u in read_manifest(corpus) if u.split == "test"]
+    rows[0].path = "/nowhere.wav"
+    from empathy_lightning.corpora import write_manifest
+
+    write_manifest(tmp_path / "m.jsonl", rows)
+    measured = evaluate(bot, tmp_path / "m.jsonl", tmp_path / "o.json", "--by", "classifier", "--split", "all")
+    assert measured["utterances"] == len(rows) - 1 and "/nowhere.wav" in measured["unreadable"][0]
+
+
+@pytest.mark.parametrize(
+    ("extra", "reason"),
+    [
+        (["--by", "luck"], "luck"),
+        (["--parser", "eye"], "no parser named"),
+        (["--split", "none"], "no utterance in split none"),
+        (["--prompt", "What is it?"], "no {speech} slot"),
+        (["--recipe", "x"], "no recipe named"),
+    ],
+)
+def test_bad_choices_are_one_line(bot, corpus, capsys, extra, reason):
+    assert main(["evaluate-emotion", "--checkpoint", str(bot), "--manifest", str(corpus), *extra]) == 2
+    assert reason in capsys.readouterr().err.strip().splitlines()[-1]

@@ -1,0 +1,254 @@
+"""Answers in shards: the same whatever happens, for one process or several, before and after an interruption."""
+
+import contextlib
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from empathy_lightning.__main__ import main
+from empathy_lightning.corpora import read_manifest, write_manifest
+from empathy_lightning.errors import InputError
+from empathy_lightning.modules.language_model import LanguageModel
+from empathy_lightning.preparation import answers
+from empathy_lightning.preparation.cleaning import cut
+from empathy_lightning.preparation.response_selection import ResponseSelection
+from empathy_lightning.preparation.responses import prepare_responses
+from empathy_lightning.preparation.small_world import sentences
+from empathy_lightning.prompts import Prompt
+from empathy_lightning.utterance import EMOTIONS, Utterance
+
+SHIPPED = "small-world/language_model"
+
+
+@pytest.fixture
+def manifest(tmp_path):
+    """30 utterances with all kinds of fields, of which the model sees only words and label."""
+    rows = [
+        Utterance(
+            id=f"u{index:02d}", corpus="c", path=f"{index}.wav", start=0.5, end=2.0, transcript=sentence.text,
+            language="en", speaker="s", session="1", split="train", emotion=EMOTIONS[index % 5], arousal=0.25,
+            valence=index / 30, dominance=0.75, raw_labels={"note": "kept"},
+        )
+        for index, sentence in enumerate(itertools.islice(sentences("train"), 30))
+    ]  # fmt: skip
+    write_manifest(tmp_path / "in.jsonl", rows)
+    return tmp_path / "in.jsonl"
+
+
+def command(manifest, out, *more):
+    words = [sys.executable, "-m", "empathy_lightning", "prepare", "responses", str(manifest), "--out", str(out)]
+    return [*words, "--language-model", SHIPPED, "--per-shard", "3", *more]
+
+
+def test_every_other_field_stays_and_the_answer_is_the_bare_model_s(manifest, tmp_path):
+    out = prepare_responses(manifest, tmp_path / "o.jsonl", SHIPPED, Prompt(), batch_size=7, per_shard=20)
+    before, after = read_manifest(manifest), read_manifest(out)
+    for old, new in zip(before, after, strict=True):
+        assert new.response and not new.response_cut
+        new.response = None
+        assert old == new
+    bare = LanguageModel.from_pretrained(SHIPPED)
+    first = before[0]
+    text = bare.tokenizer.apply_chat_template(
+        [{"role": "user", "content": f"{first.transcript}(with a {first.emotion} emotional tone)."}],
+        tokenize=False, add_generation_prompt=True,
+    )  # fmt: skip
+    ids = torch.tensor([bare.tokenizer(text, add_special_tokens=False).input_ids])
+    said = bare.model.generate(ids, max_new_tokens=64, do_sample=False, attention_mask=torch.ones_like(ids))
+    expected = bare.tokenizer.decode(said[0, ids.shape[1] :], skip_special_tokens=True).strip()
+    assert read_manifest(out)[0].response == expected
+
+
+def test_killed_at_any_moment_and_run_again_it_ends_with_the_same_result(manifest, tmp_path):
+    whole = prepare_responses(manifest, tmp_path / "whole.jsonl", SHIPPED, Prompt(), 3, None, 3)
+    out = tmp_path / "killed.jsonl"
+    shards = tmp_path / "killed.jsonl.shards"
+    process = subprocess.Popen(command(manifest, out, "--batch-size", "3"), stderr=subprocess.DEVNULL)
+    while len(list(shards.glob("part-*.parquet"))) < 3:
+        assert process.poll() is None, "it ended before it could be killed"
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    left = {path: path.stat().st_mtime_ns for path in shards.glob("part-*.parquet")}
+    assert 3 <= len(left) < 10 and not out.exists()
+    # What a kill in the middle of a write leaves behind.
+    (shards / ".part-00009.parquet").write_bytes(b"half")
+    prepare_responses(manifest, out, SHIPPED, Prompt(), 3, None, 3)
+    assert out.read_bytes() == whole.read_bytes()
+    assert {path: path.stat().st_mtime_ns for path in left} == left
+    for index in range(10):
+        name = f"part-{index:05d}.parquet"
+        assert (shards / name).read_bytes() == (tmp_path / "whole.jsonl.shards" / name).read_bytes()
+
+
+def test_interrupted_in_every_batch_it_still_ends_with_the_same_result(manifest, tmp_path, monkeypatch):
+    rows = read_manifest(manifest)[:8]
+    write_manifest(manifest, rows)
+    whole = prepare_responses(manifest, tmp_path / "whole.jsonl", SHIPPED, Prompt(), 1, None, 2)
+    out, generate, left = tmp_path / "o.jsonl", LanguageModel.generate, [0]
+
+    def _fails(*args, **kwargs):
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return generate(*args, **kwargs)
+
+    monkeypatch.setattr(LanguageModel, "generate", _fails)
+    runs = 0
+    while not out.exists():
+        # Never three batches in a row: a shard of two just fits.
+        left[0] = 3 if runs % 2 else 1
+        runs += 1
+        assert runs < 20
+        with contextlib.suppress(KeyboardInterrupt):
+            prepare_responses(manifest, out, SHIPPED, Prompt(), 1, None, 2)
+    assert runs > 4 and out.read_bytes() == whole.read_bytes()
+
+
+def test_interrupted_while_the_manifest_is_written_it_is_written_by_the_next_run(manifest, tmp_path, monkeypatch):
+    whole = prepare_responses(manifest, tmp_path / "whole.jsonl", SHIPPED, Prompt())
+
+    def _half(path, utterances):
+        path.with_name(f".{path.name}").write_text("{")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("empathy_lightning.preparation.responses.write_manifest", _half)
+        with pytest.raises(KeyboardInterrupt):
+            prepare_responses(manifest, tmp_path / "o.jsonl", SHIPPED, Prompt())
+    assert not (tmp_path / "o.jsonl").exists()
+    assert prepare_responses(manifest, tmp_path / "o.jsonl", SHIPPED, Prompt()).read_bytes() == whole.read_bytes()
+
+
+def test_processes_divide_the_shards_and_the_last_writes_the_manifest(manifest, tmp_path, monkeypatch, capsys):
+    alone = prepare_responses(manifest, tmp_path / "alone.parquet", SHIPPED, Prompt(), 3, None, 3)
+    out = tmp_path / "together.parquet"
+    for rank in (2, 0, 1):
+        assert not out.exists()
+        monkeypatch.setenv("RANK", str(rank))
+        monkeypatch.setenv("WORLD_SIZE", "3")
+        prepare_responses(manifest, out, SHIPPED, Prompt(), 3, None, 3)
+        done = {int(path.stem.removeprefix("part-")) % 3 for path in (tmp_path / f"{out.name}.shards").glob("part*")}
+        assert rank in done
+    assert "the one that ends last" in capsys.readouterr().out
+    assert read_manifest(out) == read_manifest(alone)
+    assert not [path for path in tmp_path.rglob(".*") if path.is_file()]
+
+
+def test_another_selection_asks_nothing_again(manifest, tmp_path, monkeypatch):
+    out = prepare_responses(manifest, tmp_path / "o.jsonl", SHIPPED, Prompt())
+    monkeypatch.setattr(answers.Generation, "answerer", lambda self: pytest.fail("the model was asked again"))
+    monkeypatch.setattr(LanguageModel, "generate", lambda *a, **k: pytest.fail("the model was asked again"))
+    prepare_responses(manifest, out, SHIPPED, Prompt(), selection=ResponseSelection(overlap=0.5))
+    report = json.loads((tmp_path / "o.jsonl.report.json").read_text())
+    kept = read_manifest(out)
+    assert report["kept"] == len(kept) < 30 == report["utterances"]
+    assert report["reasons"]["n-grams of another"] == 30 - len(kept) == len(report["dropped"])
+    names = {u.id for u in kept}
+    assert all(drop["like"] in names and drop["id"] not in names for drop in report["dropped"])
+
+
+def test_shards_that_answer_something_else_are_refused(manifest, tmp_path):
+    out = prepare_responses(manifest, tmp_path / "o.jsonl", SHIPPED, Prompt())
+    with pytest.raises(InputError, match="max_new_tokens changed"):
+        prepare_responses(manifest, out, SHIPPED, Prompt(), max_new_tokens=3)
+    rows = read_manifest(manifest)
+    rows[0].transcript = "I sold the house."
+    write_manifest(manifest, rows)
+    with pytest.raises(InputError, match="utterances changed"):
+        prepare_responses(manifest, out, SHIPPED, Prompt())
+
+
+def test_a_bad_prompt_leaves_nothing_in_the_way(manifest, tmp_path):
+    with pytest.raises(InputError, match="slot"):
+        prepare_responses(manifest, tmp_path / "o.jsonl", SHIPPED, Prompt("hello"))
+    assert prepare_responses(manifest, tmp_path / "o.jsonl", SHIPPED, Prompt()).is_file()
+
+
+def test_replies_at_the_cap_are_marked_and_can_be_dropped(manifest, tmp_path):
+    out = prepare_responses(manifest, tmp_path / "o.jsonl", SHIPPED, Prompt(), max_new_tokens=15)
+    rows = read_manifest(out)
+    whole = {u.id: u.response for u in read_manifest(prepare_responses(manifest, tmp_path / "w", SHIPPED, Prompt()))}
+    assert any(u.response_cut for u in rows)
+    for row in rows:
+        assert whole[row.id].startswith(row.response) and row.response_cut == (whole[row.id] != row.response)
+    strict = ResponseSelection(rules=(cut,))
+    prepare_responses(manifest, out, SHIPPED, Prompt(), selection=strict, max_new_tokens=15)
+    assert [u.id for u in read_manifest(out)] == [u.id for u in rows if not u.response_cut]
+
+
+def test_sampled_answers_repeat_with_their_seed(manifest, tmp_path):
+    def _sampled(name, seed, per_shard=16):
+        out = tmp_path / name
+        prepare_responses(manifest, out, SHIPPED, Prompt(), 8, None, per_shard, temperature=1.5, seed=seed)
+        return [u.response for u in read_manifest(out)]
+
+    assert _sampled("a.jsonl", 1) == _sampled("b.jsonl", 1) != _sampled("c.jsonl", 2)
+
+
+def test_what_cannot_be_asked_about_is_reported(manifest, tmp_path):
+    rows = read_manifest(manifest)
+    rows[3].transcript, rows[4].emotion = " ", None
+    write_manifest(manifest, rows)
+    out = prepare_responses(manifest, tmp_path / "o.jsonl", SHIPPED, Prompt())
+    assert json.loads((tmp_path / "o.jsonl.report.json").read_text())["reasons"] == {
+        "no transcript": 1,
+        "no emotion label": 1,
+    }
+    assert len(read_manifest(out)) == 28
+    for row in rows:
+        row.emotion = None
+    write_manifest(manifest, rows)
+    with pytest.raises(InputError, match="no emotion label"):
+        prepare_responses(manifest, tmp_path / "p.jsonl", SHIPPED, Prompt())
+
+
+def test_the_command_speaks_the_papers_prompts(manifest, tmp_path, capsys):
+    out = tmp_path / "o.parquet"
+    assert main([*command(manifest, out, "--recipe", "re-llm")[3:], "--max-words", "6"]) == 0
+    said = json.loads((tmp_path / "o.parquet.shards" / "generation.json").read_text())
+    assert said["max_new_tokens"] == 48 and said["system"] == "You are a helpful assistant."
+    assert said["user"] == (
+        "Continue the following sentence that reflects a '{emotion}' emotion tone in a coherent style: {speech}"
+    )
+    assert all(len(u.response.split()) <= 6 for u in read_manifest(out))
+    assert "too long" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("extra", "reason"),
+    [
+        (["--recipe", "gpt"], "no recipe named"),
+        (["--recipe", "re-llm", "--prompt", "{speech}"], "not both"),
+        (["--refusals", "all"], "no refusal filter"),
+        (["--engine", "magic"], "no engine"),
+        (["--max-overlap", "2"], "overlap of 2.0"),
+        (["--batch-size", "0"], "--batch-size must be"),
+        (["--dtype", "float3"], "cannot be loaded"),
+    ],
+)
+def test_bad_choices_are_one_line(manifest, tmp_path, capsys, extra, reason):
+    assert main(command(manifest, tmp_path / "o.jsonl", *extra)[3:]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error:") and reason in error
+    assert not (tmp_path / "o.jsonl").exists()
+
+
+def test_without_vllm_the_engine_says_so(manifest, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "vllm", None)
+    with pytest.raises(InputError, match="vLLM is not installed"):
+        prepare_responses(manifest, tmp_path / "o.jsonl", SHIPPED, Prompt(), engine="vllm")
+
+
+def test_a_manifest_without_its_shards_is_kept(manifest, tmp_path):
+    out = tmp_path / "o.jsonl"
+    write_manifest(out, read_manifest(manifest)[:2])
+    stamp = os.stat(out).st_mtime_ns
+    assert prepare_responses(manifest, out, SHIPPED, Prompt()) == out and os.stat(out).st_mtime_ns == stamp

@@ -1,0 +1,214 @@
+"""RE-LLM and BLSP-Emo as EmpatheticLM wires them, on tiny models of the real classes."""
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from empathy_lightning.audio import read
+from empathy_lightning.batch import collate
+from empathy_lightning.chatbot import EmpatheticChatbot
+from empathy_lightning.checkpoints import Checkpoint, CheckpointError, load, load_weights, save
+from empathy_lightning.corpora import read_manifest
+from empathy_lightning.errors import InputError
+from empathy_lightning.losses import CategoricalLoss, ConcordanceLoss, RatingLoss
+from empathy_lightning.models import EmpatheticLM
+from empathy_lightning.modules.cformer import CFormer
+from empathy_lightning.modules.convolutional_adapter import ConvolutionalAdapter
+from empathy_lightning.modules.emotion_encoder import EmotionEncoder
+from empathy_lightning.modules.emotion_nuance import EmotionNuance
+from empathy_lightning.modules.language_model import LanguageModel
+from empathy_lightning.modules.partial_lora import PartialLora
+from empathy_lightning.modules.pooled_heads import PooledEmotionHeads
+from empathy_lightning.modules.speech_encoder import SpeechEncoder
+from empathy_lightning.prompts import response_ids
+from empathy_lightning.utterance import EMOTIONS
+from tests.modules.test_emotion_encoder import tiny_config, write_checkpoint
+
+PROMPT = "Continue the following sentence in a coherent style: {speech}"
+SYSTEM = "You are a helpful assistant."
+
+
+@pytest.fixture
+def model(backbones, language_model, tmp_path):
+    encoder = SpeechEncoder.from_pretrained(str(backbones / "speech_encoder"))
+    folder = write_checkpoint(tmp_path / "emotion", EmotionEncoder(tiny_config()).state_dict(), tiny_config())
+    adapter = ConvolutionalAdapter(32, 32, hidden_size=8, emotion_size=32)
+    lora = PartialLora.for_model(language_model.model, rank=2)
+    for name, parameter in lora.named_parameters():
+        if name.endswith("lora_B"):
+            nn.init.normal_(parameter)
+    return EmpatheticLM(
+        encoder, adapter, language_model, PooledEmotionHeads(32), PROMPT, SYSTEM,
+        EmotionEncoder.from_pretrained(str(folder)), lora,
+    ).eval()  # fmt: skip
+
+
+@pytest.fixture
+def batch(corpus):
+    return collate([(read(u.path), u) for u in read_manifest(corpus)[:4]], EMOTIONS)
+
+
+def alone(batch_corpus, row):
+    utterance = read_manifest(batch_corpus)[row]
+    return collate([(read(utterance.path), utterance)], EMOTIONS)
+
+
+def prompts_of(model, batch):
+    encoded = model.speech_encoder(batch.waveform, batch.lengths)
+    adapted = model.adapt(encoded, batch.waveform, batch.lengths)
+    return model.prompt_rows([row[valid] for row, valid in zip(*adapted, strict=True)], None)
+
+
+def test_a_batch_is_its_utterances_alone(model, corpus, batch):
+    together, losses, counts = model(batch), [], []
+    for row in range(4):
+        single = model(alone(corpus, row))
+        losses.append(single.response_loss)
+        counts.append(len(response_ids(model.language_model.tokenizer, batch.responses[row])))
+        for name, value in vars(single.emotion).items():
+            torch.testing.assert_close(getattr(together.emotion, name)[row], value[0], rtol=1e-4, atol=1e-5)
+    expected = sum(loss * count for loss, count in zip(losses, counts, strict=True)) / sum(counts)
+    torch.testing.assert_close(together.response_loss, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_speech_lies_between_instruction_and_suffix(model, batch):
+    tokenizer = model.language_model.tokenizer
+    before = tokenizer(
+        f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n{PROMPT.removesuffix('{speech}')}"
+    ).input_ids
+    after = tokenizer("<|im_end|>\n<|im_start|>assistant\n").input_ids
+    for row in prompts_of(model, batch):
+        heard = row.speech.nonzero()[:, 0].tolist()
+        assert heard == list(range(len(before), len(row) - len(after)))
+        assert torch.equal(row[: len(before)], model.language_model.embed(before))
+        assert torch.equal(row[-len(after) :], model.language_model.embed(after))
+
+
+def test_replies_and_their_states_do_not_depend_on_the_batch(model, batch):
+    prompts = prompts_of(model, batch)
+    replies = model.respond(prompts, max_new_tokens=8)
+    assert replies == [model.respond([prompt], max_new_tokens=8)[0] for prompt in prompts]
+    for states, reply in zip(model.reply_states(prompts, replies), replies, strict=True):
+        assert model.language_model.model.lm_head(states).argmax(-1).tolist() == reply
+
+
+def test_partial_lora_changes_speech_but_not_words(model, batch):
+    prompts, words = prompts_of(model, batch), model.prompt_rows(["hello"], None)
+    heard, read_ = model.respond(prompts, 8), model.respond(words, 8)
+    spoken, written = model.response_loss(prompts, batch.responses), model.response_loss(words, ["yes"])
+    for parameter in model.partial_lora.parameters():
+        nn.init.zeros_(parameter)
+    assert model.respond(words, 8) == read_ and torch.equal(model.response_loss(words, ["yes"]), written)
+    assert model.respond(prompts, 8) != heard and not torch.isclose(
+        model.response_loss(prompts, batch.responses), spoken
+    )
+    with pytest.raises(InputError, match="prompt_rows"):
+        model.respond([prompt + 0.0 for prompt in prompts], 8)
+
+
+def test_gradients_reach_adapter_heads_and_lora_but_nothing_frozen(model, batch):
+    model.train()
+    output = model(batch)
+    auxiliary = [loss(output, batch) for loss in (CategoricalLoss(), RatingLoss(), ConcordanceLoss())]
+    (output.response_loss + torch.stack(auxiliary).sum()).backward()
+    trained = {name.split(".")[0] for name, p in model.named_parameters() if p.grad is not None}
+    assert trained == {"speech_adapter", "emotion_nuance", "partial_lora"}
+    assert all(p.grad is not None for p in model.partial_lora.parameters())
+    assert not model.emotion_encoder.training and not model.language_model.training
+
+
+def test_a_language_model_in_bfloat16_trains_and_replies(model, batch, backbones):
+    half = LanguageModel.from_pretrained(str(backbones / "language_model"), dtype="bfloat16")
+    lora = PartialLora.for_model(half.model, rank=2)
+    lora.load_state_dict(model.partial_lora.state_dict())
+    other = EmpatheticLM(
+        model.speech_encoder, model.speech_adapter, half, model.emotion_nuance, PROMPT, SYSTEM, model.emotion_encoder,
+        lora,
+    ).eval()  # fmt: skip
+    expected = model(batch).response_loss
+    with torch.autocast("cpu", torch.bfloat16):
+        output = other(batch)
+        (output.response_loss + CategoricalLoss()(output, batch)).backward()
+    torch.testing.assert_close(output.response_loss, expected, rtol=0.05, atol=0.05)
+    for part in (other.speech_adapter, other.emotion_nuance.categorical_head, lora):
+        for parameter in part.parameters():
+            assert parameter.dtype == torch.float32 and parameter.grad.isfinite().all()
+    assert all(len(reply) > 0 for reply in other.respond(prompts_of(other, batch), 4))
+
+
+def test_without_responses_the_adapter_still_serves_the_heads(model, batch):
+    batch.responses = [None] * len(batch)
+    output = model(batch)
+    assert output.response_loss is None and output.emotion.logits.shape == (4, 5)
+    _, emotion = model.hear(batch)
+    assert torch.equal(emotion.logits, output.emotion.logits)
+
+
+def test_everything_trained_returns_from_a_folder(model, batch, corpus, tmp_path):
+    save(tmp_path / "bot", Checkpoint(model, list(EMOTIONS)))
+    config = json.loads((tmp_path / "bot" / "config.json").read_text())
+    assert config["classes"] == {"speech_adapter": "ConvolutionalAdapter", "emotion_nuance": "PooledEmotionHeads"}
+    assert set(config["parts"]) == {"speech_adapter", "emotion_nuance", "partial_lora"}
+    assert set(config["backbones"]) == {"speech_encoder", "language_model", "emotion_encoder"}
+    loaded = load(tmp_path / "bot").model
+    assert torch.equal(loaded(batch).response_loss, model(batch).response_loss)
+    for ours, theirs in zip(loaded.partial_lora.parameters(), model.partial_lora.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    bot = EmpatheticChatbot.from_pretrained(tmp_path / "bot", device="cpu")
+    (reply,) = bot.respond([corpus.parent / "3.wav"], max_new_tokens=8)
+    (expected,) = model.respond(prompts_of(model, alone(corpus, 3))[:1], 8)
+    assert reply.text == model.text(expected)
+    nn.init.zeros_(model.partial_lora.layers[0]["up"].lora_B)
+    assert set(load_weights(tmp_path / "bot", model)) == {"speech_adapter", "emotion_nuance", "partial_lora"}
+    assert model.partial_lora.layers[0]["up"].lora_B.abs().sum() > 0
+
+
+def test_re_llm_starts_as_blsp_emo_computes(model, backbones, batch, tmp_path):
+    encoder = SpeechEncoder.from_pretrained(str(backbones / "speech_encoder"))
+    language_model = LanguageModel.from_pretrained(str(backbones / "language_model"))
+    small = ConvolutionalAdapter(32, 32, hidden_size=8)
+    stage = EmpatheticLM(encoder, small, language_model, PooledEmotionHeads(32), PROMPT, SYSTEM).eval()
+    save(tmp_path / "blsp_emo", Checkpoint(stage, list(EMOTIONS)))
+    expected = stage(batch)
+    for parameter in model.partial_lora.parameters():
+        nn.init.zeros_(parameter)
+    assert not torch.allclose(model(batch).emotion.embedding, expected.emotion.embedding, atol=0.1)
+    assert set(load_weights(tmp_path / "blsp_emo", model)) == {"speech_adapter", "emotion_nuance"}
+    output = model(batch)
+    torch.testing.assert_close(output.response_loss, expected.response_loss, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(output.emotion.logits, expected.emotion.logits, rtol=1e-4, atol=1e-5)
+    model.speech_adapter = ConvolutionalAdapter(32, 32, hidden_size=9, emotion_size=32)
+    with pytest.raises(CheckpointError, match="must agree"):
+        load_weights(tmp_path / "blsp_emo", model)
+
+
+def test_a_class_that_is_not_there_is_named_in_one_line(model, tmp_path):
+    save(tmp_path, Checkpoint(model, list(EMOTIONS)))
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["classes"]["speech_adapter"] = "Perceiver"
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match="Perceiver"):
+        load(tmp_path)
+
+
+def test_the_emotion_encoder_and_lora_may_be_left_out_and_cformer_put_in(backbones, language_model, batch, tmp_path):
+    encoder = SpeechEncoder.from_pretrained(str(backbones / "speech_encoder"))
+    cformer = CFormer(32, 32, 16, 48, num_heads=2, layers_before=1, layers_after=1)
+    for adapter in (ConvolutionalAdapter(32, 32, hidden_size=8), cformer):
+        model = EmpatheticLM(encoder, adapter, language_model, PooledEmotionHeads(32)).eval()
+        assert model.prompt == "{speech}"
+        save(tmp_path / type(adapter).__name__, Checkpoint(model, list(EMOTIONS)))
+        loaded = load(tmp_path / type(adapter).__name__).model
+        assert torch.equal(loaded(batch).response_loss, model(batch).response_loss)
+
+
+def test_parts_that_need_each_other_are_asked_for(model):
+    encoder, adapter, language_model = model.speech_encoder, model.speech_adapter, model.language_model
+    with pytest.raises(InputError, match="emotion_size need each other"):
+        EmpatheticLM(encoder, adapter, language_model)
+    with pytest.raises(InputError, match="give one"):
+        EmpatheticLM(encoder, emotion_nuance=PooledEmotionHeads(32))
+    with pytest.raises(InputError, match="language_model"):
+        EmpatheticLM(encoder, emotion_nuance=EmotionNuance(32, 32), partial_lora=PartialLora(32, 64, 2))

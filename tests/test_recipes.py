@@ -1,0 +1,207 @@
+"""Every full-size recipe under examples/ trains at tiny size: other models and fewer steps, the rest as it stands."""
+
+import json
+from importlib import import_module
+
+import pytest
+import torch
+import yaml
+
+from empathy_lightning.__main__ import main
+from empathy_lightning.checkpoints import Checkpoint, load, save
+from empathy_lightning.corpora import read_manifest, write_manifest
+from empathy_lightning.models import EmpatheticLM
+from empathy_lightning.modules.convolutional_adapter import ConvolutionalAdapter
+from empathy_lightning.modules.emotion_encoder import EmotionEncoder
+from empathy_lightning.modules.language_model import LanguageModel
+from empathy_lightning.modules.partial_lora import PartialLora
+from empathy_lightning.modules.pooled_heads import PooledEmotionHeads
+from empathy_lightning.modules.speech_encoder import SpeechEncoder
+from empathy_lightning.utterance import EMOTIONS
+from tests.conftest import ROOT
+from tests.modules.test_emotion_encoder import tiny_config, write_checkpoint
+
+EXAMPLES = ROOT / "examples"
+FREEZEEMPATH = (
+    "1_semantic_alignment", "2a_ser_pretraining", "2b_empathetic_instruction_tuning", "3a_speech_decoder_pretraining",
+    "3b_query_to_response",
+)  # fmt: skip
+RE_LLM = ("re_llm_iemocap", "re_llm_esd", "re_llm_msp_podcast")
+BLSP_EMO = ("blsp_emo_stage1", "blsp_emo_stage2")
+TEN = ("iemocap", "meld", "mead", "asvp_esd", "cremad", "subesco", "m3ed", "emozionalmente", "esd", "mafw")
+
+
+@pytest.fixture
+def place(backbones, corpus, tmp_path, monkeypatch):
+    """A working folder with tiny models and, under the recipes' own names, tiny data."""
+    monkeypatch.chdir(tmp_path)
+    for folder, names in (
+        ("freezeempath", ("instructions", "pseudo_dialogues", "texts_with_units", "dialogues_with_units")),
+        ("blsp_emo", ("continuations", "emotional")), ("re_llm", ("iemocap", "esd", "msp_podcast")),
+    ):  # fmt: skip
+        for name in names:
+            utterances = read_manifest(corpus)
+            if name == "pseudo_dialogues":
+                for utterance, other in zip(utterances, reversed(read_manifest(corpus)), strict=True):
+                    utterance.emotion_path, utterance.emotion = other.path, other.emotion
+            write_manifest(tmp_path / "data" / folder / f"{name}.jsonl", utterances)
+    emotion_encoder = write_checkpoint(tmp_path / "emotion", EmotionEncoder(tiny_config()).state_dict(), tiny_config())
+    tiny(
+        tmp_path / "tiny.yaml",
+        backbones={
+            "speech_encoder": str(backbones / "speech_encoder"), "frame_size": 32, "embedding_size": 32,
+            "language_model": str(backbones / "language_model"), "vocabulary_size": 300, "end_token_id": 0,
+            "emotion_encoder": str(emotion_encoder), "emotion_size": 32,
+        },
+        trainer={
+            "devices": 1, "strategy": "auto", "precision": "32-true", "max_epochs": 1, "limit_train_batches": 4,
+            "limit_val_batches": 1, "accumulate_grad_batches": 2, "enable_progress_bar": False,
+            "enable_model_summary": False,
+        },
+        data={"num_workers": 0},
+    )  # fmt: skip
+    return tmp_path
+
+
+def tiny(path, **content):
+    path.write_text(yaml.safe_dump(content))
+
+
+def fit(recipe, *words):
+    configs = ["--config", str(EXAMPLES / f"{recipe}.yaml"), "--config", "tiny.yaml"]
+    assert main(["fit", *configs, *words]) == 0
+
+
+def training(folder):
+    return json.loads((folder / "training.json").read_text())
+
+
+def changed(before, after):
+    return {name for name, value in after.state_dict().items() if not torch.equal(value, before.state_dict()[name])}
+
+
+UNITS = [
+    f"--model.speech_decoder.init_args.{name}={value}"
+    for name, value in (
+        ("num_units", 8), ("hidden_size", 32), ("num_layers", 1), ("num_heads", 2), ("num_key_value_heads", 1),
+        ("intermediate_size", 48),
+    )
+]  # fmt: skip
+
+
+def test_freezeempath_from_stage_to_stage(place):
+    out = place / "outputs/freezeempath"
+    fit("freezeempath/1_semantic_alignment")
+    for name in TEN:
+        import_module(f"tests.corpora.{name}").write(place / "data" / name)
+    fit("freezeempath/2a_ser_pretraining")
+    fit("freezeempath/2b_empathetic_instruction_tuning")
+    fit("freezeempath/3a_speech_decoder_pretraining", *UNITS)
+    fit("freezeempath/3b_query_to_response", *UNITS)
+    stages = [load(out / stage) for stage in FREEZEEMPATH]
+    assert all(training(out / stage)["frozen_unchanged"] for stage in FREEZEEMPATH)
+    one, recognition, tuned, pretrained, whole = stages
+    assert not changed(one.model.speech_adapter, whole.model.speech_adapter)
+    assert changed(recognition.model.emotion_nuance.extractor, tuned.model.emotion_nuance.extractor)
+    assert not changed(recognition.model.emotion_nuance.categorical_head, tuned.model.emotion_nuance.categorical_head)
+    assert not changed(tuned.model.emotion_nuance, whole.model.emotion_nuance)
+    # A rate of 1e-5 over two steps: the decoder is still the pretrained one, and not quite.
+    assert changed(pretrained.speech_decoder, whole.speech_decoder)
+    for ours, theirs in zip(whole.speech_decoder.parameters(), pretrained.speech_decoder.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
+    assert "validation/categorical_loss" in training(out / FREEZEEMPATH[1])["history"][-1]
+
+
+LORA = [
+    f"--model.model.init_args.partial_lora.init_args.{name}={value}"
+    for name, value in (("intermediate_size", 64), ("num_layers", 2), ("attention_sizes", "[32, 16]"))
+]
+
+
+def test_blsp_emo_from_stage_to_stage(place):
+    fit("blsp_emo_stage1")
+    one = place / "outputs/blsp_emo/stage1"
+    assert training(one)["history"][-1]["validation/distillation_loss"] >= 0
+    fit("blsp_emo_stage2", *LORA)
+    two = place / "outputs/blsp_emo/stage2"
+    before, after = load(one).model, load(two).model
+    assert changed(before.speech_adapter, after.speech_adapter)
+    assert any(value.abs().sum() > 0 for name, value in after.partial_lora.state_dict().items() if "lora_B" in name)
+    assert training(one)["frozen_unchanged"] and training(two)["frozen_unchanged"]
+
+
+@pytest.fixture
+def released(place, backbones):
+    """A tiny BLSP-Emo in the place where the conversion puts the released one."""
+    encoder = SpeechEncoder.from_pretrained(str(backbones / "speech_encoder"))
+    language_model = LanguageModel.from_pretrained(str(backbones / "language_model"))
+    lora = PartialLora.for_model(language_model.model)
+    model = EmpatheticLM(
+        encoder, ConvolutionalAdapter(32, 32), language_model, PooledEmotionHeads(32), partial_lora=lora
+    )
+    save(place / "models/blsp-emo", Checkpoint(model, list(EMOTIONS)))
+    return model
+
+
+@pytest.mark.parametrize("recipe", RE_LLM)
+def test_re_llm(place, released, recipe):
+    fit(recipe, *LORA)
+    corpus = recipe.removeprefix("re_llm_")
+    out = place / "outputs/re_llm" / corpus
+    model = load(out).model
+    assert changed(released.emotion_nuance, model.emotion_nuance) and changed(released.partial_lora, model.partial_lora)
+    # Two steps from BLSP-Emo's adapter: its channels are still near, and the emotion's are read a little.
+    first, start = model.speech_adapter.convolutions[0].weight, released.speech_adapter.convolutions[0].weight
+    torch.testing.assert_close(first[:32, :32], start[:32], rtol=0, atol=1e-3)
+    facts = training(out)
+    assert facts["frozen_unchanged"] and {"validation/response_loss", "validation/categorical_loss",
+                                          "validation/rating_loss"} <= set(facts["history"][-1])  # fmt: skip
+
+
+def test_a_yaml_brings_a_loss_from_outside_the_package(place, released, monkeypatch):
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    fit("re_llm_iemocap", "--config", str(EXAMPLES / "custom_loss.yaml"), "--data.batch_size=8", *LORA)
+    figures = training(place / "outputs/re_llm/iemocap")["history"][-1]
+    names = ("response", "categorical", "rating", "contrast")
+    response, categorical, rating, contrast = (figures[f"train/{name}_loss"] for name in names)
+    expected = response + 0.8 * categorical + 4.0 * rating + 0.1 * contrast
+    assert contrast > 0 and figures["train/loss"] == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("preset", sorted(path.stem for path in (EXAMPLES / "presets").glob("*whisper*.yaml")))
+def test_a_preset_reaches_every_part(preset, capsys):
+    """The parsed configuration, as it would be run, has the preset's models and widths wherever they belong."""
+    sizes = yaml.safe_load((EXAMPLES / "presets" / f"{preset}.yaml").read_text())["backbones"]
+    configs = ["--config", str(EXAMPLES / "freezeempath/3b_query_to_response.yaml")]
+    with pytest.raises(SystemExit):
+        main(["fit", *configs, "--config", str(EXAMPLES / f"presets/{preset}.yaml"), "--print_config"])
+    arguments = yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]
+    parts = {
+        name: part["init_args"] for name, part in arguments["model"]["init_args"].items() if isinstance(part, dict)
+    }
+    assert parts["language_model"]["name_or_path"] == sizes["language_model"]
+    assert parts["speech_encoder"]["name_or_path"] == sizes["speech_encoder"]
+    for name in ("speech_adapter", "emotion_nuance"):
+        widths = (parts[name]["input_size"], parts[name]["output_size"])
+        assert widths == (sizes["frame_size"], sizes["embedding_size"])
+    decoder = arguments["speech_decoder"]["init_args"]
+    assert (decoder["input_size"], decoder["text_vocab_size"]) == (sizes["embedding_size"], sizes["vocabulary_size"])
+
+
+def test_the_presets_of_machines(place):
+    tiny_ = yaml.safe_load((place / "tiny.yaml").read_text())
+    del tiny_["trainer"]["devices"], tiny_["trainer"]["strategy"], tiny_["trainer"]["accumulate_grad_batches"]
+    tiny(place / "tiny.yaml", **tiny_)
+    recipe, preset = EXAMPLES / "freezeempath/1_semantic_alignment.yaml", EXAMPLES / "presets/one_gpu.yaml"
+    assert main(["fit", "--config", str(recipe), "--config", str(preset), "--config", "tiny.yaml"]) == 0
+    assert training(place / "outputs/freezeempath/1_semantic_alignment")["frozen_unchanged"]
+
+
+def test_effective_batches_are_the_papers():
+    expected = dict.fromkeys((f"freezeempath/{stage}" for stage in FREEZEEMPATH[:3]), 128)
+    expected |= dict.fromkeys((f"freezeempath/{stage}" for stage in FREEZEEMPATH[3:]), 32)
+    expected |= {"blsp_emo_stage1": 768, "blsp_emo_stage2": 128} | dict.fromkeys(RE_LLM, 16)
+    for recipe, size in expected.items():
+        content = yaml.safe_load((EXAMPLES / f"{recipe}.yaml").read_text())
+        trainer = content["trainer"]
+        assert content["data"]["batch_size"] * trainer["devices"] * trainer["accumulate_grad_batches"] == size
