@@ -29,13 +29,14 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM, WhisperConfig
 
-from empathy_lightning.batch import SpeechBatch
+from empathy_lightning.batch import SpeechBatch, collate
 from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.modules.emotion_nuance import EmotionNuance
 from empathy_lightning.modules.language_model import IGNORE, LanguageModel, checkpoint_blocks
 from empathy_lightning.modules.speech_adapter import SpeechAdapter
 from empathy_lightning.modules.speech_encoder import SpeechEncoder, freeze
 from empathy_lightning.prompts import EMPATHY_SYSTEM, SPEECH_AND_EMOTION, SPEECH_ONLY, response_ids
+from empathy_lightning.utterance import EMOTIONS, Utterance
 
 BATCH = 8
 MEASURES = ("own_length", "buckets", "supervised_logits", "shared_prefix", "running_sum", "still")
@@ -91,26 +92,12 @@ def batches(count: int, buckets: bool, vocabulary: int) -> list[SpeechBatch]:
     generator = torch.Generator().manual_seed(0)
     if buckets:
         rows.sort()
-    made = []
-    for begin in range(0, len(rows), BATCH):
-        part = rows[begin : begin + BATCH]
-        lengths = torch.tensor([round(seconds * 16_000) for seconds, _, _ in part])
-        waveform = 0.1 * torch.randn(BATCH, int(lengths.max()), generator=generator)
-        missing = torch.full((BATCH,), float("nan"))
-        made.append(
-            SpeechBatch(
-                waveform * (torch.arange(waveform.shape[1]) < lengths[:, None]),
-                lengths,
-                torch.tensor([index % 5 for _, _, index in part]),
-                *(missing, missing, missing),
-                transcripts=[""] * BATCH,
-                emotions=["neutral"] * BATCH,
-                responses=[" ".join(f"w{draw.randrange(vocabulary - 99)}" for _ in range(n)) for _, n, _ in part],
-                units=[None] * BATCH,
-                ids=[str(index) for _, _, index in part],
-            )
-        )
-    return made
+    spoken = []
+    for seconds, words, index in rows:
+        response = " ".join(f"w{draw.randrange(vocabulary - 99)}" for _ in range(words))
+        utterance = Utterance(str(index), "noise", "", emotion=EMOTIONS[index % len(EMOTIONS)], response=response)
+        spoken.append((0.1 * torch.randn(round(seconds * 16_000), generator=generator), utterance))
+    return [collate(spoken[begin : begin + BATCH], EMOTIONS) for begin in range(0, len(spoken), BATCH)]
 
 
 def total_loss(response: Tensor, logits: Tensor | None, batch: SpeechBatch) -> Tensor:
