@@ -1,7 +1,7 @@
 """One optimiser step around frozen backbones: the reference's way beside ours, each in a process of its own.
 
-    python benchmarks/training_step.py compare     # time, memory and losses of stages 1 and 2; about three minutes
-    python benchmarks/training_step.py breakdown   # ours with each measure switched off alone
+    python benchmarks/training_step.py compare     # time, memory and losses of stages 1 and 2; six minutes of one core
+    python benchmarks/training_step.py breakdown   # ours with each measure switched off alone, and with checkpointing
 
 Each prints one JSON object. The weights are random, the speech is noise of 1 to 12 s, everything is float32 on one
 thread. The reference's training code was never published; its way is written here from what its inference code
@@ -17,10 +17,11 @@ import json
 import os
 import random
 import resource
-import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from typing import Any
 
 import torch
@@ -28,13 +29,14 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM, WhisperConfig
 
-from empathy_lightning.batch import SpeechBatch
+from empathy_lightning.batch import SpeechBatch, collate
 from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.modules.emotion_nuance import EmotionNuance
-from empathy_lightning.modules.language_model import IGNORE, LanguageModel
+from empathy_lightning.modules.language_model import IGNORE, LanguageModel, checkpoint_blocks
 from empathy_lightning.modules.speech_adapter import SpeechAdapter
 from empathy_lightning.modules.speech_encoder import SpeechEncoder, freeze
 from empathy_lightning.prompts import EMPATHY_SYSTEM, SPEECH_AND_EMOTION, SPEECH_ONLY, response_ids
+from empathy_lightning.utterance import EMOTIONS, Utterance
 
 BATCH = 8
 MEASURES = ("own_length", "buckets", "supervised_logits", "shared_prefix", "running_sum", "still")
@@ -90,26 +92,12 @@ def batches(count: int, buckets: bool, vocabulary: int) -> list[SpeechBatch]:
     generator = torch.Generator().manual_seed(0)
     if buckets:
         rows.sort()
-    made = []
-    for begin in range(0, len(rows), BATCH):
-        part = rows[begin : begin + BATCH]
-        lengths = torch.tensor([round(seconds * 16_000) for seconds, _, _ in part])
-        waveform = 0.1 * torch.randn(BATCH, int(lengths.max()), generator=generator)
-        missing = torch.full((BATCH,), float("nan"))
-        made.append(
-            SpeechBatch(
-                waveform * (torch.arange(waveform.shape[1]) < lengths[:, None]),
-                lengths,
-                torch.tensor([index % 5 for _, _, index in part]),
-                *(missing, missing, missing),
-                transcripts=[""] * BATCH,
-                emotions=["neutral"] * BATCH,
-                responses=[" ".join(f"w{draw.randrange(vocabulary - 99)}" for _ in range(n)) for _, n, _ in part],
-                units=[None] * BATCH,
-                ids=[str(index) for _, _, index in part],
-            )
-        )
-    return made
+    spoken = []
+    for seconds, words, index in rows:
+        response = " ".join(f"w{draw.randrange(vocabulary - 99)}" for _ in range(words))
+        utterance = Utterance(str(index), "noise", "", emotion=EMOTIONS[index % len(EMOTIONS)], response=response)
+        spoken.append((0.1 * torch.randn(round(seconds * 16_000), generator=generator), utterance))
+    return [collate(spoken[begin : begin + BATCH], EMOTIONS) for begin in range(0, len(spoken), BATCH)]
 
 
 def total_loss(response: Tensor, logits: Tensor | None, batch: SpeechBatch) -> Tensor:
@@ -138,8 +126,9 @@ def stacked_embedding(nuance: EmotionNuance, layers: list[Tensor]) -> Tensor:
 
 def reference(model: EmpatheticLM, batch: SpeechBatch) -> Tensor:
     """Loss of a batch in the reference's way, with the same weights."""
-    adapter, language_model, nuance = model.speech_adapter, model.language_model, model.emotion_nuance
-    assert adapter is not None and language_model is not None
+    adapter: Any = model.speech_adapter
+    language_model: Any = model.language_model
+    nuance: Any = model.emotion_nuance
     heard: Any = model.speech_encoder
     layers: list[Tensor] = []
     hooks = [
@@ -166,7 +155,7 @@ def reference(model: EmpatheticLM, batch: SpeechBatch) -> Tensor:
         labels.append(torch.tensor([IGNORE] * (len(rows[-1]) - len(ids)) + ids))
     lengths = torch.tensor([len(row) for row in rows])
     embeddings = nn.utils.rnn.pad_sequence(rows, batch_first=True)
-    response_loss = language_model.model(
+    response_loss: Tensor = language_model.model(
         inputs_embeds=embeddings,
         attention_mask=(torch.arange(embeddings.shape[1]) < lengths[:, None]).long(),
         labels=nn.utils.rnn.pad_sequence(labels, batch_first=True, padding_value=IGNORE),
@@ -177,22 +166,24 @@ def reference(model: EmpatheticLM, batch: SpeechBatch) -> Tensor:
 
 def switch_off(model: EmpatheticLM, measure: str) -> None:
     """Put the reference's way in the place of one of ours."""
-    language_model, nuance = model.language_model, model.emotion_nuance
-    assert language_model is not None
+    language_model: Any = model.language_model
+    nuance: Any = model.emotion_nuance
     if measure == "shared_prefix":
-        model.prefix = list  # type: ignore[method-assign,assignment]
+        forward = language_model.forward
+        language_model.forward = lambda rows, mask, prefix, still=None: forward(rows, mask, (), still)
     elif measure == "still":
-        model._before_emotion = lambda speech: None  # type: ignore[method-assign]
+        forward = language_model.forward
+        language_model.forward = lambda rows, mask, prefix, still=None: forward(rows, mask, prefix)
     elif measure == "supervised_logits":
 
         def _all_positions(hidden: Tensor, labels: Tensor) -> Tensor:
             logits = language_model.model.lm_head(hidden).float()
             return nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
 
-        language_model.response_loss = _all_positions  # type: ignore[method-assign,assignment]
+        language_model.response_loss = _all_positions
     elif measure == "running_sum" and nuance is not None:
         # Without padding frames in the stack only where the batch has none; the cost is the same.
-        nuance.extractor.forward = lambda layers, mask: stacked_embedding(nuance, list(layers))  # type: ignore[method-assign]
+        nuance.extractor.forward = lambda layers, mask: stacked_embedding(nuance, list(layers))
 
 
 def resident() -> float:
@@ -210,6 +201,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     loss_of: Callable[[EmpatheticLM, SpeechBatch], Tensor] = reference if options.way == "reference" else ours
     if options.way.startswith("without_"):
         switch_off(model, off)
+    if options.way == "checkpointed" and model.language_model is not None:
+        checkpoint_blocks(model.language_model.model)
     buckets = options.way not in ("reference", "padded", "without_buckets")
     work = batches(options.batches, buckets, options.vocabulary)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -238,9 +231,13 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 def child(way: str, stage: int, options: argparse.Namespace) -> dict[str, Any]:
     """The same in a fresh process, whose peak memory is its own; the best time of the repeats counts."""
-    command = [sys.executable, __file__, "run", "--way", way, "--stage", str(stage)]
-    command += ["--batches", str(options.batches), "--vocabulary", str(options.vocabulary)]
-    runs = [json.loads(subprocess.run(command, check=True, capture_output=True).stdout) for _ in range(options.repeats)]
+    options = argparse.Namespace(**{**vars(options), "way": way, "stage": stage})
+    runs: list[dict[str, Any]] = []
+    for _ in range(options.repeats):
+        # Forked, so that the imports are paid for once; this process itself computes nothing.
+        with ProcessPoolExecutor(1, get_context("fork")) as pool:
+            runs.append(pool.submit(run, options).result())
+    print(json.dumps(runs), file=sys.stderr, flush=True)
     return max(runs, key=lambda figures: float(figures["utterances_per_cpu_second"]))
 
 
@@ -272,17 +269,19 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
 def breakdown(options: argparse.Namespace) -> dict[str, Any]:
     """Ours with each measure switched off alone, as multiples of ours with all of them."""
     result: dict[str, Any] = {}
-    for stage in (1, 2):
+    for stage in (2, 1):
         whole = child("ours", stage, options)
         names = [name for name in MEASURES if stage == 2 or name not in ("running_sum", "still")]
-        result[f"stage_{stage}"] = {n: against(child(f"without_{n}", stage, options), whole) for n in names}
+        others = {name: child(f"without_{name}", stage, options) for name in names}
+        others["gradient_checkpointing"] = child("checkpointed", stage, options)
+        result[f"stage_{stage}"] = {name: against(figures, whole) for name, figures in others.items()}
     return result
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["compare", "breakdown", "run"])
-    ways = ["reference", "ours", "padded", *(f"without_{name}" for name in MEASURES)]
+    ways = ["reference", "ours", "padded", "checkpointed", *(f"without_{name}" for name in MEASURES)]
     parser.add_argument("--way", choices=ways, default="ours", help="of a single run (default ours)")
     parser.add_argument("--stage", type=int, choices=[1, 2], default=2, help="of a single run (default 2)")
     parser.add_argument("--batches", type=int, default=4, help=f"steps of {BATCH} utterances (default 4)")

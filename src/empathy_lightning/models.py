@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import get_args
 
 import torch
@@ -65,16 +66,19 @@ class PromptRow(Tensor):
 
     Attributes:
         speech: Shape (T,), True where the embedding came from the speech adapter.
+        still: How many first embeddings need no gradient.
     """
 
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
     speech: Tensor
+    still: int
 
 
 def _row(pieces: Sequence[Tensor], heard: Sequence[bool]) -> PromptRow:
     """One prompt of its pieces (T_i, D), each speech or not."""
     row = torch.cat(list(pieces)).as_subclass(PromptRow)
     row.speech = torch.cat([torch.full((len(p),), h, device=row.device) for p, h in zip(pieces, heard, strict=True)])
+    row.still = sum(len(piece) for piece in takewhile(lambda piece: not piece.requires_grad, pieces))
     return row
 
 
@@ -267,23 +271,13 @@ class EmpatheticLM(nn.Module):
         del encoded  # The adapter's training has no use for the layers; the nuance module's graph keeps them.
         embedding = None if emotion is None else emotion.embedding
         tone = emotion_content(self.emotion_slot, embedding, batch.emotions, batch.ids, batch.categories)
-        still = self._before_emotion(adapted[0], adapted[1]) if isinstance(tone, Tensor) else None
-        hidden, labels = self.read_responses(self.prompt_rows(said, tone), batch.responses, batch.cut, still)
+        hidden, labels = self.read_responses(self.prompt_rows(said, tone), batch.responses, batch.cut)
 
         def _of_transcripts() -> tuple[Tensor, Tensor]:
             return self.read_responses(self.prompt_rows(batch.transcripts, batch.emotions), batch.responses, batch.cut)
 
         states = ResponseStates(hidden, labels, self.language_model.model.get_output_embeddings(), _of_transcripts)
         return EmpatheticOutput(self.language_model.response_loss(hidden, labels), emotion, states)
-
-    def _before_emotion(self, speech: Tensor, mask: Tensor) -> list[int] | None:
-        """Positions of each prompt before its emotion slot: none needs a gradient where only that module trains."""
-        segments = self.segments()
-        whole = speech.requires_grad or self.speech_slot != "speech" or self.max_length is not None
-        if whole or "emotion" not in segments or not self.prefix():
-            return None
-        before = segments[: segments.index("emotion")]
-        return [sum(said if isinstance(s, str) else len(s) for s in before) for said in mask.sum(1).tolist()]
 
     def _adapted_at(self, prompts: Sequence[Tensor], left: bool = False) -> AbstractContextManager[None]:
         """Partial LoRA, if there is one, at the prompts' speech for the calls inside."""
@@ -303,19 +297,11 @@ class EmpatheticLM(nn.Module):
         return self.language_model.response_loss(*self.read_responses(prompts, responses, cut))
 
     def read_responses(
-        self,
-        prompts: Sequence[Tensor],
-        responses: Sequence[str | None],
-        cut: Sequence[bool] = (),
-        still: Sequence[int] | None = None,
+        self, prompts: Sequence[Tensor], responses: Sequence[str | None], cut: Sequence[bool] = ()
     ) -> tuple[Tensor, Tensor]:
         """Let the language model read the responses after their prompts; utterances without one are left out.
 
-        Args:
-            prompts: Embeddings (T_i, D) from :meth:`prompt_rows`.
-            responses: Expected replies.
-            cut: Whether each was cut, so that its end is not trained (RE-LLM's early-stop rule); () for none.
-            still: How many first positions of each prompt need no gradient.
+        The end of a response that was cut is not trained (RE-LLM's early-stop rule); no ``cut`` means none was.
 
         Returns:
             Last hidden states (B, T, D), and the responses' token ids (B, T) at their own positions, -100 elsewhere.
@@ -326,9 +312,11 @@ class EmpatheticLM(nn.Module):
         embeddings, mask = pack(rows)
         targets = nn.utils.rnn.pad_sequence(labels, batch_first=True, padding_value=IGNORE)
         answered = [prompt for prompt, response in zip(prompts, responses, strict=True) if response]
-        kept = None if still is None else [count for count, response in zip(still, responses, strict=True) if response]
+        # A prompt may have been cut to its first positions; something must be left to go on from.
+        still = [min(getattr(p, "still", 0), len(row) - 1) for p, row in zip(answered, rows, strict=True)]
         with self._adapted_at(answered):
-            return language_model(embeddings, mask, self.prefix(), kept), targets
+            hidden = language_model(embeddings, mask, self.prefix(), still if self.partial_lora is None else None)
+        return hidden, targets
 
     def supervised_rows(
         self, prompts: Sequence[Tensor], responses: Sequence[str | None], cut: Sequence[bool] = ()

@@ -68,7 +68,6 @@ def test_no_sentence_is_in_two_splits_whatever_its_spelling(given_, share, seed)
         assert splits.setdefault(tuple(words), u.split) == u.split
 
 
-@given(utterances, st.randoms())
 def test_merged_emotions_merge_their_votes():
     given_ = [utterance(0, emotion="excited", emotion_votes={"excited": 0.5, "happy": 0.25, "sad": 0.25})]
     (merged,) = Whole("train", merge={"excited": "happy"})(given_)
@@ -76,6 +75,7 @@ def test_merged_emotions_merge_their_votes():
     assert given_[0].emotion_votes["excited"] == 0.5
 
 
+@given(utterances, st.randoms())
 def test_a_random_subset_depends_on_the_ids_and_the_seed_alone(given_, random):
     protocol = RandomSubset({"train": 3, "test": 2}, seed=1)
     chosen = {(u.corpus, u.id) for u in protocol(given_)}

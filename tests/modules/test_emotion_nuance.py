@@ -47,6 +47,43 @@ def test_ratings_lie_between_zero_and_one_and_gradients_reach_every_part():
     assert all(parameter.grad is not None for parameter in nuance.parameters())
 
 
+def test_weighted_sum_has_the_gradients_of_the_stacked_sum():
+    weights = torch.rand(2, 3, dtype=torch.double, requires_grad=True)
+    layers = [torch.randn(2, 4, 5, dtype=torch.double, requires_grad=True) for _ in range(3)]
+    assert torch.autograd.gradcheck(_WeightedSum.apply, (weights, *layers))
+    stacked = (weights[..., None, None] * torch.stack(layers, 1)).sum(1)
+    torch.testing.assert_close(_WeightedSum.apply(weights, *layers), stacked)
+
+
+def test_weights_of_full_precision_take_layers_of_half():
+    weights = torch.rand(2, 2, requires_grad=True)
+    layers = [torch.randn(2, 4, 5).bfloat16() for _ in range(2)]
+    mixed = _WeightedSum.apply(weights, *layers)
+    mixed.sum().backward()
+    assert mixed.dtype == torch.float32
+    expected = torch.stack([layer.float().sum((1, 2)) for layer in layers], 1)
+    torch.testing.assert_close(weights.grad, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_of_frozen_layers_the_graph_keeps_no_copy():
+    extractor = EmotionExtractor(64, 8, hidden_size=8, gate_size=4)
+    layers = [torch.randn(2, 50, 64) for _ in range(12)]
+    own = {layer.data_ptr() for layer in layers}
+    parameters = {parameter.data_ptr() for parameter in extractor.parameters()}
+    kept = {}
+
+    def _keep(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(_keep, lambda tensor: tensor):
+        extractor(layers, torch.ones(2, 50, dtype=torch.bool)).sum()
+    assert own <= set(kept)
+    copies = sum(size for pointer, size in kept.items() if pointer not in own | parameters)
+    # The sum, its norm, and the keys and values of the pooling; a stack alone would be twelve layers.
+    assert copies < 6 * layers[0].nbytes
+
+
 def run(extractor, frames=7):
     torch.manual_seed(1)
     layers = [torch.randn(2, frames, 16) for _ in range(3)]
@@ -101,40 +138,3 @@ def test_every_parameter_of_an_ablation_is_used(options):
     estimate = nuance(layers, mask)
     sum(value.sum() for value in vars(estimate).values()).backward()
     assert all(parameter.grad is not None for parameter in nuance.parameters())
-
-
-def test_weighted_sum_has_the_gradients_of_the_stacked_sum():
-    weights = torch.rand(2, 3, dtype=torch.double, requires_grad=True)
-    layers = [torch.randn(2, 4, 5, dtype=torch.double, requires_grad=True) for _ in range(3)]
-    assert torch.autograd.gradcheck(_WeightedSum.apply, (weights, *layers))
-    stacked = (weights[..., None, None] * torch.stack(layers, 1)).sum(1)
-    torch.testing.assert_close(_WeightedSum.apply(weights, *layers), stacked)
-
-
-def test_weights_of_full_precision_take_layers_of_half():
-    weights = torch.rand(2, 2, requires_grad=True)
-    layers = [torch.randn(2, 4, 5).bfloat16() for _ in range(2)]
-    mixed = _WeightedSum.apply(weights, *layers)
-    mixed.sum().backward()
-    assert mixed.dtype == torch.float32
-    expected = torch.stack([layer.float().sum((1, 2)) for layer in layers], 1)
-    torch.testing.assert_close(weights.grad, expected, rtol=1e-5, atol=1e-5)
-
-
-def test_of_frozen_layers_the_graph_keeps_no_copy():
-    extractor = EmotionExtractor(64, 8, hidden_size=8, gate_size=4)
-    layers = [torch.randn(2, 50, 64) for _ in range(12)]
-    own = {layer.data_ptr() for layer in layers}
-    parameters = {parameter.data_ptr() for parameter in extractor.parameters()}
-    kept = {}
-
-    def _keep(tensor):
-        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(_keep, lambda tensor: tensor):
-        extractor(layers, torch.ones(2, 50, dtype=torch.bool)).sum()
-    assert own <= set(kept)
-    copies = sum(size for pointer, size in kept.items() if pointer not in own | parameters)
-    # The sum, its norm, and the keys and values of the pooling; a stack alone would be twelve layers.
-    assert copies < 6 * layers[0].nbytes

@@ -134,7 +134,7 @@ def test_where_the_model_trains_all_positions_keep_their_gradient(language_model
     _, embeddings, mask, labels = rows_after(model, [5, 9])
     weight = model.model.model.layers[0].mlp.up_proj.weight
     (expected,) = torch.autograd.grad(model.response_loss(model(embeddings, mask), labels), weight, retain_graph=True)
-    (gradient,) = torch.autograd.grad(model.response_loss(model(embeddings, mask, (), [3, 3, 3]), labels), weight)
+    (gradient,) = torch.autograd.grad(model.response_loss(model(embeddings, mask, [5, 9], [3, 3, 3]), labels), weight)
     torch.testing.assert_close(gradient, expected)
 
 

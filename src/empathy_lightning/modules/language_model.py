@@ -173,16 +173,16 @@ class LanguageModel(nn.Module):
             Shape (B, T, D), without meaning past each length.
         """
         embeddings = embeddings.to(self.model.dtype)
-        if not self.has_plain_cache:
+        # Parameters that train inside the model would need the gradient of every position.
+        if not self.has_plain_cache or any(parameter.requires_grad for parameter in self.parameters()):
             return self._hidden(embeddings, mask)
         cache, done = _Context(config=self.model.config), embeddings[:, :0]
         shared = len(prefix) if len(prefix) < embeddings.shape[1] else 0
         if shared and torch.equal(embeddings[:, :shared], self.embed(prefix).expand(len(embeddings), -1, -1)):
             with torch.no_grad():
                 done = self._hidden(embeddings[:1, :shared], mask[:1, :shared], cache).expand(len(embeddings), -1, -1)
-        # Parameters that train inside the model would need the gradient of every position.
-        backwards = embeddings.requires_grad and not any(p.requires_grad for p in self.parameters())
-        if still is None or not backwards or max(still) <= done.shape[1] or not torch.is_grad_enabled():
+        backwards = torch.is_grad_enabled() and embeddings.requires_grad
+        if still is None or not backwards or max(still) <= done.shape[1]:
             after = self._hidden(embeddings[:, done.shape[1] :], mask, cache if done.shape[1] else None)
             return torch.cat([done, after], 1)
         with torch.no_grad():
