@@ -148,11 +148,10 @@ class Recognition:
 
 
 @torch.no_grad()
-def ask(model: EmpatheticLM, batch: SpeechBatch) -> tuple[list[Tensor], EmotionEstimate | None]:
+def ask(model: EmpatheticLM, batch: SpeechBatch) -> tuple[Sequence[Tensor], EmotionEstimate | None]:
     """Embeddings of the model's prompt around each utterance, and what was heard in the voice."""
-    assert model.speech_adapter is not None
     encoded, emotion = model.hear(batch)
-    speech, mask = model.speech_adapter(encoded.frames, encoded.mask)
+    speech, mask = model.adapt(encoded, batch.waveform, batch.lengths)
     said = [row[valid] for row, valid in zip(speech, mask, strict=True)]
     return model.prompt_rows(said, None if emotion is None else emotion.embedding), emotion
 
