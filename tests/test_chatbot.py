@@ -12,6 +12,7 @@ from empathy_lightning.models import EmpatheticLM, Turn
 from empathy_lightning.modules.emotion_nuance import EmotionNuance
 from empathy_lightning.modules.language_model import LanguageModel
 from empathy_lightning.modules.speech_adapter import SpeechAdapter
+from empathy_lightning.modules.speech_decoder import SpeechDecoder
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
 from empathy_lightning.utterance import EMOTIONS
 
@@ -54,6 +55,20 @@ def test_many_recordings_are_answered_as_each_alone(talker, options):
             assert sum(reply.probabilities.values()) == pytest.approx(1, abs=1e-3)
             torch.testing.assert_close(reply.turn.speech, alone.turn.speech, rtol=1e-4, atol=1e-5)
             assert reply.waveform is None
+
+
+def test_units_are_drawn_with_their_own_temperature(model):
+    torch.manual_seed(0)
+    decoder = SpeechDecoder(32, len(model.language_model.tokenizer), 0, num_units=64, hidden_size=32, num_layers=1)
+    bot = EmpatheticChatbot(Checkpoint(model, list(EMOTIONS), decoder.eval()))
+    states, tokens = torch.randn(6, 32), list(range(6))
+    likeliest = bot.units(states, tokens)
+    drawn = [bot.units(states, tokens, temperature=1.0, seed=seed) for seed in (0, 0, 1)]
+    assert torch.equal(drawn[0], drawn[1])
+    assert not any(torch.equal(drawn[0], other) for other in (drawn[2], likeliest))
+    heard = torch.randn(16_000)
+    spoken = [bot.respond([heard], max_new_tokens=4, unit_temperature=t)[0].units for t in (0.0, 1.0, 1.0)]
+    assert spoken[1] == spoken[2] != spoken[0]
 
 
 def test_recordings_share_one_forward(bot, monkeypatch):

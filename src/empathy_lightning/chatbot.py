@@ -93,6 +93,7 @@ class EmpatheticChatbot:
         temperature: float = 0.0,
         top_p: float = 1.0,
         seed: int = 0,
+        unit_temperature: float = 0.0,
         batch_size: int = 8,
     ) -> list[Reply]:
         """Answer recordings, each as if it were alone.
@@ -106,13 +107,15 @@ class EmpatheticChatbot:
             temperature: 0 takes the likeliest words; above it, they are drawn.
             top_p: Draw from the likeliest tokens whose probabilities reach this sum.
             seed: Seed of each reply's draws.
+            unit_temperature: 0 takes the likeliest speech units; above it, they are drawn from the 50 likeliest, as
+                the released decoder needs (its authors draw at 1, because the likeliest ones repeat themselves).
             batch_size: Recordings that are answered together.
 
         Raises:
             AudioError: If a recording cannot be used; none is answered then.
             InputError: If another argument cannot be used.
         """
-        _check_options(max_new_tokens, temperature, top_p, batch_size)
+        _check_options(max_new_tokens, temperature, top_p, unit_temperature, batch_size)
         if history is not None and len(history) != len(recordings):
             raise InputError(f"{len(history)} histories for {len(recordings)} recordings: give one for each")
         system = follow_language(self.model.system, language)
@@ -127,7 +130,7 @@ class EmpatheticChatbot:
                 for earlier, turn in zip(past, turns, strict=True)
             ]
             tokens = self.model.respond(prompts, max_new_tokens, temperature, seed, top_p)
-            spoken = self._speak(prompts, tokens)
+            spoken = self._speak(prompts, tokens, unit_temperature, seed)
             replies += [self._reply(emotion, row, turn, tokens[row], spoken[row]) for row, turn in enumerate(turns)]
         return replies
 
@@ -177,25 +180,28 @@ class EmpatheticChatbot:
                 sums[name] = sums.get(name, empty).index_add(0, rows, share * value)
         return [torch.cat(parts) for parts in said], EmotionEstimate(**sums)
 
-    def _speak(self, prompts: Sequence[Tensor], tokens: Sequence[Sequence[int]]) -> list[Tensor | None]:
+    def _speak(
+        self, prompts: Sequence[Tensor], tokens: Sequence[Sequence[int]], temperature: float, seed: int
+    ) -> list[Tensor | None]:
         """Waveforms of the replies; their units where there is no vocoder; None without a speech decoder."""
         if self.speech_decoder is None:
             return [None] * len(prompts)
         states = self.model.reply_states(prompts, tokens)
         make = self.units if self.vocoder is None else self.speak
-        return [make(state, row) for state, row in zip(states, tokens, strict=True)]
+        return [make(state, row, temperature, seed) for state, row in zip(states, tokens, strict=True)]
 
-    def speak(self, states: Tensor, tokens: Sequence[int]) -> Tensor | None:
+    def speak(self, states: Tensor, tokens: Sequence[int], temperature: float = 0.0, seed: int = 0) -> Tensor | None:
         """Speech of a reply from its hidden states (T, D) and token ids, or None without a speech decoder."""
-        units = None if self.vocoder is None else self.units(states, tokens)
+        units = None if self.vocoder is None else self.units(states, tokens, temperature, seed)
         return None if self.vocoder is None or units is None else self.vocoder(units).cpu()
 
-    def units(self, states: Tensor, tokens: Sequence[int]) -> Tensor | None:
+    def units(self, states: Tensor, tokens: Sequence[int], temperature: float = 0.0, seed: int = 0) -> Tensor | None:
         """Units (U,) of a reply from its hidden states (T, D) and token ids, or None without a speech decoder."""
         if self.speech_decoder is None:
             return None
         ids = torch.tensor(tokens, device=states.device)
-        return torch.cat(list(self.speech_decoder.stream([(states, ids)])))
+        draws = torch.Generator(states.device).manual_seed(seed)
+        return torch.cat(list(self.speech_decoder.stream([(states, ids)], 1500, temperature, draws, top_k=50)))
 
     def _reply(
         self, emotion: EmotionEstimate, row: int, turn: Turn, tokens: Sequence[int], spoken: Tensor | None
@@ -228,11 +234,13 @@ def _waveforms(recordings: Sequence[str | Path | Tensor]) -> list[Tensor]:
     return waveforms
 
 
-def _check_options(max_new_tokens: int, temperature: float, top_p: float, batch_size: int) -> None:
+def _check_options(
+    max_new_tokens: int, temperature: float, top_p: float, unit_temperature: float, batch_size: int
+) -> None:
     if max_new_tokens < 1 or batch_size < 1:
         raise InputError("max_new_tokens and batch_size have to be at least 1")
-    if temperature < 0 or not 0 < top_p <= 1:
-        raise InputError("temperature has to be 0 or more, top_p above 0 and at most 1")
+    if min(temperature, unit_temperature) < 0 or not 0 < top_p <= 1:
+        raise InputError("a temperature has to be 0 or more, top_p above 0 and at most 1")
 
 
 def chat(
