@@ -30,7 +30,8 @@ class EmbeddingContrast(nn.Module):
         embedding = nn.functional.normalize(output.emotion.embedding.float(), dim=-1)
         itself = torch.eye(len(embedding), dtype=torch.bool, device=embedding.device)
         same = (batch.emotion[:, None] == batch.emotion) & (batch.emotion >= 0)[:, None] & ~itself
-        scores = (embedding @ embedding.T / self.temperature).masked_fill(itself, -torch.inf)
+        with torch.autocast(embedding.device.type, enabled=False):  # half precision is too coarse for cosines
+            scores = (embedding @ embedding.T / self.temperature).masked_fill(itself, -torch.inf)
         partners = same.sum(1)
         if not partners.any():
             return embedding.sum() * 0.0

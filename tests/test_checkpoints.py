@@ -4,6 +4,7 @@ import sys
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from empathy_lightning.checkpoints import (
     Checkpoint,
@@ -14,7 +15,11 @@ from empathy_lightning.checkpoints import (
     save,
     save_vocoder,
 )
+from empathy_lightning.models import EmpatheticLM
+from empathy_lightning.modules.cached_encoder import CachedSpeechEncoder
+from empathy_lightning.modules.emotion_nuance import EmotionNuance
 from empathy_lightning.modules.speech_decoder import SpeechDecoder
+from empathy_lightning.modules.speech_encoder import SpeechEncoder
 from empathy_lightning.modules.vocoder import Vocoder
 from empathy_lightning.utterance import EMOTIONS
 
@@ -70,6 +75,26 @@ def test_only_trained_parts_are_saved_and_all_of_them_return(checkpoint, tmp_pat
     before, after = checkpoint.speech_decoder.state_dict(), loaded.speech_decoder.state_dict()
     assert all(torch.equal(before[k], after[k]) for k in before)
     assert not list(tmp_path.glob(".*"))
+
+
+def test_a_backbone_that_was_trained_returns_and_stays_through_later_stages(checkpoint, model, tmp_path):
+    weight = checkpoint.model.speech_encoder.encoder.layers[1].fc1.weight
+    weight.requires_grad_(True)
+    with torch.no_grad():
+        weight.add_(1.0)
+    save(tmp_path / "first", checkpoint)
+    first = load(tmp_path / "first")
+    returned = first.model.speech_encoder.encoder.layers[1].fc1.weight
+    assert torch.equal(returned, weight) and not returned.requires_grad
+    save(tmp_path / "second", first)
+    later = load(tmp_path / "second").model.speech_encoder.encoder
+    assert torch.equal(later.layers[1].fc1.weight, weight)
+    kept = [key for key in load_file(tmp_path / "second" / "model.safetensors") if key.startswith("speech_encoder")]
+    assert kept == ["speech_encoder.encoder.layers.1.fc1.weight"]
+    fresh = SpeechEncoder.from_pretrained(checkpoint.model.speech_encoder.source["name_or_path"])
+    stage = EmpatheticLM(CachedSpeechEncoder(fresh), emotion_nuance=EmotionNuance(32, 32, hidden_size=48, gate_size=8))
+    load_weights(tmp_path / "second", stage)
+    assert torch.equal(fresh.encoder.layers[1].fc1.weight, weight)
 
 
 def test_an_earlier_stage_fills_what_it_has(checkpoint, model, tmp_path):

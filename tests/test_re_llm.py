@@ -12,6 +12,7 @@ from empathy_lightning.chatbot import EmpatheticChatbot
 from empathy_lightning.checkpoints import Checkpoint, CheckpointError, load, load_weights, save
 from empathy_lightning.corpora import read_manifest
 from empathy_lightning.errors import InputError
+from empathy_lightning.evaluation.prompting import ask, score_options
 from empathy_lightning.losses import CategoricalLoss, ConcordanceLoss, RatingLoss
 from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.modules.cformer import CFormer
@@ -136,6 +137,41 @@ def test_a_language_model_in_bfloat16_trains_and_replies(model, batch, backbones
         for parameter in part.parameters():
             assert parameter.dtype == torch.float32 and parameter.grad.isfinite().all()
     assert all(len(reply) > 0 for reply in other.respond(prompts_of(other, batch), 4))
+
+
+def test_options_are_scored_by_the_adapted_model(model, batch):
+    prompts, _ = ask(model, batch)
+    adapted = score_options(model.language_model, prompts, ["sad", "happy"], adapted_at=model.adapted_at)
+    bare = score_options(model.language_model, prompts, ["sad", "happy"])
+    assert (adapted - bare).abs().max() > 1e-4
+    for row, option in ((0, "sad"), (1, "happy")):
+        ids = model.language_model.tokenizer(option, add_special_tokens=False).input_ids
+        (states,) = model.reply_states([prompts[row]], [ids])
+        expected = model.language_model.model.lm_head(states).log_softmax(-1)[range(len(ids)), ids].sum()
+        torch.testing.assert_close(adapted[row, ["sad", "happy"].index(option)], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_pooled_heads_fill_no_emotion_slot(model, batch):
+    model.prompt = "{speech} said with {emotion}"
+    with pytest.raises(InputError, match="emotion"):
+        ask(model, batch)
+
+
+def test_the_teacher_of_distillation_is_the_frozen_model(model, batch):
+    def _teacher():
+        states = model(batch).responses
+        return states.of_transcripts()[0].detach(), states.hidden.detach()
+
+    for scope in ("audio", "text", "global"):
+        model.partial_lora.scope = scope
+        changed = _teacher()
+        with torch.no_grad():
+            for name, parameter in model.partial_lora.named_parameters():
+                if name.endswith("lora_B"):
+                    parameter.mul_(3.0)
+        again = _teacher()
+        torch.testing.assert_close(changed[0], again[0])
+        assert (changed[1] - again[1]).abs().max() > 1e-4
 
 
 def test_without_responses_the_adapter_still_serves_the_heads(model, batch):

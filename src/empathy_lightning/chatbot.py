@@ -53,9 +53,8 @@ class EmpatheticChatbot:
     """A trained bot, ready to answer.
 
     Args:
-        checkpoint: A model with a speech adapter and a language model; with an emotion
-            nuance module it hears how something is said, with a speech decoder and a
-            vocoder it answers aloud.
+        checkpoint: A model with a speech adapter, a language model and an emotion nuance
+            module; with a speech decoder and a vocoder it answers aloud.
     """
 
     def __init__(self, checkpoint: Checkpoint) -> None:

@@ -15,11 +15,12 @@ from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from empathy_lightning import __version__
 from empathy_lightning.errors import InputError
 from empathy_lightning.models import EmpatheticLM
+from empathy_lightning.modules.cached_encoder import CachedSpeechEncoder
 from empathy_lightning.modules.cformer import CFormer
 from empathy_lightning.modules.convolutional_adapter import ConvolutionalAdapter
 from empathy_lightning.modules.convolutional_encoder import ConvolutionalEncoder
@@ -82,7 +83,7 @@ def save(folder: str | Path, checkpoint: Checkpoint) -> None:
 
     Args:
         folder: Made if it does not exist.
-        checkpoint: What to save; frozen backbones are stored by name only.
+        checkpoint: What to save; backbones are stored by name, and of one that was trained on, the trained weights.
     """
     model = checkpoint.model
     modules = {
@@ -102,7 +103,7 @@ def save(folder: str | Path, checkpoint: Checkpoint) -> None:
         "prompt": model.prompt,
         "system": model.system,
         "slots": {"speech_slot": model.speech_slot, "emotion_slot": model.emotion_slot},
-        "backbones": {name: _source(name, module) for name, module in present.items() if name not in trained},
+        "backbones": {name: backbone_source(name, part) for name, part in present.items() if name not in trained},
         "parts": {name: constructor_arguments(module) for name, module in trained.items()},
     }
     classes = {n: type(m).__name__ for n, m in trained.items() if not isinstance(m, _PARTS[n][0])}
@@ -114,18 +115,24 @@ def save(folder: str | Path, checkpoint: Checkpoint) -> None:
         for key, value in module.state_dict().items()
         if not key.endswith("model.lm_head.weight")
     }
+    for name in config["backbones"]:
+        weights |= {f"{name}.{key}": value for key, value in _tuned(_heard_through(present[name])).items()}
     write_folder(folder, config, weights)
 
 
-def _source(name: str, backbone: nn.Module) -> dict[str, Any]:
-    """How to load a frozen backbone again."""
-    source: dict[str, Any] | None = getattr(backbone, "source", None)
+def backbone_source(name: str, module: nn.Module) -> dict[str, Any]:
+    """How to load a backbone again; nothing for a part whose weights are stored whole.
+
+    Raises:
+        CheckpointError: If the backbone was not loaded from anywhere.
+    """
+    if isinstance(module, _PARTS.get(name, ())):
+        return {}
+    source: dict[str, Any] | None = getattr(module, "source", None)
     if source is None:
         raise CheckpointError(
             f"{name} was not loaded by from_pretrained, so its folder cannot name where it comes from"
         )
-    if any(parameter.requires_grad for parameter in backbone.parameters()):
-        raise CheckpointError(f"{name} is trained, but only frozen backbones are stored by name")
     return source
 
 
@@ -144,15 +151,33 @@ def _read(folder: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return config, weights
 
 
-def _fill(name: str, module: nn.Module, weights: dict[str, Any], folder: str | Path) -> None:
+def _fill(name: str, module: nn.Module, weights: dict[str, Any], folder: str | Path, whole: bool = True) -> None:
     own = {key.removeprefix(f"{name}."): value for key, value in weights.items() if key.startswith(f"{name}.")}
     try:
         missing, unexpected = module.load_state_dict(own, strict=False)
     except RuntimeError as error:
         raise CheckpointError(f"{folder}: {name} has other sizes: {' '.join(str(error).split())}") from None
-    wrong = [key for key in missing if not key.endswith("model.lm_head.weight")] + unexpected
+    wrong = [key for key in missing if whole and not key.endswith("model.lm_head.weight")] + unexpected
     if wrong:
         raise CheckpointError(f"{folder}: {name} does not fit: missing or unknown weights {', '.join(wrong[:3])}")
+
+
+def _heard_through(module: nn.Module) -> nn.Module:
+    return module.encoder if isinstance(module, CachedSpeechEncoder) else module
+
+
+def _tuned(backbone: nn.Module) -> dict[str, Tensor]:
+    """Weights of a backbone that are trained, or were by an earlier stage."""
+    earlier = getattr(backbone, "tuned", ())
+    return {name: p for name, p in backbone.named_parameters() if p.requires_grad or name in earlier}
+
+
+def _tune(name: str, backbone: nn.Module, weights: dict[str, Any], folder: str | Path) -> None:
+    """Put a folder's trained weights into a backbone, if it has any, and remember them for later stages' folders."""
+    own = [key.removeprefix(f"{name}.") for key in weights if key.startswith(f"{name}.")]
+    if own:
+        _fill(name, backbone, weights, folder, whole=False)
+        backbone.tuned = frozenset(own)  # type: ignore[assignment]
 
 
 def load_weights(folder: str | Path, model: nn.Module) -> list[str]:
@@ -184,6 +209,10 @@ def load_weights(folder: str | Path, model: nn.Module) -> list[str]:
         else:
             _fill(name, module, weights, folder)
         filled.append(name)
+    for name in config.get("backbones", {}):
+        module = getattr(model, name, None)
+        if module is not None:
+            _tune(name, _heard_through(module), weights, folder)
     return filled
 
 
@@ -211,6 +240,7 @@ def load(folder: str | Path) -> Checkpoint:
             if (inside := Path(folder) / source["name_or_path"]).is_dir():
                 source = {**source, "name_or_path": str(inside)}
             parts[name] = _BACKBONES[name](**source)
+            _tune(name, parts[name], weights, folder)
         except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
             reason = " ".join(str(error).split())[:200]
             raise CheckpointError(f"{folder}: backbone {name} cannot be loaded: {reason}") from None

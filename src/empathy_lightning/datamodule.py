@@ -31,7 +31,8 @@ class EmpathyDataModule(L.LightningDataModule):
     Args:
         corpora: Where the utterances come from.
         protocol: Who trains and who tests: a published protocol by name, or one with its arguments; None takes the
-            corpora's own splits. Where it leaves no validation split, one training speaker in twenty validates.
+            corpora's own splits. Where it leaves no validation split, one training speaker in twenty
+            validates, or one utterance in twenty where speakers are few.
         weights: How often the utterances of a corpus come in an epoch, by the corpus's name; once where not given.
         emotions: The task's categories in the order of the classifier; others count as unlabelled.
         batch_seconds: Most seconds of audio in a batch, padding included.

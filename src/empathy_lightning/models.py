@@ -214,10 +214,24 @@ class EmpatheticLM(nn.Module):
 
         Where the batch names other recordings for the emotion, the nuance module hears those.
         """
+        encoded, _, emotion = self._hear(batch, words=False)
+        return encoded, emotion
+
+    def listen(self, batch: SpeechBatch) -> tuple[list[Tensor], EmotionEstimate | None]:
+        """What was said, as the adapter's embeddings (T_i, D) of each utterance, and how, as :meth:`hear`."""
+        _, adapted, emotion = self._hear(batch, words=True)
+        assert adapted is not None
+        return [row[valid] for row, valid in zip(*adapted, strict=True)], emotion
+
+    def _hear(
+        self, batch: SpeechBatch, words: bool
+    ) -> tuple[EncodedSpeech, tuple[Tensor, Tensor] | None, EmotionEstimate | None]:
+        """Each part once; the adapter only where its embeddings are wanted or the heads read them."""
         encoded = self.speech_encoder(batch.waveform, batch.lengths)
-        pooled = isinstance(self.emotion_nuance, PooledEmotionHeads)
-        adapted = self.adapt(encoded, *self._voice(batch)) if pooled else None
-        return encoded, self.feel(self._felt(batch, encoded), adapted)
+        adapted = None
+        if words or isinstance(self.emotion_nuance, PooledEmotionHeads):
+            adapted = self.adapt(encoded, *self._voice(batch))
+        return encoded, adapted, self.feel(self._felt(batch, encoded), adapted)
 
     def _voice(self, batch: SpeechBatch) -> tuple[Tensor, Tensor]:
         """Waveform and lengths of the recordings in which the emotion is to be heard."""
@@ -255,12 +269,9 @@ class EmpatheticLM(nn.Module):
 
     def forward(self, batch: SpeechBatch) -> EmpatheticOutput:
         """Hear a batch and, where it has responses, score them under the frozen language model."""
-        encoded = self.speech_encoder(batch.waveform, batch.lengths)
         answered = self.language_model is not None and any(batch.responses)
-        adapted = None
-        if answered or isinstance(self.emotion_nuance, PooledEmotionHeads):
-            adapted = self.adapt(encoded, *self._voice(batch))
-        emotion = self.feel(self._felt(batch, encoded), adapted)
+        # The adapter's training has no use for the layers; the nuance module's graph keeps them.
+        _, adapted, emotion = self._hear(batch, words=answered)
         if adapted is None or self.language_model is None or not answered:
             return EmpatheticOutput(None, emotion)
         said: list[Tensor] | list[str]
@@ -268,18 +279,18 @@ class EmpatheticLM(nn.Module):
             said = known(batch.transcripts, batch.ids, "transcript")
         else:
             said = [row[valid] for row, valid in zip(*adapted, strict=True)]
-        del encoded  # The adapter's training has no use for the layers; the nuance module's graph keeps them.
         embedding = None if emotion is None else emotion.embedding
         tone = emotion_content(self.emotion_slot, embedding, batch.emotions, batch.ids, batch.categories)
         hidden, labels = self.read_responses(self.prompt_rows(said, tone), batch.responses, batch.cut)
 
         def _of_transcripts() -> tuple[Tensor, Tensor]:
-            return self.read_responses(self.prompt_rows(batch.transcripts, batch.emotions), batch.responses, batch.cut)
+            heard = known(batch.transcripts, batch.ids, "transcript")
+            return self.read_responses(self.prompt_rows(heard, batch.emotions), batch.responses, batch.cut, plain=True)
 
         states = ResponseStates(hidden, labels, self.language_model.model.get_output_embeddings(), _of_transcripts)
         return EmpatheticOutput(self.language_model.response_loss(hidden, labels), emotion, states)
 
-    def _adapted_at(self, prompts: Sequence[Tensor], left: bool = False) -> AbstractContextManager[None]:
+    def adapted_at(self, prompts: Sequence[Tensor], left: bool = False) -> AbstractContextManager[None]:
         """Partial LoRA, if there is one, at the prompts' speech for the calls inside."""
         if self.partial_lora is None:
             return nullcontext()
@@ -297,11 +308,16 @@ class EmpatheticLM(nn.Module):
         return self.language_model.response_loss(*self.read_responses(prompts, responses, cut))
 
     def read_responses(
-        self, prompts: Sequence[Tensor], responses: Sequence[str | None], cut: Sequence[bool] = ()
+        self,
+        prompts: Sequence[Tensor],
+        responses: Sequence[str | None],
+        cut: Sequence[bool] = (),
+        plain: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """Let the language model read the responses after their prompts; utterances without one are left out.
 
         The end of a response that was cut is not trained (RE-LLM's early-stop rule); no ``cut`` means none was.
+        ``plain`` leaves partial LoRA out, whatever its scope.
 
         Returns:
             Last hidden states (B, T, D), and the responses' token ids (B, T) at their own positions, -100 elsewhere.
@@ -314,7 +330,7 @@ class EmpatheticLM(nn.Module):
         answered = [prompt for prompt, response in zip(prompts, responses, strict=True) if response]
         # A prompt may have been cut to its first positions; something must be left to go on from.
         still = [min(getattr(p, "still", 0), len(row) - 1) for p, row in zip(answered, rows, strict=True)]
-        with self._adapted_at(answered):
+        with nullcontext() if plain else self.adapted_at(answered):
             hidden = language_model(embeddings, mask, self.prefix(), still if self.partial_lora is None else None)
         return hidden, targets
 
@@ -371,7 +387,7 @@ class EmpatheticLM(nn.Module):
         """Token ids of the replies to prompts from :meth:`prompt_rows`, end-of-turn token included."""
         assert self.language_model is not None
         embeddings, mask = pack(prompts, left=True)
-        with self._adapted_at(prompts, left=True):
+        with self.adapted_at(prompts, left=True):
             return self.language_model.generate(embeddings, mask, max_new_tokens, temperature, seed, top_p)
 
     @torch.no_grad()
@@ -388,7 +404,7 @@ class EmpatheticLM(nn.Module):
         language_model = self.language_model
         assert language_model is not None
         rows = [torch.cat([p, language_model.embed(r)]) for p, r in zip(prompts, replies, strict=True)]
-        with self._adapted_at(prompts):
+        with self.adapted_at(prompts):
             hidden = language_model(*pack(rows), self.prefix())
         return [
             hidden[i, len(p) - 1 : len(p) - 1 + len(r)] for i, (p, r) in enumerate(zip(prompts, replies, strict=True))

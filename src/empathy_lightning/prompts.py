@@ -59,7 +59,9 @@ class Prompt:
         messages = [*earlier * turns, {"role": "user", "content": self.user}]
         if self.system is not None:
             messages.insert(0, {"role": "system", "content": self.system})
-        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        text = tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True, enable_thinking=False
+        )
         pieces = _SLOT.split(text)
         return [
             piece if index % 2 else tokenizer(piece, add_special_tokens=False).input_ids

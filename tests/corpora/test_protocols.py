@@ -1,5 +1,6 @@
 import json
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -87,16 +88,61 @@ def test_a_random_subset_depends_on_the_ids_and_the_seed_alone(given_, random):
         assert counts[split] == min(size, sum(u.split == split for u in given_))
 
 
-@given(utterances, st.floats(0, 1))
-def test_holding_out_keeps_speakers_together_and_the_test_split_as_it_is(given_, share):
+@given(utterances, st.floats(0.01, 1), st.randoms())
+def test_holding_out_finds_something_and_leaves_the_test_split_as_it_is(given_, share, random):
     held = hold_out(given_, share)
-    splits = {}
+    splits, training = {}, [u for u in given_ if u.split == "train"]
     for before, after in zip(given_, held, strict=True):
+        assert replace(after, split=before.split) == before
         if before.split != "train":
             assert after == before
         else:
-            assert splits.setdefault((after.corpus, after.speaker), after.split) == after.split
+            splits.setdefault((after.corpus, after.speaker), set()).add(after.split)
+    for corpus in {u.corpus for u in training}:
+        speakers = {u.speaker for u in training if u.corpus == corpus}
+        validates = [u for u, v in zip(held, given_, strict=True) if u.corpus == corpus and u.split != v.split]
+        assert validates or sum(u.corpus == corpus for u in training) == 1
+        if share * len(speakers) >= 1:
+            assert all(len(splits[corpus, speaker]) == 1 for speaker in speakers)
+    shuffled = random.sample(list(zip(given_, held, strict=True)), len(held))
+    assert hold_out([before for before, _ in shuffled], share) == [after for _, after in shuffled]
     assert hold_out(given_, 0.0) == given_
+
+
+def test_corpora_with_few_speakers_validate_too():
+    names = [f"Ses0{session}{letter}" for session in range(1, 5) for letter in "FM"]
+    held = hold_out([utterance(i, corpus="iemocap", speaker=names[i % 8], split="train") for i in range(400)], 0.05)
+    assert sum(u.split == "validation" for u in held) == 20
+    many = hold_out([utterance(i, speaker=str(i % 40), split="train") for i in range(400)], 0.05)
+    assert {u.speaker for u in many if u.split == "validation"}.isdisjoint(
+        u.speaker for u in many if u.split == "train"
+    )
+
+
+def test_pairs_of_one_instruction_stay_together():
+    rows = [
+        replace(utterance(i, split="train"), speaker=None, raw_labels={"instruction": f"i/{i % 50}"})
+        for i in range(200)
+    ]
+    splits = {}
+    for u in hold_out(rows, 0.1):
+        splits.setdefault(u.raw_labels["instruction"], set()).add(u.split)
+    assert all(len(found) == 1 for found in splits.values()) and {"validation"} in splits.values()
+
+
+def test_re_llm_s_esd_is_its_english_half():
+    rows = [
+        utterance(i, corpus="esd", language="en" if i % 2 else "zh", transcript=f"sentence {i // 2}", emotion="sad")
+        for i in range(200)
+    ]
+    chosen = PROTOCOLS["re-llm-esd"](rows)
+    assert {u.language for u in chosen} == {"en"}
+    assert sum(u.split == "train" for u in chosen) == 70 and len(chosen) == 100
+
+
+def test_a_mixture_s_own_filters_belong_to_it():
+    with pytest.raises(CorpusError, match="give emotions and merge to PerCorpus"):
+        PerCorpus({"iemocap": PROTOCOLS["re-llm-iemocap"]})
 
 
 def test_iemocap_as_in_re_llm():

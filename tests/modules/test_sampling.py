@@ -39,3 +39,10 @@ def test_a_drawn_reply_does_not_depend_on_the_batch(language_model):
     together = language_model.generate(*pack(prompts, left=True), **options)
     assert together == [language_model.generate(*pack([p], left=True), **options)[0] for p in prompts]
     assert together != language_model.generate(*pack(prompts, left=True), **{**options, "seed": 5})
+
+
+def test_rows_with_seeds_of_their_own_draw_apart_and_each_as_alone():
+    scores = torch.zeros(1, 1000)
+    together = SeededDraw(1.0, seed=[3, 4, 3])(None, scores.expand(3, -1)).argmax(1).tolist()
+    alone = [int(SeededDraw(1.0, seed=seed)(None, scores).argmax()) for seed in (3, 4, 3)]
+    assert together == alone and together[0] == together[2] != together[1]

@@ -136,17 +136,31 @@ class SentenceSplit(Protocol):
         seed: Of the draw.
         emotions: As in :class:`Protocol`.
         citation: As in :class:`Protocol`.
+        language: Only utterances in this language take part; None takes all.
     """
 
     def __init__(
-        self, train: float = 0.7, seed: int = 0, emotions: Sequence[str] | None = None, citation: str = ""
+        self,
+        train: float = 0.7,
+        seed: int = 0,
+        emotions: Sequence[str] | None = None,
+        citation: str = "",
+        language: str | None = None,
     ) -> None:
         super().__init__(emotions, None, citation)
         self.train = train
         self.seed = seed
+        self.language = language
 
     def splits(self, utterances: Sequence[Utterance]) -> list[str | None]:
         """By the words said, whatever their case and spacing."""
+        if self.language is not None:
+            own = [u for u in utterances if u.language == self.language]
+            of_own = dict(zip(map(id, own), self._by_sentence(own), strict=True))
+            return [of_own.get(id(u)) for u in utterances]
+        return list(self._by_sentence(utterances))
+
+    def _by_sentence(self, utterances: Sequence[Utterance]) -> list[str]:
         said = [" ".join((u.transcript or u.id).lower().split()) for u in utterances]
         order = sorted(set(said))
         random.Random(self.seed).shuffle(order)
@@ -240,6 +254,9 @@ class PerCorpus(Protocol):
     ) -> None:
         super().__init__(emotions, merge, citation)
         self.protocols = dict(protocols)
+        for name, protocol in self.protocols.items():
+            if protocol.merge or protocol.emotions is not None:
+                raise CorpusError(f"{name}: give emotions and merge to PerCorpus, not to the protocols in it")
 
     def splits(self, utterances: Sequence[Utterance]) -> list[str | None]:
         """Each corpus by its own protocol."""
@@ -269,8 +286,8 @@ PROTOCOLS: dict[str, Protocol] = {
     "re-llm-iemocap": LeaveOneOut(
         "session", 4, False, FOUR, {"excited": "happy"}, _RE_LLM, {"train": 4_290, "test": 1_241}
     ),
-    "re-llm-esd": PerCorpus({"esd": SentenceSplit(0.7)}, FOUR, citation=_RE_LLM),
-    "re-llm-msp-podcast": RandomSubset({"train": 4_290, "test": 1_245}, citation=_RE_LLM),
+    "re-llm-esd": SentenceSplit(0.7, 0, FOUR, _RE_LLM, "en"),
+    "re-llm-msp-podcast": RandomSubset({"train": 4_290, "test": 1_245}, 0, EMOTIONS, _RE_LLM),
     "freezeempath": PerCorpus(
         {
             **dict.fromkeys(("mead", "asvp_esd", "cremad", "subesco", "m3ed", "emozionalmente", "esd", "mafw"), _TRAIN),
@@ -298,15 +315,37 @@ def protocol_named(name: str) -> Protocol:
 
 
 def hold_out(utterances: Sequence[Utterance], share: float) -> list[Utterance]:
-    """Move a share of the training speakers (or, where unknown, utterances) to validation.
+    """Move a share of each corpus's training speakers to validation, or of what they say where they are few.
 
     Args:
         utterances: With splits.
-        share: Of the training part, 0..1; drawn by a hash of the speaker, so it never changes.
+        share: Of the training part, 0..1; drawn by a hash of the speaker or of the utterance's id, so it never
+            changes with the order. Where it is above 0, something of each corpus validates, unless it has only
+            one utterance to train on.
     """
+    training: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for u in utterances:
+        if u.split == "train":
+            training[u.corpus][_family(u)].add(u.id)
+    drawn: set[tuple[str, str]] = set()
+    for corpus, spoken in training.items():
+        # A share of few speakers would be none of them, or a far larger part.
+        whole = share * len(spoken) >= 1
+        ids = sorted((id for said in spoken.values() for id in said), key=lambda id: _hash(corpus, id))
+        chosen = ids[: min(max(1, round(share * len(ids))), len(ids) - 1) if share > 0 else 0]
+        if whole:
+            speakers = sorted(spoken, key=lambda speaker: _hash(corpus, speaker))[: round(share * len(spoken))]
+            chosen = [id for speaker in speakers for id in spoken[speaker]]
+        drawn |= {(corpus, id) for id in chosen}
+    return [
+        replace(u, split="validation") if u.split == "train" and (u.corpus, u.id) in drawn else u for u in utterances
+    ]
 
-    def _drawn(utterance: Utterance) -> bool:
-        key = f"{utterance.corpus} {utterance.speaker or utterance.id}".encode()
-        return int.from_bytes(hashlib.sha256(key).digest()[:4], "big") < share * 2**32
 
-    return [replace(u, split="validation") if u.split == "train" and _drawn(u) else u for u in utterances]
+def _family(utterance: Utterance) -> str:
+    """What must not be torn apart: a speaker, else the turns of a session or the pairs of one instruction."""
+    return utterance.speaker or utterance.raw_labels.get("instruction") or utterance.session or utterance.id
+
+
+def _hash(corpus: str, name: str) -> bytes:
+    return hashlib.sha256(f"{corpus} {name}".encode()).digest()

@@ -78,6 +78,7 @@ class SpokenInstructions(Corpus):
                         transcript=_text(question),
                         language=self.language,
                         session=session,
+                        split="train",
                         response=_text(answer),
                         response_path=_locate(file, _first(answer, _SPEECH)),
                         units=_units(units),

@@ -95,7 +95,11 @@ def run_ablations(ablations: Sequence[Ablation], out: Path) -> dict[str, dict[st
         if (finished := done[ablation.name]) is not None:
             print(": done before", flush=True)
             continue
-        finished = _run(ablation, out)
+        try:
+            finished = _run(ablation, out)
+        except InputError as error:
+            _write(out / ablation.name / "output.txt", f"{error}\n")
+            finished = None
         print(": done" if finished else f": failed, see {out / ablation.name / 'output.txt'}", flush=True)
         done[ablation.name] = finished
     figures = {name: finished or {} for name, finished in done.items()}
@@ -138,6 +142,8 @@ def _run(ablation: Ablation, out: Path) -> dict[str, float] | None:
     if not _process(["test", *words, "--trainer.logger.init_args.name=test"], folder):
         return None
     figures = _test_figures(folder / "test" / "metrics.csv")
+    if not figures:
+        return None
     _write(folder / "metrics.json", json.dumps(figures, indent=1) + "\n")
     return figures
 

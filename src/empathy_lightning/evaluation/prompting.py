@@ -21,6 +21,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ from empathy_lightning.corpora.manifest import read_manifest
 from empathy_lightning.errors import InputError
 from empathy_lightning.metrics.classification import unweighted_accuracy, weighted_accuracy
 from empathy_lightning.models import EmpatheticLM
-from empathy_lightning.modules.emotion_nuance import EmotionEstimate
+from empathy_lightning.modules.emotion_nuance import EmotionEstimate, EmotionNuance
 from empathy_lightning.modules.language_model import LanguageModel, pack
 from empathy_lightning.prompts import Prompt
 from empathy_lightning.utterance import Utterance
@@ -104,6 +105,7 @@ def score_options(
     options: Sequence[str],
     per_token: bool = False,
     batch_size: int = 32,
+    adapted_at: Callable[[Sequence[Tensor]], AbstractContextManager[None]] | None = None,
 ) -> Tensor:
     """Log-probability of each option as the start of the answer: the sum over its tokens.
 
@@ -113,6 +115,8 @@ def score_options(
         options: Words that may be the answer.
         per_token: Divide each sum by the option's number of tokens, so that long options are not at a loss.
         batch_size: Pairs of prompt and option at a time.
+        adapted_at: Makes the context in which the model reads prompts, such as
+            :meth:`~empathy_lightning.models.EmpatheticLM.adapted_at`; None reads them as they are.
 
     Returns:
         Shape (prompts, options).
@@ -122,7 +126,8 @@ def score_options(
     scores = []
     for start in range(0, len(pairs), batch_size):
         batch = pairs[start : start + batch_size]
-        hidden = language_model(*pack([torch.cat([p, language_model.embed(tokens)]) for p, tokens in batch]))
+        with nullcontext() if adapted_at is None else adapted_at([prompt for prompt, _ in batch]):
+            hidden = language_model(*pack([torch.cat([p, language_model.embed(tokens)]) for p, tokens in batch]))
         for row, (prompt, tokens) in zip(hidden, batch, strict=True):
             # The state before a token is the one that predicts it.
             states = row[len(prompt) - 1 : len(prompt) - 1 + len(tokens)]
@@ -150,10 +155,10 @@ class Recognition:
 @torch.no_grad()
 def ask(model: EmpatheticLM, batch: SpeechBatch) -> tuple[Sequence[Tensor], EmotionEstimate | None]:
     """Embeddings of the model's prompt around each utterance, and what was heard in the voice."""
-    encoded, emotion = model.hear(batch)
-    speech, mask = model.adapt(encoded, batch.waveform, batch.lengths)
-    said = [row[valid] for row, valid in zip(speech, mask, strict=True)]
-    return model.prompt_rows(said, None if emotion is None else emotion.embedding), emotion
+    said, emotion = model.listen(batch)
+    # Pooled heads give nothing for the prompt: a question with an emotion slot is refused.
+    felt = emotion if isinstance(model.emotion_nuance, EmotionNuance) else None
+    return model.prompt_rows(said, None if felt is None else felt.embedding), emotion
 
 
 def recogniser(
@@ -181,7 +186,8 @@ def recogniser(
         assert model.language_model is not None
         prompts, _ = ask(model, batch)
         words = [OFFERED.get(name, name) for name in emotions]
-        best = score_options(model.language_model, prompts, words, per_token).argmax(1)
+        scores = score_options(model.language_model, prompts, words, per_token, adapted_at=model.adapted_at)
+        best = scores.argmax(1)
         return [(words[index], emotions[index]) for index in best.tolist()]
 
     @torch.no_grad()

@@ -29,7 +29,8 @@ class CategoricalLoss(nn.Module):
     def forward(self, output: EmpatheticOutput, batch: SpeechBatch) -> Tensor:
         """Mean over the labelled utterances, by their weights, zero if there are none."""
         logits = estimate_of(output).logits.float()
-        if not (batch.emotion != MISSING).any():
+        labels = batch.emotion[batch.emotion != MISSING]
+        if not (torch.ones_like(labels) if self.weight is None else self.weight[labels]).any():
             return logits.sum() * 0.0
         return nn.functional.cross_entropy(
             logits, batch.emotion, self.weight, ignore_index=MISSING, label_smoothing=self.label_smoothing

@@ -19,14 +19,14 @@ class FiredSpeech:
     Attributes:
         embeddings: Inputs for the language model, shape (B, N, output_size).
         mask: Shape (B, N), True where valid.
-        logits: Scores of the word pieces, shape (B, N, vocabulary).
+        logits: Scores of the word pieces, shape (B, N, vocabulary), or None where they were not asked for.
         weights: Weight of each frame, scaled to sum to the number of tokens, shape (B, T).
         total: Sum of the weights before scaling, shape (B,): how many tokens were heard.
     """
 
     embeddings: Tensor
     mask: Tensor
-    logits: Tensor
+    logits: Tensor | None
     weights: Tensor
     total: Tensor
 
@@ -79,16 +79,17 @@ class CFormer(nn.Module):
 
     def forward(self, frames: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Adapt frames (B, T, input_size) under a mask to embeddings (B, N, output_size) and theirs."""
-        fired = self.fire(frames, mask)
+        fired = self.fire(frames, mask, words=False)
         return fired.embeddings, fired.mask
 
-    def fire(self, frames: Tensor, mask: Tensor, num_tokens: Tensor | None = None) -> FiredSpeech:
+    def fire(self, frames: Tensor, mask: Tensor, num_tokens: Tensor | None = None, words: bool = True) -> FiredSpeech:
         """Adapt frames, to a given number of tokens if it is known.
 
         Args:
             frames: Encoder output, right-padded, shape (B, T, input_size).
             mask: Shape (B, T), True where valid.
             num_tokens: Shape (B,), each at least 1; None takes the rounded sum of the weights.
+            words: Score the word pieces too, which the embeddings do not need.
         """
         hidden, seen = frames, None if self.reference_compat else _attention_mask(mask)
         for layer in self.pre_cif_layers:
@@ -102,7 +103,8 @@ class CFormer(nn.Module):
         fired = length_mask(counts, hidden.shape[1])
         for layer in self.post_cif_layers:
             hidden = layer(hidden, _attention_mask(fired))
-        return FiredSpeech(self.token_embed_proj(hidden), fired, self.lm_head(hidden), weights, total)
+        logits = self.lm_head(hidden) if words else None
+        return FiredSpeech(self.token_embed_proj(hidden), fired, logits, weights, total)
 
 
 def _attention_mask(mask: Tensor) -> Tensor | None:

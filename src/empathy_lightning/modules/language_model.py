@@ -237,6 +237,12 @@ class LanguageModel(nn.Module):
         total: Tensor = _SummedCrossEntropy.apply(states, targets, self.model.lm_head, chunk_size)
         return total / max(1, len(targets))
 
+    @property
+    def stop_ids(self) -> set[int]:
+        """Tokens that end a reply: the tokenizer's end of turn, and those of the model's own generation config."""
+        own = self.model.generation_config.eos_token_id
+        return {self.tokenizer.eos_token_id, *([own] if isinstance(own, int) else own or [])}
+
     @torch.no_grad()
     def generate(
         self,
@@ -244,7 +250,7 @@ class LanguageModel(nn.Module):
         mask: Tensor,
         max_new_tokens: int = 256,
         temperature: float = 0.0,
-        seed: int = 0,
+        seed: int | Sequence[int] = 0,
         top_p: float = 1.0,
     ) -> list[list[int]]:
         """Continue prompts given as embeddings.
@@ -254,20 +260,20 @@ class LanguageModel(nn.Module):
             mask: Shape (B, T), True where valid.
             max_new_tokens: Longest reply.
             temperature: 0 takes the likeliest token; above it, tokens are drawn.
-            seed: Seed of the draws of each reply; the caller's random state is left as it was.
+            seed: Seed of the draws of each reply, or one for each; the caller's random state is left as it was.
             top_p: Draw from the likeliest tokens whose probabilities reach this sum.
 
         Returns:
-            Token ids of each reply, up to and including the end-of-turn token where one was reached.
+            Token ids of each reply, up to and including the first of :attr:`stop_ids` where one was reached.
         """
-        stop = self.tokenizer.eos_token_id
+        stops = self.stop_ids
         draws = [SeededDraw(temperature, top_p, seed)] if temperature > 0 else []
         tokens = self.model.generate(
             inputs_embeds=embeddings.to(self.model.dtype),
             attention_mask=mask.long(),
             max_new_tokens=max_new_tokens,
             pad_token_id=self.tokenizer.pad_token_id,
-            eos_token_id=stop,
+            eos_token_id=sorted(stops),
             repetition_penalty=1.0,
             do_sample=False,
             temperature=None,
@@ -276,7 +282,8 @@ class LanguageModel(nn.Module):
             logits_processor=draws,
         )
         rows: list[list[int]] = tokens.tolist()
-        return [row[: row.index(stop) + 1] if stop in row else row for row in rows]
+        ends = [next((at + 1 for at, token in enumerate(row) if token in stops), len(row)) for row in rows]
+        return [row[:end] for row, end in zip(rows, ends, strict=True)]
 
 
 def checkpoint_blocks(model: nn.Module) -> None:

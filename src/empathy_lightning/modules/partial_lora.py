@@ -125,8 +125,10 @@ class PartialLora(nn.Module):
                 start = 0
                 for name, size in zip(_GROUPS[group], self._outputs[group], strict=True):
                     linear = layer.get_submodule(name)
-                    if linear.weight.shape != (size, update.lora_A.shape[1]):
-                        raise ValueError(f"partial LoRA does not fit {name} of shape {tuple(linear.weight.shape)}")
+                    # The layer's own word, since quantised weights are packed.
+                    shape = (linear.out_features, linear.in_features)
+                    if shape != (size, update.lora_A.shape[1]):
+                        raise ValueError(f"partial LoRA does not fit {name} of shape {shape}")
                     handles.append(linear.register_forward_hook(partial(self._add, update, start, start + size)))
                     start += size
         return handles

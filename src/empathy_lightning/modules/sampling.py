@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from transformers import LogitsProcessor
 
 
 class SeededDraw(LogitsProcessor):
-    """Scores whose largest one is a draw: each row has its own generator, all with the same seed.
+    """Scores whose largest one is a draw: each row has its own generator.
 
     Adds Gumbel noise to the scores, so that the greedy choice of the sum is a draw from
     their softmax (the Gumbel-max trick, Gumbel 1954). One draw per row out of one shared
@@ -17,10 +19,10 @@ class SeededDraw(LogitsProcessor):
     Args:
         temperature: Divides the scores; above 0.
         top_p: Draw from the likeliest tokens whose probabilities reach this sum, in 0..1.
-        seed: Of every row's generator.
+        seed: Of every row's generator, or one for each row.
     """
 
-    def __init__(self, temperature: float, top_p: float = 1.0, seed: int = 0) -> None:
+    def __init__(self, temperature: float, top_p: float = 1.0, seed: int | Sequence[int] = 0) -> None:
         if temperature <= 0 or not 0 < top_p <= 1:
             raise ValueError(f"draws need a temperature above 0 and top_p in 0..1, not {temperature} and {top_p}")
         self.temperature = temperature
@@ -34,7 +36,8 @@ class SeededDraw(LogitsProcessor):
         if self.top_p < 1:
             scores = scores.masked_fill(~nucleus(scores, self.top_p), -torch.inf)
         while len(self._generators) < len(scores):
-            self._generators.append(torch.Generator(scores.device).manual_seed(self.seed))
+            seed = self.seed if isinstance(self.seed, int) else self.seed[len(self._generators)]
+            self._generators.append(torch.Generator(scores.device).manual_seed(seed))
         exponential = torch.stack(
             [torch.empty_like(row).exponential_(generator=g) for row, g in zip(scores, self._generators, strict=False)]
         )

@@ -73,8 +73,12 @@ class LogMel(nn.Module):
             Log-mel spectrogram (B, mel bins, M), zero past each length, and the
             numbers of valid frames (B,), one per started hop (10 ms).
         """
+        with torch.autocast(waveform.device.type, enabled=False):
+            return self._compute(waveform.float(), lengths)
+
+    def _compute(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         # The silence that a released model heard after the speech is part of its last window.
-        waveform = nn.functional.pad(waveform.float() * length_mask(lengths, waveform.shape[1]), (0, self.n_fft))
+        waveform = nn.functional.pad(waveform * length_mask(lengths, waveform.shape[1]), (0, self.n_fft))
         spectrum = torch.stft(
             waveform, self.n_fft, self.hop_length, window=self.window, return_complex=True, pad_mode="reflect"
         )

@@ -34,8 +34,8 @@ class Answer:
     cut: bool
 
 
-Answerer = Callable[[Sequence[list[int]], int], list[Answer]]
-"""Answers prompts given as token ids; the number is the seed of the draws."""
+Answerer = Callable[[Sequence[list[int]], Sequence[int]], list[Answer]]
+"""Answers prompts given as token ids; the numbers are the seeds of their draws."""
 
 
 @dataclass(frozen=True)
@@ -90,17 +90,16 @@ def load_language_model(name_or_path: str, dtype: str = "float32") -> LanguageMo
 
 def _with_transformers(generation: Generation) -> Answerer:
     model = load_language_model(generation.language_model, generation.dtype)
-    stop = model.tokenizer.eos_token_id
+    stops = model.stop_ids
 
     @torch.no_grad()
-    def _answer(prompts: Sequence[list[int]], seed: int) -> list[Answer]:
+    def _answer(prompts: Sequence[list[int]], seeds: Sequence[int]) -> list[Answer]:
         rows = [model.embed(ids) for ids in prompts]
         replies = model.generate(
-            *pack(rows, left=True), generation.max_new_tokens, temperature=generation.temperature, seed=seed
+            *pack(rows, left=True), generation.max_new_tokens, temperature=generation.temperature, seed=seeds
         )
-        return [
-            Answer(model.tokenizer.decode(ids, skip_special_tokens=True).strip(), stop not in ids) for ids in replies
-        ]
+        texts = [model.tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in replies]
+        return [Answer(text, stops.isdisjoint(ids)) for text, ids in zip(texts, replies, strict=True)]
 
     return _answer
 
@@ -113,10 +112,11 @@ def _with_vllm(generation: Generation) -> Answerer:
         raise InputError("vLLM is not installed; `pip install vllm`, or leave --engine out") from None
     model = vllm.LLM(model=str(locate(generation.language_model)), dtype=generation.dtype, seed=generation.seed)
 
-    def _answer(prompts: Sequence[list[int]], seed: int) -> list[Answer]:
-        sampling = vllm.SamplingParams(
-            temperature=generation.temperature, max_tokens=generation.max_new_tokens, seed=seed
-        )
+    def _answer(prompts: Sequence[list[int]], seeds: Sequence[int]) -> list[Answer]:
+        sampling = [
+            vllm.SamplingParams(temperature=generation.temperature, max_tokens=generation.max_new_tokens, seed=seed)
+            for seed in seeds
+        ]
         done = model.generate([{"prompt_token_ids": ids} for ids in prompts], sampling, use_tqdm=False)
         return [Answer(d.outputs[0].text.strip(), d.outputs[0].finish_reason == "length") for d in done]
 
@@ -165,13 +165,14 @@ def answer_in_shards(
             position=rank,
         ) as progress:
             for index in missing:
-                answered = _answer_shard(shards[index], answerer, tokenizer, generation, index, progress)
+                answered = _answer_shard(shards[index], answerer, tokenizer, generation, progress)
                 write_manifest(paths[index], answered)
     if not all(path.is_file() for path in paths):
         return None
     rows = (row for path in paths for row in read_manifest(path))
     return [
-        replace(u, response=row.response, response_cut=row.response_cut)
+        # A recording or units of another answer do not belong to this one.
+        replace(u, response=row.response, response_cut=row.response_cut, response_path=None, units=None)
         for u, row in zip(utterances, rows, strict=True)
     ]
 
@@ -181,7 +182,6 @@ def _answer_shard(
     answerer: Answerer,
     tokenizer: Any,
     generation: Generation,
-    shard: int,
     progress: Any,
 ) -> list[Utterance]:
     """Prompts of like length share a batch, which keeps the padding low."""
@@ -196,15 +196,16 @@ def _answer_shard(
     answered = list(utterances)
     for start in range(0, len(order), generation.batch_size):
         batch = order[start : start + generation.batch_size]
-        seed = _seed(generation.seed, shard, start)
-        for index, answer in zip(batch, answerer([prompts[index] for index in batch], seed), strict=True):
+        seeds = [_seed(generation.seed, utterances[index]) for index in batch]
+        for index, answer in zip(batch, answerer([prompts[index] for index in batch], seeds), strict=True):
             answered[index] = replace(utterances[index], response=answer.text, response_cut=answer.cut)
         progress.update(len(batch))
     return answered
 
 
-def _seed(*numbers: int) -> int:
-    return int.from_bytes(hashlib.sha256(repr(numbers).encode()).digest()[:4], "little")
+def _seed(seed: int, utterance: Utterance) -> int:
+    """Of an utterance's own draws, so that they depend on neither its batch nor its shard."""
+    return int.from_bytes(hashlib.sha256(f"{seed} {utterance.corpus} {utterance.id}".encode()).digest()[:4], "little")
 
 
 def _tokenizer(name_or_path: str) -> Any:
@@ -225,7 +226,10 @@ def _claim(folder: Path, utterances: Sequence[Utterance], generation: Generation
         then = json.loads(path.read_text(encoding="utf-8"))
         changed = ", ".join(key for key in claim if then.get(key) != claim[key])
         if changed:
-            raise InputError(f"{folder} holds answers to something else ({changed} changed): remove it or change --out")
+            out = str(folder).removesuffix(".shards")
+            raise InputError(
+                f"{folder} holds answers to something else ({changed} changed): change --out, or remove it and {out}"
+            )
         return
     partial = folder / f".process{rank_and_world_size()[0]}.generation.json"
     partial.write_text(json.dumps(claim, indent=2) + "\n", encoding="utf-8")

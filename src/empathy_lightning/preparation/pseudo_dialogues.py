@@ -56,7 +56,7 @@ def draw_labels(instructions: Sequence[Utterance], distribution: Mapping[str, fl
     drawn = []
     for u in instructions:
         (label,) = random.Random(f"{seed}/{u.corpus}/{u.id}").choices(names, shares)
-        drawn.append(replace(u, emotion=label, arousal=None, valence=None, dominance=None))
+        drawn.append(replace(u, emotion=label, arousal=None, valence=None, dominance=None, emotion_votes={}))
     return drawn
 
 
@@ -114,6 +114,8 @@ def _paired(dialogue: Utterance, recording: Utterance) -> Utterance:
         emotion_path=recording.path,
         emotion_start=recording.start,
         emotion_end=recording.end,
+        split=_split(recording),
+        emotion_votes=recording.emotion_votes,
         raw_labels={**dialogue.raw_labels, "instruction": f"{dialogue.corpus}/{dialogue.id}"},
         **ratings,
     )

@@ -107,7 +107,8 @@ def prepare_responses(
 ) -> Path:
     """Write a manifest with the response to each utterance and a report of what was dropped.
 
-    Every other field, ratings included, stays as it is. A run that was interrupted
+    Every other field, ratings included, stays as it is, but for the recording and
+    units of an earlier response. A run that was interrupted
     goes on with the shards that are missing and ends with the same result. A
     manifest without its shards is kept as it is.
 
@@ -126,6 +127,7 @@ def prepare_responses(
     """
     out = Path(out)
     if out.is_file() and not shards_of(out).is_dir():
+        print(f"{out} is there already and is kept")
         return out
     utterances = sorted(read_manifest(manifest), key=lambda u: u.id)
     asked = Generation(language_model, prompt, batch_size=batch_size, **generation)

@@ -81,11 +81,7 @@ class EmotionNuanceTask(TrainedPartsTask):
     def _step(self, batch: SpeechBatch, stage: str) -> Tensor:
         output = self.model(batch)
         losses = losses_of(output, batch, self.auxiliary_losses)
-        # Heads without a loss get a zero gradient, so that distributed processes agree on what to exchange.
-        untouched = sum(value.float().nan_to_num().sum() * 0.0 for value in vars(output.emotion).values())
-        if output.response_loss is None and self.model.language_model is not None:
-            untouched = untouched + sum(p.float().sum() * 0.0 for p in self.parameters() if p.requires_grad)
-        total = weighted_sum(losses, self.loss_weights) + untouched
+        total = weighted_sum(losses, self.loss_weights) + self.untouched()
         logged = {f"{stage}/{name}_loss": loss for name, loss in losses.items()} | {f"{stage}/loss": total}
         self.log_dict(logged, prog_bar=stage == "train", batch_size=len(batch), sync_dist=stage != "train")
         if stage != "train":

@@ -11,9 +11,11 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.strategies import FSDPStrategy
 from torch import nn
 
-from empathy_lightning.checkpoints import Checkpoint, emotion_names, save
+from empathy_lightning.checkpoints import Checkpoint, backbone_source, emotion_names, save
+from empathy_lightning.errors import InputError
 
 
 class Export(L.Callback):
@@ -31,10 +33,16 @@ class Export(L.Callback):
         self.history: list[dict[str, float]] = []
         self._frozen, self._begin = "", 0.0
 
-    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Remember what must not change."""
-        self._frozen, self._begin = frozen_digest(pl_module), time.time()
+    def on_fit_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Refuse what could not be written in the end, and remember what must not change."""
         self._emotions(trainer, pl_module)
+        if isinstance(trainer.strategy, FSDPStrategy):
+            raise InputError("Export cannot gather weights that FSDP has sharded: leave it out of trainer.callbacks")
+        for name, part in pl_module.model.named_children():
+            backbone_source(name, part)
+        self._begin = time.time()
+        if trainer.is_global_zero:
+            self._frozen = frozen_digest(pl_module)
 
     def state_dict(self) -> dict[str, Any]:
         """The history goes on where a run is resumed."""

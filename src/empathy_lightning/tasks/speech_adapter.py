@@ -48,13 +48,12 @@ class SpeechAdapterTask(TrainedPartsTask):
         """Refuse to train what is not used."""
         if self.model.speech_slot == "transcript":
             raise InputError("speech_slot: transcript leaves the adapter out: use `validate` or `test` with it")
+        self.check_training_data("response", "a response; make them with `empathy-lightning prepare responses`")
 
     def _step(self, batch: SpeechBatch, stage: str) -> Tensor:
         output = self.model(batch)
-        if output.response_loss is None:
-            raise InputError("no utterance has a response; make them with `empathy-lightning prepare responses`")
         losses = losses_of(output, batch, self.auxiliary_losses)
-        total = weighted_sum(losses, self.loss_weights)
+        total = weighted_sum(losses, self.loss_weights) + self.untouched()
         logged = {f"{stage}/{name}_loss": loss for name, loss in losses.items()}
         if self.auxiliary_losses:
             logged[f"{stage}/loss"] = total

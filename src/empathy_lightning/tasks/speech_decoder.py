@@ -53,10 +53,12 @@ class SpeechDecoderTask(TrainedPartsTask):
         language_model = model.language_model
         if language_model is None:
             raise InputError("SpeechDecoderTask needs a model with a language_model")
-        if speech_decoder.text_vocab_size < len(language_model.tokenizer):
+        # Replies hold words and the end of a turn; markers such as <speech>, which come later, never stand in them.
+        needed = max(language_model.tokenizer.vocab_size, language_model.tokenizer.eos_token_id + 1)
+        if speech_decoder.text_vocab_size < needed:
             raise InputError(
                 f"text_vocab_size {speech_decoder.text_vocab_size} is too small: the language model's tokenizer has "
-                f"{len(language_model.tokenizer)} tokens"
+                f"{needed} tokens of text"
             )
         filled = [part for folder in initial_weights or [] for part in load_weights(folder, model)]
         for name in ("speech_adapter", "emotion_nuance"):
@@ -71,7 +73,11 @@ class SpeechDecoderTask(TrainedPartsTask):
 
     @torch.no_grad()
     def reply_states(self, batch: SpeechBatch) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """Hidden states, tokens and units of the replies in a batch; utterances without units are left out."""
+        """Hidden states, tokens and units of the replies in a batch; utterances without units are left out.
+
+        Raises:
+            InputError: If none is left.
+        """
         rows = [i for i, (r, u) in enumerate(zip(batch.responses, batch.units, strict=True)) if r and u is not None]
         if not rows:
             raise InputError("no utterance has units; make them with `empathy-lightning prepare units`")
@@ -82,8 +88,14 @@ class SpeechDecoderTask(TrainedPartsTask):
         units = [unit for i in rows if (unit := batch.units[i]) is not None]
         return states, [torch.tensor(t, device=states[0].device) for t in tokens], units
 
+    def on_fit_start(self) -> None:
+        """Refuse to train without units."""
+        self.check_training_data("units", "units; make them with `empathy-lightning prepare units`")
+
     def _step(self, batch: SpeechBatch, stage: str) -> Tensor:
-        loss: Tensor = self.speech_decoder(*self.reply_states(batch))
+        loss = self.untouched()
+        if any(response and units is not None for response, units in zip(batch.responses, batch.units, strict=True)):
+            loss = loss + self.speech_decoder(*self.reply_states(batch))
         self.log(
             f"{stage}/unit_loss", loss, prog_bar=True, on_epoch=True, batch_size=len(batch), sync_dist=stage != "train"
         )

@@ -93,6 +93,27 @@ class TrainedPartsTask(L.LightningModule):
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def untouched(self) -> Tensor:
+        """Zero, connected to every trained parameter: what a batch leaves out gets a gradient all the same.
+
+        Distributed processes must agree on what to exchange, whatever their batches hold.
+        """
+        # Of one element each, so that no memory is spent on whole sums.
+        ones = [p.flatten()[:1].float().sum() * 0.0 for p in self.parameters() if p.requires_grad]
+        return torch.stack(ones).sum() if ones else torch.zeros((), device=self.device)
+
+    def check_training_data(self, field: str, wanted: str) -> None:
+        """Refuse to train where no utterance has what is trained on.
+
+        Raises:
+            InputError: If none has.
+        """
+        datamodule = getattr(self.trainer, "datamodule", None)
+        if isinstance(datamodule, EmpathyDataModule):
+            utterances = datamodule.splits.get("train", [])
+            if utterances and not any(getattr(u, field) for u in utterances):
+                raise InputError(f"no training utterance has {wanted}")
+
     def on_train_epoch_end(self) -> None:
         """Let the DataModule say what it could not read."""
         datamodule = getattr(self.trainer, "datamodule", None)
@@ -142,9 +163,8 @@ def losses_of(output: Any, batch: SpeechBatch, auxiliary_losses: nn.ModuleDict) 
 
 def weighted_sum(losses: dict[str, Tensor], weights: dict[str, float]) -> Tensor:
     """Sum of losses by their weights, 1 where not given; one of weight 0 is only logged and costs no backward pass."""
-    return torch.stack(
-        [weights.get(n, 1.0) * (v if weights.get(n, 1.0) else v.detach()) for n, v in losses.items()]
-    ).sum()
+    weighed = [weights.get(n, 1.0) * (v if weights.get(n, 1.0) else v.detach()) for n, v in losses.items()]
+    return torch.stack(weighed).sum() if weighed else torch.zeros(())
 
 
 def trained_names(module: nn.Module) -> set[str]:
