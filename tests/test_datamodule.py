@@ -80,8 +80,9 @@ def test_an_empty_split_is_named(tmp_path, corpus):
     write_manifest(tmp_path / "m.jsonl", [u for u in read_manifest(corpus) if u.split == "train"])
     data = EmpathyDataModule([Manifest(str(tmp_path / "m.jsonl"))])
     data.setup()
-    with pytest.raises(CorpusError, match="validation"):
-        data.val_dataloader()
+    with pytest.raises(CorpusError, match="no utterance in the test split"):
+        data.test_dataloader()
+    assert {name for batch in data.val_dataloader() for name in batch.ids} == {u.id for u in data.splits["validation"]}
 
 
 def test_two_epochs_encode_each_utterance_once(corpus):

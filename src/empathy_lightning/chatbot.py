@@ -200,7 +200,8 @@ class EmpatheticChatbot:
             return None
         ids = torch.tensor(tokens, device=states.device)
         draws = torch.Generator(states.device).manual_seed(seed)
-        return torch.cat(list(self.speech_decoder.stream([(states, ids)], 1500, temperature, draws, top_k=50)))
+        turns = self.speech_decoder.stream([(states, ids)], temperature=temperature, generator=draws, top_k=50)
+        return torch.cat(list(turns))
 
     def _reply(
         self, emotion: EmotionEstimate, row: int, turn: Turn, tokens: Sequence[int], spoken: Tensor | None
