@@ -1,12 +1,16 @@
 """Each stage's training lowers its loss, changes nothing frozen, and saves only what it trained."""
 
+from dataclasses import replace
+
 import lightning as L
 import pytest
 import torch
 
+from empathy_lightning.batch import SpeechDataset, collate
 from empathy_lightning.checkpoints import Checkpoint, load, save
-from empathy_lightning.corpora import Manifest
+from empathy_lightning.corpora import Manifest, read_manifest, write_manifest
 from empathy_lightning.datamodule import EmpathyDataModule
+from empathy_lightning.errors import InputError
 from empathy_lightning.losses import CategoricalLoss, RatingLoss
 from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.modules.emotion_nuance import EmotionNuance
@@ -90,6 +94,27 @@ def test_a_checkpoint_holds_only_what_trained_and_resumes(stage, model, corpus, 
     resumed = trainer(tmp_path, 2)
     resumed.fit(module, datamodule=data(corpus, stage), ckpt_path=path)
     assert resumed.global_step == 2 * run.global_step
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_batch_without_targets_gives_every_trained_part_a_gradient(stage, model, corpus, tmp_path):
+    module = task(stage, model, tmp_path)
+    module.log = module.log_dict = lambda *_, **__: None
+    dataset = SpeechDataset(read_manifest(corpus)[:2], read_audio=stage != "speech_decoder")
+    batch = collate(dataset.__getitems__([0, 1]), EMOTIONS)
+    batch.responses = [None, None]
+    module.training_step(batch, 0).backward()
+    trained = [p for p in module.parameters() if p.requires_grad]
+    assert trained and all(p.grad is not None and p.grad.isfinite().all() for p in trained)
+
+
+@pytest.mark.parametrize("stage", ["speech_adapter", "speech_decoder"])
+def test_a_corpus_without_targets_is_refused_before_training(stage, model, corpus, tmp_path):
+    module = task(stage, model, tmp_path)
+    bare = [replace(u, response=None, units=None) for u in read_manifest(corpus)]
+    write_manifest(tmp_path / "bare.jsonl", bare)
+    with pytest.raises(InputError, match="no training utterance has"):
+        trainer(tmp_path, 1).fit(module, datamodule=data(tmp_path / "bare.jsonl", stage))
 
 
 def test_a_stage_starts_from_the_one_before(model, corpus, tmp_path):

@@ -2,7 +2,7 @@
 
 eSpeak NG comes with few voices, too few to learn from what is common to all of
 them. A variant is a short text (pitch, formants, tone, breath), so new ones can be
-drawn. Half of the training voices are; those that validate and test are eSpeak's own.
+drawn. Most training voices are; those that validate and test are eSpeak's own.
 """
 
 from __future__ import annotations
@@ -21,9 +21,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
         "Diogo", "Gene", "Henrique", "Hugo", "Jacky", "Lee", "Marco", "Mario", "Mike", "Nguyen", "Reed", "adam",
         "anika", "aunty", "belinda", "benjamin", "boris", "david", "ed", "edward", "grandma", "gustave", "ian", "iven",
         "john", "linda", "marcelo", "max", "miguel", "norbert", "pablo", "paul", "pedro", "quincy", "rob", "robert",
-        "sandro", "shelby", "travis", "victor", "zac", "AnxiousAndy", "Mr serious", "RicishayMax", "RicishayMax2",
-        "RicishayMax3", "announcer", "caleb", "croak", "edward2", "iven2", "iven3", "iven4", "kaukovalta", "klatt",
-        "klatt2", "klatt3", "klatt4", "klatt5", "klatt6", "mike2", "whisper", "whisperf",
+        "sandro", "shelby", "travis", "victor", "zac",
     ),
     "validation": ("m2", "f3", "m4", "f4", "michel"),
     "test": ("Michael", "antonio", "Gene2", "grandpa", "Storm", "steph2"),
@@ -36,14 +34,14 @@ def voice(split: str, generator: random.Random) -> str:
     """Draw a voice of a split: an accent with a variant.
 
     Args:
-        split: In ``train``, every other voice is a new one.
+        split: In ``train``, three voices in four are new ones.
         generator: Source of chance.
 
     Returns:
         Name for :func:`empathy_lightning.preparation.espeak.render`.
     """
     accent = generator.choice(ACCENTS)
-    if split == "train" and generator.random() < 0.5:
+    if split == "train" and generator.random() < 0.75:
         return f"gmw/{accent}+{drawn_variant(generator.randrange(1_000_000))}"
     return f"gmw/{accent}+{generator.choice(VARIANTS[split])}"
 
