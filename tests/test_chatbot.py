@@ -8,12 +8,13 @@ from empathy_lightning.audio import AudioError
 from empathy_lightning.chatbot import EmpatheticChatbot, chat, split_at_pauses
 from empathy_lightning.checkpoints import Checkpoint, CheckpointError, save
 from empathy_lightning.errors import InputError
-from empathy_lightning.models import EmpatheticLM, Turn
+from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.modules.emotion_nuance import EmotionNuance
 from empathy_lightning.modules.language_model import LanguageModel
 from empathy_lightning.modules.speech_adapter import SpeechAdapter
 from empathy_lightning.modules.speech_decoder import SpeechDecoder
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
+from empathy_lightning.slots import Turn
 from empathy_lightning.utterance import EMOTIONS
 
 

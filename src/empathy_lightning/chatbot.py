@@ -15,9 +15,9 @@ from tqdm import tqdm
 from empathy_lightning.audio import SAMPLE_RATE, check_speech, read_speech, split_at_pauses, write
 from empathy_lightning.checkpoints import Checkpoint, CheckpointError, load
 from empathy_lightning.errors import InputError
-from empathy_lightning.models import Turn
 from empathy_lightning.modules.emotion_nuance import EmotionEstimate
 from empathy_lightning.prompts import follow_language
+from empathy_lightning.slots import Turn
 
 
 @dataclass

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from itertools import takewhile
 from typing import get_args
 
 import torch
@@ -25,7 +24,7 @@ from empathy_lightning.modules.pooled_heads import PooledEmotionHeads
 from empathy_lightning.modules.speech_adapter import SpeechAdapter
 from empathy_lightning.modules.speech_encoder import EncodedSpeech, SpeechEncoder
 from empathy_lightning.prompts import SPEECH_AND_EMOTION, SPEECH_ONLY, Prompt, Segment, response_ids
-from empathy_lightning.slots import EmotionSlot, SpeechSlot, emotion_content, known
+from empathy_lightning.slots import EmotionSlot, PromptRow, SpeechSlot, Turn, emotion_content, known, prompt_row
 
 
 @dataclass
@@ -59,42 +58,6 @@ class EmpatheticOutput:
     response_loss: Tensor | None
     emotion: EmotionEstimate | None
     responses: ResponseStates | None = None
-
-
-class PromptRow(Tensor):
-    """Embeddings (T, D) of a prompt that know which of them are speech; what is computed from them is plain.
-
-    Attributes:
-        speech: Shape (T,), True where the embedding came from the speech adapter.
-        still: How many first embeddings need no gradient.
-    """
-
-    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
-    speech: Tensor
-    still: int
-
-
-def _row(pieces: Sequence[Tensor], heard: Sequence[bool]) -> PromptRow:
-    """One prompt of its pieces (T_i, D), each speech or not."""
-    row = torch.cat(list(pieces)).as_subclass(PromptRow)
-    row.speech = torch.cat([torch.full((len(p),), h, device=row.device) for p, h in zip(pieces, heard, strict=True)])
-    row.still = sum(len(piece) for piece in takewhile(lambda piece: not piece.requires_grad, pieces))
-    return row
-
-
-@dataclass(frozen=True)
-class Turn:
-    """One turn of a conversation: what the user said, how, and the answer to it.
-
-    Attributes:
-        speech: Embeddings of what was said, shape (T, D), or a transcript.
-        emotion: Embedding of how it was said, shape (D,), or a label; None for a prompt without that slot.
-        reply: The answer; "" where it is still to be given.
-    """
-
-    speech: Tensor | str
-    emotion: Tensor | str | None = None
-    reply: str = ""
 
 
 class EmpatheticLM(nn.Module):
@@ -197,7 +160,7 @@ class EmpatheticLM(nn.Module):
                 slots["emotion"] = self._slot(emotion[index])
             filled = [slots[p] if isinstance(p, str) else p for p in pieces]
             heard = [isinstance(p, str) and p == "speech" and isinstance(speech[index], Tensor) for p in pieces]
-            rows.append(_row(filled, heard))
+            rows.append(prompt_row(filled, heard))
         return rows
 
     def _slot(self, content: Tensor | str) -> Tensor:
@@ -373,7 +336,7 @@ class EmpatheticLM(nn.Module):
                 raise InputError("the prompt has an {emotion} slot, but a turn has nothing to fill it")
             heard.append(segment == "speech" and isinstance(content, Tensor))
             pieces.append(self._slot(content))
-        return _row(pieces, heard)
+        return prompt_row(pieces, heard)
 
     @torch.no_grad()
     def respond(

@@ -1,9 +1,11 @@
-"""What stands in the prompt's slots: what was heard, or, where it is measured what that is worth, what is known."""
+"""What stands in the prompt and in its slots: what was heard, or what is known, where that is to be measured."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import takewhile
 from typing import Literal
 
 import torch
@@ -16,6 +18,42 @@ SpeechSlot = Literal["speech", "transcript"]
 
 EmotionSlot = Literal["embedding", "label", "random label", "random embedding"]
 """The emotion embedding, the true label's word, a drawn label's word, or the embedding of a drawn utterance."""
+
+
+class PromptRow(Tensor):
+    """Embeddings (T, D) of a prompt that know which of them are speech; what is computed from them is plain.
+
+    Attributes:
+        speech: Shape (T,), True where the embedding came from the speech adapter.
+        still: How many first embeddings need no gradient.
+    """
+
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
+    speech: Tensor
+    still: int
+
+
+def prompt_row(pieces: Sequence[Tensor], heard: Sequence[bool]) -> PromptRow:
+    """One prompt of its pieces (T_i, D), each speech or not."""
+    row = torch.cat(list(pieces)).as_subclass(PromptRow)
+    row.speech = torch.cat([torch.full((len(p),), h, device=row.device) for p, h in zip(pieces, heard, strict=True)])
+    row.still = sum(len(piece) for piece in takewhile(lambda piece: not piece.requires_grad, pieces))
+    return row
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One turn of a conversation: what the user said, how, and the answer to it.
+
+    Attributes:
+        speech: Embeddings of what was said, shape (T, D), or a transcript.
+        emotion: Embedding of how it was said, shape (D,), or a label; None for a prompt without that slot.
+        reply: The answer; "" where it is still to be given.
+    """
+
+    speech: Tensor | str
+    emotion: Tensor | str | None = None
+    reply: str = ""
 
 
 def known(words: Sequence[str], ids: Sequence[str], what: str) -> list[str]:
