@@ -208,8 +208,8 @@ def _add_chat(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     chat.add_argument(
         "--unit-temperature",
         type=float,
-        default=0.0,
-        help="draw speech units too; 1 for FreezeEmpath's released decoder",
+        default=1.0,
+        help="of the speech units' draws (default 1); 0 may repeat itself",
     )
     chat.add_argument("--batch-size", type=int, default=8, help="files answered together (default %(default)s)")
     chat.set_defaults(run=_chat)

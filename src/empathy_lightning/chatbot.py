@@ -92,7 +92,7 @@ class EmpatheticChatbot:
         temperature: float = 0.0,
         top_p: float = 1.0,
         seed: int = 0,
-        unit_temperature: float = 0.0,
+        unit_temperature: float = 1.0,
         batch_size: int = 8,
     ) -> list[Reply]:
         """Answer recordings, each as if it were alone.
@@ -106,8 +106,8 @@ class EmpatheticChatbot:
             temperature: 0 takes the likeliest words; above it, they are drawn.
             top_p: Draw from the likeliest tokens whose probabilities reach this sum.
             seed: Seed of each reply's draws.
-            unit_temperature: 0 takes the likeliest speech units; above it, they are drawn from the 50 likeliest, as
-                the released decoder needs (its authors draw at 1, because the likeliest ones repeat themselves).
+            unit_temperature: Speech units are drawn from the 50 likeliest at this temperature, as the authors of
+                LLaMA-Omni2 and FreezeEmpath do; 0 takes the likeliest ones, which may repeat themselves without end.
             batch_size: Recordings that are answered together.
 
         Raises:
@@ -189,12 +189,12 @@ class EmpatheticChatbot:
         make = self.units if self.vocoder is None else self.speak
         return [make(state, row, temperature, seed) for state, row in zip(states, tokens, strict=True)]
 
-    def speak(self, states: Tensor, tokens: Sequence[int], temperature: float = 0.0, seed: int = 0) -> Tensor | None:
+    def speak(self, states: Tensor, tokens: Sequence[int], temperature: float = 1.0, seed: int = 0) -> Tensor | None:
         """Speech of a reply from its hidden states (T, D) and token ids, or None without a speech decoder."""
         units = None if self.vocoder is None else self.units(states, tokens, temperature, seed)
         return None if self.vocoder is None or units is None else self.vocoder(units).cpu()
 
-    def units(self, states: Tensor, tokens: Sequence[int], temperature: float = 0.0, seed: int = 0) -> Tensor | None:
+    def units(self, states: Tensor, tokens: Sequence[int], temperature: float = 1.0, seed: int = 0) -> Tensor | None:
         """Units (U,) of a reply from its hidden states (T, D) and token ids, or None without a speech decoder."""
         if self.speech_decoder is None:
             return None
