@@ -69,7 +69,7 @@ def table(rows: Sequence[Sequence[Any]], head: Sequence[str]) -> str:
 
 def curves(histories: dict[str, list[dict[str, float]]]) -> Figure:
     """Training and validation loss of each stage over its steps."""
-    figure, axes = plt.subplots(1, len(histories), figsize=(4 * len(histories), 3), squeeze=False)
+    figure, axes = plt.subplots(1, len(histories), figsize=(4 * len(histories), 3), squeeze=False, layout="constrained")
     for axis, (stage, history) in zip(axes[0], histories.items(), strict=True):
         for split in ("train", "validation"):
             names = [n for n in history[0] if n.startswith(f"{split}/") and n.endswith("loss")]
