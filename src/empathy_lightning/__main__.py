@@ -83,6 +83,7 @@ def _train(words: list[str] | None) -> None:
 
     from jsonargparse import ArgumentError, set_parsing_settings
     from lightning.pytorch.cli import LightningCLI
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
 
     import empathy_lightning.tasks  # noqa: F401 - lets YAML name the tasks without their modules
     from empathy_lightning.datamodule import EmpathyDataModule
@@ -96,6 +97,13 @@ def _train(words: list[str] | None) -> None:
     class _CLI(LightningCLI):
         def add_arguments_to_parser(self, parser: Any) -> None:
             parser.add_class_arguments(Backbones, "backbones")
+
+        def instantiate_classes(self) -> None:
+            # Before anything runs, a value that a class refuses is one of the configuration's.
+            try:
+                super().instantiate_classes()
+            except (ValueError, MisconfigurationException) as error:
+                raise _mendable(error) or InputError(str(error)) from error
 
     parsing = {"parser_mode": "omegaconf+", "exit_on_error": False}
     try:
