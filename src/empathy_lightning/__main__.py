@@ -82,8 +82,8 @@ def _train(words: list[str] | None) -> None:
     import warnings
 
     from jsonargparse import ArgumentError, set_parsing_settings
-    from lightning.pytorch.cli import LightningCLI
     from lightning.fabric.utilities.exceptions import MisconfigurationException
+    from lightning.pytorch.cli import LightningCLI
 
     import empathy_lightning.tasks  # noqa: F401 - lets YAML name the tasks without their modules
     from empathy_lightning.datamodule import EmpathyDataModule
