@@ -5,7 +5,9 @@ import pytest
 import torch
 from torch import distributed, multiprocessing, nn
 
-from empathy_lightning.batch import collate
+from empathy_lightning.batch import SpeechDataset, collate
+from empathy_lightning.corpora import read_manifest
+from empathy_lightning.errors import InputError
 from empathy_lightning.losses import (
     CategoricalLoss,
     ConcordanceLoss,
@@ -219,3 +221,11 @@ def test_a_process_without_labels_does_not_stall_the_others(tmp_path):
 def test_a_model_without_nuance_is_told_so():
     with pytest.raises(ValueError, match="emotion_nuance"):
         CategoricalLoss()(EmpatheticOutput(None, None), LABELLED)
+
+
+@pytest.mark.parametrize("loss", [RatingLoss(), ConcordanceLoss()])
+def test_a_model_that_does_not_rate_is_named_instead_of_a_loss_of_nan(loss, model, corpus):
+    model.emotion_nuance = EmotionNuance(32, 32, hidden_size=48, gate_size=8, rate_dimensions=False)
+    batch = collate(SpeechDataset(read_manifest(corpus)[:2]).__getitems__([0, 1]), EMOTIONS)
+    with pytest.raises(InputError, match="rate_dimensions"):
+        loss(model(batch), batch)

@@ -96,10 +96,11 @@ def _train(words: list[str] | None) -> None:
 
     class _CLI(LightningCLI):
         def add_arguments_to_parser(self, parser: Any) -> None:
+            """Let a YAML name its backbones once."""
             parser.add_class_arguments(Backbones, "backbones")
 
         def instantiate_classes(self) -> None:
-            # Before anything runs, a value that a class refuses is one of the configuration's.
+            """Before anything runs, a value that a class refuses is one of the configuration's."""
             try:
                 super().instantiate_classes()
             except (ValueError, MisconfigurationException) as error:

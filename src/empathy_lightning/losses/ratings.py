@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from torch import Tensor, nn
 
 from empathy_lightning.batch import SpeechBatch
+from empathy_lightning.errors import InputError
 from empathy_lightning.losses.estimate import estimate_of
 from empathy_lightning.models import EmpatheticOutput
 from empathy_lightning.utterance import RATINGS
+
+
+def _rated(output: EmpatheticOutput, batch: SpeechBatch) -> Iterator[tuple[Tensor, Tensor]]:
+    """Predictions and targets of each dimension, of the utterances that are rated in it.
+
+    Raises:
+        InputError: If the model does not rate.
+    """
+    estimate = estimate_of(output)
+    for name in RATINGS:
+        predicted, target = getattr(estimate, name).float(), getattr(batch, name)
+        if predicted.isnan().all() and estimate.embedding.isfinite().all():
+            raise InputError("a loss over ratings needs an emotion_nuance module with rate_dimensions: true")
+        rated = target.isfinite()
+        yield predicted[rated], target[rated]
 
 
 class RatingLoss(nn.Module):
@@ -15,13 +33,10 @@ class RatingLoss(nn.Module):
 
     def forward(self, output: EmpatheticOutput, batch: SpeechBatch) -> Tensor:
         """Mean over utterances and dimensions that have a rating, zero if none has."""
-        estimate = estimate_of(output)
-        total, count = estimate.embedding.float().sum() * 0.0, 0
-        for name in RATINGS:
-            predicted, target = getattr(estimate, name).float(), getattr(batch, name)
-            rated = target.isfinite()
-            total = total + (predicted[rated] - target[rated]).square().sum() + predicted.sum() * 0.0
-            count += int(rated.sum())
+        total, count = estimate_of(output).embedding.float().sum() * 0.0, 0
+        for predicted, target in _rated(output, batch):
+            total = total + (predicted - target).square().sum()
+            count += len(target)
         return total / max(1, count)
 
 
@@ -30,15 +45,12 @@ class ConcordanceLoss(nn.Module):
 
     def forward(self, output: EmpatheticOutput, batch: SpeechBatch) -> Tensor:
         """Mean over the dimensions with at least two ratings in the batch, zero if there are none."""
-        estimate = estimate_of(output)
-        total, count = estimate.embedding.float().sum() * 0.0, 0
-        for name in RATINGS:
-            predicted, target = getattr(estimate, name).float(), getattr(batch, name)
-            rated = target.isfinite()
-            total = total + predicted.sum() * 0.0
-            if rated.sum() < 2:
+        total, count = estimate_of(output).embedding.float().sum() * 0.0, 0
+        for x, y in _rated(output, batch):
+            # The sum of none is zero too, and connected to the head.
+            total = total + x.sum() * 0.0
+            if len(y) < 2:
                 continue
-            x, y = predicted[rated], target[rated]
             covariance = ((x - x.mean()) * (y - y.mean())).mean()
             spread = x.var(unbiased=False) + y.var(unbiased=False) + (x.mean() - y.mean()).square()
             total = total + 1 - 2 * covariance / spread.clamp(min=1e-8)

@@ -39,6 +39,7 @@ class _WeightedSum(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, weights: Tensor, *layers: Tensor) -> Tensor:
+        """Add the layers up one after the other."""
         ctx.save_for_backward(weights, *layers)
         mixed = weights[:, 0, None, None] * layers[0]
         for index in range(1, len(layers)):
@@ -48,6 +49,7 @@ class _WeightedSum(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of the weights, and of layers that want one."""
         weights, *layers = ctx.saved_tensors
         flat = gradient.flatten(1)[:, None]
         products = [torch.bmm(flat, layer.flatten(1)[..., None].to(flat.dtype)) for layer in layers]

@@ -48,6 +48,7 @@ class _Context(DynamicCache):
     """
 
     def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any) -> Any:
+        """Keys and values of a layer with those before them."""
         layer: Any = self.layers[layer_idx]
         keys, values = key_states, value_states
         if layer.is_initialized:
@@ -67,6 +68,7 @@ class _SummedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, states: Tensor, targets: Tensor, head: nn.Module, chunk_size: int) -> Tensor:
+        """Sum over the chunks, and keep the states' gradient."""
         total = torch.zeros((), device=states.device)
         gradients: list[Tensor] = []
         for chunk, target in zip(states.split(chunk_size), targets.split(chunk_size), strict=True):
