@@ -13,6 +13,7 @@ import lightning as L
 import torch
 from lightning.pytorch.strategies import FSDPStrategy
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from empathy_lightning.checkpoints import Checkpoint, backbone_source, emotion_names, save
 from empathy_lightning.errors import InputError
@@ -37,12 +38,13 @@ class Export(L.Callback):
         """Refuse what could not be written in the end, and remember what must not change."""
         self._emotions(trainer, pl_module)
         if isinstance(trainer.strategy, FSDPStrategy):
-            raise InputError("Export cannot gather weights that FSDP has sharded: leave it out of trainer.callbacks")
+            raise InputError(
+                "Export cannot gather what FSDPStrategy shards: use empathy_lightning.tasks.ShardedBackboneStrategy"
+            )
         for name, part in pl_module.model.named_children():
             backbone_source(name, part)
         self._begin = time.time()
-        if trainer.is_global_zero:
-            self._frozen = frozen_digest(pl_module)
+        self._frozen = self._digest(trainer, pl_module)
 
     def state_dict(self) -> dict[str, Any]:
         """The history goes on where a run is resumed."""
@@ -60,7 +62,8 @@ class Export(L.Callback):
         self.history.append({"step": trainer.global_step, **figures})
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """Write the folder, on the first process only."""
+        """Write the folder, on the first process only; the others give their shards of what is frozen."""
+        digest = self._digest(trainer, pl_module)
         if not trainer.is_global_zero:
             return
         best = getattr(trainer.checkpoint_callback, "best_model_path", "")
@@ -70,7 +73,6 @@ class Export(L.Callback):
         model, emotions = pl_module.model, self._emotions(trainer, pl_module)
         decoder, vocoder = getattr(pl_module, "speech_decoder", None), getattr(pl_module, "vocoder", None)
         save(self.folder, Checkpoint(model, emotions, decoder, vocoder))
-        digest = frozen_digest(pl_module)
         facts = {
             "seconds": round(time.time() - self._begin, 1),
             "frozen_sha256": digest,
@@ -80,6 +82,11 @@ class Export(L.Callback):
         (Path(self.folder) / ".training.json").write_text(json.dumps(facts, indent=1) + "\n")
         (Path(self.folder) / ".training.json").replace(Path(self.folder) / "training.json")
 
+    def _digest(self, trainer: L.Trainer, pl_module: L.LightningModule) -> str:
+        """On the first process alone, or on all where each holds a part."""
+        sharded = any(isinstance(p, DTensor) for p in pl_module.parameters())
+        return frozen_digest(pl_module) if sharded or trainer.is_global_zero else ""
+
     def _emotions(self, trainer: Any, pl_module: Any) -> list[str]:
         """Names of the classifier's categories, checked before a long run rather than after it."""
         emotions = list(getattr(trainer.datamodule, "emotions", []))
@@ -88,12 +95,13 @@ class Export(L.Callback):
 
 
 def frozen_digest(module: nn.Module) -> str:
-    """SHA-256 over names and bytes of the parameters that do not train."""
+    """SHA-256 over names and bytes of the parameters that do not train; shards are gathered, on all processes at once."""
     digest = hashlib.sha256()
     for name, parameter in module.named_parameters():
         if not parameter.requires_grad:
             digest.update(name.encode())
-            for tensor in plain_tensors(parameter):
+            whole = parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
+            for tensor in plain_tensors(whole):
                 digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 

@@ -1,0 +1,120 @@
+"""The blocks of the frozen language model in shards, each process with its share, where one device cannot hold them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from torch import nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.nn.parallel import DistributedDataParallel
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from empathy_lightning.datamodule import EmpathyDataModule
+from empathy_lightning.errors import InputError
+from empathy_lightning.modules.language_model import LanguageModel
+
+
+class ShardedBackboneStrategy(DDPStrategy):
+    """DDP for what trains, and FSDP2's shards for the blocks of the frozen language model.
+
+    A block is gathered from the processes where it is about to compute, forwards and backwards, and let go after it.
+    What trains stays whole, so its optimiser, clipping and checkpoints are those of DDP. So do the
+    embeddings and the head, which processes use at times of their own, and blocks that train in part.
+
+    Args:
+        shards: Processes that hold one copy together; None takes those of a node, so that no block crosses the network.
+        process_group_backend: As of DDPStrategy; None takes NCCL on GPUs and gloo on CPUs.
+    """
+
+    def __init__(self, shards: int | None = None, process_group_backend: str | None = None) -> None:
+        super().__init__(process_group_backend=process_group_backend)
+        self.shards = shards
+
+    def setup(self, trainer: L.Trainer) -> None:
+        """Refuse data over which the processes would wait for each other for ever."""
+        assert self.lightning_module is not None
+        fields = ["response", *(["units"] if hasattr(self.lightning_module, "speech_decoder") else [])]
+        check_alike(getattr(trainer, "datamodule", None), fields)
+        super().setup(trainer)
+
+    def model_to_device(self) -> None:
+        """Shard block by block, so that a device holds its share and one block at most, before the rest moves there."""
+        module, shards = self.lightning_module, self.shards or self.num_processes
+        assert module is not None
+        language_model = getattr(getattr(module, "model", None), "language_model", None)
+        if not isinstance(language_model, LanguageModel):
+            raise InputError("there is no language_model to shard: use trainer.strategy ddp")
+        if shards < 1 or self.world_size % shards:
+            raise InputError(f"shards: {self.world_size} processes cannot be divided into groups of {shards}")
+        if not isinstance(language_model.model.model, FSDPModule):
+            sizes = (self.world_size // shards, shards)
+            mesh = init_device_mesh(self.root_device.type, sizes, mesh_dim_names=("copies", "shards"))
+            shard_blocks(language_model, mesh["shards"])
+            held, total = weight_bytes(language_model)
+            rank_zero_info(
+                f"language model: {held / 1e9:.2f} of {total / 1e9:.2f} GB on each process, shards of {shards}"
+            )
+        # The trained parts and all that is whole are DDP's; it must not take a share for a copy.
+        inside = [name for name, p in module.named_parameters() if hasattr(p, "to_local")]
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(module, inside)
+        super().model_to_device()
+
+
+def shard_blocks(language_model: LanguageModel, mesh: DeviceMesh) -> None:
+    """Leave each process its share of the blocks' frozen weights.
+
+    Args:
+        language_model: Its blocks are those of transformers; its weights must not be quantised.
+        mesh: Of one dimension: the processes among which to share.
+
+    Raises:
+        InputError: If no block can be sharded.
+    """
+    if (language_model.source or {}).get("quantization"):
+        raise InputError("quantised weights cannot be sharded: leave quantization out, or use trainer.strategy ddp")
+    decoder = language_model.model.model
+    # Weights of an earlier stage go into the folder, which one process writes.
+    tuned = {p for name, p in language_model.named_parameters() if name in getattr(language_model, "tuned", ())}
+    blocks = [m for m in decoder.modules() if isinstance(m, GradientCheckpointingLayer)]
+    frozen = [b for b in blocks if not any(p.requires_grad or p in tuned for p in b.parameters())]
+    if not frozen:
+        raise InputError("the language model has no frozen block to shard: use trainer.strategy ddp")
+    for block in frozen:
+        fully_shard(block, mesh=mesh)
+    # It owns nothing; with a common root, one block is gathered while the one before it computes.
+    inside = {p for block in frozen for p in block.parameters()}
+    fully_shard(decoder, mesh=mesh, ignored_params=set(decoder.parameters()) - inside)
+
+
+def weight_bytes(module: nn.Module) -> tuple[int, int]:
+    """Bytes of the parameters that this process holds, and of all of them."""
+    held = total = 0
+    for parameter in module.parameters():
+        local: torch.Tensor = parameter.to_local() if hasattr(parameter, "to_local") else parameter
+        held += local.numel() * parameter.element_size()
+        total += math.prod(parameter.shape) * parameter.element_size()
+    return held, total
+
+
+def check_alike(datamodule: Any, fields: list[str]) -> None:
+    """All utterances or none have what lets a batch reach the language model: there the processes meet.
+
+    Raises:
+        InputError: If only some have it.
+    """
+    if not isinstance(datamodule, EmpathyDataModule):
+        return
+    for split, utterances in datamodule.splits.items():
+        for field in fields:
+            missing = [u.id for u in utterances if not getattr(u, field)]
+            if 0 < len(missing) < len(utterances):
+                raise InputError(
+                    f"utterance {missing[0]} ({split}) has no {field} and others have: a sharded language model needs "
+                    "it in all of them; leave those out, or use trainer.strategy ddp"
+                )
