@@ -95,7 +95,10 @@ class Export(L.Callback):
 
 
 def frozen_digest(module: nn.Module) -> str:
-    """SHA-256 over names and bytes of the parameters that do not train; shards are gathered, on all processes at once."""
+    """SHA-256 over names and bytes of the parameters that do not train.
+
+    Where they are sharded, all processes must call it.
+    """
     digest = hashlib.sha256()
     for name, parameter in module.named_parameters():
         if not parameter.requires_grad:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
 
 import lightning as L
 import torch
 from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
@@ -18,6 +19,13 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from empathy_lightning.datamodule import EmpathyDataModule
 from empathy_lightning.errors import InputError
 from empathy_lightning.modules.language_model import LanguageModel
+from empathy_lightning.utterance import Utterance
+
+_SPLITS: dict[str | None, tuple[str, ...]] = {
+    TrainerFn.FITTING: ("train", "validation"),
+    TrainerFn.VALIDATING: ("validation",),
+    TrainerFn.TESTING: ("test",),
+}
 
 
 class ShardedBackboneStrategy(DDPStrategy):
@@ -39,8 +47,11 @@ class ShardedBackboneStrategy(DDPStrategy):
     def setup(self, trainer: L.Trainer) -> None:
         """Refuse data over which the processes would wait for each other for ever."""
         assert self.lightning_module is not None
-        fields = ["response", *(["units"] if hasattr(self.lightning_module, "speech_decoder") else [])]
-        check_alike(getattr(trainer, "datamodule", None), fields)
+        datamodule = getattr(trainer, "datamodule", None)
+        if isinstance(datamodule, EmpathyDataModule):
+            fields = ["response", *(["units"] if hasattr(self.lightning_module, "speech_decoder") else [])]
+            for split in _SPLITS.get(trainer.state.fn, ()):
+                check_alike(split, datamodule.splits[split], fields)
         super().setup(trainer)
 
     def model_to_device(self) -> None:
@@ -102,19 +113,16 @@ def weight_bytes(module: nn.Module) -> tuple[int, int]:
     return held, total
 
 
-def check_alike(datamodule: Any, fields: list[str]) -> None:
-    """All utterances or none have what lets a batch reach the language model: there the processes meet.
+def check_alike(split: str, utterances: Sequence[Utterance], fields: Sequence[str]) -> None:
+    """All utterances of a split or none have what lets a batch reach the language model: there the processes meet.
 
     Raises:
         InputError: If only some have it.
     """
-    if not isinstance(datamodule, EmpathyDataModule):
-        return
-    for split, utterances in datamodule.splits.items():
-        for field in fields:
-            missing = [u.id for u in utterances if not getattr(u, field)]
-            if 0 < len(missing) < len(utterances):
-                raise InputError(
-                    f"utterance {missing[0]} ({split}) has no {field} and others have: a sharded language model needs "
-                    "it in all of them; leave those out, or use trainer.strategy ddp"
-                )
+    for field in fields:
+        missing = [u.id for u in utterances if not getattr(u, field)]
+        if 0 < len(missing) < len(utterances):
+            raise InputError(
+                f"{len(missing)} {split} utterances ({missing[0]} first) have no {field}, others do: a sharded "
+                "language model needs it in all; leave those out, or use trainer.strategy ddp"
+            )
