@@ -57,7 +57,7 @@ def fit(stage, precision, dtype, backbones, corpus, folder):
 def test_mixed_precision_trains_float32_weights_to_nearly_the_same_losses(stage, backbones, corpus, tmp_path):
     _, _, expected = fit(stage, "32-true", "float32", backbones, corpus, tmp_path / "stage")
     task, trainer, mixed = fit(stage, "bf16-mixed", "bfloat16", backbones, corpus, tmp_path / "stage")
-    assert len(mixed.losses) == 6 and mixed.losses == pytest.approx(expected.losses, rel=1e-2)
+    assert len(mixed.losses) == 6 and mixed.losses == pytest.approx(expected.losses, rel=1e-3)
     assert mixed.losses != expected.losses, "nothing was computed in another precision"
 
     assert mixed.gradients and all(g.dtype is torch.float32 and g.isfinite().all() for g in mixed.gradients)
