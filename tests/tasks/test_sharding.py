@@ -167,6 +167,11 @@ def test_what_cannot_be_sharded_is_refused(language_model, backbones):
     language_model.source["quantization"] = "torchao-int8"
     with pytest.raises(InputError, match="quantised weights cannot be sharded"):
         shard_blocks(language_model, SimpleNamespace())
+    # One process writes the weights that an earlier stage tuned, so those are left whole too.
+    tuned = LanguageModel.from_pretrained(str(backbones / "language_model"))
+    tuned.tuned = frozenset(name for name, _ in tuned.named_parameters() if name.endswith("down_proj.weight"))
+    with pytest.raises(InputError, match="no frozen block"):
+        shard_blocks(tuned, SimpleNamespace())
     trained = LanguageModel.from_pretrained(str(backbones / "language_model"))
     trained.model.model.layers.requires_grad_(True)
     with pytest.raises(InputError, match="no frozen block"):

@@ -6,13 +6,13 @@ import math
 from collections.abc import Sequence
 
 import lightning as L
-import torch
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
@@ -72,7 +72,7 @@ class ShardedBackboneStrategy(DDPStrategy):
                 f"language model: {held / 1e9:.2f} of {total / 1e9:.2f} GB on each process, shards of {shards}"
             )
         # The trained parts and all that is whole are DDP's; it must not take a share for a copy.
-        inside = [name for name, p in module.named_parameters() if hasattr(p, "to_local")]
+        inside = [name for name, p in module.named_parameters() if isinstance(p, DTensor)]
         DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(module, inside)
         super().model_to_device()
 
@@ -107,7 +107,7 @@ def weight_bytes(module: nn.Module) -> tuple[int, int]:
     """Bytes of the parameters that this process holds, and of all of them."""
     held = total = 0
     for parameter in module.parameters():
-        local: torch.Tensor = parameter.to_local() if hasattr(parameter, "to_local") else parameter
+        local = parameter.to_local() if isinstance(parameter, DTensor) else parameter
         held += local.numel() * parameter.element_size()
         total += math.prod(parameter.shape) * parameter.element_size()
     return held, total
