@@ -76,7 +76,7 @@ def prepare(folder: Path) -> None:
         vocab_size=151_936, hidden_size=896, intermediate_size=4864, num_hidden_layers=24, num_attention_heads=14,
         num_key_value_heads=2, tie_word_embeddings=True, dtype="bfloat16",
     )  # fmt: skip
-    Qwen2ForCausalLM(config).to(torch.bfloat16).save_pretrained(folder / "language_model")
+    Qwen2ForCausalLM(config).bfloat16().save_pretrained(folder / "language_model")
     AutoTokenizer.from_pretrained(locate("small-world/language_model")).save_pretrained(folder / "language_model")
     utterances = []
     for index in range(12):
