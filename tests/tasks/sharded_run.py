@@ -9,6 +9,7 @@ from pathlib import Path
 
 import lightning as L
 import torch
+from torch.distributed.tensor import DTensor
 
 from empathy_lightning.checkpoints import Checkpoint, save
 from empathy_lightning.corpora import Manifest, read_manifest, write_manifest
@@ -23,6 +24,7 @@ from empathy_lightning.modules.speech_adapter import SpeechAdapter
 from empathy_lightning.modules.speech_decoder import SpeechDecoder
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
 from empathy_lightning.tasks import EmotionNuanceTask, ShardedBackboneStrategy, SpeechAdapterTask, SpeechDecoderTask
+from empathy_lightning.tasks.export import frozen_digest
 from empathy_lightning.utterance import EMOTIONS
 
 
@@ -75,7 +77,14 @@ def run(kind, strategy, backbones, corpus, folder):
     held = {n: list(p.to_local().shape if hasattr(p, "to_local") else p.shape) for n, p in module.named_parameters()}
     trained = {name: p.detach().clone() for name, p in module.named_parameters() if p.requires_grad}
     (figures,) = runner.test(module, datamodule=data(corpus, kind), verbose=False)
-    return {"start": start, "trained": trained, "held": held, "figures": figures}
+    digests = [frozen_digest(module)]
+    # One number of the second process's share.
+    frozen = [p for name, p in module.named_parameters() if ".layers.0." in name and not p.requires_grad]
+    share = next(p.to_local() for p in frozen if isinstance(p, DTensor)) if strategy != "ddp" else torch.zeros(1)
+    if runner.global_rank == 1:
+        share.view(-1)[0] += 1
+    digests.append(frozen_digest(module))
+    return {"start": start, "trained": trained, "held": held, "figures": figures, "digests": digests}
 
 
 def refusal(strategy, backbones, corpus, folder):

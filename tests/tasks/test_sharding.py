@@ -156,6 +156,13 @@ def test_every_kind_of_training_is_that_of_ddp(processes, kind):
     assert all(torch.equal(value, second[name]) for name, value in first.items())
 
 
+def test_the_hash_of_frozen_weights_covers_every_process_s_share(processes):
+    for copied, shared in (process["nuance"] for process in processes):
+        before, after = shared["digests"]
+        assert before == copied["digests"][0] != after
+    assert processes[0]["nuance"][1]["digests"] == processes[1]["nuance"][1]["digests"]
+
+
 def test_what_would_make_processes_wait_is_refused(processes):
     for process in processes:
         partly, groups = process["refused"]
