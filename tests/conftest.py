@@ -122,7 +122,8 @@ def tone(emotion, seconds, generator):
     """A tone whose pitch depends on the emotion, with noise: enough for a tiny model to learn from."""
     frequency = 200 * (1 + EMOTIONS.index(emotion)) * generator.uniform(0.95, 1.05)
     time = torch.arange(round(seconds * 16_000)) / 16_000
-    return 0.3 * torch.sin(2 * torch.pi * frequency * time) + 0.01 * torch.randn(len(time))
+    noise = torch.randn(len(time), generator=torch.Generator().manual_seed(generator.randrange(2**31)))
+    return 0.3 * torch.sin(2 * torch.pi * frequency * time) + 0.01 * noise
 
 
 @pytest.fixture(scope="session")
