@@ -24,7 +24,16 @@ from empathy_lightning.modules.pooled_heads import PooledEmotionHeads
 from empathy_lightning.modules.speech_adapter import SpeechAdapter
 from empathy_lightning.modules.speech_encoder import EncodedSpeech, SpeechEncoder
 from empathy_lightning.prompts import SPEECH_AND_EMOTION, SPEECH_ONLY, Prompt, Segment, response_ids
-from empathy_lightning.slots import EmotionSlot, PromptRow, SpeechSlot, Turn, emotion_content, known, prompt_row, shared_prefix
+from empathy_lightning.slots import (
+    EmotionSlot,
+    PromptRow,
+    SpeechSlot,
+    Turn,
+    emotion_content,
+    known,
+    prompt_row,
+    shared_prefix,
+)
 
 
 @dataclass
