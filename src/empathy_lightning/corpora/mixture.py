@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -139,22 +139,23 @@ def with_random_voices(utterances: Sequence[Utterance], seed: int = 0) -> list[U
     donors, changed = list(voices.values()), []
     for utterance in utterances:
         step = random.Random(f"{seed}/{utterance.corpus}/{utterance.id}").randrange(1, len(voices))
-        donor = donors[(place[_voice(utterance)] + step) % len(voices)]
-        path, start, end = _voice(donor)
-        labels: Mapping[str, float | None] = {name: getattr(donor, name) for name in RATINGS}
-        changed.append(
-            replace(
-                utterance,
-                emotion_id=donor.emotion_id or f"{donor.corpus}/{donor.id}",
-                emotion_path=path,
-                emotion_start=start,
-                emotion_end=end,
-                emotion=donor.emotion,
-                emotion_votes=donor.emotion_votes,
-                **labels,
-            )
-        )
+        changed.append(with_voice_of(utterance, donors[(place[_voice(utterance)] + step) % len(voices)]))
     return changed
+
+
+def with_voice_of(utterance: Utterance, donor: Utterance) -> Utterance:
+    """An utterance whose emotion is heard, and labelled, where that of another one is."""
+    path, start, end = _voice(donor)
+    return replace(
+        utterance,
+        emotion_id=donor.emotion_id or f"{donor.corpus}/{donor.id}",
+        emotion_path=path,
+        emotion_start=start,
+        emotion_end=end,
+        emotion=donor.emotion,
+        emotion_votes=donor.emotion_votes,
+        **{name: getattr(donor, name) for name in RATINGS},
+    )
 
 
 def _voice(utterance: Utterance) -> tuple[str, float, float | None]:
