@@ -145,8 +145,7 @@ class EmpatheticLM(nn.Module):
         """
         if self.partial_lora is not None and self.partial_lora.scope != "audio":
             return []
-        own = _beginning(self.segments())
-        return shared_prefix([getattr(row, "prefix", own) for row in prompts] or [own])
+        return shared_prefix(prompts, self.segments())
 
     def prompt_rows(
         self,
@@ -165,11 +164,11 @@ class EmpatheticLM(nn.Module):
             Embeddings (T_i, D) of each prompt. Words in the speech slot are not speech to partial LoRA.
         """
         assert self.language_model is not None
-        embed = self.language_model.embed
-        # Text segments are embedded once per batch and prompt, not once per utterance.
         segments = {prompt: self.segments(prompt) for prompt in set(prompts) or {None}}
+        # Text segments are embedded once per batch and prompt, not once per utterance.
+        embed = self.language_model.embed
         pieces = {p: [s if isinstance(s, str) else embed(s) for s in cut] for p, cut in segments.items()}
-        if emotion is None and any("emotion" in [s for s in cut if isinstance(s, str)] for cut in segments.values()):
+        if emotion is None and any("emotion" in cut for cut in segments.values()):
             raise InputError("the prompt has an {emotion} slot, but there is nothing to fill it")
         rows = []
         for index, prompt in enumerate(prompts or [None] * len(speech)):
@@ -178,7 +177,7 @@ class EmpatheticLM(nn.Module):
                 slots["emotion"] = self._slot(emotion[index])
             filled = [slots[p] if isinstance(p, str) else p for p in pieces[prompt]]
             heard = [s == "speech" and isinstance(speech[index], Tensor) for s in segments[prompt]]
-            rows.append(prompt_row(filled, heard, _beginning(segments[prompt])))
+            rows.append(prompt_row(segments[prompt], filled, heard))
         return rows
 
     def _slot(self, content: Tensor | str) -> Tensor:
@@ -348,17 +347,16 @@ class EmpatheticLM(nn.Module):
             InputError: If a slot has nothing to fill it.
         """
         assert self.language_model is not None
-        tokenizer = self.language_model.tokenizer
         contents = {name: iter([getattr(turn, name) for turn in turns]) for name in ("speech", "emotion", "reply")}
         pieces, heard = [], []
-        segments = Prompt(self.prompt, system or self.system).segments(tokenizer, len(turns) - 1)
+        segments = Prompt(self.prompt, system or self.system).segments(self.language_model.tokenizer, len(turns) - 1)
         for segment in segments:
             content = next(contents[segment]) if isinstance(segment, str) else self.language_model.embed(segment)
             if content is None:
                 raise InputError("the prompt has an {emotion} slot, but a turn has nothing to fill it")
             heard.append(segment == "speech" and isinstance(content, Tensor))
             pieces.append(self._slot(content))
-        return prompt_row(pieces, heard, _beginning(segments))
+        return prompt_row(segments, pieces, heard)
 
     @torch.no_grad()
     def respond(
@@ -400,8 +398,3 @@ class EmpatheticLM(nn.Module):
         assert self.language_model is not None
         decoded: str = self.language_model.tokenizer.decode(ids, skip_special_tokens=True)
         return decoded.strip()
-
-
-def _beginning(segments: Sequence[Segment]) -> list[int]:
-    """Token ids before the first slot."""
-    return [] if isinstance(segments[0], str) else segments[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Literal
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from empathy_lightning.errors import InputError
+from empathy_lightning.prompts import Segment
 
 SpeechSlot = Literal["speech", "transcript"]
 """The adapter's embeddings of the speech, or the words that were said."""
@@ -35,18 +36,23 @@ class PromptRow(Tensor):
     prefix: list[int]
 
 
-def prompt_row(pieces: Sequence[Tensor], heard: Sequence[bool], prefix: list[int]) -> PromptRow:
-    """One prompt of its pieces (T_i, D), each speech or not, and the token ids of the words that it begins with."""
+def prompt_row(segments: Sequence[Segment], pieces: Sequence[Tensor], heard: Sequence[bool]) -> PromptRow:
+    """One prompt of its segments' embeddings (T_i, D), each speech or not."""
     row = torch.cat(list(pieces)).as_subclass(PromptRow)
     row.speech = torch.cat([torch.full((len(p),), h, device=row.device) for p, h in zip(pieces, heard, strict=True)])
     row.still = sum(len(piece) for piece in takewhile(lambda piece: not piece.requires_grad, pieces))
-    row.prefix = prefix
+    row.prefix = _beginning(segments)
     return row
 
 
-def shared_prefix(beginnings: Iterable[Sequence[int]]) -> list[int]:
-    """The token ids with which all begin."""
+def shared_prefix(prompts: Sequence[Tensor], own: Sequence[Segment]) -> list[int]:
+    """Token ids with which all prompts begin before their first slots; one that cannot tell begins as ``own``."""
+    beginnings = [getattr(row, "prefix", _beginning(own)) for row in prompts] or [_beginning(own)]
     return [ids[0] for ids in takewhile(lambda ids: len(set(ids)) == 1, zip(*beginnings, strict=False))]
+
+
+def _beginning(segments: Sequence[Segment]) -> list[int]:
+    return [] if isinstance(segments[0], str) else segments[0]
 
 
 @dataclass(frozen=True)
