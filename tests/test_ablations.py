@@ -102,9 +102,11 @@ def test_what_fills_the_slots(folder, corpus):
     fit(folder, corpus, "emotion_nuance")
     trained = f"--model.initial_weights=[{DEMO}/emotion_nuance]"
     losses = {}
-    for slots in ("speech embedding", "transcript random label", "transcript label"):
+    for slots in ("speech embedding", "speech another voice", "transcript random label", "transcript label"):
         speech, _, emotion = slots.partition(" ")
         overrides = [f"--model.model.speech_slot={speech}", f"--model.model.emotion_slot={emotion}"]
+        if emotion == "another voice":
+            overrides = ["--data.emotion_voice=random"]
         figures = fit(folder, corpus, "emotion_nuance", trained, *overrides, command="validate")
         losses[slots] = figures["validation/response_loss"]
     assert len(set(losses.values())) == len(losses)

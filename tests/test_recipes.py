@@ -17,6 +17,8 @@ from empathy_lightning.modules.language_model import LanguageModel
 from empathy_lightning.modules.partial_lora import PartialLora
 from empathy_lightning.modules.pooled_heads import PooledEmotionHeads
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
+from empathy_lightning.prompts import Prompt
+from empathy_lightning.tasks import EmotionNuanceTask
 from empathy_lightning.utterance import EMOTIONS
 from tests.conftest import ROOT
 from tests.modules.test_emotion_encoder import tiny_config, write_checkpoint
@@ -36,7 +38,7 @@ def place(backbones, corpus, tmp_path, monkeypatch):
     """A working folder with tiny models and, under the recipes' own names, tiny data."""
     monkeypatch.chdir(tmp_path)
     for folder, names in (
-        ("freezeempath", ("instructions", "pseudo_dialogues", "texts_with_units", "dialogues_with_units")),
+        ("freezeempath", ("instructions", "pseudo_dialogues", "emotional", "texts_with_units", "dialogues_with_units")),
         ("blsp_emo", ("continuations", "emotional")), ("re_llm", ("iemocap", "esd", "msp_podcast")),
     ):  # fmt: skip
         for name in names:
@@ -89,13 +91,43 @@ UNITS = [
 ]  # fmt: skip
 
 
-def test_freezeempath_from_stage_to_stage(place):
+def seen_in_training(monkeypatch):
+    """The batches of the trainings that follow."""
+    batches, step = [], EmotionNuanceTask.training_step
+
+    def _step(task, batch, batch_idx):
+        batches.append(batch)
+        return step(task, batch, batch_idx)
+
+    monkeypatch.setattr(EmotionNuanceTask, "training_step", _step)
+    return batches
+
+
+def test_recognition_is_left_out_of_2b_by_one_override(place, monkeypatch):
+    fit("freezeempath/1_semantic_alignment")
+    (place / "data/freezeempath/emotional.jsonl").unlink()
+    batches = seen_in_training(monkeypatch)
+    weights = "--model.initial_weights=[outputs/freezeempath/1_semantic_alignment]"
+    fit("freezeempath/2b_empathetic_instruction_tuning", "--data.mixed_in=[]", weights)
+    assert len(batches) == 3 and not any(batch.prompts for batch in batches)
+
+
+def test_freezeempath_from_stage_to_stage(place, monkeypatch):
     out = place / "outputs/freezeempath"
     fit("freezeempath/1_semantic_alignment")
     for name in TEN:
         import_module(f"tests.corpora.{name}").write(place / "data" / name)
     fit("freezeempath/2a_ser_pretraining")
+    batches = seen_in_training(monkeypatch)
     fit("freezeempath/2b_empathetic_instruction_tuning")
+    question = yaml.safe_load((EXAMPLES / "freezeempath/2a_ser_pretraining.yaml").read_text())
+    asked = Prompt(question["model"]["init_args"]["model"]["init_args"]["prompt"])
+    assert any({None, asked} == set(batch.prompts) for batch in batches)
+    for batch in batches:
+        for prompt, response, emotion in zip(
+            batch.prompts, batch.responses, batch.emotions, strict=bool(batch.prompts)
+        ):
+            assert prompt in (None, asked) and (prompt == asked) == (response == emotion)
     fit("freezeempath/3a_speech_decoder_pretraining", *UNITS)
     fit("freezeempath/3b_query_to_response", *UNITS)
     stages = [load(out / stage) for stage in FREEZEEMPATH]

@@ -57,13 +57,6 @@ def test_random_labels_come_from_the_categories_of_the_task(corpus):
     assert set(drawn) == {"calm", "sad"}
 
 
-def test_random_embeddings_are_those_of_the_batch_in_another_order():
-    embedding = torch.randn(20, 3)
-    drawn = emotion_content("random embedding", embedding, [""] * 20, [""] * 20, EMOTIONS)
-    assert not torch.equal(drawn, embedding)
-    assert torch.equal(drawn.sort(0).values, embedding.sort(0).values)
-
-
 @pytest.mark.parametrize(("field", "slots"), [("transcripts", ("transcript", "label")), ("emotions", (None, "label"))])
 def test_what_is_not_known_cannot_fill_a_slot(model, batch, field, slots):
     getattr(batch, field)[2] = ""
@@ -82,5 +75,3 @@ def test_the_slots_are_part_of_a_checkpoint(model, batch, tmp_path):
 def test_what_is_no_content_is_refused(model):
     with pytest.raises(ValueError, match="no such content"):
         EmpatheticLM(model.speech_encoder, emotion_nuance=model.emotion_nuance, emotion_slot="true label")
-    with pytest.raises(ValueError, match="needs an emotion_nuance"):
-        EmpatheticLM(model.speech_encoder, model.speech_adapter, model.language_model, emotion_slot="random embedding")

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from empathy_lightning.audio import SAMPLE_RATE, AudioError, duration_of, read, trim_silence
+from empathy_lightning.prompts import Prompt
 from empathy_lightning.utterance import EMOTIONS, Utterance
 
 MISSING = -100
@@ -39,6 +40,7 @@ class SpeechBatch:
         categories: What the category ids stand for.
         unreadable: Why utterances that belonged here are not here, one line each.
         cut: Whether each response was cut and so has no end; empty where none was.
+        prompts: Prompts of the utterances' own, None where one has none; empty where none has.
         emotion_waveform: Samples in which the emotion is to be heard, shape (B, T'): of the other recording where an
             utterance names one, else of the utterance itself; None where no utterance names one.
         emotion_lengths: Valid samples of those, shape (B,).
@@ -59,6 +61,7 @@ class SpeechBatch:
     categories: tuple[str, ...] = EMOTIONS
     unreadable: list[str] = field(default_factory=list)
     cut: list[bool] = field(default_factory=list)
+    prompts: list[Prompt | None] = field(default_factory=list)
     emotion_waveform: Tensor | None = None
     emotion_lengths: Tensor | None = None
 
@@ -191,6 +194,7 @@ def collate(rows: Sequence[Row | AudioError], emotions: Sequence[str]) -> Speech
     utterances = [row[1] for row in readable]
     heard = [row[0] if len(row) < 3 else row[2] for row in readable]
     paired = any(len(row) > 2 for row in readable)
+    prompts = [None if u.prompt is None else Prompt(u.prompt, u.system) for u in utterances]
     index = {name: position for position, name in enumerate(emotions)}
 
     def _ratings(name: str) -> Tensor:
@@ -213,6 +217,7 @@ def collate(rows: Sequence[Row | AudioError], emotions: Sequence[str]) -> Speech
         emotion_votes=torch.tensor([[u.emotion_votes.get(name, 0.0) for name in emotions] for u in utterances]),
         unreadable=unreadable,
         cut=[u.response_cut for u in utterances] if any(u.response_cut for u in utterances) else [],
+        prompts=prompts if any(prompts) else [],
         emotion_waveform=torch.nn.utils.rnn.pad_sequence(heard, batch_first=True) if paired else None,
         emotion_lengths=torch.tensor([len(waveform) for waveform in heard]) if paired else None,
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
@@ -14,6 +13,14 @@ from torch.utils.data import DataLoader
 from empathy_lightning.augmentation import Augmentation
 from empathy_lightning.batch import SpeechBatch, SpeechDataset, collate
 from empathy_lightning.corpora.corpus import Corpus, CorpusError
+from empathy_lightning.corpora.mixture import (
+    Answer,
+    MixedIn,
+    answered,
+    read_corpora,
+    times_per_epoch,
+    with_random_voices,
+)
 from empathy_lightning.corpora.protocols import Protocol, hold_out, protocol_named
 from empathy_lightning.sampler import LengthBucketSampler
 from empathy_lightning.utterance import EMOTIONS, Utterance
@@ -37,8 +44,10 @@ class EmpathyDataModule(L.LightningDataModule):
         emotions: The task's categories in the order of the classifier; others count as unlabelled.
         batch_seconds: Most seconds of audio in a batch, padding included.
         batch_size: Most utterances in a batch; None leaves that to the seconds.
-        answer: What the language model is to say: the prepared ``response``, or the name of the ``emotion``, as in
-            FreezeEmpath's pretraining on recognition.
+        mixed_in: Other tasks in the same training batches, each with its share, prompt and answer.
+        answer: What the language model is to say: the prepared ``response``, the name of the ``emotion``, as in
+            FreezeEmpath's pretraining on recognition, or the ``transcript``.
+        emotion_voice: ``random`` lets the emotion be heard in another utterance of the split, an ablation.
         pool_batches: Batches whose utterances are sorted by length together. Where length goes with emotion and a
             module normalises over the batch, take few.
         max_seconds: Longer utterances are cut there.
@@ -56,10 +65,12 @@ class EmpathyDataModule(L.LightningDataModule):
         corpora: list[Corpus],
         protocol: Protocol | str | None = None,
         weights: dict[str, float] | None = None,
+        mixed_in: list[MixedIn] | None = None,
         emotions: list[str] = list(EMOTIONS),  # noqa: B006 - never changed, and shown by --help
         batch_seconds: float = 80.0,
         batch_size: int | None = None,
-        answer: Literal["response", "emotion"] = "response",
+        answer: Answer = "response",
+        emotion_voice: Literal["own", "random"] = "own",
         pool_batches: int = 32,
         max_seconds: float = 30.0,
         read_audio: bool = True,
@@ -74,10 +85,12 @@ class EmpathyDataModule(L.LightningDataModule):
         self.corpora = corpora
         self.protocol = protocol_named(protocol) if isinstance(protocol, str) else protocol
         self.weights = weights or {}
+        self.mixed_in = mixed_in or []
         self.emotions = emotions
         self.batch_seconds = batch_seconds
         self.batch_size = batch_size
         self.answer = answer
+        self.emotion_voice = emotion_voice
         self.pool_batches = pool_batches
         self.max_seconds = max_seconds
         self.read_audio = read_audio
@@ -88,6 +101,7 @@ class EmpathyDataModule(L.LightningDataModule):
         self.num_workers = num_workers
         self.seed = seed
         self.splits: dict[str, list[Utterance]] = {}
+        self.mixed: list[list[Utterance]] = []
         self.unreadable: list[str] = []
 
     def setup(self, stage: str | None = None) -> None:
@@ -96,34 +110,20 @@ class EmpathyDataModule(L.LightningDataModule):
         Raises:
             CorpusError: If a corpus is missing, or an utterance has no split and no protocol gives it one.
         """
-        if self.splits:
-            return
-        utterances = [utterance for corpus in self.corpora for utterance in corpus.utterances()]
-        for corpus in self.corpora:
-            if corpus.skipped:
-                path, reason = corpus.skipped[0]
-                message = f"{corpus.name}: {len(corpus.skipped)} things left out, for example {path}: {reason}"
-                warnings.warn(f"{message}; see `empathy-lightning corpora check`", stacklevel=2)
-        if self.protocol is not None:
-            utterances = self.protocol(utterances)
-        self._check(utterances)
-        if self.answer == "emotion":
-            utterances = [replace(u, response=u.emotion) for u in utterances]
-        if not any(u.split == "validation" for u in utterances):
-            utterances = hold_out(utterances, 0.05)
-        self.splits = {split: [u for u in utterances if u.split == split] for split in _SPLITS}
+        if not self.splits:
+            self.splits = self._read()
+        if stage in (None, "fit") and not self.mixed:
+            self.mixed = [task.utterances(self.emotions) for task in self.mixed_in]
 
-    def _check(self, utterances: list[Utterance]) -> None:
-        for utterance in utterances:
-            if utterance.split is None:
-                raise CorpusError(
-                    f"{utterance.corpus} has no splits of its own ({utterance.id}): give data.protocol, "
-                    "for example leave-one-speaker-out"
-                )
-        names = {u.corpus for u in utterances}
-        unknown = set(self.weights) - names
+    def _read(self) -> dict[str, list[Utterance]]:
+        utterances = read_corpora(self.corpora, self.protocol, "data.protocol")
+        unknown = set(self.weights) - {u.corpus for u in utterances}
         if unknown:
             raise CorpusError(f"data.weights name no corpus that is here: {', '.join(sorted(unknown))}")
+        utterances = answered(utterances, self.answer, self.emotions)
+        if not any(u.split == "validation" for u in utterances):
+            utterances = hold_out(utterances, 0.05)
+        return {split: [u for u in utterances if u.split == split] for split in _SPLITS}
 
     def train_dataloader(self) -> Any:
         """Shuffled batches of the training split."""
@@ -141,6 +141,13 @@ class EmpathyDataModule(L.LightningDataModule):
         utterances = self.splits[split]
         if not utterances:
             raise CorpusError(f"the corpora hold no utterance in the {split} split")
+        if self.emotion_voice == "random":
+            utterances = with_random_voices(utterances, self.seed)
+        times = [self.weights.get(u.corpus, 1.0) for u in utterances]
+        if split == "train":
+            tasks = zip(self.mixed_in, self.mixed, strict=False)
+            times = times_per_epoch(times, [(task.share, len(rows)) for task, rows in tasks])
+            utterances = [*utterances, *(u for rows in self.mixed for u in rows)]
         augmentation = self.augmentation if split == "train" else None
         dataset = SpeechDataset(utterances, self.max_seconds, self.read_audio, self.cache, self.trim, augmentation)
         sampler = LengthBucketSampler(
@@ -150,7 +157,7 @@ class EmpathyDataModule(L.LightningDataModule):
             seed=self.seed,
             rank=self.trainer.global_rank if self.trainer else 0,
             num_replicas=self.trainer.world_size if self.trainer else 1,
-            weights=[self.weights.get(u.corpus, 1.0) for u in utterances] if self.weights else None,
+            weights=times if self.weights or any(self.mixed) else None,
             pool_batches=self.pool_batches,
             batch_size=self.batch_size,
         )
@@ -174,7 +181,7 @@ class EmpathyDataModule(L.LightningDataModule):
             if reason not in self.unreadable:
                 self.unreadable.append(reason)
                 warnings.warn(f"left out: {reason}", stacklevel=2)
-        if len(self.unreadable) > self.max_unreadable * sum(map(len, self.splits.values())):
+        if len(self.unreadable) > self.max_unreadable * sum(map(len, [*self.splits.values(), *self.mixed])):
             reasons = "; ".join(self.unreadable[:20])
             raise CorpusError(f"too many files cannot be read ({len(self.unreadable)}): {reasons}")
         return batch.to(device, non_blocking=True)

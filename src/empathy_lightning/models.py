@@ -24,7 +24,16 @@ from empathy_lightning.modules.pooled_heads import PooledEmotionHeads
 from empathy_lightning.modules.speech_adapter import SpeechAdapter
 from empathy_lightning.modules.speech_encoder import EncodedSpeech, SpeechEncoder
 from empathy_lightning.prompts import SPEECH_AND_EMOTION, SPEECH_ONLY, Prompt, Segment, response_ids
-from empathy_lightning.slots import EmotionSlot, PromptRow, SpeechSlot, Turn, emotion_content, known, prompt_row
+from empathy_lightning.slots import (
+    EmotionSlot,
+    PromptRow,
+    SpeechSlot,
+    Turn,
+    emotion_content,
+    known,
+    prompt_row,
+    shared_prefix,
+)
 
 
 @dataclass
@@ -100,8 +109,6 @@ class EmpatheticLM(nn.Module):
         super().__init__()
         if speech_slot not in get_args(SpeechSlot) or emotion_slot not in get_args(EmotionSlot):
             raise InputError(f"no such content for a slot: {speech_slot!r}, {emotion_slot!r}")
-        if emotion_slot == "random embedding" and emotion_nuance is None:
-            raise InputError("emotion_slot: random embedding needs an emotion_nuance module")
         if (speech_adapter is None) != (language_model is None):
             raise InputError("speech_adapter and language_model need each other: give both or neither")
         if language_model is None and emotion_nuance is None:
@@ -126,41 +133,51 @@ class EmpatheticLM(nn.Module):
         self.speech_slot = speech_slot
         self.emotion_slot = emotion_slot
 
-    def segments(self) -> list[Segment]:
-        """The prompt cut at its slots."""
+    def segments(self, prompt: Prompt | None = None) -> list[Segment]:
+        """A prompt, or the model's own, cut at its slots."""
         assert self.language_model is not None
-        return Prompt(self.prompt, self.system).segments(self.language_model.tokenizer)
+        return (prompt or Prompt(self.prompt, self.system)).segments(self.language_model.tokenizer)
 
-    def prefix(self) -> list[int]:
-        """Token ids before the first slot, the same for all utterances; none where partial LoRA counts positions."""
-        first = self.segments()[0]
-        return [] if isinstance(first, str) or self.partial_lora is not None else first
+    def prefix(self, prompts: Sequence[Tensor] = ()) -> list[int]:
+        """Token ids with which all prompts begin, before their first slots; of the model's own where none are given.
+
+        None where partial LoRA acts on words: they are then no longer the frozen model's.
+        """
+        if self.partial_lora is not None and self.partial_lora.scope != "audio":
+            return []
+        return shared_prefix(prompts, self.segments())
 
     def prompt_rows(
-        self, speech: Sequence[Tensor] | Sequence[str], emotion: Tensor | Sequence[str] | None
+        self,
+        speech: Sequence[Tensor] | Sequence[str],
+        emotion: Tensor | Sequence[str] | None,
+        prompts: Sequence[Prompt | None] = (),
     ) -> list[PromptRow]:
         """Fill the prompt for each utterance.
 
         Args:
             speech: Adapter's embeddings, each (T_i, D), or transcripts.
-            emotion: Emotion embeddings (B, D), or labels, or None where the prompt has no such slot.
+            emotion: Emotion embeddings (B, D), or labels, or None where no prompt has such a slot.
+            prompts: Of each utterance, None for the model's own; empty for that of the model for all.
 
         Returns:
             Embeddings (T_i, D) of each prompt. Words in the speech slot are not speech to partial LoRA.
         """
         assert self.language_model is not None
-        # Text segments are embedded once per batch, not once per utterance.
-        pieces = [s if isinstance(s, str) else self.language_model.embed(s) for s in self.segments()]
-        if emotion is None and "emotion" in [p for p in pieces if isinstance(p, str)]:
+        segments = {prompt: self.segments(prompt) for prompt in set(prompts) or {None}}
+        # Text segments are embedded once per batch and prompt, not once per utterance.
+        embed = self.language_model.embed
+        pieces = {p: [s if isinstance(s, str) else embed(s) for s in cut] for p, cut in segments.items()}
+        if emotion is None and any("emotion" in cut for cut in segments.values()):
             raise InputError("the prompt has an {emotion} slot, but there is nothing to fill it")
         rows = []
-        for index in range(len(speech)):
+        for index, prompt in enumerate(prompts or [None] * len(speech)):
             slots = {"speech": self._slot(speech[index])}
             if emotion is not None:
                 slots["emotion"] = self._slot(emotion[index])
-            filled = [slots[p] if isinstance(p, str) else p for p in pieces]
-            heard = [isinstance(p, str) and p == "speech" and isinstance(speech[index], Tensor) for p in pieces]
-            rows.append(prompt_row(filled, heard))
+            filled = [slots[p] if isinstance(p, str) else p for p in pieces[prompt]]
+            heard = [s == "speech" and isinstance(speech[index], Tensor) for s in segments[prompt]]
+            rows.append(prompt_row(segments[prompt], filled, heard))
         return rows
 
     def _slot(self, content: Tensor | str) -> Tensor:
@@ -244,11 +261,13 @@ class EmpatheticLM(nn.Module):
             said = [row[valid] for row, valid in zip(*adapted, strict=True)]
         embedding = None if emotion is None else emotion.embedding
         tone = emotion_content(self.emotion_slot, embedding, batch.emotions, batch.ids, batch.categories)
-        hidden, labels = self.read_responses(self.prompt_rows(said, tone), batch.responses, batch.cut)
+        prompts = self.prompt_rows(said, tone, batch.prompts)
+        hidden, labels = self.read_responses(prompts, batch.responses, batch.cut)
 
         def _of_transcripts() -> tuple[Tensor, Tensor]:
             heard = known(batch.transcripts, batch.ids, "transcript")
-            return self.read_responses(self.prompt_rows(heard, batch.emotions), batch.responses, batch.cut, plain=True)
+            written = self.prompt_rows(heard, batch.emotions, batch.prompts)
+            return self.read_responses(written, batch.responses, batch.cut, plain=True)
 
         states = ResponseStates(hidden, labels, self.language_model.model.get_output_embeddings(), _of_transcripts)
         return EmpatheticOutput(self.language_model.response_loss(hidden, labels), emotion, states)
@@ -294,7 +313,8 @@ class EmpatheticLM(nn.Module):
         # A prompt may have been cut to its first positions; something must be left to go on from.
         still = [min(getattr(p, "still", 0), len(row) - 1) for p, row in zip(answered, rows, strict=True)]
         with nullcontext() if plain else self.adapted_at(answered):
-            hidden = language_model(embeddings, mask, self.prefix(), still if self.partial_lora is None else None)
+            prefix = self.prefix(answered)
+            hidden = language_model(embeddings, mask, prefix, still if self.partial_lora is None else None)
         return hidden, targets
 
     def supervised_rows(
@@ -327,16 +347,16 @@ class EmpatheticLM(nn.Module):
             InputError: If a slot has nothing to fill it.
         """
         assert self.language_model is not None
-        tokenizer = self.language_model.tokenizer
         contents = {name: iter([getattr(turn, name) for turn in turns]) for name in ("speech", "emotion", "reply")}
         pieces, heard = [], []
-        for segment in Prompt(self.prompt, system or self.system).segments(tokenizer, len(turns) - 1):
+        segments = Prompt(self.prompt, system or self.system).segments(self.language_model.tokenizer, len(turns) - 1)
+        for segment in segments:
             content = next(contents[segment]) if isinstance(segment, str) else self.language_model.embed(segment)
             if content is None:
                 raise InputError("the prompt has an {emotion} slot, but a turn has nothing to fill it")
             heard.append(segment == "speech" and isinstance(content, Tensor))
             pieces.append(self._slot(content))
-        return prompt_row(pieces, heard)
+        return prompt_row(segments, pieces, heard)
 
     @torch.no_grad()
     def respond(
@@ -368,7 +388,7 @@ class EmpatheticLM(nn.Module):
         assert language_model is not None
         rows = [torch.cat([p, language_model.embed(r)]) for p, r in zip(prompts, replies, strict=True)]
         with self.adapted_at(prompts):
-            hidden = language_model(*pack(rows), self.prefix())
+            hidden = language_model(*pack(rows), self.prefix(prompts))
         return [
             hidden[i, len(p) - 1 : len(p) - 1 + len(r)] for i, (p, r) in enumerate(zip(prompts, replies, strict=True))
         ]

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from empathy_lightning.errors import InputError
+from empathy_lightning.prompts import Segment
 
 SpeechSlot = Literal["speech", "transcript"]
 """The adapter's embeddings of the speech, or the words that were said."""
 
-EmotionSlot = Literal["embedding", "label", "random label", "random embedding"]
-"""The emotion embedding, the true label's word, a drawn label's word, or the embedding of a drawn utterance."""
+EmotionSlot = Literal["embedding", "label", "random label"]
+"""The emotion embedding, the true label's word or a drawn label's word."""
 
 
 class PromptRow(Tensor):
@@ -26,19 +27,32 @@ class PromptRow(Tensor):
     Attributes:
         speech: Shape (T,), True where the embedding came from the speech adapter.
         still: How many first embeddings need no gradient.
+        prefix: Token ids of the words before the first slot.
     """
 
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
     speech: Tensor
     still: int
+    prefix: list[int]
 
 
-def prompt_row(pieces: Sequence[Tensor], heard: Sequence[bool]) -> PromptRow:
-    """One prompt of its pieces (T_i, D), each speech or not."""
+def prompt_row(segments: Sequence[Segment], pieces: Sequence[Tensor], heard: Sequence[bool]) -> PromptRow:
+    """One prompt of its segments' embeddings (T_i, D), each speech or not."""
     row = torch.cat(list(pieces)).as_subclass(PromptRow)
     row.speech = torch.cat([torch.full((len(p),), h, device=row.device) for p, h in zip(pieces, heard, strict=True)])
     row.still = sum(len(piece) for piece in takewhile(lambda piece: not piece.requires_grad, pieces))
+    row.prefix = _beginning(segments)
     return row
+
+
+def shared_prefix(prompts: Sequence[Tensor], own: Sequence[Segment]) -> list[int]:
+    """Token ids with which all prompts begin before their first slots; one that cannot tell begins as ``own``."""
+    beginnings = [getattr(row, "prefix", _beginning(own)) for row in prompts] or [_beginning(own)]
+    return [ids[0] for ids in takewhile(lambda ids: len(set(ids)) == 1, zip(*beginnings, strict=False))]
+
+
+def _beginning(segments: Sequence[Segment]) -> list[int]:
+    return [] if isinstance(segments[0], str) else segments[0]
 
 
 @dataclass(frozen=True)
@@ -84,7 +98,7 @@ def emotion_content(
     """What fills the emotion slot of each prompt (FreezeEmpath's Table 5).
 
     Args:
-        slot: Which of them; draws may hit the true label, or the utterance itself.
+        slot: Which of them; draws may hit the true label.
         embedding: Emotion embeddings, shape (B, D); None without an emotion nuance module, when ``"embedding"``
             stands for the true label's word, as in stage 1.
         labels: True labels, "" where unknown.
@@ -101,7 +115,4 @@ def emotion_content(
         return known(labels, ids, "emotion label")
     if embedding is None:
         return list(labels)
-    if slot == "random embedding":
-        order = torch.randperm(len(embedding), generator=torch.Generator().manual_seed(seed))
-        return embedding[order.to(embedding.device)]
     return embedding

@@ -46,6 +46,9 @@ class Utterance:
         emotion_path: Audio file of that utterance; emotion and ratings are then that voice's.
         emotion_start: First second of it inside its file.
         emotion_end: Last second of it, or None for the end of its file.
+        prompt: What the language model is asked about this utterance, with the slots ``{speech}`` and, if need be,
+            ``{emotion}``; None for the model's own prompt.
+        system: System message of that prompt; None leaves it out.
         response: The expected reply to this utterance.
         response_cut: Whether the reply was cut at the longest length, so that it has no end to be learnt.
         response_path: The reply as speech, where it was rendered or recorded.
@@ -72,6 +75,8 @@ class Utterance:
     emotion_path: str | None = None
     emotion_start: float = 0.0
     emotion_end: float | None = None
+    prompt: str | None = None
+    system: str | None = None
     response: str | None = None
     response_cut: bool = False
     response_path: str | None = None
@@ -83,13 +88,16 @@ class Utterance:
         """Check the value ranges.
 
         Raises:
-            ValueError: If a rating is outside 0..1, the votes are no shares, the segment is empty or an id is missing.
+            ValueError: If a rating is outside 0..1, the votes are no shares, the segment is empty, an id is missing or
+                the prompt has no place for the speech.
         """
         if not self.id or not self.corpus or not self.path:
             raise ValueError(f"utterance {self.id!r} of corpus {self.corpus!r} needs an id, a corpus and a path")
         for start, end in ((self.start, self.end), (self.emotion_start, self.emotion_end)):
             if start < 0 or (end is not None and end <= start):
                 raise ValueError(f"utterance {self.id!r}: segment {start}..{end} s is empty or negative")
+        if "{speech}" not in (self.prompt or "{speech}") or (self.system is not None and self.prompt is None):
+            raise ValueError(f"utterance {self.id!r}: a prompt of its own needs a {{speech}} slot, a system message it")
         for name in RATINGS:
             value = getattr(self, name)
             if value is not None and not 0.0 <= value <= 1.0:

@@ -91,13 +91,25 @@ def answer(
 
 VARIANTS: dict[str, tuple[SpeechSlot, EmotionSlot]] = {
     "own": ("speech", "embedding"),
-    "random_emotion": ("speech", "random embedding"),
+    "random_emotion": ("speech", "embedding"),
     "true_label": ("speech", "label"),
     "transcript": ("transcript", "embedding"),
     "transcript_true_label": ("transcript", "label"),
     "transcript_random_label": ("transcript", "random label"),
 }
 """What fills the slots of the bot's own replies and of each ablation (FreezeEmpath's Table 5)."""
+
+
+def of_others(embedding: Tensor, seed: int) -> Tensor:
+    """Embeddings (B, D) in a drawn order in which each stands in another's place.
+
+    Raises:
+        InputError: If there is only one.
+    """
+    if len(embedding) < 2:
+        raise InputError("one test utterance has no other's emotion embedding to take: measure two or more")
+    order = torch.randperm(len(embedding), generator=torch.Generator().manual_seed(seed))
+    return embedding[order[(order.argsort() + 1) % len(order)]]
 
 
 def reply_figures(
@@ -109,8 +121,11 @@ def reply_figures(
     shares: dict[str, dict[str, float]] = {}
     for name, (speech_slot, emotion_slot) in VARIANTS.items():
         said = transcripts if speech_slot == "transcript" else heard.speech
-        tone = emotion_content(emotion_slot, heard.emotion.embedding, labels, ids, bot.emotions, seed)
-        replies = answer(bot, said, tone, f"replies to {speech_slot}, {emotion_slot}")
+        embedding = heard.emotion.embedding
+        if name == "random_emotion":
+            embedding = of_others(embedding, seed)
+        tone = emotion_content(emotion_slot, embedding, labels, ids, bot.emotions, seed)
+        replies = answer(bot, said, tone, f"replies: {name}")
         right = [names_emotion(r, u) for r, u in zip(replies, labels, strict=True)]
         content = [names_content(r, t) for r, t in zip(replies, transcripts, strict=True)]
         shares[name] = {

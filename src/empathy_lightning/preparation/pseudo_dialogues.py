@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from empathy_lightning.corpora.manifest import read_manifest
+from empathy_lightning.corpora.mixture import with_voice_of
 from empathy_lightning.errors import InputError
 from empathy_lightning.preparation.answers import Generation
 from empathy_lightning.preparation.response_selection import ResponseSelection
 from empathy_lightning.preparation.responses import answer_and_select, write_selected
-from empathy_lightning.utterance import RATINGS, Utterance
+from empathy_lightning.utterance import Utterance
 
 
 def label_distribution(recordings: Sequence[Utterance]) -> dict[str, float]:
@@ -106,18 +107,11 @@ def _split(utterance: Utterance) -> str:
 
 
 def _paired(dialogue: Utterance, recording: Utterance) -> Utterance:
-    ratings = {name: getattr(recording, name) for name in RATINGS}
     return replace(
-        dialogue,
+        with_voice_of(dialogue, recording),
         id=f"{dialogue.id}~{recording.corpus}~{recording.id}",
-        emotion_id=f"{recording.corpus}/{recording.id}",
-        emotion_path=recording.path,
-        emotion_start=recording.start,
-        emotion_end=recording.end,
         split=_split(recording),
-        emotion_votes=recording.emotion_votes,
         raw_labels={**dialogue.raw_labels, "instruction": f"{dialogue.corpus}/{dialogue.id}"},
-        **ratings,
     )
 
 

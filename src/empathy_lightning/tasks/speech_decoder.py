@@ -83,7 +83,8 @@ class SpeechDecoderTask(TrainedPartsTask):
             raise InputError("no utterance has units; make them with `empathy-lightning prepare units`")
         assert self.model.language_model is not None
         tokens = [response_ids(self.model.language_model.tokenizer, batch.responses[i] or "") for i in rows]
-        prompts = self.model.prompt_rows([batch.transcripts[i] for i in rows], [batch.emotions[i] for i in rows])
+        own = [batch.prompts[i] for i in rows] if batch.prompts else []
+        prompts = self.model.prompt_rows([batch.transcripts[i] for i in rows], [batch.emotions[i] for i in rows], own)
         states = self.model.reply_states(prompts, tokens)
         units = [unit for i in rows if (unit := batch.units[i]) is not None]
         return states, [torch.tensor(t, device=states[0].device) for t in tokens], units

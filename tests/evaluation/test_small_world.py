@@ -1,0 +1,19 @@
+import pytest
+import torch
+
+from empathy_lightning.errors import InputError
+from empathy_lightning.evaluation.small_world import of_others
+
+
+@pytest.mark.parametrize("count", [2, 3, 40])
+def test_each_embedding_stands_in_another_s_place(count):
+    embedding = torch.arange(count)[:, None].expand(count, 3)
+    for seed in range(20):
+        drawn = of_others(embedding, seed)
+        assert not (drawn == embedding).any() and torch.equal(drawn.sort(0).values, embedding)
+    assert torch.equal(of_others(embedding, 5), of_others(embedding, 5))
+
+
+def test_one_embedding_has_no_other():
+    with pytest.raises(InputError, match="two or more"):
+        of_others(torch.zeros(1, 3), 0)
