@@ -237,14 +237,8 @@ class EmpatheticLM(nn.Module):
         _, adapted, emotion = self._hear(batch, words=answered)
         if adapted is None or self.language_model is None or not answered:
             return EmpatheticOutput(None, emotion)
-        said: list[Tensor] | list[str]
-        if self.speech_slot == "transcript":
-            said = known(batch.transcripts, batch.ids, "transcript")
-        else:
-            said = [row[valid] for row, valid in zip(*adapted, strict=True)]
-        embedding = None if emotion is None else emotion.embedding
-        tone = emotion_content(self.emotion_slot, embedding, batch.emotions, batch.ids, batch.categories)
-        hidden, labels = self.read_responses(self.prompt_rows(said, tone), batch.responses, batch.cut)
+        said = [row[valid] for row, valid in zip(*adapted, strict=True)]
+        hidden, labels = self.read_responses(self.prompts(batch, said, emotion), batch.responses, batch.cut)
 
         def _of_transcripts() -> tuple[Tensor, Tensor]:
             heard = known(batch.transcripts, batch.ids, "transcript")
@@ -252,6 +246,24 @@ class EmpatheticLM(nn.Module):
 
         states = ResponseStates(hidden, labels, self.language_model.model.get_output_embeddings(), _of_transcripts)
         return EmpatheticOutput(self.language_model.response_loss(hidden, labels), emotion, states)
+
+    def prompts(self, batch: SpeechBatch, said: Sequence[Tensor], emotion: EmotionEstimate | None) -> list[PromptRow]:
+        """Prompts of a batch; :attr:`speech_slot` and :attr:`emotion_slot` say what fills them.
+
+        Args:
+            batch: Has the words and labels that may take the place of what was heard.
+            said: Adapter's embeddings, each (T_i, D), as :meth:`listen` gives them.
+            emotion: What was heard in the voice, likewise.
+
+        Raises:
+            InputError: If a transcript or label is needed and missing.
+        """
+        filling: Sequence[Tensor] | Sequence[str] = said
+        if self.speech_slot == "transcript":
+            filling = known(batch.transcripts, batch.ids, "transcript")
+        embedding = None if emotion is None else emotion.embedding
+        tone = emotion_content(self.emotion_slot, embedding, batch.emotions, batch.ids, batch.categories)
+        return self.prompt_rows(filling, tone)
 
     def adapted_at(self, prompts: Sequence[Tensor], left: bool = False) -> AbstractContextManager[None]:
         """Partial LoRA, if there is one, at the prompts' speech for the calls inside."""
@@ -344,7 +356,7 @@ class EmpatheticLM(nn.Module):
         prompts: Sequence[Tensor],
         max_new_tokens: int = 256,
         temperature: float = 0.0,
-        seed: int = 0,
+        seed: int | Sequence[int] = 0,
         top_p: float = 1.0,
     ) -> list[list[int]]:
         """Token ids of the replies to prompts from :meth:`prompt_rows`, end-of-turn token included."""

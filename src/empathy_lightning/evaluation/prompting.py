@@ -270,7 +270,9 @@ def evaluate_emotion(
     recognitions: list[Recognition] = []
     unreadable: list[str] = []
     dataset = SpeechDataset(chosen, getattr(model.speech_encoder, "max_seconds", 30.0))
-    for batch, utterances in tqdm(_batches(dataset, loaded.emotions, unreadable), desc="asking for the emotion"):
+    for batch, utterances in tqdm(
+        readable_batches(dataset, loaded.emotions, unreadable), desc="asking for the emotion"
+    ):
         answers = recognise(batch.to(next(model.parameters()).device))
         recognitions += [Recognition(u, *answer) for u, answer in zip(utterances, answers, strict=True)]
     if not recognitions:
@@ -295,7 +297,7 @@ def _write(out: Path, measured: dict[str, Any], recognitions: Sequence[Recogniti
     partial.replace(out)
 
 
-def _batches(
+def readable_batches(
     dataset: SpeechDataset, emotions: Sequence[str], unreadable: list[str], size: int = 16
 ) -> Iterator[tuple[SpeechBatch, list[Utterance]]]:
     """Batches of readable utterances of like length; reasons of the others are added to the list."""
