@@ -24,7 +24,17 @@ from empathy_lightning.modules.pooled_heads import PooledEmotionHeads
 from empathy_lightning.modules.speech_adapter import SpeechAdapter
 from empathy_lightning.modules.speech_encoder import EncodedSpeech, SpeechEncoder
 from empathy_lightning.prompts import SPEECH_AND_EMOTION, SPEECH_ONLY, Prompt, Segment, response_ids
-from empathy_lightning.slots import EmotionSlot, PromptRow, SpeechSlot, Turn, emotion_content, known, prompt_row
+from empathy_lightning.slots import (
+    EmotionSlot,
+    PromptRow,
+    SpeechSlot,
+    Turn,
+    emotion_content,
+    known,
+    padded_positions,
+    positions_of,
+    prompt_row,
+)
 
 
 @dataclass
@@ -81,6 +91,8 @@ class EmpatheticLM(nn.Module):
             the released code does. None cuts nothing.
         speech_slot: What :meth:`forward` puts into the speech slot; ``"transcript"`` is the paper's ablation.
         emotion_slot: What it puts into the emotion slot; all but ``"embedding"`` are the paper's ablations.
+        reference_compat: Begin what follows a slot where the slot's longest content in the batch ends, as the
+            released code of BLSP-Emo and RE-LLM does: a loss or reply then depends on the batch.
     """
 
     def __init__(
@@ -96,6 +108,7 @@ class EmpatheticLM(nn.Module):
         max_length: int | None = None,
         speech_slot: SpeechSlot = "speech",
         emotion_slot: EmotionSlot = "embedding",
+        reference_compat: bool = False,
     ) -> None:
         super().__init__()
         if speech_slot not in get_args(SpeechSlot) or emotion_slot not in get_args(EmotionSlot):
@@ -125,6 +138,7 @@ class EmpatheticLM(nn.Module):
         self.max_length = max_length
         self.speech_slot = speech_slot
         self.emotion_slot = emotion_slot
+        self.reference_compat = reference_compat
 
     def segments(self) -> list[Segment]:
         """The prompt cut at its slots."""
@@ -132,9 +146,11 @@ class EmpatheticLM(nn.Module):
         return Prompt(self.prompt, self.system).segments(self.language_model.tokenizer)
 
     def prefix(self) -> list[int]:
-        """Token ids before the first slot, the same for all utterances; none where partial LoRA counts positions."""
+        """Token ids before the first slot, the same for all utterances; none where they must be read with the rest."""
+        if self.partial_lora is not None or self.reference_compat:
+            return []
         first = self.segments()[0]
-        return [] if isinstance(first, str) or self.partial_lora is not None else first
+        return [] if isinstance(first, str) else first
 
     def prompt_rows(
         self, speech: Sequence[Tensor] | Sequence[str], emotion: Tensor | Sequence[str] | None
@@ -153,15 +169,14 @@ class EmpatheticLM(nn.Module):
         pieces = [s if isinstance(s, str) else self.language_model.embed(s) for s in self.segments()]
         if emotion is None and "emotion" in [p for p in pieces if isinstance(p, str)]:
             raise InputError("the prompt has an {emotion} slot, but there is nothing to fill it")
-        rows = []
-        for index in range(len(speech)):
-            slots = {"speech": self._slot(speech[index])}
-            if emotion is not None:
-                slots["emotion"] = self._slot(emotion[index])
-            filled = [slots[p] if isinstance(p, str) else p for p in pieces]
-            heard = [isinstance(p, str) and p == "speech" and isinstance(speech[index], Tensor) for p in pieces]
-            rows.append(prompt_row(filled, heard))
-        return rows
+        filled = []
+        for index, said in enumerate(speech):
+            slots = {"speech": self._slot(said)} | ({} if emotion is None else {"emotion": self._slot(emotion[index])})
+            filled.append([slots[p] if isinstance(p, str) else p for p in pieces])
+        spoken = [isinstance(p, str) and p == "speech" for p in pieces]
+        heard = [spoken if isinstance(content, Tensor) else [False] * len(pieces) for content in speech]
+        positions = padded_positions(filled) if self.reference_compat else [None] * len(filled)
+        return list(map(prompt_row, filled, heard, positions))
 
     def _slot(self, content: Tensor | str) -> Tensor:
         """Embeddings (T, D) of what fills a slot: words, a sequence of vectors or one vector."""
@@ -297,17 +312,23 @@ class EmpatheticLM(nn.Module):
         Returns:
             Last hidden states (B, T, D), and the responses' token ids (B, T) at their own positions, -100 elsewhere.
         """
-        language_model = self.language_model
-        assert language_model is not None
         rows, labels = self.supervised_rows(prompts, responses, cut)
-        embeddings, mask = pack(rows)
         targets = nn.utils.rnn.pad_sequence(labels, batch_first=True, padding_value=IGNORE)
         answered = [prompt for prompt, response in zip(prompts, responses, strict=True) if response]
         # A prompt may have been cut to its first positions; something must be left to go on from.
         still = [min(getattr(p, "still", 0), len(row) - 1) for p, row in zip(answered, rows, strict=True)]
-        with nullcontext() if plain else self.adapted_at(answered):
-            hidden = language_model(embeddings, mask, self.prefix(), still if self.partial_lora is None else None)
-        return hidden, targets
+        return self._read(answered, rows, None if self.partial_lora is not None else still, plain), targets
+
+    def _read(
+        self, prompts: Sequence[Tensor], rows: Sequence[Tensor], still: Sequence[int] | None = None, plain: bool = False
+    ) -> Tensor:
+        """Last hidden states (B, T, D) of rows that begin with the prompts."""
+        assert self.language_model is not None
+        embeddings, mask = pack(rows)
+        with nullcontext() if plain else self.adapted_at(prompts):
+            positions = positions_of(prompts, mask.shape[1])
+            hidden: Tensor = self.language_model(embeddings, mask, self.prefix(), still, positions)
+        return hidden
 
     def supervised_rows(
         self, prompts: Sequence[Tensor], responses: Sequence[str | None], cut: Sequence[bool] = ()
@@ -363,7 +384,8 @@ class EmpatheticLM(nn.Module):
         assert self.language_model is not None
         embeddings, mask = pack(prompts, left=True)
         with self.adapted_at(prompts, left=True):
-            return self.language_model.generate(embeddings, mask, max_new_tokens, temperature, seed, top_p)
+            positions = positions_of(prompts, embeddings.shape[1], left=True)
+            return self.language_model.generate(embeddings, mask, max_new_tokens, temperature, seed, top_p, positions)
 
     @torch.no_grad()
     def reply_states(self, prompts: Sequence[Tensor], replies: Sequence[Sequence[int]]) -> list[Tensor]:
@@ -379,8 +401,7 @@ class EmpatheticLM(nn.Module):
         language_model = self.language_model
         assert language_model is not None
         rows = [torch.cat([p, language_model.embed(r)]) for p, r in zip(prompts, replies, strict=True)]
-        with self.adapted_at(prompts):
-            hidden = language_model(*pack(rows), self.prefix())
+        hidden = self._read(prompts, rows)
         return [
             hidden[i, len(p) - 1 : len(p) - 1 + len(r)] for i, (p, r) in enumerate(zip(prompts, replies, strict=True))
         ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import accumulate, takewhile
 from typing import Literal
 
 import torch
@@ -26,19 +26,60 @@ class PromptRow(Tensor):
     Attributes:
         speech: Shape (T,), True where the embedding came from the speech adapter.
         still: How many first embeddings need no gradient.
+        positions: Shape (T,), the place of each in the prompt; None where they are counted one after the other.
     """
 
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
     speech: Tensor
     still: int
+    positions: Tensor | None
 
 
-def prompt_row(pieces: Sequence[Tensor], heard: Sequence[bool]) -> PromptRow:
+def prompt_row(pieces: Sequence[Tensor], heard: Sequence[bool], positions: Tensor | None = None) -> PromptRow:
     """One prompt of its pieces (T_i, D), each speech or not."""
     row = torch.cat(list(pieces)).as_subclass(PromptRow)
     row.speech = torch.cat([torch.full((len(p),), h, device=row.device) for p, h in zip(pieces, heard, strict=True)])
     row.still = sum(len(piece) for piece in takewhile(lambda piece: not piece.requires_grad, pieces))
+    row.positions = positions
     return row
+
+
+def padded_positions(prompts: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+    """Positions in prompts whose pieces are padded to the longest of the batch, each on its own.
+
+    So BLSP-Emo and RE-LLM lay out a batch. Nothing attends to the padding, so that all that is
+    left of it is that each piece begins where the longest one before it ends.
+
+    Args:
+        prompts: For each its pieces, each (T_i, D); all have equally many.
+
+    Returns:
+        One (T,) for each prompt.
+    """
+    widths = [max(map(len, pieces)) for pieces in zip(*prompts, strict=True)]
+    starts = [0, *accumulate(widths)]
+    return [
+        torch.cat([start + torch.arange(len(p), device=p.device) for start, p in zip(starts, pieces, strict=False)])
+        for pieces in prompts
+    ]
+
+
+def positions_of(prompts: Sequence[Tensor], width: int, left: bool = False) -> Tensor | None:
+    """Positions of prompts and of what follows them, shape (B, width); None where they are counted one after the other.
+
+    Args:
+        prompts: Embeddings (T_i, D).
+        width: Positions of the longest row of the batch.
+        left: The rows are padded on the left, and nothing follows.
+    """
+    rows = []
+    for prompt in prompts:
+        places = getattr(prompt, "positions", None)
+        if places is None:
+            return None
+        spare = torch.arange(max(0, width - len(places)), device=places.device)
+        rows.append(torch.cat([spare, places] if left else [places, places[-1] + 1 + spare])[:width])
+    return torch.stack(rows)
 
 
 @dataclass(frozen=True)
