@@ -8,6 +8,7 @@ from empathy_lightning.checkpoints import Checkpoint, load, save
 from empathy_lightning.corpora import read_manifest, write_manifest
 from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.preparation.answers import seed_of
+from empathy_lightning.prompts import recipe_named
 from empathy_lightning.utterance import EMOTIONS
 
 
@@ -18,13 +19,15 @@ def bot(model, tmp_path):
 
 
 def respond(bot, manifest, out, *more):
-    words = ["respond", str(manifest), "--checkpoint", str(bot), "--out", str(out), "--max-new-tokens", "6", *more]
-    return main(words)
+    """At temperature 1: the likeliest words of random weights are none."""
+    words = ["respond", str(manifest), "--checkpoint", str(bot), "--out", str(out), "--max-new-tokens", "6"]
+    return main([*words, "--temperature", "1", *more])
 
 
-def alone(model, utterance, seed=0, **options):
+def alone(model, utterance, seed=0):
     batch = collate([(read(utterance.path), utterance)], EMOTIONS)
-    tokens = model.respond(model.prompts(batch, *model.listen(batch)), 6, seed=seed, **options)[0]
+    prompts = model.prompts(batch, *model.listen(batch))
+    (tokens,) = model.respond(prompts, 6, temperature=1.0, seed=seed_of(seed, utterance))
     return model.text(tokens), model.language_model.tokenizer.eos_token_id not in tokens
 
 
@@ -33,18 +36,19 @@ def test_each_utterance_gets_what_the_model_says_to_it_alone(bot, model, corpus,
     replies, test = read_manifest(tmp_path / "r.jsonl"), [u for u in read_manifest(corpus) if u.split == "test"]
     assert [(u.id, u.path, u.emotion, u.units) for u in replies] == [(u.id, u.path, u.emotion, None) for u in test]
     assert [(u.response, u.response_cut) for u in replies] == [alone(model, u) for u in test]
+    assert len({u.response for u in replies}) == 5
     assert len(list((tmp_path / "r.jsonl.shards").glob("part-*.parquet"))) == 2
     assert "5 replies, unreadable recordings: 0" in capsys.readouterr().out
 
 
 def test_draws_depend_on_the_utterance_and_the_seed_alone(bot, model, corpus, tmp_path):
-    drawn = ("--temperature", "1", "--seed", "3", "--split", "all")
-    assert respond(bot, corpus, tmp_path / "a.jsonl", *drawn, "--batch-size", "7") == 0
-    assert respond(bot, corpus, tmp_path / "b.parquet", *drawn, "--batch-size", "2", "--per-shard", "4") == 0
+    assert respond(bot, corpus, tmp_path / "a.jsonl", "--seed", "3", "--split", "all", "--batch-size", "7") == 0
+    more = ("--seed", "3", "--split", "all", "--batch-size", "2", "--per-shard", "4")
+    assert respond(bot, corpus, tmp_path / "b.parquet", *more) == 0
     said = [u.response for u in read_manifest(tmp_path / "a.jsonl")]
     assert said == [u.response for u in read_manifest(tmp_path / "b.parquet")] and len(set(said)) > 20
     first = read_manifest(corpus)[0]
-    assert said[0] == alone(model, first, [seed_of(3, first)], temperature=1.0)[0]
+    assert said[0] == alone(model, first, 3)[0] != alone(model, first)[0]
 
 
 def test_an_interrupted_run_goes_on_and_processes_share_the_shards(bot, corpus, tmp_path, monkeypatch, capsys):
@@ -80,10 +84,27 @@ def test_the_folder_says_what_fills_the_slots(backbones, model, corpus, tmp_path
     words = EmpatheticLM(*parts, speech_slot="transcript", emotion_slot="label").eval()
     save(tmp_path / "words", Checkpoint(words, list(EMOTIONS)))
     assert respond(tmp_path / "words", corpus, tmp_path / "r.jsonl") == 0
-    for reply in read_manifest(tmp_path / "r.jsonl"):
+    replies = read_manifest(tmp_path / "r.jsonl")
+    for reply in replies:
         prompt = model.prompt_rows([reply.transcript], [reply.emotion])
-        assert reply.response == model.text(model.respond(prompt, 6)[0])
+        tokens = model.respond(prompt, 6, temperature=1.0, seed=seed_of(0, reply))[0]
+        assert reply.response == model.text(tokens)
+    assert [u.response for u in replies] != [alone(model, u)[0] for u in replies]
     assert load(tmp_path / "words").model.emotion_slot == "label"
+
+
+def test_another_prompt_takes_the_place_of_the_folder_s(bot, model, corpus, tmp_path):
+    said = {}
+    for recipe in (["--recipe", "re-llm"], ["--prompt", "{speech} ({emotion})", "--system", "Be kind."]):
+        assert respond(bot, corpus, tmp_path / f"{len(said)}.jsonl", *recipe) == 0
+        said[len(said)] = [u.response for u in read_manifest(tmp_path / f"{len(said)}.jsonl")]
+    test = [u for u in read_manifest(corpus) if u.split == "test"]
+    spoken = recipe_named("re-llm").spoken
+    for index, (model.prompt, model.system) in enumerate(
+        [(spoken.user, spoken.system), ("{speech} ({emotion})", "Be kind.")]
+    ):
+        assert said[index] == [alone(model, u)[0] for u in test]
+    assert said[0] != said[1]
 
 
 def test_unreadable_recordings_are_left_out_and_named(bot, corpus, tmp_path, capsys):
@@ -106,6 +127,10 @@ def test_unreadable_recordings_are_left_out_and_named(bot, corpus, tmp_path, cap
         (["--batch-size", "0"], "at least 1"),
         (["--max-new-tokens", "0"], "at least 1"),
         (["--top-p", "0"], "top_p"),
+        (["--recipe", "stew"], "no recipe named"),
+        (["--recipe", "re-llm", "--prompt", "{speech}"], "--recipe, or"),
+        (["--system", "Be kind."], "--recipe, or"),
+        (["--prompt", "hello"], "no {speech} slot"),
     ],
 )
 def test_bad_choices_are_one_line(bot, corpus, tmp_path, capsys, extra, reason):

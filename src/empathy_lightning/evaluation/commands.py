@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from empathy_lightning.errors import InputError
+
 
 def add_responses(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add both commands: let a bot answer a manifest, and score the replies."""
@@ -13,6 +15,9 @@ def add_responses(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     respond.add_argument("--checkpoint", type=Path, required=True, help="folder of the bot")
     respond.add_argument("--out", type=Path, required=True, help="manifest to write, .jsonl or .parquet")
     respond.add_argument("--split", default="test", help="which to answer, or `all` (default %(default)s)")
+    respond.add_argument("--recipe", help="prompt of freezeempath, blsp-emo or re-llm (default: the folder's own)")
+    respond.add_argument("--prompt", help="user's turn with {speech} (and {emotion}) instead")
+    respond.add_argument("--system", help="system message of that prompt")
     respond.add_argument("--max-new-tokens", type=int, default=128, help="longest reply (default %(default)s)")
     respond.add_argument("--temperature", type=float, default=0.0, help="0 takes the likeliest words (default)")
     respond.add_argument("--top-p", type=float, default=1.0, help="draw from the likeliest tokens of this probability")
@@ -35,10 +40,15 @@ def add_responses(commands: argparse._SubParsersAction[argparse.ArgumentParser])
 
 def _respond(options: argparse.Namespace) -> None:
     from empathy_lightning.evaluation.replies import Decoding, answer_manifest
+    from empathy_lightning.prompts import Prompt, recipe_named
 
+    if (options.recipe and options.prompt) or (options.system is not None and not options.prompt):
+        raise InputError("give --recipe, or --prompt with or without --system")
+    prompt = recipe_named(options.recipe).spoken if options.recipe else None
+    prompt = Prompt(options.prompt, options.system) if options.prompt else prompt
     decoding = Decoding(options.max_new_tokens, options.temperature, options.top_p, options.seed)
     files = (options.checkpoint, options.manifest, options.out)
-    answer_manifest(*files, options.split, decoding, options.batch_size, options.per_shard)
+    answer_manifest(*files, options.split, prompt, decoding, options.batch_size, options.per_shard)
 
 
 def _evaluate_responses(options: argparse.Namespace) -> None:

@@ -18,6 +18,7 @@ from empathy_lightning.errors import InputError
 from empathy_lightning.evaluation.prompting import readable_batches
 from empathy_lightning.preparation.answers import AnswerShard, in_shards, rank_and_world_size, seed_of
 from empathy_lightning.preparation.responses import shards_of
+from empathy_lightning.prompts import Prompt
 from empathy_lightning.utterance import Utterance
 
 
@@ -47,6 +48,7 @@ def answer_manifest(
     manifest: Path,
     out: Path,
     split: str = "test",
+    prompt: Prompt | None = None,
     decoding: Decoding | None = None,
     batch_size: int = 16,
     per_shard: int = 512,
@@ -61,6 +63,7 @@ def answer_manifest(
         manifest: Utterances.
         out: Manifest to write; the shards lie beside it.
         split: Split to use, or ``all``.
+        prompt: What stands around the speech; None takes the folder's own.
         decoding: How words are chosen; None takes the likeliest.
         batch_size: Recordings of like length that are answered together.
         per_shard: Utterances in a shard, the most that an interruption costs.
@@ -74,10 +77,12 @@ def answer_manifest(
     if not utterances:
         raise InputError(f"{manifest} has no utterance in split {split}; --split all takes every one")
     decoding = decoding or Decoding()
-    said = {**_fingerprint(checkpoint, utterances), **vars(decoding)}
-    answered = in_shards(
-        utterances, shards_of(out), said, lambda: _answerer(checkpoint, decoding, batch_size), per_shard, "replies"
-    )
+    said = {**_fingerprint(checkpoint, utterances), **(vars(prompt) if prompt else {}), **vars(decoding)}
+
+    def _load() -> AnswerShard:
+        return _answerer(checkpoint, prompt, decoding, batch_size)
+
+    answered = in_shards(utterances, shards_of(out), said, _load, per_shard, "replies")
     rank, world_size = rank_and_world_size()
     if answered is None:
         print(f"process {rank} of {world_size} is done; the one that ends last writes {out}")
@@ -105,8 +110,10 @@ def _fingerprint(checkpoint: Path, utterances: Sequence[Utterance]) -> dict[str,
     return {"checkpoint": " ".join(digests), "recordings": hashlib.sha256(repr(heard).encode()).hexdigest()}
 
 
-def _answerer(checkpoint: Path, decoding: Decoding, batch_size: int) -> AnswerShard:
+def _answerer(checkpoint: Path, prompt: Prompt | None, decoding: Decoding, batch_size: int) -> AnswerShard:
     loaded = load(checkpoint)
+    if prompt is not None:
+        loaded.model.prompt, loaded.model.system = prompt.user, prompt.system
     if loaded.model.language_model is None:
         raise CheckpointError(f"{checkpoint} cannot answer: it has no language model")
     loaded.model.to(f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu")
