@@ -19,6 +19,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from sys import intern
 
 from empathy_lightning.corpora.corpus import Corpus, CorpusError, decode
 from empathy_lightning.utterance import Utterance, vote_shares
@@ -103,7 +104,7 @@ class MSPPodcast(Corpus):
         votes, odd = defaultdict[str, list[str]](list), 0
         for name, emotion in [] if file is None else _ratings(file):
             if name and emotion:
-                votes[Path(name).stem].append(emotion)
+                votes[name.rsplit(".", 1)[0]].append(intern(emotion))
             else:
                 odd += 1
         if file is not None and odd:

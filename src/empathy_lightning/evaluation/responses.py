@@ -160,5 +160,5 @@ def table(figures: dict[str, Any]) -> str:
             continue
         for name, value in values.items() if isinstance(values, dict) else [("", values)]:
             what = f"{group} {name}".replace("_", " ").strip()
-            lines.append(f"{what:<34}{value:>6.3f}" if isinstance(value, float) else f"{what:<34}{value:>6}")
+            lines.append(f"{what:<34}{value:>8.3f}" if isinstance(value, float) else f"{what:<34}{value:>8}")
     return "\n".join(lines)
