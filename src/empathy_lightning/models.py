@@ -170,8 +170,9 @@ class EmpatheticLM(nn.Module):
         if emotion is None and "emotion" in [p for p in pieces if isinstance(p, str)]:
             raise InputError("the prompt has an {emotion} slot, but there is nothing to fill it")
         filled = []
-        for index, said in enumerate(speech):
-            slots = {"speech": self._slot(said)} | ({} if emotion is None else {"emotion": self._slot(emotion[index])})
+        for index in range(len(speech)):
+            slots = {"speech": self._slot(speech[index])}
+            slots |= {} if emotion is None else {"emotion": self._slot(emotion[index])}
             filled.append([slots[p] if isinstance(p, str) else p for p in pieces])
         spoken = [isinstance(p, str) and p == "speech" for p in pieces]
         heard = [spoken if isinstance(content, Tensor) else [False] * len(pieces) for content in speech]

@@ -83,8 +83,8 @@ def empathy(
     said = [i for i, u in enumerate(utterances) if levels[i] is not None and (u.response or "").strip()]
     for start in tqdm(range(0, len(said), batch_size), desc=what):
         rows = said[start : start + batch_size]
-        texts = [(utterances[i].transcript or "", utterances[i].response or "") for i in rows]
-        estimate = classifier.estimate(*zip(*texts, strict=True))
+        seekers, responses = ([getattr(utterances[i], name) for i in rows] for name in ("transcript", "response"))
+        estimate = classifier.estimate(seekers, responses)
         assert estimate.truncated is not None
         for i, level, cut in zip(rows, estimate.logits.argmax(1).tolist(), estimate.truncated.tolist(), strict=True):
             levels[i], truncated[i] = level, cut
@@ -121,7 +121,7 @@ def overlap(replies: Sequence[str], references: Sequence[str]) -> dict[str, floa
     rouge = rouge_score(list(replies), list(references), rouge_keys=("rouge1", "rouge2", "rougeL"))
     return {
         "bleu": float(sacre_bleu_score(replies, lists)),
-        "chrf": float(chrf_score(replies, lists)),
+        "chrf": float(torch.as_tensor(chrf_score(replies, lists))),
         **{name: float(rouge[f"{name}_fmeasure"]) for name in ("rouge1", "rouge2", "rougeL")},
     }
 

@@ -67,10 +67,12 @@ def evaluate_responses(
         "variety": rounded(variety(texts)),
         "named_emotions": named_emotions(utterances),
     }
-    if classifiers is not None:
-        figures |= _measured_empathy(utterances, others, load_classifiers(classifiers), rows)
+    # All that may be refused comes before EPITOME, which takes longest.
+    loaded = load_classifiers(classifiers) if classifiers else {}
     if expected:
         figures["overlap"] = _measured_overlap(utterances, expected, bert_model, bert_layer, rows)
+    if loaded:
+        figures |= _measured_empathy(utterances, others, loaded, rows)
     print(table(figures))
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -142,7 +144,7 @@ def _measured_overlap(
 
 def table(figures: dict[str, Any]) -> str:
     """The figures for the screen."""
-    lines = []
+    lines: list[str] = []
     for name, measured in figures.get("empathy", {}).items():
         if not lines:
             lines.append(f"{'empathy (EPITOME)':<26}{'mean (sd)':>14}" + "".join(f"{n:>10}" for n in (*LEVELS, "cut")))
