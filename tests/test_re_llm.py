@@ -24,6 +24,7 @@ from empathy_lightning.modules.partial_lora import PartialLora
 from empathy_lightning.modules.pooled_heads import PooledEmotionHeads
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
 from empathy_lightning.prompts import response_ids
+from empathy_lightning.slots import pad_inside, prompt_row
 from empathy_lightning.utterance import EMOTIONS
 from tests.modules.test_emotion_encoder import tiny_config, write_checkpoint
 
@@ -190,6 +191,12 @@ def test_reference_compat_is_padding_inside_the_prompt(model, batch):
     for score, row in zip(scores[:, 0], states, strict=True):
         said = qwen.lm_head(row).log_softmax(-1)[range(len(ids)), ids].sum()
         torch.testing.assert_close(score, said, rtol=1e-4, atol=1e-4)
+
+
+def test_reference_compat_needs_the_same_slots():
+    pieces = [[torch.zeros(2, 3), torch.zeros(1, 3)], [torch.zeros(4, 3)]]
+    with pytest.raises(InputError, match="same slots"):
+        pad_inside([prompt_row(row, [False] * len(row)) for row in pieces], pieces)
 
 
 def test_reference_compat_changes_nothing_alone_and_returns_from_a_folder(model, batch, corpus, tmp_path):

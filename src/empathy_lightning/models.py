@@ -31,7 +31,7 @@ from empathy_lightning.slots import (
     Turn,
     emotion_content,
     known,
-    padded_positions,
+    pad_inside,
     positions_of,
     prompt_row,
 )
@@ -146,11 +146,9 @@ class EmpatheticLM(nn.Module):
         return Prompt(self.prompt, self.system).segments(self.language_model.tokenizer)
 
     def prefix(self) -> list[int]:
-        """Token ids before the first slot, the same for all utterances; none where they must be read with the rest."""
-        if self.partial_lora is not None or self.reference_compat:
-            return []
+        """Token ids before the first slot, the same for all utterances; none where partial LoRA counts positions."""
         first = self.segments()[0]
-        return [] if isinstance(first, str) else first
+        return [] if isinstance(first, str) or self.partial_lora is not None else first
 
     def prompt_rows(
         self, speech: Sequence[Tensor] | Sequence[str], emotion: Tensor | Sequence[str] | None
@@ -169,15 +167,18 @@ class EmpatheticLM(nn.Module):
         pieces = [s if isinstance(s, str) else self.language_model.embed(s) for s in self.segments()]
         if emotion is None and "emotion" in [p for p in pieces if isinstance(p, str)]:
             raise InputError("the prompt has an {emotion} slot, but there is nothing to fill it")
-        filled = []
+        rows, contents = [], []
         for index in range(len(speech)):
             slots = {"speech": self._slot(speech[index])}
-            slots |= {} if emotion is None else {"emotion": self._slot(emotion[index])}
-            filled.append([slots[p] if isinstance(p, str) else p for p in pieces])
-        spoken = [isinstance(p, str) and p == "speech" for p in pieces]
-        heard = [spoken if isinstance(content, Tensor) else [False] * len(pieces) for content in speech]
-        positions = padded_positions(filled) if self.reference_compat else [None] * len(filled)
-        return list(map(prompt_row, filled, heard, positions))
+            if emotion is not None:
+                slots["emotion"] = self._slot(emotion[index])
+            filled = [slots[p] if isinstance(p, str) else p for p in pieces]
+            heard = [isinstance(p, str) and p == "speech" and isinstance(speech[index], Tensor) for p in pieces]
+            rows.append(prompt_row(filled, heard))
+            contents.append(filled)
+        if self.reference_compat:
+            pad_inside(rows, contents)
+        return rows
 
     def _slot(self, content: Tensor | str) -> Tensor:
         """Embeddings (T, D) of what fills a slot: words, a sequence of vectors or one vector."""
@@ -313,23 +314,19 @@ class EmpatheticLM(nn.Module):
         Returns:
             Last hidden states (B, T, D), and the responses' token ids (B, T) at their own positions, -100 elsewhere.
         """
+        language_model = self.language_model
+        assert language_model is not None
         rows, labels = self.supervised_rows(prompts, responses, cut)
+        embeddings, mask = pack(rows)
         targets = nn.utils.rnn.pad_sequence(labels, batch_first=True, padding_value=IGNORE)
         answered = [prompt for prompt, response in zip(prompts, responses, strict=True) if response]
+        positions = positions_of(answered, mask.shape[1])
         # A prompt may have been cut to its first positions; something must be left to go on from.
         still = [min(getattr(p, "still", 0), len(row) - 1) for p, row in zip(answered, rows, strict=True)]
-        return self._read(answered, rows, None if self.partial_lora is not None else still, plain), targets
-
-    def _read(
-        self, prompts: Sequence[Tensor], rows: Sequence[Tensor], still: Sequence[int] | None = None, plain: bool = False
-    ) -> Tensor:
-        """Last hidden states (B, T, D) of rows that begin with the prompts."""
-        assert self.language_model is not None
-        embeddings, mask = pack(rows)
-        with nullcontext() if plain else self.adapted_at(prompts):
-            positions = positions_of(prompts, mask.shape[1])
-            hidden: Tensor = self.language_model(embeddings, mask, self.prefix(), still, positions)
-        return hidden
+        with nullcontext() if plain else self.adapted_at(answered):
+            lead = still if self.partial_lora is None else None
+            hidden = language_model(embeddings, mask, self.prefix(), lead, positions)
+        return hidden, targets
 
     def supervised_rows(
         self, prompts: Sequence[Tensor], responses: Sequence[str | None], cut: Sequence[bool] = ()
@@ -384,8 +381,8 @@ class EmpatheticLM(nn.Module):
         """Token ids of the replies to prompts from :meth:`prompt_rows`, end-of-turn token included."""
         assert self.language_model is not None
         embeddings, mask = pack(prompts, left=True)
+        positions = positions_of(prompts, mask.shape[1], left=True)
         with self.adapted_at(prompts, left=True):
-            positions = positions_of(prompts, embeddings.shape[1], left=True)
             return self.language_model.generate(embeddings, mask, max_new_tokens, temperature, seed, top_p, positions)
 
     @torch.no_grad()
@@ -402,7 +399,9 @@ class EmpatheticLM(nn.Module):
         language_model = self.language_model
         assert language_model is not None
         rows = [torch.cat([p, language_model.embed(r)]) for p, r in zip(prompts, replies, strict=True)]
-        hidden = self._read(prompts, rows)
+        embeddings, mask = pack(rows)
+        with self.adapted_at(prompts):
+            hidden = language_model(embeddings, mask, self.prefix(), None, positions_of(prompts, mask.shape[1]))
         return [
             hidden[i, len(p) - 1 : len(p) - 1 + len(r)] for i, (p, r) in enumerate(zip(prompts, replies, strict=True))
         ]

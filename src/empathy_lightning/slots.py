@@ -32,36 +32,37 @@ class PromptRow(Tensor):
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
     speech: Tensor
     still: int
-    positions: Tensor | None
+    positions: Tensor | None = None
 
 
-def prompt_row(pieces: Sequence[Tensor], heard: Sequence[bool], positions: Tensor | None = None) -> PromptRow:
+def prompt_row(pieces: Sequence[Tensor], heard: Sequence[bool]) -> PromptRow:
     """One prompt of its pieces (T_i, D), each speech or not."""
     row = torch.cat(list(pieces)).as_subclass(PromptRow)
     row.speech = torch.cat([torch.full((len(p),), h, device=row.device) for p, h in zip(pieces, heard, strict=True)])
     row.still = sum(len(piece) for piece in takewhile(lambda piece: not piece.requires_grad, pieces))
-    row.positions = positions
     return row
 
 
-def padded_positions(prompts: Sequence[Sequence[Tensor]]) -> list[Tensor]:
-    """Positions in prompts whose pieces are padded to the longest of the batch, each on its own.
+def pad_inside(rows: Sequence[PromptRow], contents: Sequence[Sequence[Tensor]]) -> None:
+    """Give prompts the positions that they have where each piece is padded on its own to the longest of the batch.
 
     So BLSP-Emo and RE-LLM lay out a batch. Nothing attends to the padding, so that all that is
     left of it is that each piece begins where the longest one before it ends.
 
     Args:
-        prompts: For each its pieces, each (T_i, D); all have equally many.
+        rows: The prompts.
+        contents: The pieces of each, (T_i, D).
 
-    Returns:
-        One (T,) for each prompt.
+    Raises:
+        InputError: If the prompts have not equally many pieces.
     """
-    widths = [max(map(len, pieces)) for pieces in zip(*prompts, strict=True)]
-    starts = [0, *accumulate(widths)]
-    return [
-        torch.cat([start + torch.arange(len(p), device=p.device) for start, p in zip(starts, pieces, strict=False)])
-        for pieces in prompts
-    ]
+    if len({len(pieces) for pieces in contents}) > 1:
+        raise InputError("reference_compat pads slot by slot: all prompts of a batch need the same slots")
+    widths = [max(map(len, pieces)) for pieces in zip(*contents, strict=True)]
+    starts = [0, *accumulate(widths[:-1])]
+    for row, pieces in zip(rows, contents, strict=True):
+        places = [start + torch.arange(len(piece)) for start, piece in zip(starts, pieces, strict=True)]
+        row.positions = torch.cat(places).to(row.device)
 
 
 def positions_of(prompts: Sequence[Tensor], width: int, left: bool = False) -> Tensor | None:

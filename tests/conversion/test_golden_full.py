@@ -15,7 +15,7 @@ from empathy_lightning.modules.emotion_encoder import EmotionEncoder
 from empathy_lightning.modules.language_model import LanguageModel, pack
 from empathy_lightning.modules.partial_lora import PartialLora
 from empathy_lightning.modules.speech_encoder import SpeechEncoder, length_mask
-from empathy_lightning.slots import padded_positions, prompt_row
+from empathy_lightning.slots import pad_inside, prompt_row
 from tests.conftest import golden, golden_seeds
 from tests.modules.test_convolutional_adapter import close, renamed
 from tests.modules.test_pooled_heads import golden_heads
@@ -73,6 +73,9 @@ class Tokens:
 
     pad_token_id, eos_token_id = 1, 2
 
+    def apply_chat_template(self, *_, **__):
+        return "{speech}"
+
     def __call__(self, text, add_special_tokens):
         return SimpleNamespace(input_ids=[int(word) for word in text.split()])
 
@@ -105,9 +108,10 @@ def segment(parts, tensors, name, key="in."):
 
 def prompts_of(segments, speech=None):
     """Prompts of segments, each a list of rows, in the original's layout."""
-    rows = list(zip(*segments, strict=True))
-    heard = [index == speech for index in range(len(segments))]
-    return [prompt_row(row, heard, at) for row, at in zip(rows, padded_positions(rows), strict=True)]
+    contents = list(zip(*segments, strict=True))
+    rows = [prompt_row(pieces, [index == speech for index in range(len(segments))]) for pieces in contents]
+    pad_inside(rows, contents)
+    return rows
 
 
 def answers(tensors):
