@@ -93,7 +93,7 @@ def test_the_folder_says_what_fills_the_slots(backbones, model, corpus, tmp_path
     assert load(tmp_path / "words").model.emotion_slot == "label"
 
 
-def test_another_prompt_takes_the_place_of_the_folder_s(bot, model, corpus, tmp_path):
+def test_another_prompt_takes_the_place_of_the_folder_s(bot, model, corpus, tmp_path, capsys):
     said = {}
     for recipe in (["--recipe", "re-llm"], ["--prompt", "{speech} ({emotion})", "--system", "Be kind."]):
         assert respond(bot, corpus, tmp_path / f"{len(said)}.jsonl", *recipe) == 0
@@ -105,6 +105,8 @@ def test_another_prompt_takes_the_place_of_the_folder_s(bot, model, corpus, tmp_
     ):
         assert said[index] == [alone(model, u)[0] for u in test]
     assert said[0] != said[1]
+    assert respond(bot, corpus, tmp_path / "0.jsonl") == 2
+    assert "user, system changed" in capsys.readouterr().err
 
 
 def test_unreadable_recordings_are_left_out_and_named(bot, corpus, tmp_path, capsys):

@@ -77,7 +77,8 @@ def answer_manifest(
     if not utterances:
         raise InputError(f"{manifest} has no utterance in split {split}; --split all takes every one")
     decoding = decoding or Decoding()
-    said = {**_fingerprint(checkpoint, utterances), **(vars(prompt) if prompt else {}), **vars(decoding)}
+    asked = vars(prompt) if prompt else {"user": None, "system": None}
+    said = {**_fingerprint(checkpoint, utterances), **asked, **vars(decoding)}
 
     def _load() -> AnswerShard:
         return _answerer(checkpoint, prompt, decoding, batch_size)
