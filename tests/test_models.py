@@ -146,7 +146,7 @@ def test_before_the_emotion_slot_nothing_is_computed_backwards(model, batch):
     parameters = list(model.emotion_nuance.extractor.parameters())
     forward, counts = model.language_model.forward, []
 
-    def _whole(rows, mask, prefix, still):
+    def _whole(rows, mask, prefix, still, _):
         counts.extend(still)
         return forward(rows, mask, prefix)
 

@@ -24,6 +24,7 @@ from empathy_lightning.modules.partial_lora import PartialLora
 from empathy_lightning.modules.pooled_heads import PooledEmotionHeads
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
 from empathy_lightning.prompts import response_ids
+from empathy_lightning.slots import pad_inside, prompt_row
 from empathy_lightning.utterance import EMOTIONS
 from tests.modules.test_emotion_encoder import tiny_config, write_checkpoint
 
@@ -137,6 +138,81 @@ def test_a_language_model_in_bfloat16_trains_and_replies(model, batch, backbones
         for parameter in part.parameters():
             assert parameter.dtype == torch.float32 and parameter.grad.isfinite().all()
     assert all(len(reply) > 0 for reply in other.respond(prompts_of(other, batch), 4))
+
+
+def padded_inside(model, prompts, ends):
+    """Prompts and ends as the original lays them out: the speech padded on its own; with the mask and LoRA's place."""
+    heard = [row.speech.nonzero()[:, 0] for row in prompts]
+    width, first = max(map(len, heard)), int(heard[0][0])
+    rows, masks = [], []
+    for row, at, end in zip(prompts, heard, ends, strict=True):
+        assert int(at[0]) == first
+        hole, after = torch.zeros(width - len(at), row.shape[1]), row[int(at[-1]) + 1 :]
+        rows.append(torch.cat([row[: int(at[-1]) + 1], hole, after, model.language_model.embed(end)]))
+        masks.append(
+            torch.cat([torch.ones(first + len(at)), torch.zeros(len(hole)), torch.ones(len(after) + len(end))])
+        )
+    embeddings, mask = (nn.utils.rnn.pad_sequence(x, batch_first=True) for x in (rows, masks))
+    acts = torch.zeros(mask.shape, dtype=torch.bool)
+    acts[:, first : first + width] = True
+    return embeddings, mask, acts
+
+
+def test_reference_compat_is_padding_inside_the_prompt(model, batch):
+    ours = model(batch).response_loss.detach()
+    model.reference_compat = True
+    prompts, qwen = prompts_of(model, batch), model.language_model.model
+    assert len({len(row) for row in prompts}) > 1
+    ends = [response_ids(model.language_model.tokenizer, response) for response in batch.responses]
+    embeddings, mask, acts = padded_inside(model, prompts, ends)
+    with torch.no_grad(), model.partial_lora.at(acts):
+        logits = qwen(inputs_embeds=embeddings, attention_mask=mask).logits
+    losses = []
+    for row, valid, end in zip(logits, mask, ends, strict=True):
+        scores = row[valid.bool()].log_softmax(-1)[-len(end) - 1 : -1]
+        losses += [-scores[step, token] for step, token in enumerate(end)]
+    expected = torch.stack(losses).mean()
+    torch.testing.assert_close(model(batch).response_loss, expected, rtol=1e-5, atol=1e-5)
+    assert (expected - ours).abs() > 1e-4
+    assert not torch.isclose(model(batch).response_loss, ours, rtol=0, atol=1e-4)
+
+    embeddings, mask, acts = padded_inside(model, prompts, [[]] * len(prompts))
+    positions = torch.arange(mask.shape[1]).expand(len(mask), -1)
+    options = {"max_new_tokens": 8, "do_sample": False, "position_ids": positions, "pad_token_id": 0}
+    with torch.no_grad(), model.partial_lora.at(acts):
+        tokens = qwen.generate(inputs_embeds=embeddings, attention_mask=mask, **options)
+    replies = model.respond(prompts, 8)
+    assert replies == [row[: len(reply)].tolist() for row, reply in zip(tokens, replies, strict=True)]
+    for states, reply in zip(model.reply_states(prompts, replies), replies, strict=True):
+        assert qwen.lm_head(states).argmax(-1).tolist() == reply
+    scores = score_options(model.language_model, prompts, ["sad"], adapted_at=model.adapted_at)
+    ids = model.language_model.tokenizer("sad", add_special_tokens=False).input_ids
+    states = model.reply_states(prompts, [ids] * len(prompts))
+    for score, row in zip(scores[:, 0], states, strict=True):
+        said = qwen.lm_head(row).log_softmax(-1)[range(len(ids)), ids].sum()
+        torch.testing.assert_close(score, said, rtol=1e-4, atol=1e-4)
+
+
+def test_reference_compat_needs_the_same_slots():
+    pieces = [[torch.zeros(2, 3), torch.zeros(1, 3)], [torch.zeros(4, 3)]]
+    with pytest.raises(InputError, match="same slots"):
+        pad_inside([prompt_row(["speech"], row, [False] * len(row)) for row in pieces], pieces)
+
+
+def test_reference_compat_changes_nothing_alone_and_returns_from_a_folder(model, batch, corpus, tmp_path):
+    single = alone(corpus, 1)
+    expected = model(single).response_loss
+    model.reference_compat = True
+    torch.testing.assert_close(model(single).response_loss, expected, rtol=1e-5, atol=1e-5)
+    save(tmp_path / "bot", Checkpoint(model, list(EMOTIONS)))
+    loaded = load(tmp_path / "bot").model
+    assert loaded.reference_compat and torch.equal(loaded(batch).response_loss, model(batch).response_loss)
+    model.max_length = len(prompts_of(model, batch)[0]) + 2
+    assert model(batch).response_loss.isfinite()
+    config = json.loads((tmp_path / "bot/config.json").read_text())
+    del config["slots"]["reference_compat"]
+    (tmp_path / "bot/config.json").write_text(json.dumps(config))
+    assert not load(tmp_path / "bot").model.reference_compat
 
 
 def test_options_are_scored_by_the_adapted_model(model, batch):

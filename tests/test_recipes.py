@@ -190,6 +190,20 @@ def test_re_llm(place, released, recipe):
                                           "validation/rating_loss"} <= set(facts["history"][-1])  # fmt: skip
 
 
+def test_one_override_trains_on_the_raters_votes(place, released):
+    """As the first lines of the recipe say; only training utterances have votes here, all have labels."""
+    path = place / "data/re_llm/msp_podcast.jsonl"
+    utterances = read_manifest(path)
+    for utterance in utterances:
+        utterance.emotion_votes = {"sad": 0.75, "contempt": 0.25} if utterance.split == "train" else {}
+    write_manifest(path, utterances)
+    lines = (EXAMPLES / "re_llm_msp_podcast.yaml").read_text().splitlines()
+    (override,) = [line.strip("# ").split() for line in lines if "SoftLabelLoss" in line]
+    fit("re_llm_msp_podcast", *override, *LORA)
+    figures = training(place / "outputs/re_llm/msp_podcast")["history"][-1]
+    assert figures["train/categorical_loss"] > 0 == figures["validation/categorical_loss"]
+
+
 def test_a_yaml_brings_a_loss_from_outside_the_package(place, released, monkeypatch):
     monkeypatch.syspath_prepend(str(EXAMPLES))
     fit("re_llm_iemocap", "--config", str(EXAMPLES / "custom_loss.yaml"), "--data.batch_size=8", *LORA)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from empathy_lightning import __version__
 from empathy_lightning.errors import InputError
+from empathy_lightning.evaluation.commands import add_responses
 from empathy_lightning.preparation.commands import add_answering
 
 if TYPE_CHECKING:
@@ -179,6 +180,7 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--stages", nargs="*", type=Path, default=[], help="folders of the stages, for their curves")
     report.set_defaults(run=_evaluate)
     _add_evaluate_emotion(commands)
+    add_responses(commands)
     return parser
 
 

@@ -102,7 +102,7 @@ def save(folder: str | Path, checkpoint: Checkpoint) -> None:
         "emotions": list(checkpoint.emotions),
         "prompt": model.prompt,
         "system": model.system,
-        "slots": {"speech_slot": model.speech_slot, "emotion_slot": model.emotion_slot},
+        "slots": {name: getattr(model, name) for name in ("speech_slot", "emotion_slot", "reference_compat")},
         "backbones": {name: backbone_source(name, part) for name, part in present.items() if name not in trained},
         "parts": {name: constructor_arguments(module) for name, module in trained.items()},
     }

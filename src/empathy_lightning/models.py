@@ -31,6 +31,8 @@ from empathy_lightning.slots import (
     Turn,
     emotion_content,
     known,
+    pad_inside,
+    positions_of,
     prompt_row,
     shared_prefix,
 )
@@ -90,6 +92,8 @@ class EmpatheticLM(nn.Module):
             the released code does. None cuts nothing.
         speech_slot: What :meth:`forward` puts into the speech slot; ``"transcript"`` is the paper's ablation.
         emotion_slot: What it puts into the emotion slot; all but ``"embedding"`` are the paper's ablations.
+        reference_compat: Begin what follows a slot where the slot's longest content in the batch ends, as the
+            released code of BLSP-Emo and RE-LLM does: a loss or reply then depends on the batch.
     """
 
     def __init__(
@@ -105,6 +109,7 @@ class EmpatheticLM(nn.Module):
         max_length: int | None = None,
         speech_slot: SpeechSlot = "speech",
         emotion_slot: EmotionSlot = "embedding",
+        reference_compat: bool = False,
     ) -> None:
         super().__init__()
         if speech_slot not in get_args(SpeechSlot) or emotion_slot not in get_args(EmotionSlot):
@@ -132,6 +137,7 @@ class EmpatheticLM(nn.Module):
         self.max_length = max_length
         self.speech_slot = speech_slot
         self.emotion_slot = emotion_slot
+        self.reference_compat = reference_compat
 
     def segments(self, prompt: Prompt | None = None) -> list[Segment]:
         """A prompt, or the model's own, cut at its slots."""
@@ -170,7 +176,7 @@ class EmpatheticLM(nn.Module):
         pieces = {p: [s if isinstance(s, str) else embed(s) for s in cut] for p, cut in segments.items()}
         if emotion is None and any("emotion" in cut for cut in segments.values()):
             raise InputError("the prompt has an {emotion} slot, but there is nothing to fill it")
-        rows = []
+        rows, contents = [], []
         for index, prompt in enumerate(prompts or [None] * len(speech)):
             slots = {"speech": self._slot(speech[index])}
             if emotion is not None:
@@ -178,6 +184,9 @@ class EmpatheticLM(nn.Module):
             filled = [slots[p] if isinstance(p, str) else p for p in pieces[prompt]]
             heard = [s == "speech" and isinstance(speech[index], Tensor) for s in segments[prompt]]
             rows.append(prompt_row(segments[prompt], filled, heard))
+            contents.append(filled)
+        if self.reference_compat:
+            pad_inside(rows, contents)
         return rows
 
     def _slot(self, content: Tensor | str) -> Tensor:
@@ -254,15 +263,8 @@ class EmpatheticLM(nn.Module):
         _, adapted, emotion = self._hear(batch, words=answered)
         if adapted is None or self.language_model is None or not answered:
             return EmpatheticOutput(None, emotion)
-        said: list[Tensor] | list[str]
-        if self.speech_slot == "transcript":
-            said = known(batch.transcripts, batch.ids, "transcript")
-        else:
-            said = [row[valid] for row, valid in zip(*adapted, strict=True)]
-        embedding = None if emotion is None else emotion.embedding
-        tone = emotion_content(self.emotion_slot, embedding, batch.emotions, batch.ids, batch.categories)
-        prompts = self.prompt_rows(said, tone, batch.prompts)
-        hidden, labels = self.read_responses(prompts, batch.responses, batch.cut)
+        said = [row[valid] for row, valid in zip(*adapted, strict=True)]
+        hidden, labels = self.read_responses(self.prompts(batch, said, emotion), batch.responses, batch.cut)
 
         def _of_transcripts() -> tuple[Tensor, Tensor]:
             heard = known(batch.transcripts, batch.ids, "transcript")
@@ -271,6 +273,24 @@ class EmpatheticLM(nn.Module):
 
         states = ResponseStates(hidden, labels, self.language_model.model.get_output_embeddings(), _of_transcripts)
         return EmpatheticOutput(self.language_model.response_loss(hidden, labels), emotion, states)
+
+    def prompts(self, batch: SpeechBatch, said: Sequence[Tensor], emotion: EmotionEstimate | None) -> list[PromptRow]:
+        """Prompts of a batch; :attr:`speech_slot` and :attr:`emotion_slot` say what fills them.
+
+        Args:
+            batch: Has the words and labels that may take the place of what was heard.
+            said: Adapter's embeddings, each (T_i, D), as :meth:`listen` gives them.
+            emotion: What was heard in the voice, likewise.
+
+        Raises:
+            InputError: If a transcript or label is needed and missing.
+        """
+        filling: Sequence[Tensor] | Sequence[str] = said
+        if self.speech_slot == "transcript":
+            filling = known(batch.transcripts, batch.ids, "transcript")
+        embedding = None if emotion is None else emotion.embedding
+        tone = emotion_content(self.emotion_slot, embedding, batch.emotions, batch.ids, batch.categories)
+        return self.prompt_rows(filling, tone, batch.prompts)
 
     def adapted_at(self, prompts: Sequence[Tensor], left: bool = False) -> AbstractContextManager[None]:
         """Partial LoRA, if there is one, at the prompts' speech for the calls inside."""
@@ -310,11 +330,12 @@ class EmpatheticLM(nn.Module):
         embeddings, mask = pack(rows)
         targets = nn.utils.rnn.pad_sequence(labels, batch_first=True, padding_value=IGNORE)
         answered = [prompt for prompt, response in zip(prompts, responses, strict=True) if response]
+        positions = positions_of(answered, mask.shape[1])
         # A prompt may have been cut to its first positions; something must be left to go on from.
         still = [min(getattr(p, "still", 0), len(row) - 1) for p, row in zip(answered, rows, strict=True)]
         with nullcontext() if plain else self.adapted_at(answered):
-            prefix = self.prefix(answered)
-            hidden = language_model(embeddings, mask, prefix, still if self.partial_lora is None else None)
+            lead = still if self.partial_lora is None else None
+            hidden = language_model(embeddings, mask, self.prefix(answered), lead, positions)
         return hidden, targets
 
     def supervised_rows(
@@ -364,14 +385,15 @@ class EmpatheticLM(nn.Module):
         prompts: Sequence[Tensor],
         max_new_tokens: int = 256,
         temperature: float = 0.0,
-        seed: int = 0,
+        seed: int | Sequence[int] = 0,
         top_p: float = 1.0,
     ) -> list[list[int]]:
         """Token ids of the replies to prompts from :meth:`prompt_rows`, end-of-turn token included."""
         assert self.language_model is not None
         embeddings, mask = pack(prompts, left=True)
+        positions = positions_of(prompts, mask.shape[1], left=True)
         with self.adapted_at(prompts, left=True):
-            return self.language_model.generate(embeddings, mask, max_new_tokens, temperature, seed, top_p)
+            return self.language_model.generate(embeddings, mask, max_new_tokens, temperature, seed, top_p, positions)
 
     @torch.no_grad()
     def reply_states(self, prompts: Sequence[Tensor], replies: Sequence[Sequence[int]]) -> list[Tensor]:
@@ -387,8 +409,9 @@ class EmpatheticLM(nn.Module):
         language_model = self.language_model
         assert language_model is not None
         rows = [torch.cat([p, language_model.embed(r)]) for p, r in zip(prompts, replies, strict=True)]
+        embeddings, mask = pack(rows)
         with self.adapted_at(prompts):
-            hidden = language_model(*pack(rows), self.prefix(prompts))
+            hidden = language_model(embeddings, mask, self.prefix(prompts), None, positions_of(prompts, mask.shape[1]))
         return [
             hidden[i, len(p) - 1 : len(p) - 1 + len(r)] for i, (p, r) in enumerate(zip(prompts, replies, strict=True))
         ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import accumulate, takewhile
 from typing import Literal
 
 import torch
@@ -28,12 +28,14 @@ class PromptRow(Tensor):
         speech: Shape (T,), True where the embedding came from the speech adapter.
         still: How many first embeddings need no gradient.
         prefix: Token ids of the words before the first slot.
+        positions: Shape (T,), the place of each in the prompt; None where they are counted one after the other.
     """
 
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
     speech: Tensor
     still: int
     prefix: list[int]
+    positions: Tensor | None = None
 
 
 def prompt_row(segments: Sequence[Segment], pieces: Sequence[Tensor], heard: Sequence[bool]) -> PromptRow:
@@ -53,6 +55,46 @@ def shared_prefix(prompts: Sequence[Tensor], own: Sequence[Segment]) -> list[int
 
 def _beginning(segments: Sequence[Segment]) -> list[int]:
     return [] if isinstance(segments[0], str) else segments[0]
+
+
+def pad_inside(rows: Sequence[PromptRow], contents: Sequence[Sequence[Tensor]]) -> None:
+    """Give prompts the positions that they have where each piece is padded on its own to the longest of the batch.
+
+    So BLSP-Emo and RE-LLM lay out a batch. Nothing attends to the padding, so that all that is
+    left of it is that each piece begins where the longest one before it ends.
+
+    Args:
+        rows: The prompts.
+        contents: The pieces of each, (T_i, D).
+
+    Raises:
+        InputError: If the prompts have not equally many pieces.
+    """
+    if len({len(pieces) for pieces in contents}) > 1:
+        raise InputError("reference_compat pads slot by slot: all prompts of a batch need the same slots")
+    widths = [max(map(len, pieces)) for pieces in zip(*contents, strict=True)]
+    starts = [0, *accumulate(widths[:-1])]
+    for row, pieces in zip(rows, contents, strict=True):
+        places = [start + torch.arange(len(piece)) for start, piece in zip(starts, pieces, strict=True)]
+        row.positions = torch.cat(places).to(row.device)
+
+
+def positions_of(prompts: Sequence[Tensor], width: int, left: bool = False) -> Tensor | None:
+    """Positions of prompts and of what follows them, shape (B, width); None where they are counted one after the other.
+
+    Args:
+        prompts: Embeddings (T_i, D).
+        width: Positions of the longest row of the batch.
+        left: The rows are padded on the left, and nothing follows.
+    """
+    rows = []
+    for prompt in prompts:
+        places = getattr(prompt, "positions", None)
+        if places is None:
+            return None
+        spare = torch.arange(max(0, width - len(places)), device=places.device)
+        rows.append(torch.cat([spare, places] if left else [places, places[-1] + 1 + spare])[:width])
+    return torch.stack(rows)
 
 
 @dataclass(frozen=True)

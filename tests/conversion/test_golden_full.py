@@ -1,7 +1,6 @@
 """The whole original models at tiny size, from mel spectrogram and waveform to logits and tokens."""
 
 import json
-from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -9,18 +8,14 @@ import torch
 from transformers import Qwen2ForCausalLM, Wav2Vec2Config, WhisperConfig
 
 from empathy_lightning.conversion.qwen import partial_lora_name, qwen2_config, qwen2_weights, without_wrapper
-from empathy_lightning.conversion.reference_layout import (
-    hidden_by_physical_positions,
-    inner_padded,
-    reply_by_physical_positions,
-)
-from empathy_lightning.losses import CategoricalLoss, RatingLoss
-from empathy_lightning.models import EmpatheticOutput
+from empathy_lightning.losses import CategoricalLoss, RatingLoss, ResponseDistillationLoss
+from empathy_lightning.models import EmpatheticLM, EmpatheticOutput, ResponseStates
 from empathy_lightning.modules.convolutional_adapter import ConvolutionalAdapter
 from empathy_lightning.modules.emotion_encoder import EmotionEncoder
-from empathy_lightning.modules.language_model import IGNORE, LanguageModel, pack
+from empathy_lightning.modules.language_model import LanguageModel, pack
 from empathy_lightning.modules.partial_lora import PartialLora
 from empathy_lightning.modules.speech_encoder import SpeechEncoder, length_mask
+from empathy_lightning.slots import pad_inside, prompt_row
 from tests.conftest import golden, golden_seeds
 from tests.modules.test_convolutional_adapter import close, renamed
 from tests.modules.test_pooled_heads import golden_heads
@@ -45,7 +40,6 @@ def load_parts(folder, case):
     lora_config = config["blsp"]["lora_config"]
     lora = PartialLora.for_model(model, lora_config["r"], lora_config["lora_alpha"]).eval()
     lora.load_state_dict({name: v for k, v in bare.items() if (name := partial_lora_name(k))})
-    lora.attach(model)
     speech_encoder = SpeechEncoder(WhisperConfig(**config["whisper"]))
     speech_encoder.encoder.load_state_dict(under(state, "whisper_model."))
     emotion_encoder = None
@@ -68,11 +62,22 @@ def load_parts(folder, case):
     adapter.load_state_dict(renamed(under(state, "w2v2cat_adapter." if emotion_encoder else "adapter.")))
     zeros = torch.zeros(3, adapter.output_size)
     heads = golden_heads({"hidden2w2v2.weight": zeros} | {k: v for k, v in state.items() if k.startswith("hidden2")})
-    tokenizer = SimpleNamespace(pad_token_id=1, eos_token_id=2)
-    return SimpleNamespace(
-        language_model=LanguageModel(model, tokenizer), lora=lora, speech_encoder=speech_encoder,
-        emotion_encoder=emotion_encoder, adapter=adapter, heads=heads,
+    return EmpatheticLM(
+        speech_encoder, adapter, LanguageModel(model, Tokens()), heads, emotion_encoder=emotion_encoder,
+        partial_lora=lora, reference_compat=True,
     )  # fmt: skip
+
+
+class Tokens:
+    """A tokenizer of texts that are written as token ids."""
+
+    pad_token_id, eos_token_id = 1, 2
+
+    def apply_chat_template(self, *_, **__):
+        return "{speech}"
+
+    def __call__(self, text, add_special_tokens):
+        return SimpleNamespace(input_ids=[int(word) for word in text.split()])
 
 
 def hear(parts, tensors):
@@ -92,7 +97,7 @@ def hear(parts, tensors):
         close(emotion, tensors["mid.emotion_embedding"])
         for name in ("arousal", "valence", "dominance"):
             close(getattr(heard, name), tensors[f"mid.{name}"])
-    return parts.adapter(states[:, :width], length_mask(lengths, width), emotion)
+    return parts.speech_adapter(states[:, :width], length_mask(lengths, width), emotion)
 
 
 def segment(parts, tensors, name, key="in."):
@@ -101,15 +106,21 @@ def segment(parts, tensors, name, key="in."):
     return [parts.language_model.embed(row[valid]) for row, valid in zip(ids, mask, strict=True)]
 
 
-def logits_of(parts, segments, speech=None):
-    """Logits, the mask and the LoRA mask of a prompt in the original's layout."""
-    embeddings, mask, places = inner_padded(segments)
-    acts = torch.zeros_like(mask)
-    if speech is not None:
-        acts[:, places[speech]] = True
-    with parts.lora.at(acts) if speech is not None else nullcontext():
-        hidden = hidden_by_physical_positions(parts.language_model, embeddings, mask)
-    return parts.language_model.model.lm_head(hidden), mask, acts, embeddings
+def prompts_of(segments, speech=None):
+    """Prompts of segments, each a list of rows, in the original's layout."""
+    contents = list(zip(*segments, strict=True))
+    rows = [prompt_row(["speech"], pieces, [index == speech for index in range(len(segments))]) for pieces in contents]
+    pad_inside(rows, contents)
+    return rows
+
+
+def answers(tensors):
+    """The suffix cut where the labels begin: what belongs to the prompt, and the responses."""
+    labels, mask = tensors["in.suffix_labels"], tensors["in.suffix_mask"].bool()
+    first = int((labels[0] >= 0).nonzero()[0])
+    assert (labels[:, :first] < 0).all() and (labels[:, first:][mask[:, first:]] >= 0).all()
+    responses = [" ".join(map(str, row[row >= 0].tolist())) for row in labels]
+    return list(tensors["in.suffix_ids"][:, :first]), responses
 
 
 @pytest.mark.parametrize("folder", SEEDS, ids=str)
@@ -117,30 +128,37 @@ def logits_of(parts, segments, speech=None):
 def test_golden_logits_losses_and_tokens(folder, case):
     tensors, _ = golden(folder, f"{case}.io")
     parts = load_parts(folder, case)
+    head, embed = parts.language_model.model.lm_head, parts.language_model.embed
     embeddings, valid = hear(parts, tensors)
     close(embeddings, tensors["out.adapter_hidden"])
     assert torch.equal(valid.long(), tensors["out.adapter_mask"])
     said = [row[mask] for row, mask in zip(embeddings, valid, strict=True)]
     before = [segment(parts, tensors, name) for name in ("start", "audio_instruction")]
+    suffix, responses = answers(tensors)
+    suffix, cut = [embed(ids) for ids in suffix], [True] * len(responses)
 
-    logits, mask, acts, inputs = logits_of(parts, [*before, said, segment(parts, tensors, "suffix")], speech=2)
-    assert torch.equal(mask.long(), tensors["mid.speech_attention_mask"])
-    assert torch.equal(acts.float(), tensors["mid.lora_mask"])
-    close(inputs[mask], tensors["mid.speech_embeds"][mask])
-    close(logits[mask], tensors["out.speech_logits"][mask], 1e-4)
+    # Our rows have no padding inside: they are the valid positions of the original's, in their order.
+    prompts = prompts_of([*before, said, suffix], speech=2)
+    mask = tensors["mid.speech_attention_mask"].bool()
+    rows, _ = parts.supervised_rows(prompts, responses, cut)
+    close(torch.cat(rows), tensors["mid.speech_embeds"][mask])
+    hidden, labels = parts.read_responses(prompts, responses, cut)
+    ours = length_mask(torch.tensor([len(row) for row in rows]), hidden.shape[1])
+    close(head(hidden)[ours], tensors["out.speech_logits"][mask], 1e-4)
+    close(parts.language_model.response_loss(hidden, labels), tensors["out.loss.response_ce"], 1e-4)
 
-    labels = torch.full(mask.shape, IGNORE)
-    labels[:, -tensors["in.suffix_labels"].shape[1] :] = tensors["in.suffix_labels"]
-    with parts.lora.at(acts):
-        hidden = hidden_by_physical_positions(parts.language_model, inputs, mask)
-    loss = parts.language_model.response_loss(hidden, labels)
-    close(loss, tensors["out.loss.response_ce"], 1e-4)
+    text = prompts_of([*(segment(parts, tensors, name) for name in ("start", "instruction", "input")), suffix])
+    text_hidden, text_labels = parts.read_responses(text, responses, cut, plain=True)
+    rows, _ = parts.supervised_rows(text, responses, cut)
+    ours = length_mask(torch.tensor([len(row) for row in rows]), text_hidden.shape[1])
+    text_mask = tensors["mid.text_attention_mask"].bool()
+    close(head(text_hidden)[ours], tensors["out.text_logits"][text_mask], 1e-4)
 
-    text = [segment(parts, tensors, name) for name in ("start", "instruction", "input", "suffix")]
-    teacher, text_mask, _, _ = logits_of(parts, text)
-    close(teacher[text_mask], tensors["out.text_logits"][text_mask], 1e-4)
+    states = ResponseStates(hidden, labels, head, lambda: (text_hidden, text_labels))
+    distillation = ResponseDistillationLoss(square_temperature=False, shifted=False)
+    close(distillation(EmpatheticOutput(None, None, states), None), tensors["out.loss.response_kl"], 1e-4)
 
-    estimate = parts.heads(embeddings, valid)
+    estimate = parts.emotion_nuance(embeddings, valid)
     close(estimate.embedding, tensors["mid.pooled"])
     close(estimate.logits, tensors["out.emotion_logits"])
     names = {"emotion": "emotion_labels"} | {n: f"{n}_ans" for n in ("arousal", "valence", "dominance")}
@@ -149,12 +167,10 @@ def test_golden_logits_losses_and_tokens(folder, case):
     if case == "full_rellm":
         close(RatingLoss()(EmpatheticOutput(None, estimate), batch), tensors["out.loss.input_er_avd"])
 
-    prompt, mask, places = inner_padded([*before, said, segment(parts, tensors, "suffix", key="gen.in.")])
-    acts = torch.zeros_like(mask)
-    acts[:, places[2]] = True
+    prompts = prompts_of([*before, said, segment(parts, tensors, "suffix", key="gen.in.")], speech=2)
     expected = [row[1:] for row in tensors["gen.out.tokens_incl_dummy_bos"].tolist()]
-    with parts.lora.at(acts):
-        assert reply_by_physical_positions(parts.language_model, prompt, mask, len(expected[0])) == expected
+    replies = parts.respond(prompts, len(expected[0]))
+    assert replies == [row[: row.index(2) + 1] if 2 in row else row for row in expected]
 
 
 @pytest.mark.parametrize("folder", SEEDS, ids=str)
@@ -168,6 +184,6 @@ def test_golden_utterance_alone_needs_no_compatibility(folder, case):
     rows += [said[0][valid[0]], segment(parts, tensors, "suffix")[0]]
     speech = torch.cat([torch.full((len(row),), index == 2) for index, row in enumerate(rows)])
     packed, mask = pack([torch.cat(rows)])
-    with parts.lora.at(speech[None]):
+    with parts.partial_lora.at(speech[None]):
         logits = parts.language_model.model.lm_head(parts.language_model(packed, mask))[0]
     close(logits, tensors["out.speech_logits"][0][: len(logits)], 1e-4)

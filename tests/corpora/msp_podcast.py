@@ -1,5 +1,6 @@
 """Write a fake MSP-Podcast in the layouts of its releases, quirks included."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -17,10 +18,41 @@ ROWS = (
     ("MSP-PODCAST_0042_0020.wav", "Q", "7.5", "oops", "4.0", "15", "Male", "Train"),
     ("MSP-PODCAST_0042_0021.wav", "N", "4.0", "4.0", "4.0", "16", "Male", "Train"),
 )
+RATINGS = (
+    ("MSP-PODCAST_0042_0017.wav", "WORKER00000007", "Angry", "Angry,Frustrated"),
+    ("MSP-PODCAST_0042_0017.wav", "WORKER00000008", "Angry", ""),
+    ("MSP-PODCAST_0042_0017.wav", "WORKER00000009", "Other-fed up, tired", "Dissapointed"),
+    ("MSP-PODCAST_0042_0017.wav", "WORKER00000010", "Contempt", "Contempt"),
+    ("MSP-PODCAST_0042_0018.wav", "WORKER00000007", "Surprise", "Surprise"),
+    ("MSP-PODCAST_0042_0018.wav", "WORKER00000008", "Fear", "Fear,Sad"),
+    ("MSP-PODCAST_0042_0099.wav", "WORKER00000007", "Neutral", "Neutral"),
+    ("MSP-PODCAST_0042_0020.wav", "WORKER00000011", "", ""),
+)
+ATTRIBUTES = ("6.0", "2.0", "5.0")
 
 
-def write(root, folder="MSP-PODCAST-Publish-1.8", labels="Labels/labels_concensus.csv", audio="Audio"):
-    """One stereo file at 44.1 kHz, one row without audio, one file without a row, one broken row."""
+def detailed(path, form):
+    """The raters' labels in the form of a release: its columns, or ``detail``; JSON by the suffix."""
+    if path.suffix == ".json":
+        names = dict.fromkeys(row[0] for row in RATINGS)
+        keys = ("EmoClass_Major", "EmoClass_Second", "EmoAct", "EmoVal", "EmoDom")
+        ratings = {n: {r[1]: dict(zip(keys, (*r[2:], *ATTRIBUTES), strict=True)) for r in RATINGS if r[0] == n}
+                   for n in names}  # fmt: skip
+        path.write_text(json.dumps(ratings))
+        return
+    with path.open("w", newline="") as file:
+        rows = csv.writer(file)
+        if form == "detail":
+            rows.writerow(("FileName", "EmoDetail"))
+            for name, worker, major, second in RATINGS:
+                rows.writerow((name, f"{worker}; {major}; {second}; A:6.000000; V:2.000000; D:5.000000;"))
+        else:
+            rows.writerow(("FileName", form, "EmoClass_Major", "EmoClass_Second", "EmoAct", "EmoVal", "EmoDom"))
+            rows.writerows((*row, *ATTRIBUTES) for row in RATINGS)
+
+
+def write(root, folder="MSP-PODCAST-Publish-1.8", labels="Labels/labels_concensus.csv", audio="Audio", form="detail"):
+    """One stereo file at 44.1 kHz, one row without audio, one file without a row, one broken row, one empty rating."""
     root = Path(root) / folder
     (root / audio).mkdir(parents=True)
     (root / "Transcripts").mkdir()
@@ -32,9 +64,7 @@ def write(root, folder="MSP-PODCAST-Publish-1.8", labels="Labels/labels_concensu
         lines = [",".join(row) for row in (COLUMNS, *ROWS)] + ["MSP-PODCAST_0042_0022.wav,A"]
         path.write_bytes("\r\n".join(lines).encode())
     (path.parent / "._labels_consensus.csv").write_bytes(b"\x00\x05\x16\x07")
-    (path.parent / "labels_detailed.csv").write_text(
-        'FileName,EmoDetail\nMSP-PODCAST_0042_0017.wav,"WORKER1; Angry; Angry,Frustrated; A:6.0; V:2.0; D:5.0;"\n'
-    )
+    detailed(path.with_name(f"labels_detailed{path.suffix}"), form)
     names = [row[0] for row in ROWS[:-1]] + ["MSP-PODCAST_0042_0099.wav", "MSP-PODCAST_test3_0001.wav"]
     for name in names:
         stereo = name == "MSP-PODCAST_1023_0235.wav"

@@ -3,6 +3,11 @@
 The consensus labels are one CSV or JSON file, spelt ``labels_concensus`` in older
 releases. Ratings run from 1 to 7 and stand in the columns ``EmoAct``, ``EmoVal`` and
 ``EmoDom``. The labels of the third test set are kept by the authors.
+
+``labels_detailed`` beside them has a row for each rating: the rater's primary emotion, all that
+were perceived, and the three ratings, in columns of their own (releases 1.6 and 2.0), in one text
+(``EmoDetail``, those between) or as JSON by file and rater. The votes are the primary emotions.
+A rater may write another word, mostly as ``Other-...``; such words are "other".
 """
 
 from __future__ import annotations
@@ -10,16 +15,24 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from sys import intern
 
 from empathy_lightning.corpora.corpus import Corpus, CorpusError, decode
-from empathy_lightning.utterance import Utterance
+from empathy_lightning.utterance import Utterance, vote_shares
 
 _SPLITS = {
     "Train": "train", "Validation": "validation", "Development": "validation",
     "Test1": "test", "Test": "test", "Test2": "test2", "Test3": "test3",
 }  # fmt: skip
+_HEARD = {
+    "angry": "angry", "sad": "sad", "happy": "happy", "surprise": "surprised", "fear": "fearful",
+    "disgust": "disgust", "contempt": "contempt", "neutral": "neutral",
+}  # fmt: skip
+_DETAIL = re.compile(r"WORKER\w*;\s*([^;]*?)\s*;", re.IGNORECASE)
 _VERSIONS = ("2.0", "1.12", "1.11", "1.10", "1.9", "1.8", "1.7", "1.6")
 
 
@@ -45,11 +58,15 @@ class MSPPodcast(Corpus):
     }  # fmt: skip
     rating_scale = (1.0, 7.0)
     folders = (*(f"MSP-PODCAST-Publish-{version}" for version in _VERSIONS), "")
-    unconfirmed = "the folder names of the single releases; a split called Test; whether Test3 has rows"
+    unconfirmed = (
+        "the folder names of the single releases; a split called Test; whether Test3 has rows; "
+        "the detailed labels are in the layouts of public code, not of files seen"
+    )
 
     def read(self, folder: Path) -> Iterator[Utterance]:
-        """Read the consensus labels and match them to the audio files."""
+        """Read the labels and match them to the audio files."""
         rows = self._rows(folder)
+        votes = self._votes(folder)
         transcripts = _folder(folder, "[Tt]ranscript*")
         seen = set()
         for path in self.audio(_folder(folder, "[Aa]udio*")):
@@ -59,29 +76,42 @@ class MSPPodcast(Corpus):
                 self.skip(path, "no row in the consensus labels")
                 continue
             seen.add(path.stem)
-            yield self._utterance(path, row, transcripts / f"{path.stem}.txt")
+            yield self._utterance(path, row, transcripts / f"{path.stem}.txt", votes.get(path.stem, []))
         for stem in rows:
             if stem not in seen:
                 self.skip(stem, "a row without audio")
 
     def _rows(self, folder: Path) -> dict[str, dict[str, str]]:
-        files = [path for suffix in ("csv", "json") for path in sorted(folder.rglob(f"labels_con?ensus.{suffix}"))]
-        if not files:
+        file = _labels(folder, "labels_con?ensus")
+        if file is None:
             raise CorpusError(f"no labels_consensus.csv or .json below {folder}; {self.access}")
-        text = decode(files[0], "cp1252", "latin-1")
-        if files[0].suffix == ".json":
+        text = decode(file, "cp1252", "latin-1")
+        if file.suffix == ".json":
             listed = [{"FileName": name, **labels} for name, labels in json.loads(text).items()]
         else:
             listed = list(csv.DictReader(io.StringIO(text, newline="")))
         rows = {}
         for row in listed:
             if not row.get("FileName") or row.get("EmoClass") is None or row.get("Split_Set") is None:
-                self.skip(files[0], f"not a row of labels: {row}")
+                self.skip(file, f"not a row of labels: {row}")
             else:
                 rows[Path(row["FileName"]).stem] = {key: str(value) for key, value in row.items() if key}
         return rows
 
-    def _utterance(self, path: Path, row: dict[str, str], transcript: Path) -> Utterance:
+    def _votes(self, folder: Path) -> dict[str, list[str]]:
+        """Primary emotions as the raters wrote them, by file name; none where there are no detailed labels."""
+        file = _labels(folder, "labels_detailed")
+        votes, odd = defaultdict[str, list[str]](list), 0
+        for name, emotion in [] if file is None else _ratings(file):
+            if name and emotion:
+                votes[name.rsplit(".", 1)[0]].append(intern(emotion))
+            else:
+                odd += 1
+        if file is not None and odd:
+            self.skip(file, f"ratings without a file name or a primary emotion: {odd}")
+        return votes
+
+    def _utterance(self, path: Path, row: dict[str, str], transcript: Path, votes: list[str]) -> Utterance:
         code, split, speaker = row.get("EmoClass", ""), row["Split_Set"], row.get("SpkrID", "Unknown")
         if split not in _SPLITS:
             self.skip(path, f"label only: unknown split {split!r}")
@@ -104,8 +134,34 @@ class MSPPodcast(Corpus):
                     ("gender", "Gender"), ("split", "Split_Set"),
                 )
                 if row.get(column)
-            },
+            }
+            | ({"raters": "; ".join(votes)} if votes else {}),
+            emotion_votes=vote_shares([word for vote in votes for word in _heard(vote)]),
         )  # fmt: skip
+
+
+def _labels(folder: Path, name: str) -> Path | None:
+    files = [path for suffix in ("csv", "json") for path in sorted(folder.rglob(f"{name}.{suffix}"))]
+    return files[0] if files else None
+
+
+def _ratings(file: Path) -> Iterator[tuple[str, str]]:
+    """File name and primary emotion of each rating; "" where one is missing."""
+    text = decode(file, "cp1252", "latin-1")
+    if file.suffix == ".json":
+        for name, raters in json.loads(text).items():
+            yield from ((name, (rating.get("EmoClass_Major") or "").strip()) for rating in raters.values())
+        return
+    for row in csv.DictReader(io.StringIO(text, newline="")):
+        emotions = [row["EmoClass_Major"]] if "EmoClass_Major" in row else _DETAIL.findall(row.get("EmoDetail") or "")
+        yield from (((row.get("FileName") or "").strip(), (emotion or "").strip()) for emotion in emotions or [""])
+
+
+def _heard(emotion: str) -> list[str]:
+    """Our words for a primary emotion; a rater who names two has two votes, and all free text is one of "other"."""
+    if emotion.lower().startswith("other"):
+        return ["other"]
+    return [_HEARD.get(word.strip().lower(), "other") for word in emotion.split(",") if word.strip()]
 
 
 def _folder(folder: Path, pattern: str) -> Path:

@@ -40,6 +40,7 @@ from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.modules.emotion_nuance import EmotionEstimate, EmotionNuance
 from empathy_lightning.modules.language_model import LanguageModel, pack
 from empathy_lightning.prompts import Prompt
+from empathy_lightning.slots import positions_of
 from empathy_lightning.utterance import Utterance
 
 SYNONYMS: dict[str, tuple[str, ...]] = {
@@ -126,8 +127,10 @@ def score_options(
     scores = []
     for start in range(0, len(pairs), batch_size):
         batch = pairs[start : start + batch_size]
-        with nullcontext() if adapted_at is None else adapted_at([prompt for prompt, _ in batch]):
-            hidden = language_model(*pack([torch.cat([p, language_model.embed(tokens)]) for p, tokens in batch]))
+        asked = [prompt for prompt, _ in batch]
+        embeddings, mask = pack([torch.cat([p, language_model.embed(tokens)]) for p, tokens in batch])
+        with nullcontext() if adapted_at is None else adapted_at(asked):
+            hidden = language_model(embeddings, mask, positions=positions_of(asked, mask.shape[1]))
         for row, (prompt, tokens) in zip(hidden, batch, strict=True):
             # The state before a token is the one that predicts it.
             states = row[len(prompt) - 1 : len(prompt) - 1 + len(tokens)]
@@ -270,7 +273,9 @@ def evaluate_emotion(
     recognitions: list[Recognition] = []
     unreadable: list[str] = []
     dataset = SpeechDataset(chosen, getattr(model.speech_encoder, "max_seconds", 30.0))
-    for batch, utterances in tqdm(_batches(dataset, loaded.emotions, unreadable), desc="asking for the emotion"):
+    for batch, utterances in tqdm(
+        readable_batches(dataset, loaded.emotions, unreadable), desc="asking for the emotion"
+    ):
         answers = recognise(batch.to(next(model.parameters()).device))
         recognitions += [Recognition(u, *answer) for u, answer in zip(utterances, answers, strict=True)]
     if not recognitions:
@@ -295,7 +300,7 @@ def _write(out: Path, measured: dict[str, Any], recognitions: Sequence[Recogniti
     partial.replace(out)
 
 
-def _batches(
+def readable_batches(
     dataset: SpeechDataset, emotions: Sequence[str], unreadable: list[str], size: int = 16
 ) -> Iterator[tuple[SpeechBatch, list[Utterance]]]:
     """Batches of readable utterances of like length; reasons of the others are added to the list."""

@@ -2,5 +2,14 @@
 
 from empathy_lightning.metrics.classification import EmotionConfusion, unweighted_accuracy, weighted_accuracy
 from empathy_lightning.metrics.regression import Concordance, concordance
+from empathy_lightning.metrics.text import distinct, greedy_match
 
-__all__ = ["Concordance", "EmotionConfusion", "concordance", "unweighted_accuracy", "weighted_accuracy"]
+__all__ = [
+    "Concordance",
+    "EmotionConfusion",
+    "concordance",
+    "distinct",
+    "greedy_match",
+    "unweighted_accuracy",
+    "weighted_accuracy",
+]

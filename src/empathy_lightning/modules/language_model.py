@@ -159,7 +159,12 @@ class LanguageModel(nn.Module):
         return embeddings
 
     def forward(
-        self, embeddings: Tensor, mask: Tensor, prefix: Sequence[int] = (), still: Sequence[int] | None = None
+        self,
+        embeddings: Tensor,
+        mask: Tensor,
+        prefix: Sequence[int] = (),
+        still: Sequence[int] | None = None,
+        positions: Tensor | None = None,
     ) -> Tensor:
         """Last hidden states after the final norm.
 
@@ -170,11 +175,15 @@ class LanguageModel(nn.Module):
                 gradient, and attended to by all rows; the result is the same.
             still: How many of each row's first positions need no gradient: no activations are kept of them and
                 nothing is computed backwards; the result and the other gradients are the same.
+            positions: Place of each embedding, shape (B, T), where they are not counted one after the other; prefix
+                and still then save nothing.
 
         Returns:
             Shape (B, T, D), without meaning past each length.
         """
         embeddings = embeddings.to(self.model.dtype)
+        if positions is not None:
+            return self._hidden(embeddings, mask, positions=positions)
         # Parameters that train inside the model would need the gradient of every position.
         if not self.has_plain_cache or any(parameter.requires_grad for parameter in self.parameters()):
             return self._hidden(embeddings, mask)
@@ -209,12 +218,17 @@ class LanguageModel(nn.Module):
         hidden = nn.functional.pad(done, (0, 0, 0, mask.shape[1] - done.shape[1]))
         return hidden.index_put((rows[valid], positions[valid]), output.last_hidden_state[valid])
 
-    def _hidden(self, embeddings: Tensor, mask: Tensor, cache: _Context | None = None) -> Tensor:
+    def _hidden(
+        self, embeddings: Tensor, mask: Tensor, cache: _Context | None = None, positions: Tensor | None = None
+    ) -> Tensor:
         # Padding on the right is out of sight of causal attention, and the fused kernels are best without a mask.
-        attention_mask = None if self.model.config._attn_implementation == "sdpa" else mask.long()
+        # Where positions jump, transformers would take rows without one for several sequences.
+        fused = self.model.config._attn_implementation == "sdpa" and positions is None
+        attention_mask = None if fused else mask.long()
         output = self.model.model(
             inputs_embeds=embeddings,
             attention_mask=attention_mask,
+            position_ids=positions,
             past_key_values=cache,
             use_cache=cache is not None,
         )
@@ -254,6 +268,7 @@ class LanguageModel(nn.Module):
         temperature: float = 0.0,
         seed: int | Sequence[int] = 0,
         top_p: float = 1.0,
+        positions: Tensor | None = None,
     ) -> list[list[int]]:
         """Continue prompts given as embeddings.
 
@@ -264,6 +279,7 @@ class LanguageModel(nn.Module):
             temperature: 0 takes the likeliest token; above it, tokens are drawn.
             seed: Seed of the draws of each reply, or one for each; the caller's random state is left as it was.
             top_p: Draw from the likeliest tokens whose probabilities reach this sum.
+            positions: Place of each embedding, shape (B, T), where they are not counted one after the other.
 
         Returns:
             Token ids of each reply, up to and including the first of :attr:`stop_ids` where one was reached.
@@ -273,6 +289,7 @@ class LanguageModel(nn.Module):
         tokens = self.model.generate(
             inputs_embeds=embeddings.to(self.model.dtype),
             attention_mask=mask.long(),
+            position_ids=positions,
             max_new_tokens=max_new_tokens,
             pad_token_id=self.tokenizer.pad_token_id,
             eos_token_id=sorted(stops),

@@ -128,8 +128,38 @@ def rank_and_world_size() -> tuple[int, int]:
     return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 
 
+AnswerShard = Callable[[Sequence[Utterance], Any], list[Utterance]]
+"""Gives the utterances of a shard their responses, and moves the progress bar by each that is done."""
+
+
 def answer_in_shards(
     utterances: Sequence[Utterance], folder: Path, generation: Generation, per_shard: int = 1024
+) -> list[Utterance] | None:
+    """Let the frozen model answer each transcript; see :func:`in_shards`.
+
+    Args:
+        utterances: With transcripts and, for a prompt with an emotion slot, emotions.
+        folder: Where the shards go.
+        generation: Model, prompt and lengths.
+        per_shard: Utterances in a shard.
+    """
+
+    def _load() -> AnswerShard:
+        answerer, tokenizer = generation.answerer(), _tokenizer(generation.language_model)
+        return lambda shard, progress: _answer_shard(shard, answerer, tokenizer, generation, progress)
+
+    said = {key: value for key, value in vars(generation).items() if key != "prompt"} | vars(generation.prompt)
+    what = f"replies to {'labels' if '{emotion}' in generation.prompt.user else 'transcripts'}"
+    return in_shards(utterances, folder, said, _load, per_shard, what)
+
+
+def in_shards(
+    utterances: Sequence[Utterance],
+    folder: Path,
+    said: dict[str, Any],
+    load: Callable[[], AnswerShard],
+    per_shard: int,
+    what: str,
 ) -> list[Utterance] | None:
     """Answer each utterance; every shard is written whole or not at all, and those that are there are kept.
 
@@ -137,10 +167,12 @@ def answer_in_shards(
     interruption changes any answer. Process r of n makes the shards r, r + n, ...
 
     Args:
-        utterances: With transcripts and, for a prompt with an emotion slot, emotions.
+        utterances: To be answered.
         folder: Where ``part-*.parquet`` go, manifests each.
-        generation: Model, prompt and lengths.
+        said: What decides the answers beside the utterances, as JSON values.
+        load: Makes what answers a shard; called only where one is missing.
         per_shard: Utterances in a shard.
+        what: Stands before the progress bar.
 
     Returns:
         The utterances with their responses, or None while other processes still owe shards.
@@ -150,23 +182,18 @@ def answer_in_shards(
     """
     rank, world_size = rank_and_world_size()
     folder.mkdir(parents=True, exist_ok=True)
-    _claim(folder, utterances, generation, per_shard)
+    _claim(folder, utterances, {**said, "per_shard": per_shard})
     shards = [utterances[start : start + per_shard] for start in range(0, len(utterances), per_shard)]
     paths = [folder / f"part-{index:05d}.parquet" for index in range(len(shards))]
     mine = range(rank, len(shards), world_size)
     missing = [index for index in mine if not paths[index].is_file()]
     if missing:
-        answerer, tokenizer = generation.answerer(), _tokenizer(generation.language_model)
+        answer = load()
         done = sum(len(shards[index]) for index in mine if index not in missing)
-        with tqdm(
-            total=sum(len(shards[index]) for index in mine),
-            initial=done,
-            desc=f"replies to {'labels' if '{emotion}' in generation.prompt.user else 'transcripts'}",
-            position=rank,
-        ) as progress:
+        total = sum(len(shards[index]) for index in mine)
+        with tqdm(total=total, initial=done, desc=what, position=rank) as progress:
             for index in missing:
-                answered = _answer_shard(shards[index], answerer, tokenizer, generation, progress)
-                write_manifest(paths[index], answered)
+                write_manifest(paths[index], answer(shards[index], progress))
     if not all(path.is_file() for path in paths):
         return None
     rows = (row for path in paths for row in read_manifest(path))
@@ -196,14 +223,14 @@ def _answer_shard(
     answered = list(utterances)
     for start in range(0, len(order), generation.batch_size):
         batch = order[start : start + generation.batch_size]
-        seeds = [_seed(generation.seed, utterances[index]) for index in batch]
+        seeds = [seed_of(generation.seed, utterances[index]) for index in batch]
         for index, answer in zip(batch, answerer([prompts[index] for index in batch], seeds), strict=True):
             answered[index] = replace(utterances[index], response=answer.text, response_cut=answer.cut)
         progress.update(len(batch))
     return answered
 
 
-def _seed(seed: int, utterance: Utterance) -> int:
+def seed_of(seed: int, utterance: Utterance) -> int:
     """Of an utterance's own draws, so that they depend on neither its batch nor its shard."""
     return int.from_bytes(hashlib.sha256(f"{seed} {utterance.corpus} {utterance.id}".encode()).digest()[:4], "little")
 
@@ -214,13 +241,12 @@ def _tokenizer(name_or_path: str) -> Any:
     return AutoTokenizer.from_pretrained(locate(name_or_path))
 
 
-def _claim(folder: Path, utterances: Sequence[Utterance], generation: Generation, per_shard: int) -> None:
+def _claim(folder: Path, utterances: Sequence[Utterance], said: dict[str, Any]) -> None:
     """Write down what the shards answer, or check that it is the same."""
     digest = hashlib.sha256()
     for u in utterances:
         digest.update(json.dumps([u.corpus, u.id, u.transcript, u.emotion]).encode())
-    said = {key: value for key, value in vars(generation).items() if key != "prompt"} | vars(generation.prompt)
-    claim = {**said, "per_shard": per_shard, "utterances": digest.hexdigest()}
+    claim = {**said, "utterances": digest.hexdigest()}
     path = folder / "generation.json"
     if path.is_file() and any(folder.glob("part-*.parquet")):
         then = json.loads(path.read_text(encoding="utf-8"))

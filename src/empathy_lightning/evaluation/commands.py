@@ -1,0 +1,58 @@
+"""The commands `respond` and `evaluate-responses`; what they need is imported when they run."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from empathy_lightning.errors import InputError
+
+
+def add_responses(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add both commands: let a bot answer a manifest, and score the replies."""
+    respond = commands.add_parser("respond", help="answer every utterance of a manifest and write the replies as one")
+    respond.add_argument("manifest", type=Path)
+    respond.add_argument("--checkpoint", type=Path, required=True, help="folder of the bot")
+    respond.add_argument("--out", type=Path, required=True, help="manifest to write, .jsonl or .parquet")
+    respond.add_argument("--split", default="test", help="which to answer, or `all` (default %(default)s)")
+    respond.add_argument("--recipe", help="prompt of freezeempath, blsp-emo or re-llm (default: the folder's own)")
+    respond.add_argument("--prompt", help="user's turn with {speech} (and {emotion}) instead")
+    respond.add_argument("--system", help="system message of that prompt")
+    respond.add_argument("--max-new-tokens", type=int, default=128, help="longest reply (default %(default)s)")
+    respond.add_argument("--temperature", type=float, default=0.0, help="0 takes the likeliest words (default)")
+    respond.add_argument("--top-p", type=float, default=1.0, help="draw from the likeliest tokens of this probability")
+    respond.add_argument("--seed", type=int, default=0, help="seed of the draws above temperature 0")
+    respond.add_argument("--batch-size", type=int, default=16, help="recordings at a time (default %(default)s)")
+    respond.add_argument("--per-shard", type=int, default=512, help="utterances in a shard (default %(default)s)")
+    respond.set_defaults(run=_respond)
+
+    score = commands.add_parser("evaluate-responses", help="score replies: empathy, overlap, variety, emotions named")
+    score.add_argument("replies", type=Path, help="manifest whose responses are the replies")
+    score.add_argument("--split", default="test", help="which to score, or `all` (default %(default)s)")
+    score.add_argument("--empathy-classifier", type=Path, help="folder that `convert epitome` wrote")
+    score.add_argument("--against", type=Path, help="another system's replies: Wilcoxon's test of the empathy")
+    score.add_argument("--references", type=Path, help="manifest with expected responses: BLEU, chrF, ROUGE")
+    score.add_argument("--bert-score", metavar="FOLDER", help="encoder for BERTScore, for example a roberta-large")
+    score.add_argument("--bert-layer", type=int, help="its layer (roberta-large: 17; default: the last)")
+    score.add_argument("--out", type=Path, help="write figures and each reply's scores as JSON")
+    score.set_defaults(run=_evaluate_responses)
+
+
+def _respond(options: argparse.Namespace) -> None:
+    from empathy_lightning.evaluation.replies import Decoding, answer_manifest
+    from empathy_lightning.prompts import Prompt, recipe_named
+
+    if (options.recipe and options.prompt) or (options.system is not None and not options.prompt):
+        raise InputError("give --recipe, or --prompt with or without --system")
+    prompt = recipe_named(options.recipe).spoken if options.recipe else None
+    prompt = Prompt(options.prompt, options.system) if options.prompt else prompt
+    decoding = Decoding(options.max_new_tokens, options.temperature, options.top_p, options.seed)
+    files = (options.checkpoint, options.manifest, options.out)
+    answer_manifest(*files, options.split, prompt, decoding, options.batch_size, options.per_shard)
+
+
+def _evaluate_responses(options: argparse.Namespace) -> None:
+    from empathy_lightning.evaluation.responses import evaluate_responses
+
+    files = (options.empathy_classifier, options.against, options.references)
+    evaluate_responses(options.replies, options.out, options.split, *files, options.bert_score, options.bert_layer)
