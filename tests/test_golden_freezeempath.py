@@ -7,11 +7,12 @@ import torch
 from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM, WhisperConfig
 
 from empathy_lightning.losses import CategoricalLoss
-from empathy_lightning.models import EmpatheticLM, EmpatheticOutput
+from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.modules.emotion_nuance import EmotionNuance
 from empathy_lightning.modules.language_model import LanguageModel, pack
 from empathy_lightning.modules.speech_adapter import SpeechAdapter
 from empathy_lightning.modules.speech_encoder import SpeechEncoder, length_mask
+from empathy_lightning.outputs import EmpatheticOutput
 from tests.conftest import golden, golden_seeds, whisper_config
 from tests.modules.test_speech_decoder import golden_decoder
 

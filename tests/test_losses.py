@@ -17,8 +17,8 @@ from empathy_lightning.losses import (
     SoftLabelLoss,
     SupervisedContrastiveLoss,
 )
-from empathy_lightning.models import EmpatheticOutput
 from empathy_lightning.modules.emotion_nuance import EmotionEstimate, EmotionNuance
+from empathy_lightning.outputs import EmpatheticOutput
 from empathy_lightning.utterance import EMOTIONS, Utterance
 
 

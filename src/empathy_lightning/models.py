@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from typing import get_args
 
 import torch
@@ -23,6 +22,7 @@ from empathy_lightning.modules.partial_lora import PartialLora
 from empathy_lightning.modules.pooled_heads import PooledEmotionHeads
 from empathy_lightning.modules.speech_adapter import SpeechAdapter
 from empathy_lightning.modules.speech_encoder import EncodedSpeech, SpeechEncoder
+from empathy_lightning.outputs import EmpatheticOutput, ResponseStates
 from empathy_lightning.prompts import SPEECH_AND_EMOTION, SPEECH_ONLY, Prompt, Segment, response_ids
 from empathy_lightning.slots import (
     EmotionSlot,
@@ -36,39 +36,6 @@ from empathy_lightning.slots import (
     prompt_row,
     shared_prefix,
 )
-
-
-@dataclass
-class ResponseStates:
-    """How the language model reads the expected responses, for losses that compare its expectations.
-
-    Attributes:
-        hidden: Last hidden states of prompts and responses, right-padded, shape (B, T, D).
-        labels: Token ids of the responses at their own positions, shape (B, T), -100 elsewhere.
-        head: The language model's head, from hidden states to logits.
-        of_transcripts: Gives hidden states and labels of the same responses after the transcripts.
-    """
-
-    hidden: Tensor
-    labels: Tensor
-    head: nn.Module
-    of_transcripts: Callable[[], tuple[Tensor, Tensor]]
-
-
-@dataclass
-class EmpatheticOutput:
-    """What the model makes of a batch; auxiliary losses read it beside the batch.
-
-    Attributes:
-        response_loss: Mean cross-entropy of the expected responses, or None without a
-            language model or without responses.
-        emotion: Estimates of the emotion nuance module, or None without one.
-        responses: Hidden states behind the response loss, or None where there is none.
-    """
-
-    response_loss: Tensor | None
-    emotion: EmotionEstimate | None
-    responses: ResponseStates | None = None
 
 
 class EmpatheticLM(nn.Module):

@@ -9,12 +9,13 @@ from transformers import Qwen2ForCausalLM, Wav2Vec2Config, WhisperConfig
 
 from empathy_lightning.conversion.qwen import partial_lora_name, qwen2_config, qwen2_weights, without_wrapper
 from empathy_lightning.losses import CategoricalLoss, RatingLoss, ResponseDistillationLoss
-from empathy_lightning.models import EmpatheticLM, EmpatheticOutput, ResponseStates
+from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.modules.convolutional_adapter import ConvolutionalAdapter
 from empathy_lightning.modules.emotion_encoder import EmotionEncoder
 from empathy_lightning.modules.language_model import LanguageModel, pack
 from empathy_lightning.modules.partial_lora import PartialLora
 from empathy_lightning.modules.speech_encoder import SpeechEncoder, length_mask
+from empathy_lightning.outputs import EmpatheticOutput, ResponseStates
 from empathy_lightning.slots import pad_inside, prompt_row
 from tests.conftest import golden, golden_seeds
 from tests.modules.test_convolutional_adapter import close, renamed

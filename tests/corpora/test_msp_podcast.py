@@ -9,7 +9,7 @@ from empathy_lightning.corpora import CorpusError
 from empathy_lightning.corpora.msp_podcast import MSPPodcast
 from empathy_lightning.corpora.protocols import protocol_named
 from empathy_lightning.losses import SoftLabelLoss
-from empathy_lightning.models import EmpatheticOutput
+from empathy_lightning.outputs import EmpatheticOutput
 from empathy_lightning.utterance import EMOTIONS
 from tests.corpora import msp_podcast
 

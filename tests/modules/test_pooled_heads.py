@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from empathy_lightning.losses import CategoricalLoss, RatingLoss
-from empathy_lightning.models import EmpatheticOutput
 from empathy_lightning.modules.pooled_heads import PooledEmotionHeads
+from empathy_lightning.outputs import EmpatheticOutput
 from tests.conftest import golden, golden_seeds
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from empathy_lightning.batch import MISSING, SpeechBatch
 from empathy_lightning.losses.estimate import estimate_of
-from empathy_lightning.models import EmpatheticOutput
+from empathy_lightning.outputs import EmpatheticOutput
 
 
 class CategoricalLoss(nn.Module):

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from empathy_lightning.batch import SpeechBatch
-from empathy_lightning.models import EmpatheticOutput
 from empathy_lightning.modules.language_model import IGNORE
+from empathy_lightning.outputs import EmpatheticOutput
 
 
 class ResponseDistillationLoss(nn.Module):

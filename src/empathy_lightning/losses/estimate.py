@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from empathy_lightning.models import EmpatheticOutput
 from empathy_lightning.modules.emotion_nuance import EmotionEstimate
+from empathy_lightning.outputs import EmpatheticOutput
 
 
 def estimate_of(output: EmpatheticOutput) -> EmotionEstimate:
