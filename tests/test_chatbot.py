@@ -183,6 +183,14 @@ def test_bad_recordings_are_refused_before_any_answer(bot):
         bot.respond([torch.randn(16_000), torch.zeros(16_000)])
 
 
+@pytest.mark.parametrize(
+    "waveform", [torch.zeros(16_000, dtype=torch.int16), torch.randn(2, 16_000), torch.full((16_000,), torch.nan)]
+)
+def test_what_is_no_waveform_is_refused(bot, waveform):
+    with pytest.raises(AudioError, match=r"recording 2: .* a waveform has finite floats"):
+        bot.respond([torch.randn(16_000), waveform])
+
+
 def test_a_recogniser_alone_cannot_chat(model):
     recogniser = EmpatheticLM(model.speech_encoder, emotion_nuance=model.emotion_nuance)
     with pytest.raises(CheckpointError, match="cannot chat"):

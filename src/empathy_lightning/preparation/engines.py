@@ -119,10 +119,14 @@ def _with_vllm(generation: Generation) -> Answerer:
         import vllm
     except ImportError:
         raise InputError("vLLM is not installed; `pip install vllm`, or leave --engine out") from None
-    name = generation.language_model
+    name, options = generation.language_model, {}
+    if generation.temperature > 0 and vllm.platforms.current_platform.is_cpu():
+        # Drawing with seeds fails there (vLLM 0.32) where a prompt is processed in parts.
+        options["enable_chunked_prefill"] = False
     try:
         with _own_device():
-            model = vllm.LLM(model=locate(name), dtype=generation.dtype, seed=generation.seed)
+            # -1 takes the longest context for which there is memory.
+            model = vllm.LLM(locate(name), dtype=generation.dtype, max_model_len=-1, **options)
     except (OSError, ValueError, RuntimeError) as error:
         raise InputError(f"vLLM cannot load {name}: {' '.join(str(error).split())}") from None
     tokenizer = model.get_tokenizer()
