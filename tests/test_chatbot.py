@@ -153,6 +153,12 @@ def test_the_oldest_turns_make_room(bot):
     assert torch.equal(alone, prompt_of(bot, [recording])[0][0])
 
 
+def test_speech_beyond_the_language_model_s_window_warns(bot):
+    with pytest.warns(UserWarning, match=r"\d+ positions of prompt, 4 of reply exceed the language model's 512"):
+        (reply,) = bot.respond([torch.randn(16_000 * 65)], max_new_tokens=4)
+    assert reply.text is not None
+
+
 def test_the_language_is_asked_for_in_the_system_message(bot):
     recording = torch.randn(16_000)
     (plain,), _ = prompt_of(bot, [recording])

@@ -104,9 +104,8 @@ def read(path: str | Path, start: float = 0.0, end: float | None = None) -> Tens
             file.seek(min(round(start * rate), file.frames))
             count = -1 if end is None else round((end - start) * rate)
             samples = file.read(count, dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, RuntimeError) as error:
-        reason = getattr(error, "error_string", str(error)).removeprefix("Error : ")
-        raise AudioError(f"{path}: not audio that can be decoded ({reason})") from None
+    except (soundfile.SoundFileError, RuntimeError):
+        raise AudioError(f"{path}: damaged, or not audio that can be decoded; give WAV, FLAC, MP3 or OGG") from None
     waveform = torch.from_numpy(samples).mean(1)
     if not len(waveform):
         raise AudioError(f"{path}: holds no samples")

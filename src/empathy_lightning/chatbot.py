@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -144,6 +145,12 @@ class EmpatheticChatbot:
         while window is not None and len(turns) > 1 and len(prompt) + max_new_tokens > window:
             turns = turns[1:]
             prompt = self.model.conversation_row(turns, system)
+        if window is not None and len(prompt) + max_new_tokens > window:
+            warnings.warn(
+                f"{len(prompt)} positions of prompt, {max_new_tokens} of reply exceed the language model's {window}: "
+                "the reply may make no sense: give shorter speech",
+                stacklevel=3,
+            )
         return prompt
 
     @torch.no_grad()

@@ -15,26 +15,26 @@ from empathy_lightning.preparation import engines
 from empathy_lightning.preparation.engines import Generation
 from empathy_lightning.preparation.small_world import sentences
 from empathy_lightning.prompts import Prompt
+from empathy_lightning.utterance import EMOTIONS
 
 SHIPPED = "small-world/language_model"
 
 
 def asked(tokenizer, count=20):
     return [
-        Prompt().text_ids(tokenizer, speech=sentence.text, emotion="sad")
-        for sentence in itertools.islice(sentences("train"), count)
+        Prompt().text_ids(tokenizer, speech=sentence.text, emotion=EMOTIONS[index % 5])
+        for index, sentence in enumerate(itertools.islice(sentences("train"), count))
     ]
 
 
 def test_vllm_answers_as_transformers_does():
     pytest.importorskip("vllm")
-    for longest in (64, 15):
-        generation = Generation(SHIPPED, Prompt(), longest)
-        first, second = generation.answerer(), replace(generation, engine="vllm").answerer()
-        prompts = asked(first.tokenizer)
-        expected = first.answer(prompts, [0] * 20)
-        assert second.answer(prompts, [0] * 20) == expected and second.positions == first.positions == 2048
-        assert any(answer.cut for answer in expected) == (longest == 15)
+    generation = Generation(SHIPPED, Prompt(), 19)
+    first, second = generation.answerer(), replace(generation, engine="vllm").answerer()
+    prompts = asked(first.tokenizer)
+    expected = first.answer(prompts, [0] * 20)
+    assert second.answer(prompts, [0] * 20) == expected and second.positions == first.positions == 2048
+    assert {answer.cut for answer in expected} == {True, False}
 
 
 class Engine:
@@ -77,7 +77,7 @@ def vllm(monkeypatch):
 
 
 def test_vllm_is_given_token_ids_and_a_seed_for_each_prompt(vllm):
-    generation = Generation(SHIPPED, Prompt(), 15, batch_size=2)
+    generation = Generation(SHIPPED, Prompt(), 19, batch_size=2)
     first, second = generation.answerer(), replace(generation, engine="vllm").answerer()
     prompts = asked(first.tokenizer, 6)
     assert second.answer(prompts, range(6)) == first.answer(prompts, range(6))
@@ -85,7 +85,7 @@ def test_vllm_is_given_token_ids_and_a_seed_for_each_prompt(vllm):
     ((given, sampling),) = engine.calls
     assert [prompt["prompt_token_ids"] for prompt in given] == prompts and second.at_once >= len(prompts)
     assert [vars(one) for one in sampling] == [
-        {"temperature": 0.0, "max_tokens": 15, "seed": seed, "detokenize": False} for seed in range(6)
+        {"temperature": 0.0, "max_tokens": 19, "seed": seed, "detokenize": False} for seed in range(6)
     ]
     assert second.positions == 1234 and engine.options == {}
 
