@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import signal
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
@@ -73,7 +74,9 @@ def vllm(monkeypatch):
     )  # fmt: skip
     monkeypatch.setitem(sys.modules, "vllm", module)
     monkeypatch.setattr(Engine, "made", [])
-    return module
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield module
+    signal.signal(signal.SIGTERM, before)
 
 
 def test_vllm_is_given_token_ids_and_a_seed_for_each_prompt(vllm):
@@ -113,6 +116,16 @@ def test_each_process_of_torchrun_shows_its_engine_one_gpu(vllm, monkeypatch, be
     generation.answerer()
     assert [engine.visible for engine in Engine.made] == [before, device]
     assert os.environ.get("CUDA_VISIBLE_DEVICES") == before
+
+
+def test_sigterm_ends_the_process_in_order_so_that_vllm_can_end_its_own(vllm):
+    Generation(SHIPPED, Prompt(), engine="vllm").answerer()
+    with pytest.raises(SystemExit) as ended:
+        signal.raise_signal(signal.SIGTERM)
+    assert ended.value.code == 143
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    Generation(SHIPPED, Prompt(), engine="vllm").answerer()
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
 
 
 def test_what_vllm_cannot_load_is_one_line(vllm):

@@ -152,7 +152,10 @@ def _claim(folder: Path, utterances: Sequence[Utterance], generation: Generation
     claim = {**said, "per_shard": per_shard, "utterances": digest.hexdigest()}
     path = folder / "generation.json"
     if path.is_file() and any(folder.glob("part-*.parquet")):
-        then = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            then = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            raise InputError(f"{path} is damaged: change --out, or remove {folder}") from None
         changed = ", ".join(key for key in claim if then.get(key) != claim[key])
         if changed:
             out = str(folder).removesuffix(".shards")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -129,6 +131,7 @@ def _with_vllm(generation: Generation) -> Answerer:
             model = vllm.LLM(locate(name), dtype=generation.dtype, max_model_len=-1, **options)
     except (OSError, ValueError, RuntimeError) as error:
         raise InputError(f"vLLM cannot load {name}: {' '.join(str(error).split())}") from None
+    _end_by_exit()
     tokenizer = model.get_tokenizer()
 
     def _answer(prompts: Sequence[list[int]], seeds: Sequence[int]) -> list[Answer]:
@@ -159,6 +162,12 @@ def _own_device() -> Iterator[None]:
         os.environ.pop(variable, None)
         if before is not None:
             os.environ[variable] = before
+
+
+def _end_by_exit() -> None:
+    """End vLLM's processes at SIGTERM too, which torchrun and schedulers send: else they live on and hold the GPU."""
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
 
 
 def _text(tokenizer: Any, ids: Sequence[int]) -> str:
