@@ -238,12 +238,17 @@ def test_damaged_shards_are_made_anew(manifest, tmp_path):
     assert out.read_bytes() == whole.read_bytes() and [path.read_bytes() for path in paths] == good
 
 
-def test_a_shard_that_another_process_damaged_is_named(manifest, tmp_path, monkeypatch):
-    out = prepare_responses(manifest, tmp_path / "o.jsonl", SHIPPED, Prompt(), 3, None, 15)
+def test_a_damaged_shard_of_another_process_is_left_to_it(manifest, tmp_path, monkeypatch, capsys):
+    out = prepare_responses(manifest, tmp_path / "o.jsonl", SHIPPED, Prompt(), 3, None, 15, max_new_tokens=4)
+    whole = out.read_bytes()
+    out.write_text("")
     (tmp_path / "o.jsonl.shards" / "part-00001.parquet").write_bytes(b"PAR1")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(InputError, match=r"part-00001\.parquet is damaged"):
-        prepare_responses(manifest, out, SHIPPED, Prompt(), 3, None, 15)
+    for rank, expected in enumerate((b"", whole)):
+        monkeypatch.setenv("RANK", str(rank))
+        prepare_responses(manifest, out, SHIPPED, Prompt(), 3, None, 15, max_new_tokens=4)
+        assert out.read_bytes() == expected
+    assert capsys.readouterr().out.count("the one that ends last") == 1
 
 
 def test_two_processes_do_not_make_the_same_shards_at_once(manifest, tmp_path):

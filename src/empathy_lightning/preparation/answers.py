@@ -65,15 +65,12 @@ def answer_in_shards(
             position=rank,
         ) as progress:
             for index in missing:
-                answered = _answer_shard(shards[index], answerer, generation, progress)
-                write_manifest(paths[index], answered)
-    if not all(path.is_file() for path in paths):
-        return None
+                write_manifest(paths[index], _answer_shard(shards[index], answerer, generation, progress))
     answered: list[Utterance] = []
     for path, shard in zip(paths, shards, strict=True):
         rows = _read_shard(path, shard)
         if rows is None:
-            raise InputError(f"{path} is damaged or of another run: run the command again, which makes it anew")
+            return None
         answered += (
             # A recording or units of another answer do not belong to this one.
             replace(u, response=row.response, response_cut=row.response_cut, response_path=None, units=None)
