@@ -102,7 +102,6 @@ def test_prompts_are_not_processed_in_parts_where_vllm_cannot_draw_then(vllm):
 
 @pytest.mark.parametrize(("before", "device"), [(None, "1"), ("4,6", "6"), ("5", "5")])
 def test_each_process_of_torchrun_shows_its_engine_one_gpu(vllm, monkeypatch, before, device):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     bare = engines.LanguageModel.from_pretrained(SHIPPED)
     monkeypatch.setattr(engines, "load_language_model", lambda name, dtype: bare)

@@ -119,8 +119,8 @@ def _with_vllm(generation: Generation) -> Answerer:
     """Replies end in vLLM at the same tokens: the tokenizer's end of turn, and those of the generation config."""
     try:
         import vllm
-    except ImportError:
-        raise InputError("vLLM is not installed; `pip install vllm`, or leave --engine out") from None
+    except ImportError as error:
+        raise InputError(f"vLLM is not installed, or not whole ({error}); install it or leave --engine out") from None
     name, options = generation.language_model, {}
     if generation.temperature > 0 and vllm.platforms.current_platform.is_cpu():
         # Drawing with seeds fails there (vLLM 0.32) where a prompt is processed in parts.
@@ -153,8 +153,9 @@ def _own_device() -> Iterator[None]:
     """Show the engine's processes, which inherit this environment, the GPU that torchrun means for this one alone."""
     variable = "CUDA_VISIBLE_DEVICES"
     before = os.environ.get(variable)
-    if "LOCAL_RANK" in os.environ and torch.cuda.is_available():
-        devices = before.split(",") if before else [str(index) for index in range(torch.cuda.device_count())]
+    # Unlike is_available(), counting leaves CUDA usable in a forked process.
+    if "LOCAL_RANK" in os.environ and (count := torch.cuda.device_count()):
+        devices = before.split(",") if before else [str(index) for index in range(count)]
         os.environ[variable] = devices[int(os.environ["LOCAL_RANK"]) % len(devices)]
     try:
         yield
