@@ -153,6 +153,12 @@ def test_the_oldest_turns_make_room(bot):
     assert torch.equal(alone, prompt_of(bot, [recording])[0][0])
 
 
+def test_speech_beyond_the_language_model_s_window_warns(bot):
+    with pytest.warns(UserWarning, match=r"\d+ positions of prompt, 4 of reply exceed the language model's 512"):
+        (reply,) = bot.respond([torch.randn(16_000 * 65)], max_new_tokens=4)
+    assert reply.text is not None
+
+
 def test_the_language_is_asked_for_in_the_system_message(bot):
     recording = torch.randn(16_000)
     (plain,), _ = prompt_of(bot, [recording])
@@ -181,6 +187,14 @@ def test_bad_options_are_refused(bot, options, reason):
 def test_bad_recordings_are_refused_before_any_answer(bot):
     with pytest.raises(AudioError, match="recording 2: is silent"):
         bot.respond([torch.randn(16_000), torch.zeros(16_000)])
+
+
+@pytest.mark.parametrize(
+    "waveform", [torch.zeros(16_000, dtype=torch.int16), torch.randn(2, 16_000), torch.full((16_000,), torch.nan)]
+)
+def test_what_is_no_waveform_is_refused(bot, waveform):
+    with pytest.raises(AudioError, match=r"recording 2: .* a waveform has finite floats"):
+        bot.respond([torch.randn(16_000), waveform])
 
 
 def test_a_recogniser_alone_cannot_chat(model):

@@ -1,5 +1,6 @@
 """Bad input gets one clear line and exit code 2, never a traceback, and leaves nothing behind."""
 
+import json
 import subprocess
 import sys
 
@@ -8,6 +9,8 @@ import pytest
 import soundfile
 
 from empathy_lightning.__main__ import main
+from empathy_lightning.audio import AudioError, read_speech
+from empathy_lightning.chatbot import EmpatheticChatbot
 from empathy_lightning.checkpoints import Checkpoint, save
 from empathy_lightning.utterance import EMOTIONS
 from tests.conftest import ROOT
@@ -57,6 +60,68 @@ def test_any_recording_is_answered(bot, tmp_path, suffix, rate, channels, second
     path = recording(tmp_path, f"a.{suffix}", noise, rate)
     assert main(["chat", str(path), "--out", str(tmp_path / "out"), "--checkpoint", str(bot)]) == 0
     assert (tmp_path / "out" / "replies.json").is_file()
+
+
+def test_all_bad_recordings_are_named_at_once(bot, tmp_path, capsys):
+    paths = [*bad_recordings(tmp_path).values(), tmp_path]
+    assert main(["chat", *map(str, paths), "--out", str(tmp_path / "out"), "--checkpoint", str(bot)]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.count(";") >= len(paths) - 1 and all(f"{path}: " in error for path in paths)
+    assert "a folder" in error and "b'" not in error and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("subtype", "peak"), [("PCM_U8", 1), ("PCM_24", 1), ("PCM_32", 1), ("FLOAT", 1.4)])
+def test_every_kind_of_samples_is_read(tmp_path, subtype, peak):
+    wave = peak * np.sin(np.arange(16_000) / 20)
+    path = recording(tmp_path, "a.wav", wave, subtype=subtype)
+    np.testing.assert_allclose(read_speech(path).numpy(), wave, atol=0.01)
+
+
+def test_samples_far_out_of_range_are_refused(tmp_path):
+    wave = 32_000 * np.sin(np.arange(16_000) / 20)
+    with pytest.raises(AudioError, match=r"reach 32000; scale them to -1\.\.1"):
+        read_speech(recording(tmp_path, "a.wav", wave, subtype="FLOAT"))
+
+
+@pytest.mark.parametrize("name", ["file", "file/below", "closed"])
+def test_a_folder_that_cannot_be_written_is_one_line_before_any_answer(bot, tmp_path, capsys, monkeypatch, name):
+    good = recording(tmp_path, "good.wav", np.random.default_rng(0).standard_normal(16_000) * 0.1)
+    (tmp_path / "file").write_text("here before")
+    (tmp_path / "closed").mkdir()
+    monkeypatch.setattr("os.access", lambda path, mode: path != tmp_path / "closed")  # root may write anywhere
+    monkeypatch.setattr(EmpatheticChatbot, "respond", lambda *a, **k: pytest.fail("answered in vain"))
+    assert main(["chat", str(good), "--out", str(tmp_path / name), "--checkpoint", str(bot)]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error:") and str(tmp_path / name) in error and "--out" in error
+    assert (tmp_path / "file").read_text() == "here before" and not list((tmp_path / "closed").iterdir())
+
+
+def test_files_of_the_same_name_are_answered_apart_and_an_interruption_keeps_what_was_said(
+    bot, tmp_path, capsys, monkeypatch
+):
+    paths = []
+    for name in "abc":
+        (tmp_path / name).mkdir()
+        noise = np.random.default_rng(ord(name)).standard_normal(16_000) * 0.1
+        paths.append(recording(tmp_path / name, "q.wav", noise))
+    words = ["chat", *map(str, paths), "--checkpoint", str(bot), "--max-new-tokens=4", "--out"]
+    assert main([*words, str(tmp_path / "whole"), "--explain"]) == 0
+    entries = json.loads((tmp_path / "whole" / "replies.json").read_text())
+    assert [entry["file"] for entry in entries] == [str(path) for path in paths]
+    assert len(list((tmp_path / "whole").glob("*_q_explained.png"))) == 3
+    respond, left = EmpatheticChatbot.respond, [2]
+
+    def _interrupted(*args, **kwargs):
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return respond(*args, **kwargs)
+
+    monkeypatch.setattr(EmpatheticChatbot, "respond", _interrupted)
+    assert main([*words, str(tmp_path / "part"), "--batch-size=1"]) == 130
+    assert capsys.readouterr().err.strip().splitlines()[-1] == "interrupted"
+    said = json.loads((tmp_path / "part" / "replies.json").read_text())
+    assert [entry["text"] for entry in said] == [entry["text"] for entry in entries[:2]]
 
 
 def test_missing_checkpoints(bot, tmp_path, capsys):

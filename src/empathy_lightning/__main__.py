@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Words after ``empathy-lightning``; None takes those of the process.
 
     Returns:
-        Exit code: 0, or 2 for bad input, after one line that says what is wrong.
+        Exit code: 0; 2 for bad input, after one line that says what is wrong; 130 if it was interrupted.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
@@ -69,6 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"error: {' '.join(str(mendable).split())}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
     return 0
 
 

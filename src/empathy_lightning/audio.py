@@ -50,7 +50,7 @@ def _source(path: str | Path) -> bytes | io.BytesIO:
     if shard.endswith(".parquet"):
         return io.BytesIO(_row(shard, int(row)))
     if not Path(path).is_file():
-        raise AudioError(f"{path}: no such file")
+        raise AudioError(f"{path}: {'a folder; give its files' if Path(path).is_dir() else 'no such file'}")
     return os.fsencode(path)
 
 
@@ -104,8 +104,8 @@ def read(path: str | Path, start: float = 0.0, end: float | None = None) -> Tens
             file.seek(min(round(start * rate), file.frames))
             count = -1 if end is None else round((end - start) * rate)
             samples = file.read(count, dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, RuntimeError) as error:
-        raise AudioError(f"{path}: not audio that can be decoded ({error})") from None
+    except (soundfile.SoundFileError, RuntimeError):
+        raise AudioError(f"{path}: damaged, or not audio that can be decoded; give WAV, FLAC, MP3 or OGG") from None
     waveform = torch.from_numpy(samples).mean(1)
     if not len(waveform):
         raise AudioError(f"{path}: holds no samples")
@@ -187,7 +187,7 @@ def check_speech(waveform: Tensor, path: str | Path, shortest: float = 0.2, long
         longest: Most seconds.
 
     Raises:
-        AudioError: If the waveform is too short, too long or silent.
+        AudioError: If the waveform is too short, too long, silent or far beyond -1..1.
     """
     seconds = len(waveform) / SAMPLE_RATE
     if seconds < shortest:
@@ -195,6 +195,8 @@ def check_speech(waveform: Tensor, path: str | Path, shortest: float = 0.2, long
     _check_longest(seconds, path, longest)
     if waveform.abs().max() < 1e-4:
         raise AudioError(f"{path}: is silent")
+    if waveform.abs().max() > 10:  # lossy formats and other people's filters overshoot 1 a little
+        raise AudioError(f"{path}: samples reach {waveform.abs().max():.0f}; scale them to -1..1")
 
 
 def duration_of(path: str | Path, start: float = 0.0, end: float | None = None) -> float:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from empathy_lightning.audio import SAMPLE_RATE, check_speech, read_speech, split_at_pauses, write
+from empathy_lightning.audio import SAMPLE_RATE, AudioError, check_speech, read_speech, split_at_pauses, write
 from empathy_lightning.checkpoints import Checkpoint, CheckpointError, load
 from empathy_lightning.errors import InputError
 from empathy_lightning.modules.emotion_nuance import EmotionEstimate
@@ -143,6 +145,12 @@ class EmpatheticChatbot:
         while window is not None and len(turns) > 1 and len(prompt) + max_new_tokens > window:
             turns = turns[1:]
             prompt = self.model.conversation_row(turns, system)
+        if window is not None and len(prompt) + max_new_tokens > window:
+            warnings.warn(
+                f"{len(prompt)} positions of prompt, {max_new_tokens} of reply exceed the language model's {window}: "
+                "the reply may make no sense: give shorter speech",
+                stacklevel=3,
+            )
         return prompt
 
     @torch.no_grad()
@@ -227,6 +235,11 @@ def _waveforms(recordings: Sequence[str | Path | Tensor]) -> list[Tensor]:
     waveforms = []
     for number, recording in enumerate(recordings, 1):
         if isinstance(recording, Tensor):
+            if recording.ndim != 1 or not recording.is_floating_point() or not recording.isfinite().all():
+                shape = tuple(recording.shape)
+                raise AudioError(
+                    f"recording {number}: {recording.dtype}, shape {shape}; a waveform has finite floats, shape (T,)"
+                )
             check_speech(recording, f"recording {number}")
             waveforms.append(recording)
         else:
@@ -270,8 +283,8 @@ def chat(
 
     if batch_size < 1:
         raise InputError("batch_size has to be at least 1")
-    for file in files:
-        read_speech(file)
+    _check_files(files)
+    _check_folder(out)
     bot = EmpatheticChatbot.from_pretrained(checkpoint)
     replies: list[Reply] = []
     entries = []
@@ -295,10 +308,31 @@ def chat(
             tqdm.write("\n".join([str(file), *lines]))
             replies.append(reply)
             entries.append(entry)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / ".replies.json").write_text(json.dumps(entries, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    (out / ".replies.json").replace(out / "replies.json")
+        out.mkdir(parents=True, exist_ok=True)
+        # After every batch, so that an interruption loses no words of the replies that were made.
+        (out / ".replies.json").write_text(json.dumps(entries, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        (out / ".replies.json").replace(out / "replies.json")
     return replies
+
+
+def _check_files(files: Sequence[Path]) -> None:
+    """Name all files that cannot be used at once."""
+    wrong = []
+    for file in files:
+        try:
+            read_speech(file)
+        except AudioError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise AudioError("; ".join(wrong))
+
+
+def _check_folder(out: Path) -> None:
+    there = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+    if not there.is_dir():
+        raise InputError(f"no folder can be made at {out}, {there} is a file: give --out another one")
+    if not os.access(there, os.W_OK):
+        raise InputError(f"nothing can be written to {there}: give --out another folder")
 
 
 def _rating(value: Tensor) -> float | None:

@@ -10,7 +10,7 @@ from empathy_lightning.batch import SpeechDataset
 from empathy_lightning.corpora import Manifest, read_manifest, write_manifest
 from empathy_lightning.datamodule import EmpathyDataModule
 from empathy_lightning.errors import InputError
-from empathy_lightning.preparation.answers import Generation
+from empathy_lightning.preparation.engines import Generation
 from empathy_lightning.preparation.pseudo_dialogues import (
     draw_labels,
     label_distribution,

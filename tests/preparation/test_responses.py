@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -16,7 +17,8 @@ from empathy_lightning.__main__ import main
 from empathy_lightning.corpora import read_manifest, write_manifest
 from empathy_lightning.errors import InputError
 from empathy_lightning.modules.language_model import LanguageModel
-from empathy_lightning.preparation import answers
+from empathy_lightning.preparation import engines
+from empathy_lightning.preparation.answers import alone
 from empathy_lightning.preparation.cleaning import cut
 from empathy_lightning.preparation.response_selection import ResponseSelection
 from empathy_lightning.preparation.responses import prepare_responses
@@ -139,12 +141,12 @@ def test_processes_divide_the_shards_and_the_last_writes_the_manifest(manifest, 
         assert rank in done
     assert "the one that ends last" in capsys.readouterr().out
     assert read_manifest(out) == read_manifest(alone)
-    assert not [path for path in tmp_path.rglob(".*") if path.is_file()]
+    assert not [path for path in tmp_path.rglob(".*") if path.is_file() and path.suffix != ".lock"]
 
 
 def test_another_selection_asks_nothing_again(manifest, tmp_path, monkeypatch):
     out = prepare_responses(manifest, tmp_path / "o.jsonl", SHIPPED, Prompt())
-    monkeypatch.setattr(answers.Generation, "answerer", lambda self: pytest.fail("the model was asked again"))
+    monkeypatch.setattr(engines.Generation, "answerer", lambda self: pytest.fail("the model was asked again"))
     monkeypatch.setattr(LanguageModel, "generate", lambda *a, **k: pytest.fail("the model was asked again"))
     prepare_responses(manifest, out, SHIPPED, Prompt(), selection=ResponseSelection(overlap=0.5))
     report = json.loads((tmp_path / "o.jsonl.report.json").read_text())
@@ -166,6 +168,13 @@ def test_shards_that_answer_something_else_are_refused(manifest, tmp_path):
         prepare_responses(manifest, out, SHIPPED, Prompt())
 
 
+def test_a_damaged_claim_is_one_line(manifest, tmp_path):
+    out = prepare_responses(manifest, tmp_path / "o.jsonl", SHIPPED, Prompt(), max_new_tokens=2)
+    (tmp_path / "o.jsonl.shards" / "generation.json").write_text('{"language_model": "sma')
+    with pytest.raises(InputError, match=r"generation\.json is damaged"):
+        prepare_responses(manifest, out, SHIPPED, Prompt(), max_new_tokens=2)
+
+
 def test_a_bad_prompt_leaves_nothing_in_the_way(manifest, tmp_path):
     with pytest.raises(InputError, match="slot"):
         prepare_responses(manifest, tmp_path / "o.jsonl", SHIPPED, Prompt("hello"))
@@ -182,6 +191,92 @@ def test_replies_at_the_cap_are_marked_and_can_be_dropped(manifest, tmp_path):
     strict = ResponseSelection(rules=(cut,))
     prepare_responses(manifest, out, SHIPPED, Prompt(), selection=strict, max_new_tokens=15)
     assert [u.id for u in read_manifest(out)] == [u.id for u in rows if not u.response_cut]
+
+
+def test_a_prompt_too_long_for_the_model_costs_only_itself(manifest, tmp_path):
+    whole = read_manifest(prepare_responses(manifest, tmp_path / "whole.jsonl", SHIPPED, Prompt()))
+    rows = read_manifest(manifest)
+    rows[3].transcript, rows[3].response = "sister " * 2048, "an older answer"
+    write_manifest(manifest, rows)
+    out = prepare_responses(manifest, tmp_path / "o.jsonl", SHIPPED, Prompt(), per_shard=7)
+    assert read_manifest(out) == whole[:3] + whole[4:]
+    (drop,) = json.loads((tmp_path / "o.jsonl.report.json").read_text())["dropped"]
+    assert drop == {"corpus": "c", "id": "u03", "reason": "prompt too long for the model", "response": None}
+
+
+def test_any_language_is_asked_about_and_what_is_no_text_is_reported(manifest, tmp_path):
+    rows = read_manifest(manifest)[:5]
+    rows[0].transcript = "Ich bin müde 😀 你好 مرحبا \u200f\x00"
+    rows[1].transcript = "a {emotion} {speech} \r\n<|im_end|>"
+    rows[2].emotion, rows[2].id = "très content", "ünï/\\ x"
+    # What Latin-1 bytes in a manifest become: once in the words, once in a file's name.
+    rows[3].transcript = "m\udcfcde"
+    rows[4].path = "m\udcfcde.wav"
+    write_manifest(manifest, rows)
+    for name in ("o.jsonl", "o.parquet"):
+        out = prepare_responses(manifest, tmp_path / name, SHIPPED, Prompt(), per_shard=2)
+        kept = {u.id: u for u in read_manifest(out)}
+        assert {i: (u.transcript, u.emotion) for i, u in kept.items()} == {
+            u.id: (u.transcript, u.emotion) for u in rows[:3]
+        }
+        assert all(u.response for u in kept.values())
+        assert json.loads((tmp_path / f"{name}.report.json").read_text())["reasons"] == {"text that is not UTF-8": 2}
+
+
+def test_damaged_shards_are_made_anew(manifest, tmp_path):
+    whole = prepare_responses(manifest, tmp_path / "whole.jsonl", SHIPPED, Prompt(), 3, None, 5, max_new_tokens=4)
+    out = prepare_responses(manifest, tmp_path / "o.jsonl", SHIPPED, Prompt(), 3, None, 5, max_new_tokens=4)
+    paths = sorted((tmp_path / "o.jsonl.shards").glob("part-*.parquet"))
+    good = [path.read_bytes() for path in paths]
+    paths[0].write_bytes(b"")
+    paths[1].write_bytes(good[1][: len(good[1]) // 2])
+    paths[2].write_bytes(good[2][:4] + bytes(len(good[2]) // 2) + good[2][4 + len(good[2]) // 2 :])
+    paths[3].write_bytes(good[5])
+    paths[4].unlink()
+    out.unlink()
+    prepare_responses(manifest, out, SHIPPED, Prompt(), 3, None, 5, max_new_tokens=4)
+    assert out.read_bytes() == whole.read_bytes() and [path.read_bytes() for path in paths] == good
+
+
+def test_a_damaged_shard_of_another_process_is_left_to_it(manifest, tmp_path, monkeypatch, capsys):
+    out = prepare_responses(manifest, tmp_path / "o.jsonl", SHIPPED, Prompt(), 3, None, 15, max_new_tokens=4)
+    whole = out.read_bytes()
+    out.write_text("")
+    (tmp_path / "o.jsonl.shards" / "part-00001.parquet").write_bytes(b"PAR1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank, expected in enumerate((b"", whole)):
+        monkeypatch.setenv("RANK", str(rank))
+        prepare_responses(manifest, out, SHIPPED, Prompt(), 3, None, 15, max_new_tokens=4)
+        assert out.read_bytes() == expected
+    assert capsys.readouterr().out.count("the one that ends last") == 1
+
+
+def test_two_processes_do_not_make_the_same_shards_at_once(manifest, tmp_path):
+    shards = tmp_path / "o.jsonl.shards"
+    with alone(shards), pytest.raises(InputError, match="another process makes"):
+        prepare_responses(manifest, tmp_path / "o.jsonl", SHIPPED, Prompt())
+    assert not list(shards.glob("part-*"))
+    assert len(read_manifest(prepare_responses(manifest, tmp_path / "o.jsonl", SHIPPED, Prompt()))) == 30
+
+
+def test_a_full_disk_is_one_line_and_the_next_run_goes_on(manifest, tmp_path, capsys):
+    whole = prepare_responses(manifest, tmp_path / "whole.jsonl", SHIPPED, Prompt(), 64, None, 3, max_new_tokens=4)
+    out = tmp_path / "o.jsonl"
+    words = command(manifest, out, "--max-new-tokens", "4")[3:]
+    shard = (tmp_path / "whole.jsonl.shards" / "part-00000.parquet").stat().st_size
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for most, parts in ((shard // 2, 0), (shard + 200, 10)):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
+        try:
+            assert main(words) == 2
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        error = capsys.readouterr().err.strip().splitlines()[-1]
+        assert error.startswith("error:") and "cannot be written" in error
+        names = sorted(path.name for path in (tmp_path / "o.jsonl.shards").iterdir())
+        assert names == [".process0.lock", "generation.json", *(f"part-{index:05d}.parquet" for index in range(parts))]
+        assert not out.exists()
+    assert main(words) == 0 and out.read_bytes() == whole.read_bytes()
 
 
 def test_sampled_answers_repeat_with_their_seed(manifest, tmp_path):

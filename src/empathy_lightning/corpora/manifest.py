@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import fields
 from itertools import repeat
 from pathlib import Path
@@ -81,10 +82,9 @@ def _read_parquet(path: Path) -> list[Utterance]:
     import pyarrow.parquet
 
     try:
-        file = pyarrow.parquet.ParquetFile(path, memory_map=True)
-    except pyarrow.ArrowException as error:
-        raise CorpusError(f"{path} is not a Parquet file: {' '.join(str(error).split())}") from None
-    return from_parquet(file, str(path))
+        return from_parquet(pyarrow.parquet.ParquetFile(path, memory_map=True), str(path))
+    except (pyarrow.ArrowException, OSError) as error:
+        raise CorpusError(f"{path} is not a Parquet file, or a damaged one: {' '.join(str(error).split())}") from None
 
 
 def from_parquet(file: Any, where: str) -> list[Utterance]:
@@ -154,19 +154,30 @@ def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> None:
     Args:
         path: Where to write, ``.jsonl`` or ``.parquet``; audio paths below its folder are stored relative to it.
         utterances: What to write.
+
+    Raises:
+        CorpusError: If it cannot be written, for example because the disk is full; nothing is left behind then.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}")
-    rows = (_stored(path, utterance) for utterance in utterances)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(partial, (_stored(path, utterance) for utterance in utterances))
+        partial.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink()
+        raise CorpusError(f"{path} cannot be written: {error}") from None
+
+
+def _write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     if path.suffix == ".parquet":
         import pyarrow.parquet
 
-        pyarrow.parquet.write_table(to_table(Utterance(**row) for row in rows), partial)
+        pyarrow.parquet.write_table(to_table(Utterance(**row) for row in rows), path)
     else:
-        with partial.open("w", encoding="utf-8", errors="surrogateescape") as lines:
+        with path.open("w", encoding="utf-8", errors="surrogateescape") as lines:
             lines.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    partial.replace(path)
 
 
 def _stored(manifest: Path, utterance: Utterance) -> dict[str, Any]:

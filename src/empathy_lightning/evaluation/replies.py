@@ -16,7 +16,7 @@ from empathy_lightning.checkpoints import Checkpoint, CheckpointError, load
 from empathy_lightning.corpora.manifest import read_manifest, write_manifest
 from empathy_lightning.errors import InputError
 from empathy_lightning.evaluation.prompting import readable_batches
-from empathy_lightning.preparation.answers import AnswerShard, in_shards, rank_and_world_size, seed_of
+from empathy_lightning.preparation.answers import AnswerShard, alone, in_shards, rank_and_world_size, seed_of
 from empathy_lightning.preparation.responses import shards_of
 from empathy_lightning.prompts import Prompt
 from empathy_lightning.utterance import Utterance
@@ -83,7 +83,8 @@ def answer_manifest(
     def _load() -> AnswerShard:
         return _answerer(checkpoint, prompt, decoding, batch_size)
 
-    answered = in_shards(utterances, shards_of(out), said, _load, per_shard, "replies")
+    with alone(shards_of(out)):
+        answered = in_shards(utterances, shards_of(out), said, _load, per_shard, "replies")
     rank, world_size = rank_and_world_size()
     if answered is None:
         print(f"process {rank} of {world_size} is done; the one that ends last writes {out}")

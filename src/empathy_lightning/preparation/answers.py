@@ -2,125 +2,24 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
+import math
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
 from empathy_lightning.corpora.manifest import read_manifest, write_manifest
 from empathy_lightning.errors import InputError
-from empathy_lightning.modules.language_model import LanguageModel, pack
-from empathy_lightning.modules.pretrained import locate
-from empathy_lightning.prompts import Prompt, fill
+from empathy_lightning.preparation.engines import Answerer, Generation
+from empathy_lightning.prompts import fill
 from empathy_lightning.utterance import Utterance
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A reply and whether it was cut.
-
-    Attributes:
-        text: The words, stripped.
-        cut: Whether the longest length ended it instead of the model.
-    """
-
-    text: str
-    cut: bool
-
-
-Answerer = Callable[[Sequence[list[int]], Sequence[int]], list[Answer]]
-"""Answers prompts given as token ids; the numbers are the seeds of their draws."""
-
-
-@dataclass(frozen=True)
-class Generation:
-    """What decides the answers beside the utterances; a folder of shards belongs to one of these.
-
-    Attributes:
-        language_model: Folder or model id of the frozen model.
-        prompt: Its slots are filled with words.
-        max_new_tokens: Longest answer.
-        temperature: 0 takes the likeliest words; above it, they are drawn.
-        seed: Seed of the draws.
-        batch_size: Prompts per generation.
-        dtype: Precision of the weights.
-        engine: ``transformers`` or ``vllm``.
-    """
-
-    language_model: str
-    prompt: Prompt
-    max_new_tokens: int = 64
-    temperature: float = 0.0
-    seed: int = 0
-    batch_size: int = 64
-    dtype: str = "float32"
-    engine: str = "transformers"
-
-    def answerer(self) -> Answerer:
-        """Load the model.
-
-        Raises:
-            InputError: If there is no such engine, or it is not installed.
-        """
-        if self.engine == "vllm":
-            return _with_vllm(self)
-        if self.engine != "transformers":
-            raise InputError(f"no engine named {self.engine!r}; there are transformers and vllm")
-        return _with_transformers(self)
-
-
-def load_language_model(name_or_path: str, dtype: str = "float32") -> LanguageModel:
-    """The frozen model on this process's device.
-
-    Raises:
-        InputError: If it cannot be loaded.
-    """
-    device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
-    try:
-        return LanguageModel.from_pretrained(name_or_path, dtype=dtype).to(device)
-    except (OSError, ValueError, AttributeError) as error:
-        raise InputError(f"language model {name_or_path} cannot be loaded: {' '.join(str(error).split())}") from None
-
-
-def _with_transformers(generation: Generation) -> Answerer:
-    model = load_language_model(generation.language_model, generation.dtype)
-    stops = model.stop_ids
-
-    @torch.no_grad()
-    def _answer(prompts: Sequence[list[int]], seeds: Sequence[int]) -> list[Answer]:
-        rows = [model.embed(ids) for ids in prompts]
-        replies = model.generate(
-            *pack(rows, left=True), generation.max_new_tokens, temperature=generation.temperature, seed=seeds
-        )
-        texts = [model.tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in replies]
-        return [Answer(text, stops.isdisjoint(ids)) for text, ids in zip(texts, replies, strict=True)]
-
-    return _answer
-
-
-def _with_vllm(generation: Generation) -> Answerer:
-    """Batches are continuous in vLLM by itself. This path was never run: see docs/expected-responses.md."""
-    try:
-        import vllm
-    except ImportError:
-        raise InputError("vLLM is not installed; `pip install vllm`, or leave --engine out") from None
-    model = vllm.LLM(model=str(locate(generation.language_model)), dtype=generation.dtype, seed=generation.seed)
-
-    def _answer(prompts: Sequence[list[int]], seeds: Sequence[int]) -> list[Answer]:
-        sampling = [
-            vllm.SamplingParams(temperature=generation.temperature, max_tokens=generation.max_new_tokens, seed=seed)
-            for seed in seeds
-        ]
-        done = model.generate([{"prompt_token_ids": ids} for ids in prompts], sampling, use_tqdm=False)
-        return [Answer(d.outputs[0].text.strip(), d.outputs[0].finish_reason == "length") for d in done]
-
-    return _answer
 
 
 def rank_and_world_size() -> tuple[int, int]:
@@ -145,8 +44,8 @@ def answer_in_shards(
     """
 
     def _load() -> AnswerShard:
-        answerer, tokenizer = generation.answerer(), _tokenizer(generation.language_model)
-        return lambda shard, progress: _answer_shard(shard, answerer, tokenizer, generation, progress)
+        answerer = generation.answerer()
+        return lambda shard, progress: _answer_shard(shard, answerer, generation, progress)
 
     said = {key: value for key, value in vars(generation).items() if key != "prompt"} | vars(generation.prompt)
     what = f"replies to {'labels' if '{emotion}' in generation.prompt.user else 'transcripts'}"
@@ -175,7 +74,8 @@ def in_shards(
         what: Stands before the progress bar.
 
     Returns:
-        The utterances with their responses, or None while other processes still owe shards.
+        The utterances with their responses (None where the prompt is too long for the model), or None while other
+        processes still owe shards.
 
     Raises:
         InputError: If the folder holds answers to something else.
@@ -186,7 +86,7 @@ def in_shards(
     shards = [utterances[start : start + per_shard] for start in range(0, len(utterances), per_shard)]
     paths = [folder / f"part-{index:05d}.parquet" for index in range(len(shards))]
     mine = range(rank, len(shards), world_size)
-    missing = [index for index in mine if not paths[index].is_file()]
+    missing = [index for index in mine if _read_shard(paths[index], shards[index]) is None]
     if missing:
         answer = load()
         done = sum(len(shards[index]) for index in mine if index not in missing)
@@ -194,37 +94,70 @@ def in_shards(
         with tqdm(total=total, initial=done, desc=what, position=rank) as progress:
             for index in missing:
                 write_manifest(paths[index], answer(shards[index], progress))
-    if not all(path.is_file() for path in paths):
+    answered: list[Utterance] = []
+    for path, shard in zip(paths, shards, strict=True):
+        rows = _read_shard(path, shard)
+        if rows is None:
+            return None
+        answered += (
+            # A recording or units of another answer do not belong to this one.
+            replace(u, response=row.response, response_cut=row.response_cut, response_path=None, units=None)
+            for u, row in zip(shard, rows, strict=True)
+        )
+    return answered
+
+
+def _read_shard(path: Path, shard: Sequence[Utterance]) -> list[Utterance] | None:
+    """The answers of a shard; None if it is not there, cannot be read or answers something else."""
+    try:
+        rows = read_manifest(path) if path.is_file() else []
+    except InputError:
         return None
-    rows = (row for path in paths for row in read_manifest(path))
-    return [
-        # A recording or units of another answer do not belong to this one.
-        replace(u, response=row.response, response_cut=row.response_cut, response_path=None, units=None)
-        for u, row in zip(utterances, rows, strict=True)
-    ]
+    return rows if [(row.corpus, row.id) for row in rows] == [(u.corpus, u.id) for u in shard] else None
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keep a folder of shards for this process; the lock is gone with the process, however it ends.
+
+    Raises:
+        InputError: If another process of this rank works on it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f".process{rank_and_world_size()[0]}.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"another process makes {folder} now: wait for it, or change --out") from None
+        except OSError:
+            # Some shared file systems have no locks; work without one then.
+            pass
+        yield
 
 
 def _answer_shard(
     utterances: Sequence[Utterance],
     answerer: Answerer,
-    tokenizer: Any,
     generation: Generation,
     progress: Any,
 ) -> list[Utterance]:
     """Prompts of like length share a batch, which keeps the padding low."""
-    segments = generation.prompt.segments(tokenizer)
+    segments = generation.prompt.segments(answerer.tokenizer)
 
     def _ids(text: str | None) -> list[int]:
-        ids: list[int] = tokenizer(text or "", add_special_tokens=False).input_ids
+        ids: list[int] = answerer.tokenizer(text or "", add_special_tokens=False).input_ids
         return ids
 
     prompts = [fill(segments, {"speech": _ids(u.transcript), "emotion": _ids(u.emotion)}) for u in utterances]
-    order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
-    answered = list(utterances)
-    for start in range(0, len(order), generation.batch_size):
-        batch = order[start : start + generation.batch_size]
+    most = math.inf if answerer.positions is None else answerer.positions - generation.max_new_tokens
+    fitting = [index for index in range(len(prompts)) if len(prompts[index]) <= most]
+    order = sorted(fitting, key=lambda index: len(prompts[index]))
+    answered = [replace(u, response=None, response_cut=False) for u in utterances]
+    progress.update(len(prompts) - len(order))
+    for start in range(0, len(order), answerer.at_once):
+        batch = order[start : start + answerer.at_once]
         seeds = [seed_of(generation.seed, utterances[index]) for index in batch]
-        for index, answer in zip(batch, answerer([prompts[index] for index in batch], seeds), strict=True):
+        for index, answer in zip(batch, answerer.answer([prompts[index] for index in batch], seeds), strict=True):
             answered[index] = replace(utterances[index], response=answer.text, response_cut=answer.cut)
         progress.update(len(batch))
     return answered
@@ -235,12 +168,6 @@ def seed_of(seed: int, utterance: Utterance) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed} {utterance.corpus} {utterance.id}".encode()).digest()[:4], "little")
 
 
-def _tokenizer(name_or_path: str) -> Any:
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(locate(name_or_path))
-
-
 def _claim(folder: Path, utterances: Sequence[Utterance], said: dict[str, Any]) -> None:
     """Write down what the shards answer, or check that it is the same."""
     digest = hashlib.sha256()
@@ -249,7 +176,10 @@ def _claim(folder: Path, utterances: Sequence[Utterance], said: dict[str, Any]) 
     claim = {**said, "utterances": digest.hexdigest()}
     path = folder / "generation.json"
     if path.is_file() and any(folder.glob("part-*.parquet")):
-        then = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            then = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            raise InputError(f"{path} is damaged: change --out, or remove {folder}") from None
         changed = ", ".join(key for key in claim if then.get(key) != claim[key])
         if changed:
             out = str(folder).removesuffix(".shards")

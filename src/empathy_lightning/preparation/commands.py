@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from empathy_lightning.errors import InputError
 
 if TYPE_CHECKING:
-    from empathy_lightning.preparation.answers import Generation
+    from empathy_lightning.preparation.engines import Generation
     from empathy_lightning.preparation.response_selection import ResponseSelection
 
 
@@ -80,7 +80,7 @@ def _pseudo_dialogues(options: argparse.Namespace) -> None:
 
 
 def _generation(options: argparse.Namespace) -> Generation:
-    from empathy_lightning.preparation.answers import Generation
+    from empathy_lightning.preparation.engines import Generation
     from empathy_lightning.prompts import SPEECH_AND_EMOTION, SPEECH_ONLY, Prompt, recipe_named
 
     prompt, longest = Prompt(SPEECH_ONLY if options.without_emotion else SPEECH_AND_EMOTION), 64

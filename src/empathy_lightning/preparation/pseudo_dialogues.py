@@ -18,9 +18,10 @@ from typing import Any
 from empathy_lightning.corpora.manifest import read_manifest
 from empathy_lightning.corpora.mixture import with_voice_of
 from empathy_lightning.errors import InputError
-from empathy_lightning.preparation.answers import Generation
+from empathy_lightning.preparation.answers import alone
+from empathy_lightning.preparation.engines import Generation
 from empathy_lightning.preparation.response_selection import ResponseSelection
-from empathy_lightning.preparation.responses import answer_and_select, write_selected
+from empathy_lightning.preparation.responses import answer_and_select, shards_of, write_selected
 from empathy_lightning.utterance import Utterance
 
 
@@ -152,12 +153,13 @@ def prepare_pseudo_dialogues(
         raise InputError(f"{recordings} has no training utterance with the emotion {', '.join(sorted(unheard)) or '?'}")
     spoken = sorted(read_manifest(instructions), key=lambda u: (u.corpus, u.id))
     labelled = draw_labels(spoken, shares, generation.seed)
-    done = answer_and_select(labelled, out, generation, selection or ResponseSelection(), per_shard)
-    if done is not None:
-        kept, figures = done
-        pairs = pair(kept, voices, per_recording, generation.seed)
-        write_selected(out, pairs, figures | _pair_figures(pairs, kept, voices, shares))
-        print(f"{len(pairs)} pairs of {len(kept)} dialogues and {len(voices)} recordings")
+    with alone(shards_of(out)):
+        done = answer_and_select(labelled, out, generation, selection or ResponseSelection(), per_shard)
+        if done is not None:
+            kept, figures = done
+            pairs = pair(kept, voices, per_recording, generation.seed)
+            write_selected(out, pairs, figures | _pair_figures(pairs, kept, voices, shares))
+            print(f"{len(pairs)} pairs of {len(kept)} dialogues and {len(voices)} recordings")
     return out
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -12,12 +13,12 @@ from torch import Tensor
 from empathy_lightning.corpora.manifest import read_manifest, write_manifest
 from empathy_lightning.errors import InputError
 from empathy_lightning.preparation.answers import (
-    Generation,
+    alone,
     answer_in_shards,
-    load_language_model,
     rank_and_world_size,
 )
 from empathy_lightning.preparation.diversity import mean_embeddings
+from empathy_lightning.preparation.engines import Generation, load_language_model
 from empathy_lightning.preparation.response_selection import (
     Dropped,
     ResponseSelection,
@@ -66,8 +67,9 @@ def answer_and_select(
         print(f"process {rank} of {world_size} is done; the one that ends last writes {out}")
         return None
     embed = partial(_embed, generation)
-    kept, dropped = select(answered, selection, embed)
+    kept, dropped = select([u for u in answered if u.response is not None], selection, embed)
     unasked = [Dropped(u, reason) for u, reason in zip(utterances, lacking, strict=True) if reason]
+    unasked += [Dropped(u, "prompt too long for the model") for u in answered if u.response is None]
     return kept, report(kept, [*unasked, *dropped])
 
 
@@ -81,6 +83,10 @@ def _embed(generation: Generation, texts: Sequence[str]) -> Tensor:
 
 
 def _lacking(utterance: Utterance, prompt: Prompt) -> str | None:
+    try:
+        json.dumps(utterance.to_dict(), ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return "text that is not UTF-8"
     if not (utterance.transcript or "").strip():
         return "no transcript"
     return "no emotion label" if "{emotion}" in prompt.user and not utterance.emotion else None
@@ -120,7 +126,7 @@ def prepare_responses(
         batch_size: Prompts per generation.
         selection: What to keep; None drops refusals by the published rules.
         per_shard: Utterances in a shard, the most that an interruption costs.
-        **generation: Further fields of :class:`~empathy_lightning.preparation.answers.Generation`.
+        **generation: Further fields of :class:`~empathy_lightning.preparation.engines.Generation`.
 
     Raises:
         InputError: If the model, the manifest or the prompt cannot be used, or the shards answer something else.
@@ -131,8 +137,8 @@ def prepare_responses(
         return out
     utterances = sorted(read_manifest(manifest), key=lambda u: u.id)
     asked = Generation(language_model, prompt, batch_size=batch_size, **generation)
-    done = answer_and_select(utterances, out, asked, selection or ResponseSelection(), per_shard)
-    if done is not None:
-        kept, figures = done
-        write_selected(out, kept, figures)
+    with alone(shards_of(out)):
+        done = answer_and_select(utterances, out, asked, selection or ResponseSelection(), per_shard)
+        if done is not None:
+            write_selected(out, *done)
     return out
