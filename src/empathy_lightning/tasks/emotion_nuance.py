@@ -104,18 +104,6 @@ class EmotionNuanceTask(TrainedPartsTask):
                 self.log(f"{stage}/concordance_{name}", value)
             metric.reset()
 
-    def training_step(self, batch: SpeechBatch, batch_idx: int) -> Tensor:
-        """Weighted sum of the losses of a batch."""
-        return self._step(batch, "train")
-
-    def validation_step(self, batch: SpeechBatch, batch_idx: int) -> None:
-        """Losses and metrics of a batch."""
-        self._step(batch, "validation")
-
-    def test_step(self, batch: SpeechBatch, batch_idx: int) -> None:
-        """Losses and metrics of a batch."""
-        self._step(batch, "test")
-
     def on_validation_epoch_end(self) -> None:
         """Unweighted and weighted accuracy, and concordance over the pooled split."""
         self._epoch_end("validation")

@@ -59,15 +59,3 @@ class SpeechAdapterTask(TrainedPartsTask):
             logged[f"{stage}/loss"] = total
         self.log_dict(logged, prog_bar=True, on_epoch=True, batch_size=len(batch), sync_dist=stage != "train")
         return total
-
-    def training_step(self, batch: SpeechBatch, batch_idx: int) -> Tensor:
-        """Weighted sum of the losses of a batch."""
-        return self._step(batch, "train")
-
-    def validation_step(self, batch: SpeechBatch, batch_idx: int) -> None:
-        """Losses of a batch."""
-        self._step(batch, "validation")
-
-    def test_step(self, batch: SpeechBatch, batch_idx: int) -> None:
-        """Losses of a batch."""
-        self._step(batch, "test")

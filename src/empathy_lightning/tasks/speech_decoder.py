@@ -101,15 +101,3 @@ class SpeechDecoderTask(TrainedPartsTask):
             f"{stage}/unit_loss", loss, prog_bar=True, on_epoch=True, batch_size=len(batch), sync_dist=stage != "train"
         )
         return loss
-
-    def training_step(self, batch: SpeechBatch, batch_idx: int) -> Tensor:
-        """Unit loss of a batch."""
-        return self._step(batch, "train")
-
-    def validation_step(self, batch: SpeechBatch, batch_idx: int) -> None:
-        """Unit loss of a batch."""
-        self._step(batch, "validation")
-
-    def test_step(self, batch: SpeechBatch, batch_idx: int) -> None:
-        """Unit loss of a batch."""
-        self._step(batch, "test")

@@ -102,6 +102,22 @@ class TrainedPartsTask(L.LightningModule):
         ones = [p.flatten()[:1].float().sum() * 0.0 for p in self.parameters() if p.requires_grad]
         return torch.stack(ones).sum() if ones else torch.zeros((), device=self.device)
 
+    def _step(self, batch: SpeechBatch, stage: str) -> Tensor:
+        """Loss of a batch of ``train``, ``validation`` or ``test``; logs what belongs to it."""
+        raise NotImplementedError
+
+    def training_step(self, batch: SpeechBatch, batch_idx: int) -> Tensor:
+        """Loss of a batch."""
+        return self._step(batch, "train")
+
+    def validation_step(self, batch: SpeechBatch, batch_idx: int) -> None:
+        """Losses and metrics of a batch."""
+        self._step(batch, "validation")
+
+    def test_step(self, batch: SpeechBatch, batch_idx: int) -> None:
+        """Losses and metrics of a batch."""
+        self._step(batch, "test")
+
     def check_training_data(self, field: str, wanted: str) -> None:
         """Refuse to train where no utterance has what is trained on.
 
