@@ -233,7 +233,7 @@ def spoken(split: str, count: int, seed: int) -> list[Spoken]:
     out = []
     for _ in tqdm(range(count), desc=f"rendering {split}", mininterval=5):
         sentence, prosody = rng.choice(pool), draw_prosody(rng.choice(EMOTIONS), rng)
-        waveform, _ = render(sentence.text, voice(split, rng), prosody)
+        waveform, _ = render(sentence.text, voice(split, rng, odd=True), prosody)
         target = (prosody.rate / 40, prosody.pitch / 25, prosody.pitch_range / 30, prosody.volume / 40)
         out.append(
             (resample(torch.from_numpy(waveform)).half(), sentence.text, torch.tensor(target) - torch.tensor(MEAN))
@@ -334,7 +334,7 @@ def make_speech_encoder(arguments: argparse.Namespace) -> None:
         frames, targets_said = heard.mask.sum(1, keepdim=True), torch.stack([p for _, _, p in rows])
         for layer, prosody_head in zip(heard.layers, prosody_heads, strict=True):
             mean = (layer * heard.mask[..., None]).sum(1) / frames
-            loss = loss + 0.5 * nn.functional.mse_loss(prosody_head(mean), targets_said)
+            loss = loss + nn.functional.mse_loss(prosody_head(mean), targets_said)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)

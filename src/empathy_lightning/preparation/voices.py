@@ -30,38 +30,41 @@ VARIANTS: dict[str, tuple[str, ...]] = {
 _STRESS = (-10, -10, -10, -10, 0, 0, 20, 60)
 
 
-def voice(split: str, generator: random.Random) -> str:
+def voice(split: str, generator: random.Random, odd: bool = False) -> str:
     """Draw a voice of a split: an accent with a variant.
 
     Args:
         split: In ``train``, three voices in four are new ones.
         generator: Source of chance.
+        odd: Let new voices be breathy, whispering or of eSpeak's other synthesiser too, which an encoder should
+            have heard; recognition trained on as few utterances as the demo's gets worse by them.
 
     Returns:
         Name for :func:`empathy_lightning.preparation.espeak.render`.
     """
     accent = generator.choice(ACCENTS)
     if split == "train" and generator.random() < 0.75:
-        return f"gmw/{accent}+{drawn_variant(generator.randrange(1_000_000))}"
+        return f"gmw/{accent}+{drawn_variant(generator.randrange(1_000_000), odd)}"
     return f"gmw/{accent}+{generator.choice(VARIANTS[split])}"
 
 
-def drawn_variant(seed: int) -> str:
+def drawn_variant(seed: int, odd: bool = False) -> str:
     """Draw a variant and make it known to eSpeak.
 
     Args:
         seed: The same seed gives the same variant.
+        odd: As of :func:`voice`.
 
     Returns:
         Its name.
     """
     generator = random.Random(f"variant {seed}")
-    name = f"drawn{seed}"
-    add_variant(name, variant_text(name, generator))
+    name = f"{'odd' if odd else 'drawn'}{seed}"
+    add_variant(name, variant_text(name, generator, odd))
     return name
 
 
-def variant_text(name: str, generator: random.Random) -> str:
+def variant_text(name: str, generator: random.Random, odd: bool = False) -> str:
     """A voice variant in eSpeak's format, within the ranges of eSpeak's own variants."""
     base = math.exp(generator.uniform(math.log(62), math.log(215)))
     lines = ["language variant", f"name {name}", f"pitch {base:.0f} {base * generator.uniform(1.2, 1.75):.0f}"]
@@ -85,5 +88,12 @@ def variant_text(name: str, generator: random.Random) -> str:
         ),
         "stressAmp": (0.3, lambda: " ".join(f"{generator.uniform(15, 25):.0f}" for _ in range(8))),
     }
+    if odd:
+        extras["klatt"] = (0.2, lambda: generator.choice("123456"))
+        extras["voicing"] = (0.5, lambda: f"{generator.uniform(30, 170):.0f}")
+        extras["breath"] = (0.25, lambda: " ".join(f"{generator.uniform(0, 40) ** 2 / 40:.0f}" for _ in range(8)))
+        if generator.random() < 0.05:  # a whisper: almost only breath
+            extras["voicing"] = (1, lambda: f"{generator.uniform(0, 40):.0f}")
+            extras["breath"] = (1, lambda: " ".join(f"{generator.uniform(10, 100):.0f}" for _ in range(8)))
     lines += [f"{key} {draw()}" for key, (chance, draw) in extras.items() if generator.random() < chance]
     return "\n".join(lines) + "\n"
