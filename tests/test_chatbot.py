@@ -46,10 +46,10 @@ def talker():
 def test_many_recordings_are_answered_as_each_alone(talker, options):
     bot = talker
     recordings = [torch.randn(16_000 * n) for n in (1, 3, 35, 2)]
-    singles = [bot.respond([recording], max_new_tokens=8, **options)[0] for recording in recordings]
+    singles = [bot.respond([recording], max_new_tokens=24, **options)[0] for recording in recordings]
     assert len({reply.text for reply in singles}) > 1
     for batch_size in (3, 8):
-        together = bot.respond(recordings, max_new_tokens=8, batch_size=batch_size, **options)
+        together = bot.respond(recordings, max_new_tokens=24, batch_size=batch_size, **options)
         for alone, reply in zip(singles, together, strict=True):
             assert (reply.text, reply.emotion) == (alone.text, alone.emotion)
             assert reply.probabilities == pytest.approx(alone.probabilities, abs=2e-4)

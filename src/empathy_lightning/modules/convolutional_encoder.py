@@ -50,7 +50,6 @@ class ConvolutionalEncoder(nn.Module):
         warp: Largest relative stretch of either axis in training; 0 switches it off.
         gain: Largest change of loudness in training, in dB; 0 switches it off.
         num_masks: Masked bands, and masked stretches, per utterance in training.
-        output_dropout: Share of the frames' channels that are zeroed in training, each for a whole utterance.
     """
 
     def __init__(
@@ -61,7 +60,6 @@ class ConvolutionalEncoder(nn.Module):
         warp: float = 0.2,
         gain: float = 6.0,
         num_masks: int = 1,
-        output_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.hidden_size = hidden_size
@@ -70,7 +68,6 @@ class ConvolutionalEncoder(nn.Module):
         self.warp = warp
         self.gain = gain
         self.num_masks = num_masks
-        self.output_dropout = output_dropout
         self.log_mel = LogMel(80, n_fft=1024, hop_length=256)
         widths: list[Any] = [1, *self.channels]
         strides = [2 if level in (0, 1, 2) else 1 for level in range(len(self.channels))]
@@ -100,7 +97,6 @@ class ConvolutionalEncoder(nn.Module):
             image, sizes = block(image, sizes)
         mask = length_mask(sizes, image.shape[3])
         hidden = nn.functional.relu(self.project(image.flatten(1, 2).transpose(1, 2))) * mask[..., None]
-        hidden = nn.functional.dropout1d(hidden.transpose(1, 2), self.output_dropout, self.training).transpose(1, 2)
         return EncodedSpeech(hidden, (hidden,), mask)
 
     def _mask(self, mel: Tensor, frames: Tensor) -> Tensor:

@@ -89,8 +89,7 @@ class EmotionExtractor(nn.Module):
         num_heads: Heads of the attention pooling (paper: 4).
         layers: ``"gate"`` weighs all layers; ``"last"`` takes the last one alone (the paper's ablation).
         pooling: ``"attention"``, or ``"mean"`` over the valid frames (the paper's ablation), or
-            ``"statistics"``, mean and standard deviation of the frames as they are (no LayerNorm), which learn
-            faster from few utterances.
+            ``"statistics"``, their mean and standard deviation, which learn faster from few utterances.
 
     Raises:
         ValueError: If ``layers`` or ``pooling`` is something else.
@@ -116,8 +115,7 @@ class EmotionExtractor(nn.Module):
         if layers == "gate":
             self.gate_fc1 = nn.Linear(input_size, gate_size)
             self.gate_fc2 = nn.Linear(gate_size, 1)
-        # Statistics are told by how far the frames reach; a norm of each frame would take that away.
-        self.layernorm = nn.Identity() if pooling == "statistics" else nn.LayerNorm(input_size)
+        self.layernorm = nn.LayerNorm(input_size)
         if pooling == "attention":
             self.attn_pool = AttentionPool(input_size, num_heads)
         self.linear1 = nn.Linear(input_size * (2 if pooling == "statistics" else 1), hidden_size)
