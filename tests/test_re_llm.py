@@ -1,6 +1,7 @@
 """RE-LLM and BLSP-Emo as EmpatheticLM wires them, on tiny models of the real classes."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -194,9 +195,11 @@ def test_reference_compat_is_padding_inside_the_prompt(model, batch):
 
 
 def test_reference_compat_needs_the_same_slots():
-    pieces = [[torch.zeros(2, 3), torch.zeros(1, 3)], [torch.zeros(4, 3)]]
+    pieces = [[torch.zeros(2, 3), torch.zeros(1, 3)], [torch.zeros(4, 3), torch.zeros(1, 3)]]
+    cuts = [["speech", "emotion"], ["emotion", "speech"]]
+    rows = [prompt_row(cut, row, [False] * len(row)) for cut, row in zip(cuts, pieces, strict=True)]
     with pytest.raises(InputError, match="same slots"):
-        pad_inside([prompt_row(["speech"], row, [False] * len(row)) for row in pieces], pieces)
+        pad_inside(rows, cuts, pieces)
 
 
 def test_reference_compat_changes_nothing_alone_and_returns_from_a_folder(model, batch, corpus, tmp_path):
@@ -231,6 +234,16 @@ def test_pooled_heads_fill_no_emotion_slot(model, batch):
     model.prompt = "{speech} said with {emotion}"
     with pytest.raises(InputError, match="emotion"):
         ask(model, batch)
+
+
+def test_another_recording_for_the_emotion_needs_a_part_that_hears_it(model, corpus):
+    rows = read_manifest(corpus)
+    pair = collate([(read(rows[0].path), replace(rows[0], emotion_path=rows[3].path), read(rows[3].path))], EMOTIONS)
+    assert not torch.equal(model(pair).emotion.logits, model(alone(corpus, 0)).emotion.logits)
+    plain = ConvolutionalAdapter(32, 32, hidden_size=8)
+    deaf = EmpatheticLM(model.speech_encoder, plain, model.language_model, PooledEmotionHeads(32), PROMPT, SYSTEM)
+    with pytest.raises(InputError, match="no part of this model hears another recording"):
+        deaf(pair)
 
 
 def test_the_teacher_of_distillation_is_the_frozen_model(model, batch):

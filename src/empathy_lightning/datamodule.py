@@ -18,6 +18,7 @@ from empathy_lightning.corpora.mixture import (
     MixedIn,
     answered,
     read_corpora,
+    recordings_of,
     times_per_epoch,
     with_random_voices,
 )
@@ -113,7 +114,11 @@ class EmpathyDataModule(L.LightningDataModule):
         if not self.splits:
             self.splits = self._read()
         if stage in (None, "fit") and not self.mixed:
-            self.mixed = [task.utterances(self.emotions) for task in self.mixed_in]
+            held_out = {heard for split in _SPLITS[1:] for u in self.splits[split] for heard in recordings_of(u)}
+            read = [task.utterances(self.emotions) for task in self.mixed_in]
+            self.mixed = [[u for u in rows if not held_out & recordings_of(u)] for rows in read]
+            if dropped := sum(map(len, read)) - sum(map(len, self.mixed)):
+                warnings.warn(f"data.mixed_in: {dropped} utterances left out that validate or test", stacklevel=2)
 
     def _read(self) -> dict[str, list[Utterance]]:
         utterances = read_corpora(self.corpora, self.protocol, "data.protocol")

@@ -80,7 +80,8 @@ class EmpatheticLM(nn.Module):
     ) -> None:
         super().__init__()
         if speech_slot not in get_args(SpeechSlot) or emotion_slot not in get_args(EmotionSlot):
-            raise InputError(f"no such content for a slot: {speech_slot!r}, {emotion_slot!r}")
+            wanted = f"{', '.join(get_args(SpeechSlot))}; {', '.join(get_args(EmotionSlot))}"
+            raise InputError(f"speech_slot {speech_slot!r} or emotion_slot {emotion_slot!r} is none of {wanted}")
         if (speech_adapter is None) != (language_model is None):
             raise InputError("speech_adapter and language_model need each other: give both or neither")
         if language_model is None and emotion_nuance is None:
@@ -143,7 +144,7 @@ class EmpatheticLM(nn.Module):
         pieces = {p: [s if isinstance(s, str) else embed(s) for s in cut] for p, cut in segments.items()}
         if emotion is None and any("emotion" in cut for cut in segments.values()):
             raise InputError("the prompt has an {emotion} slot, but there is nothing to fill it")
-        rows, contents = [], []
+        rows, cuts, contents = [], [], []
         for index, prompt in enumerate(prompts or [None] * len(speech)):
             slots = {"speech": self._slot(speech[index])}
             if emotion is not None:
@@ -151,9 +152,10 @@ class EmpatheticLM(nn.Module):
             filled = [slots[p] if isinstance(p, str) else p for p in pieces[prompt]]
             heard = [s == "speech" and isinstance(speech[index], Tensor) for s in segments[prompt]]
             rows.append(prompt_row(segments[prompt], filled, heard))
+            cuts.append(segments[prompt])
             contents.append(filled)
         if self.reference_compat:
-            pad_inside(rows, contents)
+            pad_inside(rows, cuts, contents)
         return rows
 
     def _slot(self, content: Tensor | str) -> Tensor:
@@ -183,9 +185,12 @@ class EmpatheticLM(nn.Module):
         self, batch: SpeechBatch, words: bool
     ) -> tuple[EncodedSpeech, tuple[Tensor, Tensor] | None, EmotionEstimate | None]:
         """Each part once; the adapter only where its embeddings are wanted or the heads read them."""
+        pooled = isinstance(self.emotion_nuance, PooledEmotionHeads)
+        if pooled and self.emotion_encoder is None and batch.emotion_waveform is not None:
+            raise InputError("no part of this model hears another recording for the emotion: leave emotion_path out")
         encoded = self.speech_encoder(batch.waveform, batch.lengths)
         adapted = None
-        if words or isinstance(self.emotion_nuance, PooledEmotionHeads):
+        if words or pooled:
             adapted = self.adapt(encoded, *self._voice(batch))
         return encoded, adapted, self.feel(self._felt(batch, encoded), adapted)
 

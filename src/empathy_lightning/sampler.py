@@ -103,7 +103,8 @@ class LengthBucketSampler(Sampler[list[int]]):
         counts = [len(self._draw(epoch)) for epoch in range(4 if self.shuffle else 1)]
         spare = max(1, len(self.durations) // 10_000 if self.weights is None else max(counts) // 20)
         wanted = max(counts) + spare if max(counts) > min(counts) else counts[0]
-        return -(-min(wanted, len(self.durations)) // self.num_replicas)
+        # Without weights nothing comes twice.
+        return -(-(wanted if self.weights is not None else min(wanted, len(self.durations))) // self.num_replicas)
 
     def _batches(self) -> list[list[int]]:
         batches = self._draw(self.epoch)

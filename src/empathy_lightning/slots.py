@@ -57,7 +57,9 @@ def _beginning(segments: Sequence[Segment]) -> list[int]:
     return [] if isinstance(segments[0], str) else segments[0]
 
 
-def pad_inside(rows: Sequence[PromptRow], contents: Sequence[Sequence[Tensor]]) -> None:
+def pad_inside(
+    rows: Sequence[PromptRow], segments: Sequence[Sequence[Segment]], contents: Sequence[Sequence[Tensor]]
+) -> None:
     """Give prompts the positions that they have where each piece is padded on its own to the longest of the batch.
 
     So BLSP-Emo and RE-LLM lay out a batch. Nothing attends to the padding, so that all that is
@@ -65,12 +67,13 @@ def pad_inside(rows: Sequence[PromptRow], contents: Sequence[Sequence[Tensor]]) 
 
     Args:
         rows: The prompts.
+        segments: Words and slots of each.
         contents: The pieces of each, (T_i, D).
 
     Raises:
-        InputError: If the prompts have not equally many pieces.
+        InputError: If the prompts have not the same slots in the same places.
     """
-    if len({len(pieces) for pieces in contents}) > 1:
+    if len({tuple(s if isinstance(s, str) else "" for s in cut) for cut in segments}) > 1:
         raise InputError("reference_compat pads slot by slot: all prompts of a batch need the same slots")
     widths = [max(map(len, pieces)) for pieces in zip(*contents, strict=True)]
     starts = [0, *accumulate(widths[:-1])]

@@ -96,7 +96,7 @@ class Utterance:
         for start, end in ((self.start, self.end), (self.emotion_start, self.emotion_end)):
             if start < 0 or (end is not None and end <= start):
                 raise ValueError(f"utterance {self.id!r}: segment {start}..{end} s is empty or negative")
-        if "{speech}" not in (self.prompt or "{speech}") or (self.system is not None and self.prompt is None):
+        if "{speech}" not in (self.prompt if self.prompt is not None else "{speech}" if self.system is None else ""):
             raise ValueError(f"utterance {self.id!r}: a prompt of its own needs a {{speech}} slot, a system message it")
         for name in RATINGS:
             value = getattr(self, name)

@@ -111,7 +111,7 @@ def prompts_of(segments, speech=None):
     """Prompts of segments, each a list of rows, in the original's layout."""
     contents = list(zip(*segments, strict=True))
     rows = [prompt_row(["speech"], pieces, [index == speech for index in range(len(segments))]) for pieces in contents]
-    pad_inside(rows, contents)
+    pad_inside(rows, [["speech"] * len(segments)] * len(rows), contents)
     return rows
 
 

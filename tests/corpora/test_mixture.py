@@ -32,12 +32,15 @@ def test_a_manifest_keeps_the_prompts(form, corpus, tmp_path):
     assert read_manifest(tmp_path / f"m.{form}") == [plain, own]
 
 
-@pytest.mark.parametrize("wrong", [{"prompt": "Name the tone."}, {"system": "You are a judge."}])
+@pytest.mark.parametrize("wrong", [{"prompt": "Name the tone."}, {"prompt": ""}, {"system": "You are a judge."}])
 def test_a_prompt_that_cannot_be_filled_is_refused_with_its_line(wrong, corpus, tmp_path):
     row = replace(read_manifest(corpus)[0], **wrong)
     write_manifest(tmp_path / "m.jsonl", [row])
     with pytest.raises(CorpusError, match="line 1: utterance '0': a prompt of its own"):
         read_manifest(tmp_path / "m.jsonl")
+    write_manifest(tmp_path / "m.parquet", [row])
+    with pytest.raises(CorpusError, match="utterance '0': a prompt of its own"):
+        read_manifest(tmp_path / "m.parquet")
     with pytest.raises(InputError, match="slot"):
         MixedIn([], 0.5, **wrong)
 
@@ -64,6 +67,30 @@ def test_a_task_has_its_share_of_training_and_no_part_in_validation(corpus, tmp_
         assert all(batch.prompts == [] for batch in loader)
     mixed = [batch for batch in data.train_dataloader() if batch.prompts]
     assert any(set(batch.prompts) == {None, Prompt(QUESTION)} for batch in mixed)
+
+
+def test_what_validates_or_tests_is_not_mixed_into_training(corpus, tmp_path):
+    rows = read_manifest(corpus)
+    held_out = {u.path for u in rows if u.split != "train"}
+    pair = replace(rows[0], id="pair", emotion_path=rows[-1].path)
+    write_manifest(tmp_path / "m.jsonl", [*(replace(u, split="train") for u in rows), pair])
+    task = MixedIn([Manifest(str(tmp_path / "m.jsonl"))], 0.5)
+    data = EmpathyDataModule([Manifest(str(corpus))], mixed_in=[task])
+    with pytest.warns(UserWarning, match="11 utterances left out that validate or test"):
+        data.setup("fit")
+    assert len(held_out) == 10 and len(data.mixed[0]) == 20
+    assert not any({u.path, u.emotion_path} & held_out for u in data.mixed[0])
+
+
+def test_a_share_is_kept_with_batches_of_one_and_few_recordings(corpus, tmp_path):
+    write_manifest(tmp_path / "m.jsonl", [replace(read_manifest(corpus)[0], corpus="one")])
+    task = MixedIn([Manifest(str(tmp_path / "m.jsonl"))], 0.8)
+    data = EmpathyDataModule([Manifest(str(corpus))], mixed_in=[task], batch_size=1)
+    data.setup("fit")
+    for epoch in range(3):
+        data.train_dataloader().batch_sampler.set_epoch(epoch)
+        counts = Counter(u.corpus for u in epochs(data, 1))
+        assert counts["tones"] >= 20 and 70 <= counts["one"] <= 90
 
 
 def test_rows_keep_the_prompts_of_their_manifest(corpus, tmp_path):

@@ -99,6 +99,15 @@ def test_ratings_that_are_none_are_counted(tmp_path):
     assert any(reason.startswith("ratings without") and reason.endswith(": 2") for _, reason in corpus.skipped)
 
 
+def test_free_text_is_one_vote(tmp_path):
+    root = msp_podcast.write(tmp_path)
+    file = next(root.rglob("labels_detailed.csv"))
+    name = MSPPodcast(str(root)).utterances()[0].path.rpartition("/")[2]
+    file.write_text(f'FileName,EmoClass_Major\n{name},"excited, amused"\n{name},"Sad, Happy"\n{name},Sad\n')
+    votes = next(u for u in MSPPodcast(str(root)).utterances() if u.path.endswith(name)).emotion_votes
+    assert votes == pytest.approx({"other": 0.25, "sad": 0.5, "happy": 0.25})
+
+
 def test_missing_labels_are_named(tmp_path):
     with pytest.raises(CorpusError, match="labels_consensus"):
         MSPPodcast(str(tmp_path)).utterances()

@@ -68,6 +68,18 @@ def test_every_other_field_stays_and_the_answer_is_the_bare_model_s(manifest, tm
     assert read_manifest(out)[0].response == expected
 
 
+def test_an_answer_leaves_no_other_question_beside_it(manifest, tmp_path):
+    rows = read_manifest(manifest)
+    for row in rows[:9]:
+        row.prompt, row.system = "Say it again: {speech}", "You repeat."
+    write_manifest(tmp_path / "asked.jsonl", rows)
+    plain, asked = (
+        read_manifest(prepare_responses(source, tmp_path / f"{source.stem}_out.jsonl", SHIPPED, Prompt()))
+        for source in (manifest, tmp_path / "asked.jsonl")
+    )
+    assert plain == asked and not any(row.prompt or row.system for row in asked)
+
+
 def test_killed_at_any_moment_and_run_again_it_ends_with_the_same_result(manifest, tmp_path):
     whole = prepare_responses(manifest, tmp_path / "whole.jsonl", SHIPPED, Prompt(), 3, None, 3)
     out = tmp_path / "killed.jsonl"

@@ -5,6 +5,7 @@ Run as ``sharded_run.py BACKBONES CORPUS OUT`` with ``LOCAL_RANK`` and ``MASTER_
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import lightning as L
@@ -48,7 +49,7 @@ def task(kind, backbones, folder):
         return SpeechAdapterTask(EmpatheticLM(encoder, adapter, language_model), 1e-2, trainable=patterns)
     before = str(folder / f"stage_of_process_{os.environ['LOCAL_RANK']}")
     save(before, Checkpoint(EmpatheticLM(encoder, adapter, language_model), list(EMOTIONS)))
-    if kind == "nuance":
+    if kind in ("nuance", "prompts"):
         nuance = EmotionNuance(32, 32, hidden_size=16, gate_size=8)
         model = EmpatheticLM(encoder, adapter, language_model, nuance)
         return EmotionNuanceTask(model, {"categorical": CategoricalLoss()}, initial_weights=[before])
@@ -58,6 +59,13 @@ def task(kind, backbones, folder):
 
 
 def data(corpus, kind):
+    if kind == "prompts":
+        # Batches of one utterance, every other one with a prompt of its own, which has no slot for the emotion.
+        asked = corpus.with_name(f"asked_{os.environ['LOCAL_RANK']}.jsonl")
+        question = "Write down: {speech}"
+        rows = read_manifest(corpus)
+        write_manifest(asked, [replace(u, prompt=question if i % 2 else None) for i, u in enumerate(rows)])
+        return EmpathyDataModule([Manifest(str(asked))], batch_size=1)
     return EmpathyDataModule([Manifest(str(corpus))], batch_size=2, read_audio=kind != "decoder")
 
 
@@ -99,7 +107,7 @@ def refusal(strategy, backbones, corpus, folder):
 def main(backbones, corpus, out):
     """Write what this process saw."""
     results = {}
-    for kind in ("distillation", "partial_lora", "block", "nuance", "decoder"):
+    for kind in ("distillation", "partial_lora", "block", "nuance", "prompts", "decoder"):
         results[kind] = [run(kind, s, backbones, corpus, out) for s in ("ddp", ShardedBackboneStrategy())]
     partly = out / f"partly_{os.environ['LOCAL_RANK']}.jsonl"
     utterances = read_manifest(corpus)

@@ -95,7 +95,7 @@ def from_parquet(file: Any, where: str) -> list[Utterance]:
         where: Names it in errors.
 
     Raises:
-        CorpusError: If ids, corpora or paths are missing, or a rating is outside 0..1.
+        CorpusError: If ids, corpora or paths are missing, a rating is outside 0..1 or a prompt has no speech slot.
     """
     import pyarrow.compute as compute
 
@@ -116,7 +116,14 @@ def from_parquet(file: Any, where: str) -> list[Utterance]:
             if bounds["min"] is not None and not 0 <= bounds["min"] <= bounds["max"] <= 1:
                 raise CorpusError(f"{where}: {name} lies outside 0..1")
         columns.append(_values(column, default))
-    return list(map(Utterance, *columns))
+    utterances = list(map(Utterance, *columns))
+    for utterance in utterances:
+        if utterance.prompt is not None or utterance.system is not None:
+            try:
+                utterance.validate()
+            except ValueError as error:
+                raise CorpusError(f"{where}: {error}") from None
+    return utterances
 
 
 def _values(column: Any, default: Any) -> Iterable[Any]:

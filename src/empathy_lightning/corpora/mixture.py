@@ -79,7 +79,7 @@ class MixedIn:
     def __post_init__(self) -> None:
         if not 0 <= self.share < 1:
             raise InputError(f"data.mixed_in: the share {self.share} must be from 0 to below 1")
-        if "{speech}" not in (self.prompt or "{speech}") or (self.system is not None and self.prompt is None):
+        if "{speech}" not in (self.prompt if self.prompt is not None else "{speech}" if self.system is None else ""):
             raise InputError("data.mixed_in: a prompt needs a {speech} slot, and a system message a prompt")
 
     def utterances(self, emotions: Sequence[str]) -> list[Utterance]:
@@ -156,6 +156,11 @@ def with_voice_of(utterance: Utterance, donor: Utterance) -> Utterance:
         emotion_votes=donor.emotion_votes,
         **{name: getattr(donor, name) for name in RATINGS},
     )
+
+
+def recordings_of(utterance: Utterance) -> set[tuple[str, float, float | None]]:
+    """The recordings, with their cuts, in which an utterance's words and its emotion are heard."""
+    return {(utterance.path, utterance.start, utterance.end), _voice(utterance)}
 
 
 def _voice(utterance: Utterance) -> tuple[str, float, float | None]:

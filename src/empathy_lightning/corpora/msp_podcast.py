@@ -161,7 +161,8 @@ def _heard(emotion: str) -> list[str]:
     """Our words for a primary emotion; a rater who names two has two votes, and all free text is one of "other"."""
     if emotion.lower().startswith("other"):
         return ["other"]
-    return [_HEARD.get(word.strip().lower(), "other") for word in emotion.split(",") if word.strip()]
+    words = [word.strip().lower() for word in emotion.split(",") if word.strip()]
+    return [_HEARD[word] for word in words if word in _HEARD] or ["other"] * bool(words)
 
 
 def _folder(folder: Path, pattern: str) -> Path:

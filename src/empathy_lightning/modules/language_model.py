@@ -174,7 +174,8 @@ class LanguageModel(nn.Module):
             prefix: Token ids. Where all rows begin with them, their positions are computed once, without
                 gradient, and attended to by all rows; the result is the same.
             still: How many of each row's first positions need no gradient: no activations are kept of them and
-                nothing is computed backwards; the result and the other gradients are the same.
+                nothing is computed backwards; the result and the other gradients are the same. Where the blocks
+                are sharded (FSDP2), prefix and still save nothing.
             positions: Place of each embedding, shape (B, T), where they are not counted one after the other; prefix
                 and still then save nothing.
 
@@ -182,6 +183,12 @@ class LanguageModel(nn.Module):
             Shape (B, T, D), without meaning past each length.
         """
         embeddings = embeddings.to(self.model.dtype)
+        if hasattr(self.model.model, "unshard"):  # FSDP2's mark on a module
+            # Each run gathers the blocks from all processes, which therefore make the same runs, backwards too,
+            # whatever their batches hold.
+            if torch.is_grad_enabled() and not embeddings.requires_grad:
+                embeddings = embeddings.detach().requires_grad_()
+            return self._hidden(embeddings, mask, positions=positions)
         if positions is not None:
             return self._hidden(embeddings, mask, positions=positions)
         # Parameters that train inside the model would need the gradient of every position.

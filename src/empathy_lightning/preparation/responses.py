@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,10 @@ def answer_and_select(
         InputError: If no utterance can be asked about, or the shards answer something else.
     """
     lacking = [_lacking(u, generation.prompt) for u in utterances]
-    askable = [u for u, reason in zip(utterances, lacking, strict=True) if not reason]
+    # Prompts of their own would ask something else than what is answered here.
+    askable = [
+        replace(u, prompt=None, system=None) for u, reason in zip(utterances, lacking, strict=True) if not reason
+    ]
     if not askable:
         reasons = " or ".join(sorted({reason for reason in lacking if reason}))
         raise InputError(f"nothing to ask about: {reasons or 'no utterance'} in the whole manifest")

@@ -50,8 +50,7 @@ class ShardedBackboneStrategy(DDPStrategy):
         datamodule = getattr(trainer, "datamodule", None)
         if isinstance(datamodule, EmpathyDataModule):
             fields = ["response", *(["units"] if hasattr(self.lightning_module, "speech_decoder") else [])]
-            for split in _SPLITS.get(trainer.state.fn, ()):
-                check_alike(split, datamodule.splits[split], fields)
+            check_all_alike(datamodule, trainer.state.fn, fields)
         super().setup(trainer)
 
     def model_to_device(self) -> None:
@@ -111,6 +110,13 @@ def weight_bytes(module: nn.Module) -> tuple[int, int]:
         held += local.numel() * parameter.element_size()
         total += math.prod(parameter.shape) * parameter.element_size()
     return held, total
+
+
+def check_all_alike(datamodule: EmpathyDataModule, function: str | None, fields: Sequence[str]) -> None:
+    """Check the splits that a trainer's function uses, as :func:`check_alike`, with what is mixed into training."""
+    for split in _SPLITS.get(function, ()):
+        mixed = [u for task in datamodule.mixed for u in task] if split == "train" else []
+        check_alike(split, [*datamodule.splits[split], *mixed], fields)
 
 
 def check_alike(split: str, utterances: Sequence[Utterance], fields: Sequence[str]) -> None:
