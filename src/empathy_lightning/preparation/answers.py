@@ -59,6 +59,7 @@ def in_shards(
     load: Callable[[], AnswerShard],
     per_shard: int,
     what: str,
+    retry: bool = False,
 ) -> list[Utterance] | None:
     """Answer each utterance; every shard is written whole or not at all, and those that are there are kept.
 
@@ -72,10 +73,11 @@ def in_shards(
         load: Makes what answers a shard; called only where one is missing.
         per_shard: Utterances in a shard.
         what: Stands before the progress bar.
+        retry: Make a shard again in which a response is missing.
 
     Returns:
-        The utterances with their responses (None where the prompt is too long for the model), or None while other
-        processes still owe shards.
+        The utterances with their responses (None where there is none to give), or None while other processes still
+        owe shards.
 
     Raises:
         InputError: If the folder holds answers to something else.
@@ -86,7 +88,7 @@ def in_shards(
     shards = [utterances[start : start + per_shard] for start in range(0, len(utterances), per_shard)]
     paths = [folder / f"part-{index:05d}.parquet" for index in range(len(shards))]
     mine = range(rank, len(shards), world_size)
-    missing = [index for index in mine if _read_shard(paths[index], shards[index]) is None]
+    missing = [index for index in mine if not _made(_read_shard(paths[index], shards[index]), retry)]
     if missing:
         answer = load()
         done = sum(len(shards[index]) for index in mine if index not in missing)
@@ -105,6 +107,10 @@ def in_shards(
             for u, row in zip(shard, rows, strict=True)
         )
     return answered
+
+
+def _made(rows: Sequence[Utterance] | None, retry: bool) -> bool:
+    return rows is not None and not (retry and any(row.response is None for row in rows))
 
 
 def _read_shard(path: Path, shard: Sequence[Utterance]) -> list[Utterance] | None:
@@ -179,7 +185,9 @@ def _claim(folder: Path, utterances: Sequence[Utterance], said: dict[str, Any]) 
         try:
             then = json.loads(path.read_text(encoding="utf-8"))
         except ValueError:
-            raise InputError(f"{path} is damaged: change --out, or remove {folder}") from None
+            then = None
+        if not isinstance(then, dict):
+            raise InputError(f"{path} is damaged: change --out, or remove {folder}")
         changed = ", ".join(key for key in claim if then.get(key) != claim[key])
         if changed:
             out = str(folder).removesuffix(".shards")
