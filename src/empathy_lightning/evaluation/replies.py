@@ -59,7 +59,7 @@ def answer_manifest(
 
     A run that was interrupted goes on with the shards that are missing. Speech beyond the
     encoder's window (30 s) is cut; recordings that cannot be read are left out and named,
-    and their shards are made again by the next run.
+    and tried again by the next run.
 
     Args:
         checkpoint: Folder of the bot; what fills its slots is what the folder says.
