@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -41,19 +41,21 @@ def write_json(path: Path, values: Any) -> None:
         partial.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def check_target(out: Path, sources: Sequence[Path]) -> None:
+def check_target(out: Path | None, sources: Iterable[Path | None]) -> None:
     """Refuse before the work what could not be written after it.
 
     Args:
-        out: File to be written.
-        sources: Files that are read.
+        out: File to be written, if any.
+        sources: Files that are read, where they are given.
 
     Raises:
         InputError: If it is a folder, or one of the files that are read.
     """
+    if out is None:
+        return
     if out.is_dir():
         raise InputError(f"{out} is a folder: give --out a file")
-    if any(out.resolve() == source.resolve() for source in sources):
+    if any(out.resolve() == source.resolve() for source in sources if source is not None):
         raise InputError(f"--out would write over {out}, which is read: give it another file")
     check_folder(out.parent)
 

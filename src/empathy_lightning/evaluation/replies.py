@@ -58,8 +58,7 @@ def answer_manifest(
     """Let a bot answer recordings, and write a manifest with its replies as the responses.
 
     A run that was interrupted goes on with the shards that are missing. Speech beyond the
-    encoder's window (30 s) is cut; recordings that cannot be read are left out and named,
-    and tried again by the next run.
+    encoder's window (30 s) is cut; recordings that cannot be read are named and left for the next run.
 
     Args:
         checkpoint: Folder of the bot; what fills its slots is what the folder says.
@@ -72,24 +71,17 @@ def answer_manifest(
         per_shard: Utterances in a shard, the most that an interruption costs.
 
     Raises:
-        InputError: If the checkpoint or the manifest cannot be used, the shards answer something else, or ``out`` is
-            there and did not come from shards.
+        InputError: If the checkpoint, the manifest or ``out`` cannot be used, or the shards answer something else.
     """
     if min(batch_size, per_shard) < 1:
         raise InputError("batch_size and per_shard have to be at least 1")
     check_target(out, [manifest])
-    shards = shards_of(out)
+    shards, (rank, world_size) = shards_of(out), rank_and_world_size()
     if out.is_file() and not shards.is_dir():
         raise InputError(
             f"{out} is there without {shards.name}, so what answered is unknown: change --out or remove it"
         )
-    utterances = [u for u in read_manifest(manifest) if split in ("all", u.split)]
-    if not utterances:
-        raise InputError(f"{manifest} has no utterance in split {split}; --split all takes every one")
-    _check_text(utterances)
-    if prompt is not None:
-        # It takes the place of the utterances' own prompts too.
-        utterances = [replace(u, prompt=None, system=None) for u in utterances]
+    utterances = _to_be_answered(manifest, split, prompt)
     decoding = decoding or Decoding()
     asked = vars(prompt) if prompt else {"user": None, "system": None}
     said = {**_fingerprint(checkpoint, utterances, manifest.parent), **asked, **vars(decoding)}
@@ -97,7 +89,6 @@ def answer_manifest(
     def _load() -> AnswerShard:
         return _answerer(checkpoint, prompt, decoding, batch_size)
 
-    rank, world_size = rank_and_world_size()
     with alone(shards):
         answered = in_shards(utterances, shards, said, _load, per_shard, "replies", retry=True)
         if answered is None:
@@ -116,12 +107,17 @@ def answer_manifest(
     return out
 
 
-def _check_text(utterances: Sequence[Utterance]) -> None:
+def _to_be_answered(manifest: Path, split: str, prompt: Prompt | None) -> list[Utterance]:
+    utterances = [u for u in read_manifest(manifest) if split in ("all", u.split)]
+    if not utterances:
+        raise InputError(f"{manifest} has no utterance in split {split}; --split all takes every one")
     for u in utterances:
         try:
             json.dumps(u.to_dict(), ensure_ascii=False).encode()
         except UnicodeEncodeError:
             raise InputError(f"utterance {u.corpus}/{u.id} holds text that is not UTF-8: mend or remove it") from None
+    # A prompt that is given takes the place of the utterances' own too.
+    return utterances if prompt is None else [replace(u, prompt=None, system=None) for u in utterances]
 
 
 def _fingerprint(checkpoint: Path, utterances: Sequence[Utterance], home: Path) -> dict[str, str]:

@@ -55,17 +55,15 @@ def evaluate_responses(
     if bert_score is not None and references is None:
         raise InputError("BERTScore compares with expected responses: give --references too")
     files = {"replies": replies, "references": references, "against": against}
-    if out is not None:
-        check_target(out, [path for path in files.values() if path is not None])
+    check_target(out, files.values())
     utterances = _answered(replies, split)
-    others = _partners(utterances, against)
-    expected = _partners(utterances, references)
+    texts = [u.response or "" for u in utterances]
+    others, expected = _partners(utterances, against), _partners(utterances, references)
     if against is not None and not any(map(_can_be_compared, utterances, others)):
         raise InputError("no reply of the two systems can be compared: their utterances have no transcripts")
     # All that may be refused comes before the measuring.
     classifiers = load_classifiers(empathy_classifier) if empathy_classifier else {}
     likeness = bert_scorer(bert_score, bert_layer) if bert_score else None
-    texts = [u.response or "" for u in utterances]
     rows: list[dict[str, Any]] = [{"corpus": u.corpus, "id": u.id, "reply": u.response} for u in utterances]
     partners = {name: of for name, of in (("against", others), ("references", expected)) if files[name] is not None}
     figures: dict[str, Any] = {
@@ -83,8 +81,8 @@ def evaluate_responses(
     print(table(figures))
     if out is not None:
         made_of = files | {"split": split, "empathy_classifier": empathy_classifier, "bert_score": bert_score}
-        named = {name: None if value is None else str(value) for name, value in made_of.items()}
-        write_json(out, {"of": named | {"bert_layer": bert_layer}} | figures | {"scores": rows})
+        named = {name: value and str(value) for name, value in made_of.items()} | {"bert_layer": bert_layer}
+        write_json(out, {"of": named} | figures | {"scores": rows})
     return figures
 
 
