@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from empathy_lightning.__main__ import main
+from empathy_lightning.__main__ import DEMO_CHECKPOINT, main
 from empathy_lightning.audio import AudioError, read_speech
 from empathy_lightning.chatbot import EmpatheticChatbot
 from empathy_lightning.checkpoints import Checkpoint, save
@@ -173,3 +173,17 @@ def test_help_teaches(capsys):
             main(words)
         assert exit_.value.code == 0
     assert "fit" in capsys.readouterr().out
+
+
+def test_replies_come_from_the_demo_s_bot_unless_another_is_named(corpus, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["respond", str(corpus), "--out", "r.jsonl"]) == 2
+    assert f"{DEMO_CHECKPOINT} is no checkpoint folder" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("words", "said"), [(["chat"], "WAV, FLAC, OGG or MP3"), ([], "of the demo's small world")])
+def test_help_says_what_can_be_given(words, said, capsys):
+    with pytest.raises(SystemExit):
+        main([*words, "--help"])
+    assert said in " ".join(capsys.readouterr().out.split())

@@ -174,7 +174,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_ablate(commands)
     _add_convert(commands)
 
-    report = commands.add_parser("evaluate", help="measure a chatbot on a test split and write an HTML report")
+    report = commands.add_parser(
+        "evaluate", help="measure a chatbot of the demo's small world and write an HTML report"
+    )
     report.add_argument("--checkpoint", type=Path, default=Path(DEMO_CHECKPOINT), help="default: %(default)s")
     report.add_argument(
         "--manifest", type=Path, required=True, help="utterances with responses; its test split is used"
@@ -183,7 +185,7 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--stages", nargs="*", type=Path, default=[], help="folders of the stages, for their curves")
     report.set_defaults(run=_evaluate)
     _add_evaluate_emotion(commands)
-    add_responses(commands)
+    add_responses(commands, DEMO_CHECKPOINT)
     return parser
 
 
@@ -209,7 +211,7 @@ def _add_evaluate_emotion(commands: argparse._SubParsersAction[argparse.Argument
 
 def _add_chat(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     chat = commands.add_parser("chat", help="answer recordings with text and speech")
-    chat.add_argument("files", nargs="+", type=Path, help="WAV, FLAC or MP3, mono or stereo, 0.2 s to 5 min")
+    chat.add_argument("files", nargs="+", type=Path, help="WAV, FLAC, OGG or MP3, mono or stereo, 0.2 s to 5 min")
     chat.add_argument("--out", type=Path, required=True, help="folder for the spoken replies and replies.json")
     chat.add_argument("--checkpoint", type=Path, default=Path(DEMO_CHECKPOINT), help="default: %(default)s")
     chat.add_argument("--conversation", action="store_true", help="the files are the turns of one conversation")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -17,6 +15,7 @@ from tqdm import tqdm
 from empathy_lightning.audio import SAMPLE_RATE, AudioError, check_speech, read_speech, split_at_pauses, write
 from empathy_lightning.checkpoints import Checkpoint, CheckpointError, load
 from empathy_lightning.errors import InputError
+from empathy_lightning.files import check_folder, write_json
 from empathy_lightning.modules.emotion_nuance import EmotionEstimate
 from empathy_lightning.prompts import follow_language
 from empathy_lightning.slots import Turn
@@ -284,7 +283,7 @@ def chat(
     if batch_size < 1:
         raise InputError("batch_size has to be at least 1")
     _check_files(files)
-    _check_folder(out)
+    check_folder(out)
     bot = EmpatheticChatbot.from_pretrained(checkpoint)
     replies: list[Reply] = []
     entries = []
@@ -308,10 +307,8 @@ def chat(
             tqdm.write("\n".join([str(file), *lines]))
             replies.append(reply)
             entries.append(entry)
-        out.mkdir(parents=True, exist_ok=True)
         # After every batch, so that an interruption loses no words of the replies that were made.
-        (out / ".replies.json").write_text(json.dumps(entries, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        (out / ".replies.json").replace(out / "replies.json")
+        write_json(out / "replies.json", entries)
     return replies
 
 
@@ -325,14 +322,6 @@ def _check_files(files: Sequence[Path]) -> None:
             wrong.append(str(error))
     if wrong:
         raise AudioError("; ".join(wrong))
-
-
-def _check_folder(out: Path) -> None:
-    there = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
-    if not there.is_dir():
-        raise InputError(f"no folder can be made at {out}, {there} is a file: give --out another one")
-    if not os.access(there, os.W_OK):
-        raise InputError(f"nothing can be written to {there}: give --out another folder")
 
 
 def _rating(value: Tensor) -> float | None:

@@ -1,3 +1,8 @@
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -6,7 +11,9 @@ from empathy_lightning.audio import read
 from empathy_lightning.batch import collate
 from empathy_lightning.checkpoints import Checkpoint, load, save
 from empathy_lightning.corpora import read_manifest, write_manifest
+from empathy_lightning.errors import InputError
 from empathy_lightning.models import EmpatheticLM
+from empathy_lightning.preparation.answers import alone as lock
 from empathy_lightning.preparation.answers import seed_of
 from empathy_lightning.prompts import recipe_named
 from empathy_lightning.utterance import EMOTIONS
@@ -24,10 +31,10 @@ def respond(bot, manifest, out, *more):
     return main([*words, "--temperature", "1", *more])
 
 
-def alone(model, utterance, seed=0):
+def alone(model, utterance, seed=0, top_p=1.0):
     batch = collate([(read(utterance.path), utterance)], EMOTIONS)
     prompts = model.prompts(batch, *model.listen(batch))
-    (tokens,) = model.respond(prompts, 6, temperature=1.0, seed=seed_of(seed, utterance))
+    (tokens,) = model.respond(prompts, 6, temperature=1.0, seed=seed_of(seed, utterance), top_p=top_p)
     return model.text(tokens), model.language_model.tokenizer.eos_token_id not in tokens
 
 
@@ -122,6 +129,115 @@ def test_unreadable_recordings_are_left_out_and_named(bot, corpus, tmp_path, cap
     assert "none of 1 recordings" in capsys.readouterr().err
 
 
+def test_only_the_likeliest_tokens_are_drawn_from(bot, model, corpus, tmp_path):
+    assert respond(bot, corpus, tmp_path / "r.jsonl", "--top-p", "0.1") == 0
+    replies = read_manifest(tmp_path / "r.jsonl")
+    assert [u.response for u in replies] == [alone(model, u, top_p=0.1)[0] for u in replies]
+    assert [u.response for u in replies] != [alone(model, u)[0] for u in replies]
+
+
+@pytest.mark.parametrize(
+    ("extra", "longest"), [([], 128), (["--recipe", "re-llm"], 48), (["--recipe", "re-llm", 7], 7)]
+)
+def test_a_recipe_says_how_long_a_reply_may_be(bot, corpus, tmp_path, extra, longest):
+    write_manifest(tmp_path / "m.jsonl", read_manifest(corpus)[-1:])
+    words = ["respond", str(tmp_path / "m.jsonl"), "--checkpoint", str(bot), "--out", str(tmp_path / "r.jsonl")]
+    assert main([*words, *(f"--max-new-tokens={word}" if word == 7 else word for word in extra)]) == 0
+    assert json.loads((tmp_path / "r.jsonl.shards" / "generation.json").read_text())["max_new_tokens"] == longest
+
+
+def test_what_could_not_be_read_is_tried_again(bot, model, corpus, tmp_path, capsys):
+    rows = [u for u in read_manifest(corpus) if u.split == "test"]
+    recording = rows[1].path
+    rows[0].path = shutil.copyfile(rows[0].path, str(tmp_path / "early.wav"))
+    first = alone(model, rows[0])[0]
+    rows[1].path = str(tmp_path / "late.wav")
+    write_manifest(tmp_path / "m.jsonl", rows)
+    words = (bot, tmp_path / "m.jsonl", tmp_path / "r.jsonl", "--per-shard", "2")
+    assert respond(*words) == 0
+    (tmp_path / "r.jsonl").unlink()
+    kept = tmp_path / "r.jsonl.shards" / "part-00001.parquet"
+    before = kept.stat().st_mtime_ns
+    capsys.readouterr()
+    assert respond(*words) == 0
+    assert f"unreadable: tones/{rows[1].id}, {tmp_path / 'late.wav'}" in capsys.readouterr().out
+    shutil.copyfile(recording, tmp_path / "late.wav")
+    (tmp_path / "early.wav").unlink()  # What it was answered stays.
+    assert respond(*words) == 0
+    assert "5 replies, unreadable recordings: 0" in capsys.readouterr().out
+    expected = [first, *(alone(model, u)[0] for u in rows[1:])]
+    assert [u.response for u in read_manifest(tmp_path / "r.jsonl")] == expected
+    assert kept.stat().st_mtime_ns == before
+
+
+def test_nothing_that_is_there_is_written_over(bot, corpus, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    shutil.copyfile(corpus, "m.jsonl")
+    whole = Path("m.jsonl").read_text()
+    for manifest, out, reason in (
+        ("m.jsonl", tmp_path / "m.jsonl", "which is read"), (corpus, "m.jsonl", "without m.jsonl.shards"),
+        (corpus, ".", "a folder"), (corpus, "m.jsonl/r.jsonl", "is a file"),
+    ):  # fmt: skip
+        assert respond(bot, manifest, out) == 2
+        assert reason in capsys.readouterr().err.strip().splitlines()[-1]
+    assert Path("m.jsonl").read_text() == whole and {path.name for path in tmp_path.iterdir()} == {"bot", "m.jsonl"}
+
+
+def test_the_utterances_own_prompts_count_unless_one_is_given(bot, model, corpus, tmp_path, capsys):
+    rows = [u for u in read_manifest(corpus) if u.split == "test"]
+    own = [replace(u, prompt="Say it again: {speech}", system="Be kind.") for u in rows]
+    write_manifest(tmp_path / "m.jsonl", own)
+    assert respond(bot, tmp_path / "m.jsonl", tmp_path / "own.jsonl") == 0
+    replies = read_manifest(tmp_path / "own.jsonl")
+    assert [u.response for u in replies] == [alone(model, u)[0] for u in own] and replies[0].prompt == own[0].prompt
+    assert [u.response for u in replies] != [alone(model, u)[0] for u in rows]
+    assert respond(bot, tmp_path / "m.jsonl", tmp_path / "r.jsonl", "--prompt", "{speech} ({emotion})") == 0
+    model.prompt, model.system = "{speech} ({emotion})", None
+    replies = read_manifest(tmp_path / "r.jsonl")
+    assert [(u.prompt, u.system, u.response) for u in replies] == [(None, None, alone(model, u)[0]) for u in rows]
+    for changed in ({"prompt": "{speech}"}, {"system": "Be brief."}):
+        write_manifest(tmp_path / "m.jsonl", [replace(own[0], **changed), *own[1:]])
+        assert respond(bot, tmp_path / "m.jsonl", tmp_path / "own.jsonl") == 2
+        assert "recordings changed" in capsys.readouterr().err
+
+
+def test_a_manifest_is_the_same_however_it_is_named(bot, corpus, tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").symlink_to(corpus.parent)
+    monkeypatch.chdir(corpus.parent)
+    for name in (corpus.name, corpus, tmp_path / "elsewhere" / corpus.name, f"../{corpus.parent.name}/{corpus.name}"):
+        assert respond(bot, name, tmp_path / "r.jsonl") == 0
+    rows = [u for u in read_manifest(corpus) if u.split == "test"]
+    rows[0].path, rows[1].path = rows[1].path, rows[0].path
+    write_manifest(tmp_path / "m.jsonl", rows)
+    assert respond(bot, tmp_path / "m.jsonl", tmp_path / "r.jsonl") == 2
+
+
+def test_text_that_is_not_utf_8_is_refused_before_the_work(bot, corpus, tmp_path, capsys):
+    rows = read_manifest(corpus)[-2:]
+    rows[1].transcript = "m\udcfcde"
+    write_manifest(tmp_path / "m.jsonl", rows)
+    assert respond(bot, tmp_path / "m.jsonl", tmp_path / "r.jsonl") == 2
+    assert f"tones/{rows[1].id} holds text that is not UTF-8" in capsys.readouterr().err.strip().splitlines()[-1]
+    assert {path.name for path in tmp_path.iterdir()} == {"bot", "m.jsonl"}
+
+
+def test_one_process_answers_and_writes_at_a_time(bot, corpus, tmp_path, monkeypatch, capsys):
+    shards, held = tmp_path / "r.jsonl.shards", []
+    with lock(shards):
+        assert respond(bot, corpus, tmp_path / "r.jsonl") == 2
+    assert "another process makes" in capsys.readouterr().err and not list(shards.glob("part-*"))
+
+    def _write(path, rows):
+        with pytest.raises(InputError, match="another process makes"), lock(shards):
+            pass
+        held.append(path)
+        write_manifest(path, rows)
+
+    monkeypatch.setattr("empathy_lightning.evaluation.replies.write_manifest", _write)
+    assert respond(bot, corpus, tmp_path / "r.jsonl") == 0
+    assert len(held) == 1 and len(read_manifest(tmp_path / "r.jsonl")) == 5
+
+
 @pytest.mark.parametrize(
     ("extra", "reason"),
     [
@@ -133,6 +249,8 @@ def test_unreadable_recordings_are_left_out_and_named(bot, corpus, tmp_path, cap
         (["--recipe", "re-llm", "--prompt", "{speech}"], "--recipe, or"),
         (["--system", "Be kind."], "--recipe, or"),
         (["--prompt", "hello"], "no {speech} slot"),
+        (["--prompt", ""], "no {speech} slot"),
+        (["--prompt", "", "--recipe", "re-llm"], "--recipe, or"),
     ],
 )
 def test_bad_choices_are_one_line(bot, corpus, tmp_path, capsys, extra, reason):

@@ -1,17 +1,33 @@
+import itertools
 import json
 import math
+import re
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from scipy.stats import wilcoxon
 from tokenizers import pre_tokenizers
 from torchmetrics.functional.text import bert_score
-from transformers import RobertaConfig, RobertaModel, RobertaTokenizer
+from transformers import (
+    BartConfig,
+    BartModel,
+    BertConfig,
+    BertModel,
+    BertTokenizerFast,
+    RobertaConfig,
+    RobertaModel,
+    RobertaTokenizer,
+)
 
 from empathy_lightning.__main__ import main
 from empathy_lightning.checkpoints import load_empathy_classifier
 from empathy_lightning.conversion import epitome
-from empathy_lightning.corpora import read_manifest, write_manifest
-from empathy_lightning.evaluation.reply_scores import Empathy, bert_scores, compare, named_emotions, overlap, variety
+from empathy_lightning.corpora import write_manifest
+from empathy_lightning.errors import InputError
+from empathy_lightning.evaluation.reply_scores import Empathy, bert_scorer, compare, named_emotions, overlap, variety
+from empathy_lightning.metrics import chrf
 from empathy_lightning.modules.empathy_classifier import EmpathyClassifier
 from empathy_lightning.utterance import Utterance
 from tests.conversion.test_epitome import original
@@ -118,21 +134,41 @@ def test_two_systems_are_compared_utterance_by_utterance(classifiers, manifest, 
     assert all(c == {"pairs": 6, "difference": 0.0, "p": 1.0} for c in itself["against"].values())
 
 
-def test_the_test_is_wilcoxon_s():
-    ours, theirs = [2, 2, 2, 1, 0, 2, 2, 1, 2, 2, None], [0, 1, 1, 1, 1, 0, 1, 0, 1, 0, 2]
-    differences = [a - b for a, b in zip(ours[:-1], theirs[:-1], strict=True) if a != b]
-    ranks = {size: sum(sorted(map(abs, differences)).index(size) + 1 + k for k in range(n)) / n
-             for size in (1, 2) for n in [list(map(abs, differences)).count(size)]}  # fmt: skip
-    down, n = sum(ranks[-d] for d in differences if d < 0), len(differences)
-    ties = [list(map(abs, differences)).count(size) for size in (1, 2)]
+OURS, THEIRS = [2, 2, 2, 1, 0, 2, 2, 1, 2, 2, 0, None], [0, 1, 1, 1, 1, 0, 1, 0, 1, 2, 2, 2]
+"""Two ties among eleven pairs, and one pair that is not known whole."""
+
+
+def signed_ranks(differences):
+    """Differences that are not 0, each with the mean rank of its size."""
+    sizes = sorted(abs(d) for d in differences if d)
+    mean_rank = {size: sum(i + 1 for i, s in enumerate(sizes) if s == size) / sizes.count(size) for size in set(sizes)}
+    return [(1 if d > 0 else -1, mean_rank[abs(d)]) for d in differences if d]
+
+
+def test_few_pairs_are_tested_by_all_signs():
+    differences = [a - b for a, b in zip(OURS[:-1], THEIRS[:-1], strict=True)]
+    ranks = signed_ranks(differences)
+    up = sum(rank for sign, rank in ranks if sign > 0)
+    sums = [sum(rank for sign, (_, rank) in zip(signs, ranks, strict=True) if sign)
+            for signs in itertools.product((0, 1), repeat=len(ranks))]  # fmt: skip
+    tails = [sum(s >= up for s in sums), sum(s <= up for s in sums)]
+    compared = compare(OURS, THEIRS)
+    assert compared["pairs"] == 11 and compared["difference"] == pytest.approx(sum(differences) / 11, abs=1e-6)
+    assert compared["p"] == pytest.approx(2 * min(tails) / len(sums), rel=1e-9) and 0.01 < compared["p"] < 0.5
+    assert compare([2] * 6, [0] * 6)["p"] == pytest.approx(2 / 2**6)
+
+
+def test_many_pairs_are_tested_by_the_normal_distribution():
+    ours, theirs = OURS[:-1] * 6, THEIRS[:-1] * 6
+    ranks = signed_ranks([a - b for a, b in zip(ours, theirs, strict=True)])
+    down, n = sum(rank for sign, rank in ranks if sign < 0), len(ranks)
+    ties = [[rank for _, rank in ranks].count(size) for size in {rank for _, rank in ranks}]
     spread = math.sqrt(n * (n + 1) * (2 * n + 1) / 24 - sum(t**3 - t for t in ties) / 48)
     expected = math.erfc(abs(down - n * (n + 1) / 4) / spread / math.sqrt(2))
-    compared = compare(ours, theirs)
-    assert compared["pairs"] == 10 and compared["difference"] == pytest.approx(1.0)
-    # Few pairs: scipy's p is exact, the formula is the approximation for many.
-    assert compared["p"] == pytest.approx(expected, abs=0.01) and compared["p"] < 0.05
-    many = compare(ours[:-1] * 20, theirs[:-1] * 20)
-    assert many["p"] < 1e-10 < compare([1, 0, 2], [0, 1, 2])["p"]
+    assert compare(ours, theirs)["p"] == pytest.approx(expected, rel=1e-9) == compare(theirs, ours)["p"]
+    # Another way with ties, or one side alone, is another test.
+    for wrong in ({"zero_method": "pratt"}, {"alternative": "greater"}, {"correction": True}):
+        assert wilcoxon(ours, theirs, **wrong).pvalue != pytest.approx(expected, rel=1e-2)
 
 
 def test_overlap_against_expected_responses(manifest, tmp_path):
@@ -149,6 +185,22 @@ def test_overlap_against_expected_responses(manifest, tmp_path):
     # You sound sad / You sound very sad: precision 1, recall 3/4; one of two pairs of words, of three.
     assert figures["rouge1"] == pytest.approx(6 / 7, abs=1e-6) and figures["references"] == 1
     assert figures["rouge2"] == pytest.approx(2 * (1 / 2) * (1 / 3) / (1 / 2 + 1 / 3), abs=1e-6)
+
+
+def test_overlap_in_any_script():
+    german = overlap(["Das Mädchen ist müde."], ["Das Mädchen ist nicht müde."])
+    # 4 of 4 words, 4 of 5; pairs: 2 of 3, 2 of 4.
+    assert german["rouge1"] == pytest.approx(8 / 9) == german["rougeL"]
+    assert german["rouge2"] == pytest.approx(4 / 7)
+    russian = overlap(["Мне очень жаль"], ["мне так жаль!"])
+    assert russian["rouge1"] == pytest.approx(2 / 3) == russian["rougeL"] and russian["rouge2"] == 0
+    assert overlap(["你好吗"], ["你好"])["rougeL"] == pytest.approx(4 / 5)
+
+
+def test_chrf_is_that_of_characters_over_all_replies():
+    replies, references = ["", "You sound sad."], ["I am so sorry to hear that", "You sound sad."]
+    assert overlap(replies, references)["chrf"] == pytest.approx(chrf(replies, references))
+    assert chrf(replies, references) < 0.5
 
 
 def test_bleu_by_hand():
@@ -182,7 +234,40 @@ def test_bert_scores_are_torchmetrics_of_each_pair_alone(encoder, layer):
     ]
     assert expected[3] == pytest.approx(1) and expected[0] < 0.95
     for size in (1, 3):
-        assert bert_scores(replies, references, str(encoder), layer, size) == pytest.approx(expected, abs=1e-5)
+        assert bert_scorer(encoder, layer, size)(replies, references) == pytest.approx(expected, abs=1e-5)
+
+
+def test_long_texts_and_texts_without_a_token(encoder, tmp_path):
+    """Encoders whose tokenizers name no longest text, and one that cleans U+200B away."""
+    RobertaModel.from_pretrained(encoder).save_pretrained(tmp_path / "roberta")
+    write_vocabulary(tmp_path / "roberta")
+    RobertaTokenizer.from_pretrained(tmp_path / "roberta").save_pretrained(tmp_path / "roberta")
+    config = BertConfig(
+        vocab_size=8, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=24,
+        max_position_embeddings=40,
+    )  # fmt: skip
+    BertModel(config).save_pretrained(tmp_path / "bert")
+    (tmp_path / "bert" / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "x", "y"]))
+    BertTokenizerFast(str(tmp_path / "bert" / "vocab.txt")).save_pretrained(tmp_path / "bert")
+    for name in ("roberta", "bert"):
+        scores = bert_scorer(tmp_path / name)(["x " * 300, "x", "\u200b", "x"], ["x " * 300, "y x", "x", "\u200b"])
+        assert scores[0] == pytest.approx(1, abs=1e-5) and scores[1] < 0.9999
+        if name == "bert":
+            assert scores[2:] == [0, 0]
+
+
+def test_only_an_encoder_that_is_here_is_taken(encoder, tmp_path, monkeypatch):
+    config = BartConfig(
+        vocab_size=261, d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
+        decoder_attention_heads=2, encoder_ffn_dim=16, decoder_ffn_dim=16, max_position_embeddings=64,
+    )  # fmt: skip
+    BartModel(config).save_pretrained(tmp_path / "bart")
+    RobertaTokenizer.from_pretrained(encoder).save_pretrained(tmp_path / "bart")
+    with pytest.raises(InputError, match="no encoder"):
+        bert_scorer(tmp_path / "bart")
+    monkeypatch.setattr("transformers.AutoModel.from_pretrained", lambda *a, **k: pytest.fail("asked for elsewhere"))
+    with pytest.raises(InputError, match="no folder at roberta-large"):
+        bert_scorer(Path("roberta-large"))
 
 
 def test_the_command_takes_the_encoder_s_folder(encoder, manifest, tmp_path, capsys):
@@ -202,6 +287,59 @@ def test_variety_and_named_emotions():
     # Happy to help is read as happy; the last is labelled happy and called sad.
     assert named == pytest.approx({"replies": 6, "own": 2 / 6, "another": 2 / 6, "none": 2 / 6}, abs=1e-6)
     assert named_emotions([Utterance("1", "c", "a", response="sad")]) is None
+    others = [("sad", "You sound angry."), ("sad", "You sound bored."), ("bored", "You sound bored.")]
+    named = named_emotions([Utterance("1", "c", "a", emotion=label, response=said) for label, said in others])
+    # What no utterance of the manifest is labelled with is another emotion all the same.
+    assert named == pytest.approx({"replies": 3, "own": 1 / 3, "another": 2 / 3, "none": 0}, abs=1e-6)
+    assert named_emotions([Utterance("1", "c", "a", emotion="sad", response="You sound angry.")])["another"] == 1
+
+
+def test_the_file_says_what_was_measured_and_how_many_have_no_partner(classifiers, manifest, tmp_path, capsys):
+    write_manifest(tmp_path / "two.jsonl", utterances()[:2])
+    options = ("--empathy-classifier", classifiers, "--against", tmp_path / "two.jsonl", "--references", manifest)
+    figures = evaluate(manifest, tmp_path / "f.json", *options, "--split", "all")
+    assert figures["of"] == {
+        "replies": str(manifest), "references": str(manifest), "against": str(tmp_path / "two.jsonl"), "split": "all",
+        "empathy_classifier": str(classifiers), "bert_score": None, "bert_layer": None,
+    }  # fmt: skip
+    assert figures["without_partner_in_against"] == 4 and figures["without_partner_in_references"] == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"without partner in against +4\n", printed) and re.search(r"strong +truncated\n", printed)
+    assert "without_partner_in_against" not in evaluate(manifest, tmp_path / "f.json", "--references", manifest)
+
+
+def test_a_reply_that_is_not_utf_8_is_one_line(tmp_path, capsys):
+    rows = utterances()
+    rows[0].response = "m\udcfcde"
+    write_manifest(tmp_path / "m.jsonl", rows)
+    assert main(["evaluate-responses", str(tmp_path / "m.jsonl"), "--out", str(tmp_path / "f.json")]) == 2
+    assert "f.json cannot be written: 'utf-8' codec" in capsys.readouterr().err.strip().splitlines()[-1]
+    assert [path.name for path in tmp_path.iterdir()] == ["m.jsonl"]
+
+
+def test_everything_is_refused_before_the_measuring(classifiers, encoder, manifest, tmp_path, capsys, monkeypatch):
+    for name in ("empathy", "overlap", "variety"):
+        monkeypatch.setattr(f"empathy_lightning.evaluation.responses.{name}", lambda *a, **k: pytest.fail("measured"))
+    write_manifest(tmp_path / "twice.jsonl", [*utterances(), utterances()[2]])
+    silent = [replace(u, transcript=None) for u in utterances()]
+    write_manifest(tmp_path / "silent.jsonl", silent)
+    whole = manifest.read_text()
+    empathy, references = ["--empathy-classifier", classifiers], ["--references", manifest]
+    for reason, *words in (
+        ("several responses to c/2", "--references", tmp_path / "twice.jsonl"),
+        ("several responses to c/2", *empathy, "--against", tmp_path / "twice.jsonl"),
+        ("no transcripts", *empathy, "--against", tmp_path / "silent.jsonl"),
+        ("no folder at nowhere", *empathy, *references, "--bert-score", "nowhere"),
+        ("layers 0 to 2", *empathy, *references, "--bert-score", encoder, "--bert-layer", 3),
+        ("no empathy classifier", *references, "--empathy-classifier", tmp_path),
+        ("is a folder", *references, "--out", tmp_path),
+        ("is a file", "--out", manifest / "f.json"),
+        ("which is read", "--out", manifest),
+        ("which is read", "--references", tmp_path / "twice.jsonl", "--out", tmp_path / "twice.jsonl"),
+    ):
+        assert main(["evaluate-responses", str(manifest), *map(str, words)]) == 2
+        assert reason in capsys.readouterr().err.strip().splitlines()[-1]
+    assert manifest.read_text() == whole
 
 
 @pytest.mark.parametrize(
@@ -211,7 +349,7 @@ def test_variety_and_named_emotions():
         (["--empathy-classifier", "."], "no empathy classifier"),
         (["--against", "replies.jsonl"], "--empathy-classifier too"),
         (["--bert-score", "x"], "--references too"),
-        (["--references", "replies.jsonl", "--bert-score", "./nowhere"], "cannot be loaded"),
+        (["--references", "replies.jsonl", "--bert-score", "."], "cannot be loaded"),
         (["--references", "others.jsonl"], "ids have to agree"),
         (["--references", "nowhere.jsonl"], "no manifest"),
     ],
@@ -222,7 +360,3 @@ def test_bad_choices_are_one_line(manifest, capsys, monkeypatch, extra, reason):
     assert main(["evaluate-responses", str(manifest), *extra, "--out", "f.json"]) == 2
     assert reason in capsys.readouterr().err.strip().splitlines()[-1]
     assert not (manifest.parent / "f.json").exists()
-
-
-def test_replies_are_read_back(manifest):
-    assert [u.response for u in read_manifest(manifest)] == list(REPLIES)

@@ -180,9 +180,10 @@ def test_shards_that_answer_something_else_are_refused(manifest, tmp_path):
         prepare_responses(manifest, out, SHIPPED, Prompt())
 
 
-def test_a_damaged_claim_is_one_line(manifest, tmp_path):
+@pytest.mark.parametrize("content", ['{"language_model": "sma', "[]", "null"])
+def test_a_damaged_claim_is_one_line(manifest, tmp_path, content):
     out = prepare_responses(manifest, tmp_path / "o.jsonl", SHIPPED, Prompt(), max_new_tokens=2)
-    (tmp_path / "o.jsonl.shards" / "generation.json").write_text('{"language_model": "sma')
+    (tmp_path / "o.jsonl.shards" / "generation.json").write_text(content)
     with pytest.raises(InputError, match=r"generation\.json is damaged"):
         prepare_responses(manifest, out, SHIPPED, Prompt(), max_new_tokens=2)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import fields
 from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 from empathy_lightning.corpora.corpus import Corpus, CorpusError
+from empathy_lightning.files import whole
 from empathy_lightning.utterance import RATINGS, Utterance
 
 COLUMNS = tuple(f.name for f in fields(Utterance))
@@ -163,18 +163,11 @@ def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> None:
         utterances: What to write.
 
     Raises:
-        CorpusError: If it cannot be written, for example because the disk is full; nothing is left behind then.
+        InputError: If it cannot be written, because the disk is full or a text is not UTF-8; nothing is left then.
     """
     path = Path(path)
-    partial = path.with_name(f".{path.name}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with whole(path) as partial:
         _write(partial, (_stored(path, utterance) for utterance in utterances))
-        partial.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            partial.unlink()
-        raise CorpusError(f"{path} cannot be written: {error}") from None
 
 
 def _write(path: Path, rows: Iterable[dict[str, Any]]) -> None:

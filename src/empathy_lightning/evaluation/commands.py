@@ -8,17 +8,22 @@ from pathlib import Path
 from empathy_lightning.errors import InputError
 
 
-def add_responses(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add both commands: let a bot answer a manifest, and score the replies."""
+def add_responses(commands: argparse._SubParsersAction[argparse.ArgumentParser], checkpoint: str) -> None:
+    """Add both commands: let a bot answer a manifest, and score the replies.
+
+    Args:
+        commands: Of the command line.
+        checkpoint: Folder of the bot that answers unless another is given.
+    """
     respond = commands.add_parser("respond", help="answer every utterance of a manifest and write the replies as one")
     respond.add_argument("manifest", type=Path)
-    respond.add_argument("--checkpoint", type=Path, required=True, help="folder of the bot")
+    respond.add_argument("--checkpoint", type=Path, default=Path(checkpoint), help="default: %(default)s")
     respond.add_argument("--out", type=Path, required=True, help="manifest to write, .jsonl or .parquet")
     respond.add_argument("--split", default="test", help="which to answer, or `all` (default %(default)s)")
     respond.add_argument("--recipe", help="prompt of freezeempath, blsp-emo or re-llm (default: the folder's own)")
     respond.add_argument("--prompt", help="user's turn with {speech} (and {emotion}) instead")
     respond.add_argument("--system", help="system message of that prompt")
-    respond.add_argument("--max-new-tokens", type=int, default=128, help="longest reply (default %(default)s)")
+    respond.add_argument("--max-new-tokens", type=int, help="longest reply (default: the recipe's, or 128)")
     respond.add_argument("--temperature", type=float, default=0.0, help="0 takes the likeliest words (default)")
     respond.add_argument("--top-p", type=float, default=1.0, help="draw from the likeliest tokens of this probability")
     respond.add_argument("--seed", type=int, default=0, help="seed of the draws above temperature 0")
@@ -32,7 +37,9 @@ def add_responses(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     score.add_argument("--empathy-classifier", type=Path, help="folder that `convert epitome` wrote")
     score.add_argument("--against", type=Path, help="another system's replies: Wilcoxon's test of the empathy")
     score.add_argument("--references", type=Path, help="manifest with expected responses: BLEU, chrF, ROUGE")
-    score.add_argument("--bert-score", metavar="FOLDER", help="encoder for BERTScore, for example a roberta-large")
+    score.add_argument(
+        "--bert-score", type=Path, metavar="FOLDER", help="encoder for BERTScore, for example a roberta-large"
+    )
     score.add_argument("--bert-layer", type=int, help="its layer (roberta-large: 17; default: the last)")
     score.add_argument("--out", type=Path, help="write figures and each reply's scores as JSON")
     score.set_defaults(run=_evaluate_responses)
@@ -42,11 +49,15 @@ def _respond(options: argparse.Namespace) -> None:
     from empathy_lightning.evaluation.replies import Decoding, answer_manifest
     from empathy_lightning.prompts import Prompt, recipe_named
 
-    if (options.recipe and options.prompt) or (options.system is not None and not options.prompt):
+    given = options.prompt is not None
+    if (options.recipe is not None and given) or (options.system is not None and not given):
         raise InputError("give --recipe, or --prompt with or without --system")
-    prompt = recipe_named(options.recipe).spoken if options.recipe else None
-    prompt = Prompt(options.prompt, options.system) if options.prompt else prompt
-    decoding = Decoding(options.max_new_tokens, options.temperature, options.top_p, options.seed)
+    recipe = None if options.recipe is None else recipe_named(options.recipe)
+    prompt = Prompt(options.prompt, options.system) if given else recipe.spoken if recipe else None
+    longest = options.max_new_tokens
+    if longest is None:
+        longest = recipe.max_new_tokens if recipe else Decoding.max_new_tokens
+    decoding = Decoding(longest, options.temperature, options.top_p, options.seed)
     files = (options.checkpoint, options.manifest, options.out)
     answer_manifest(*files, options.split, prompt, decoding, options.batch_size, options.per_shard)
 
@@ -54,5 +65,13 @@ def _respond(options: argparse.Namespace) -> None:
 def _evaluate_responses(options: argparse.Namespace) -> None:
     from empathy_lightning.evaluation.responses import evaluate_responses
 
-    files = (options.empathy_classifier, options.against, options.references)
-    evaluate_responses(options.replies, options.out, options.split, *files, options.bert_score, options.bert_layer)
+    evaluate_responses(
+        options.replies,
+        options.out,
+        options.split,
+        empathy_classifier=options.empathy_classifier,
+        against=options.against,
+        references=options.references,
+        bert_score=options.bert_score,
+        bert_layer=options.bert_layer,
+    )

@@ -14,6 +14,7 @@ from empathy_lightning.audio import read, write
 from empathy_lightning.chatbot import EmpatheticChatbot, Reply, describe
 from empathy_lightning.corpora import CorpusError, read_manifest
 from empathy_lightning.evaluation.small_world import Heard, emotion_figures, hear_all, reply_figures, speech_figures
+from empathy_lightning.files import write_json
 from empathy_lightning.utterance import RATINGS, Utterance
 
 
@@ -51,9 +52,7 @@ def evaluate(
         "reply_speech": speech_figures(bot, utterances),
         "frozen_weights_unchanged": {name: training["frozen_unchanged"] for name, training in trainings.items()},
     }
-    out.mkdir(parents=True, exist_ok=True)
-    (out / ".metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-    (out / ".metrics.json").replace(out / "metrics.json")
+    write_json(out / "metrics.json", metrics)
     chosen = choose(utterances, bot.emotions, talks)
     answers = [answer_aloud(bot, utterance, out) for utterance in chosen]
     _write_report(out, metrics, bot, heard, utterances, chosen, answers, trainings)

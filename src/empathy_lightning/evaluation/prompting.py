@@ -18,7 +18,6 @@ An unparseable answer counts as wrong and is reported; it is never guessed.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -35,6 +34,7 @@ from empathy_lightning.batch import SpeechBatch, SpeechDataset, collate
 from empathy_lightning.checkpoints import load
 from empathy_lightning.corpora.manifest import read_manifest
 from empathy_lightning.errors import InputError
+from empathy_lightning.files import write_json
 from empathy_lightning.metrics.classification import unweighted_accuracy, weighted_accuracy
 from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.modules.emotion_nuance import EmotionEstimate, EmotionNuance
@@ -293,11 +293,7 @@ def _write(out: Path, measured: dict[str, Any], recognitions: Sequence[Recogniti
         {"id": r.utterance.id, "emotion": r.utterance.emotion, "answer": r.answer, "recognised": r.emotion}
         for r in recognitions
     ]
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}")
-    text = json.dumps(measured | {"answers": entries}, indent=2, ensure_ascii=False) + "\n"
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(out)
+    write_json(out, measured | {"answers": entries})
 
 
 def readable_batches(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from empathy_lightning.checkpoints import Checkpoint, CheckpointError, load
 from empathy_lightning.corpora.manifest import read_manifest, write_manifest
 from empathy_lightning.errors import InputError
 from empathy_lightning.evaluation.prompting import readable_batches
+from empathy_lightning.files import check_target
 from empathy_lightning.preparation.answers import AnswerShard, alone, in_shards, rank_and_world_size, seed_of
 from empathy_lightning.preparation.responses import shards_of
 from empathy_lightning.prompts import Prompt
@@ -56,50 +58,69 @@ def answer_manifest(
     """Let a bot answer recordings, and write a manifest with its replies as the responses.
 
     A run that was interrupted goes on with the shards that are missing. Speech beyond the
-    encoder's window (30 s) is cut; recordings that cannot be read are left out and named.
+    encoder's window (30 s) is cut; recordings that cannot be read are named and left for the next run.
 
     Args:
         checkpoint: Folder of the bot; what fills its slots is what the folder says.
         manifest: Utterances.
         out: Manifest to write; the shards lie beside it.
         split: Split to use, or ``all``.
-        prompt: What stands around the speech; None takes the folder's own.
+        prompt: What stands around the speech; None takes each utterance's own, or the folder's.
         decoding: How words are chosen; None takes the likeliest.
         batch_size: Recordings of like length that are answered together.
         per_shard: Utterances in a shard, the most that an interruption costs.
 
     Raises:
-        InputError: If the checkpoint or the manifest cannot be used, or the shards answer something else.
+        InputError: If the checkpoint, the manifest or ``out`` cannot be used, or the shards answer something else.
     """
     if min(batch_size, per_shard) < 1:
         raise InputError("batch_size and per_shard have to be at least 1")
-    utterances = [u for u in read_manifest(manifest) if split in ("all", u.split)]
-    if not utterances:
-        raise InputError(f"{manifest} has no utterance in split {split}; --split all takes every one")
+    check_target(out, [manifest])
+    shards, (rank, world_size) = shards_of(out), rank_and_world_size()
+    if out.is_file() and not shards.is_dir():
+        raise InputError(
+            f"{out} is there without {shards.name}, so what answered is unknown: change --out or remove it"
+        )
+    utterances = _to_be_answered(manifest, split, prompt)
     decoding = decoding or Decoding()
     asked = vars(prompt) if prompt else {"user": None, "system": None}
-    said = {**_fingerprint(checkpoint, utterances), **asked, **vars(decoding)}
+    said = {**_fingerprint(checkpoint, utterances, manifest.parent), **asked, **vars(decoding)}
 
     def _load() -> AnswerShard:
         return _answerer(checkpoint, prompt, decoding, batch_size)
 
-    with alone(shards_of(out)):
-        answered = in_shards(utterances, shards_of(out), said, _load, per_shard, "replies")
-    rank, world_size = rank_and_world_size()
-    if answered is None:
-        print(f"process {rank} of {world_size} is done; the one that ends last writes {out}")
-        return out
-    replies = [u for u in answered if u.response is not None]
-    if not replies:
-        raise InputError(f"none of {len(utterances)} recordings can be read, for example {utterances[0].path}")
-    own = out.with_name(f".process{rank}.{out.name}")
-    write_manifest(own, replies)
-    own.replace(out)
-    print(f"{len(replies)} replies, unreadable recordings: {len(answered) - len(replies)}\nwritten: {out}")
+    with alone(shards):
+        answered = in_shards(utterances, shards, said, _load, per_shard, "replies", retry=True)
+        if answered is None:
+            print(f"process {rank} of {world_size} is done; the one that ends last writes {out}")
+            return out
+        replies = [u for u in answered if u.response is not None]
+        if not replies:
+            raise InputError(f"none of {len(utterances)} recordings can be read, for example {utterances[0].path}")
+        own = out.with_name(f".process{rank}.{out.name}")
+        write_manifest(own, replies)
+        own.replace(out)
+    unread = [u for u in answered if u.response is None]
+    for u in unread:
+        print(f"left out, unreadable: {u.corpus}/{u.id}, {u.path}")
+    print(f"{len(replies)} replies, unreadable recordings: {len(unread)}\nwritten: {out}")
     return out
 
 
-def _fingerprint(checkpoint: Path, utterances: Sequence[Utterance]) -> dict[str, str]:
+def _to_be_answered(manifest: Path, split: str, prompt: Prompt | None) -> list[Utterance]:
+    utterances = [u for u in read_manifest(manifest) if split in ("all", u.split)]
+    if not utterances:
+        raise InputError(f"{manifest} has no utterance in split {split}; --split all takes every one")
+    for u in utterances:
+        try:
+            json.dumps(u.to_dict(), ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise InputError(f"utterance {u.corpus}/{u.id} holds text that is not UTF-8: mend or remove it") from None
+    # A prompt that is given takes the place of the utterances' own too.
+    return utterances if prompt is None else [replace(u, prompt=None, system=None) for u in utterances]
+
+
+def _fingerprint(checkpoint: Path, utterances: Sequence[Utterance], home: Path) -> dict[str, str]:
     """What is asked and heard, beside transcripts and labels, so that shards of another training are not taken."""
     files = [checkpoint / name for name in ("config.json", "model.safetensors")]
     if not all(file.is_file() for file in files):
@@ -108,7 +129,16 @@ def _fingerprint(checkpoint: Path, utterances: Sequence[Utterance]) -> dict[str,
     for file in files:
         with file.open("rb") as opened:
             digests.append(hashlib.file_digest(opened, "sha256").hexdigest())
-    heard = [(u.path, u.start, u.end, u.emotion_path, u.emotion_start, u.emotion_end) for u in utterances]
+    folder = os.path.realpath(home)
+
+    def _named(path: str | None) -> str | None:
+        """Relative to the manifest, however that was typed and wherever it was moved with its recordings."""
+        return path if path is None or "://" in path else os.path.relpath(os.path.realpath(path), folder)
+
+    heard = [
+        (_named(u.path), u.start, u.end, _named(u.emotion_path), u.emotion_start, u.emotion_end, u.prompt, u.system)
+        for u in utterances
+    ]
     return {"checkpoint": " ".join(digests), "recordings": hashlib.sha256(repr(heard).encode()).hexdigest()}
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,10 +16,10 @@ from empathy_lightning.checkpoints import load_empathy_classifier
 from empathy_lightning.conversion.epitome import MECHANISMS
 from empathy_lightning.errors import InputError
 from empathy_lightning.evaluation.prompting import parse_words
-from empathy_lightning.metrics.text import distinct, greedy_match
+from empathy_lightning.metrics.text import chrf, distinct, greedy_match
 from empathy_lightning.modules.empathy_classifier import EmpathyClassifier
 from empathy_lightning.preparation.cleaning import words
-from empathy_lightning.utterance import Utterance
+from empathy_lightning.utterance import EMOTIONS, Utterance
 
 LEVELS = ("none", "weak", "strong")
 """What the levels 0, 1 and 2 of a mechanism mean."""
@@ -114,46 +115,46 @@ def compare(levels: Sequence[int | None], others: Sequence[int | None]) -> dict[
 
 
 def overlap(replies: Sequence[str], references: Sequence[str]) -> dict[str, float]:
-    """BLEU (sacreBLEU's 13a words), chrF and the F-measures of ROUGE over one reference each, all in 0..1."""
-    from torchmetrics.functional.text import chrf_score, rouge_score, sacre_bleu_score
+    """BLEU (sacreBLEU's 13a words), chrF and the F-measures of ROUGE over one reference each, all in 0..1.
+
+    torchmetrics' own chrF (1.9) leaves out the references of replies that share nothing with them (its issue 3480).
+    """
+    from torchmetrics.functional.text import rouge_score, sacre_bleu_score
 
     lists = [[reference] for reference in references]
-    rouge = rouge_score(list(replies), list(references), rouge_keys=("rouge1", "rouge2", "rougeL"))
+    keys = ("rouge1", "rouge2", "rougeL")
+    # By default torchmetrics knows no letters but a to z.
+    rouge = rouge_score(list(replies), list(references), rouge_keys=keys, normalizer=str, tokenizer=words)
     return {
         "bleu": float(sacre_bleu_score(replies, lists)),
-        "chrf": float(torch.as_tensor(chrf_score(replies, lists))),
-        **{name: float(rouge[f"{name}_fmeasure"]) for name in ("rouge1", "rouge2", "rougeL")},
+        "chrf": chrf(replies, references),
+        **{name: float(rouge[f"{name}_fmeasure"]) for name in keys},
     }
 
 
-@torch.no_grad()
-def bert_scores(
-    replies: Sequence[str], references: Sequence[str], model: str, layer: int | None = None, batch_size: int = 64
-) -> list[float]:
-    """F-measure of BERTScore of each reply, neither weighted nor rescaled, the marks at both ends left out.
+def bert_scorer(
+    folder: Path, layer: int | None = None, batch_size: int = 64
+) -> Callable[[Sequence[str], Sequence[str]], list[float]]:
+    """A function from replies and references to F-measures of BERTScore, neither weighted nor rescaled.
 
+    The marks at both ends are left out; a text without a token scores 0.
     torchmetrics' own (1.9) confuses the pairs of a batch when it sorts them (its issue 2728).
 
     Args:
-        replies: One without a word scores 0.
-        references: One for each.
-        model: Folder of an encoder with its tokenizer.
+        folder: Of an encoder with its tokenizer.
         layer: Hidden states that are compared; None takes the last.
         batch_size: Pairs at a time.
 
     Raises:
-        InputError: If the model cannot be loaded or has no such layer.
+        InputError: If there is no encoder that can be loaded, or it has no such layer.
     """
-    from transformers import AutoModel, AutoTokenizer
-
-    try:
-        encoder = AutoModel.from_pretrained(model).to("cuda" if torch.cuda.is_available() else "cpu").eval()
-        tokenizer = AutoTokenizer.from_pretrained(model)
-    except (OSError, ValueError) as error:
-        raise InputError(f"model {model} for BERTScore cannot be loaded: {' '.join(str(error).split())}") from None
+    encoder, tokenizer = _load_encoder(folder)
     if layer is not None and not 0 <= layer <= encoder.config.num_hidden_layers:
-        raise InputError(f"{model} has layers 0 to {encoder.config.num_hidden_layers}, not {layer}")
-    longest = min(512, tokenizer.model_max_length)
+        raise InputError(f"{folder} has layers 0 to {encoder.config.num_hidden_layers}, not {layer}")
+    # RoBERTa and its kin count positions from the one after that of the padding.
+    first = getattr(getattr(encoder, "embeddings", None), "padding_idx", -1) + 1
+    positions = getattr(encoder.config, "max_position_embeddings", 512) - first
+    longest = min(512, tokenizer.model_max_length, positions)
 
     def _tokens(texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         encoded = tokenizer(
@@ -164,14 +165,33 @@ def bert_scores(
         hidden = encoder(**encoded, output_hidden_states=True).hidden_states[-1 if layer is None else layer]
         return hidden.float(), counts
 
-    scores = [0.0] * len(replies)
-    said = [i for i, reply in enumerate(replies) if reply.strip() and references[i].strip()]
-    for start in tqdm(range(0, len(said), batch_size), desc="BERTScore"):
-        rows = said[start : start + batch_size]
-        found = greedy_match(*_tokens([replies[i] for i in rows]), *_tokens([references[i] for i in rows]))
-        for i, score in zip(rows, found.tolist(), strict=True):
-            scores[i] = score
-    return scores
+    @torch.no_grad()
+    def _scores(replies: Sequence[str], references: Sequence[str]) -> list[float]:
+        scores = [0.0] * len(replies)
+        said = [i for i, reply in enumerate(replies) if reply.strip() and references[i].strip()]
+        for start in tqdm(range(0, len(said), batch_size), desc="BERTScore"):
+            rows = said[start : start + batch_size]
+            found = greedy_match(*_tokens([replies[i] for i in rows]), *_tokens([references[i] for i in rows]))
+            for i, score in zip(rows, found.tolist(), strict=True):
+                scores[i] = score
+        return scores
+
+    return _scores
+
+
+def _load_encoder(folder: Path) -> tuple[Any, Any]:
+    from transformers import AutoModel, AutoTokenizer
+
+    if not folder.is_dir():
+        raise InputError(f"no folder at {folder}: BERTScore needs that of an encoder, for example a roberta-large")
+    try:
+        encoder = AutoModel.from_pretrained(folder, local_files_only=True).eval()
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise InputError(f"model {folder} for BERTScore cannot be loaded: {' '.join(str(error).split())}") from None
+    if encoder.config.is_encoder_decoder or tokenizer.pad_token is None:
+        raise InputError(f"{folder} is no encoder: give --bert-score one such as a roberta-large")
+    return encoder.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer
 
 
 def variety(replies: Sequence[str]) -> dict[str, float]:
@@ -190,12 +210,13 @@ def named_emotions(utterances: Sequence[Utterance]) -> dict[str, float | int] | 
     """Shares of replies that name the speaker's labelled emotion, another one, or none or several.
 
     Whole words and synonyms count, by the rules of ``parse_words``; None without labels.
+    The categories are the five of FreezeEmpath and the labels that are there.
     It is a count of words: "I would be happy to help" names happiness.
     """
     labelled = [u for u in utterances if u.emotion]
     if not labelled:
         return None
-    emotions = sorted({u.emotion or "" for u in labelled})
+    emotions = sorted({*EMOTIONS, *(u.emotion or "" for u in labelled)})
     named = [(parse_words(u.response or "", emotions), u.emotion) for u in labelled]
     own, none = sum(a == b for a, b in named), sum(a is None for a, _ in named)
     shares = {"own": own, "another": len(named) - own - none, "none": none}

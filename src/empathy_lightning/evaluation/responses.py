@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from empathy_lightning.corpora.manifest import read_manifest
 from empathy_lightning.errors import InputError
 from empathy_lightning.evaluation.reply_scores import (
     LEVELS,
-    bert_scores,
+    bert_scorer,
     compare,
     empathy,
     load_classifiers,
@@ -20,6 +19,7 @@ from empathy_lightning.evaluation.reply_scores import (
     rounded,
     variety,
 )
+from empathy_lightning.files import check_target, write_json
 from empathy_lightning.modules.empathy_classifier import EmpathyClassifier
 from empathy_lightning.utterance import Utterance
 
@@ -28,59 +28,61 @@ def evaluate_responses(
     replies: Path,
     out: Path | None = None,
     split: str = "test",
-    classifiers: Path | None = None,
+    *,
+    empathy_classifier: Path | None = None,
     against: Path | None = None,
     references: Path | None = None,
-    bert_model: str | None = None,
+    bert_score: Path | None = None,
     bert_layer: int | None = None,
 ) -> dict[str, Any]:
     """Score a manifest of replies, print the figures and write them.
 
     Args:
         replies: Utterances whose responses are the replies, from ``respond`` or ``prepare responses``.
-        out: JSON file with the figures and each reply's scores.
+        out: JSON file with the figures, what they were made of and each reply's scores.
         split: Split to use, or ``all``.
-        classifiers: Folder of EPITOME's classifiers; None measures no empathy.
+        empathy_classifier: Folder of EPITOME's classifiers; None measures no empathy.
         against: Another system's replies to the same utterances, for the test of the difference in empathy.
         references: Manifest whose responses are the expected ones; None measures no overlap.
-        bert_model: Folder of an encoder for BERTScore; None leaves that out.
-        bert_layer: See :func:`bert_scores`.
+        bert_score: Folder of an encoder for BERTScore; None leaves that out.
+        bert_layer: See :func:`bert_scorer`.
 
     Raises:
         InputError: If a file cannot be used, or an option needs another one.
     """
-    if against is not None and classifiers is None:
+    if against is not None and empathy_classifier is None:
         raise InputError("--against compares levels of empathy: give --empathy-classifier too")
-    if bert_model is not None and references is None:
+    if bert_score is not None and references is None:
         raise InputError("BERTScore compares with expected responses: give --references too")
+    files = {"replies": replies, "references": references, "against": against}
+    check_target(out, files.values())
     utterances = _answered(replies, split)
-    others = _by_name(_answered(against, "all")) if against else {}
-    expected = _by_name(_answered(references, "all")) if references else {}
-    _check_shared(utterances, others, against)
-    _check_shared(utterances, expected, references)
     texts = [u.response or "" for u in utterances]
+    others, expected = _partners(utterances, against), _partners(utterances, references)
+    if against is not None and not any(map(_can_be_compared, utterances, others)):
+        raise InputError("no reply of the two systems can be compared: their utterances have no transcripts")
+    # All that may be refused comes before the measuring.
+    classifiers = load_classifiers(empathy_classifier) if empathy_classifier else {}
+    likeness = bert_scorer(bert_score, bert_layer) if bert_score else None
     rows: list[dict[str, Any]] = [{"corpus": u.corpus, "id": u.id, "reply": u.response} for u in utterances]
+    partners = {name: of for name, of in (("against", others), ("references", expected)) if files[name] is not None}
     figures: dict[str, Any] = {
         "replies": len(utterances),
         "without_words": sum(not text.strip() for text in texts),
         "cut": sum(u.response_cut for u in utterances),
+        **{f"without_partner_in_{name}": of.count(None) for name, of in partners.items()},
         "variety": rounded(variety(texts)),
         "named_emotions": named_emotions(utterances),
     }
-    # All that may be refused comes before EPITOME, which takes longest.
-    loaded = load_classifiers(classifiers) if classifiers else {}
-    if expected:
-        figures["overlap"] = _measured_overlap(utterances, expected, bert_model, bert_layer, rows)
-    if loaded:
-        figures |= _measured_empathy(utterances, others, loaded, rows)
+    if references is not None:
+        figures["overlap"] = _measured_overlap(texts, expected, likeness, rows)
+    if classifiers:
+        figures |= _measured_empathy(utterances, others, classifiers, rows)
     print(table(figures))
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        partial = out.with_name(f".{out.name}")
-        partial.write_text(
-            json.dumps(figures | {"scores": rows}, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
-        partial.replace(out)
+        made_of = files | {"split": split, "empathy_classifier": empathy_classifier, "bert_score": bert_score}
+        named = {name: value and str(value) for name, value in made_of.items()} | {"bert_layer": bert_layer}
+        write_json(out, {"of": named} | figures | {"scores": rows})
     return figures
 
 
@@ -91,51 +93,58 @@ def _answered(manifest: Path, split: str) -> list[Utterance]:
     return utterances
 
 
-def _by_name(utterances: Sequence[Utterance]) -> dict[tuple[str, str], Utterance]:
-    return {(u.corpus, u.id): u for u in utterances}
+def _partners(utterances: Sequence[Utterance], manifest: Path | None) -> list[Utterance | None]:
+    """The utterance of the same corpus and id in another manifest, for each; None where there is none."""
+    if manifest is None:
+        return [None] * len(utterances)
+    named: dict[tuple[str, str], Utterance] = {}
+    for other in _answered(manifest, "all"):
+        if named.setdefault((other.corpus, other.id), other) is not other:
+            raise InputError(f"{manifest} has several responses to {other.corpus}/{other.id}: leave one")
+    partners = [named.get((u.corpus, u.id)) for u in utterances]
+    if not any(partners):
+        raise InputError(f"{manifest} has no response to any of these utterances: corpora and ids have to agree")
+    return partners
 
 
-def _check_shared(utterances: Sequence[Utterance], others: dict[tuple[str, str], Utterance], path: Path | None) -> None:
-    if path is not None and not any((u.corpus, u.id) in others for u in utterances):
-        raise InputError(f"{path} has no response to any of these utterances: corpora and ids have to agree")
+def _can_be_compared(utterance: Utterance, other: Utterance | None) -> bool:
+    return other is not None and all((u.transcript or "").strip() for u in (utterance, other))
 
 
 def _measured_empathy(
     utterances: Sequence[Utterance],
-    others: dict[tuple[str, str], Utterance],
+    others: Sequence[Utterance | None],
     classifiers: dict[str, EmpathyClassifier],
     rows: list[dict[str, Any]],
 ) -> dict[str, Any]:
     """Figures by mechanism and of the comparison; the levels are added to the rows."""
-    figures: dict[str, Any] = {"empathy": {}, **({"against": {}} if others else {})}
-    shared = [i for i, u in enumerate(utterances) if (u.corpus, u.id) in others]
+    pairs = [(i, other) for i, other in enumerate(others) if other is not None]
+    figures: dict[str, Any] = {"empathy": {}, **({"against": {}} if pairs else {})}
     for name, classifier in classifiers.items():
         what = name.replace("_", " ")
         measured = empathy(classifier, utterances, what=what)
         figures["empathy"][name] = measured.figures()
         for row, level, cut in zip(rows, measured.levels, measured.truncated, strict=True):
             row[name], row["truncated"] = level, cut or row.get("truncated", False)
-        if others:
-            theirs = [others[utterances[i].corpus, utterances[i].id] for i in shared]
-            compared = empathy(classifier, theirs, what=f"{what}, the other system").levels
-            figures["against"][name] = compare([measured.levels[i] for i in shared], compared)
+        if pairs:
+            theirs = empathy(classifier, [other for _, other in pairs], what=f"{what}, the other system").levels
+            figures["against"][name] = compare([measured.levels[i] for i, _ in pairs], theirs)
     return figures
 
 
 def _measured_overlap(
-    utterances: Sequence[Utterance],
-    expected: dict[tuple[str, str], Utterance],
-    bert_model: str | None,
-    bert_layer: int | None,
+    replies: Sequence[str],
+    expected: Sequence[Utterance | None],
+    likeness: Callable[[Sequence[str], Sequence[str]], list[float]] | None,
     rows: list[dict[str, Any]],
 ) -> dict[str, float]:
     """Figures over the replies that have an expected response; BERTScores are added to the rows."""
-    shared = [i for i, u in enumerate(utterances) if (u.corpus, u.id) in expected]
-    replies = [utterances[i].response or "" for i in shared]
-    references = [expected[utterances[i].corpus, utterances[i].id].response or "" for i in shared]
-    figures = overlap(replies, references)
-    if bert_model is not None:
-        scores = bert_scores(replies, references, bert_model, bert_layer)
+    shared = [i for i, other in enumerate(expected) if other is not None]
+    said = [replies[i] for i in shared]
+    references = [other.response or "" for other in expected if other is not None]
+    figures = overlap(said, references)
+    if likeness is not None:
+        scores = likeness(said, references)
         figures["bert_score"] = sum(scores) / len(scores)
         for i, score in zip(shared, scores, strict=True):
             rows[i]["bert_score"] = round(score, 6)
@@ -147,7 +156,9 @@ def table(figures: dict[str, Any]) -> str:
     lines: list[str] = []
     for name, measured in figures.get("empathy", {}).items():
         if not lines:
-            lines.append(f"{'empathy (EPITOME)':<26}{'mean (sd)':>14}" + "".join(f"{n:>10}" for n in (*LEVELS, "cut")))
+            lines.append(
+                f"{'empathy (EPITOME)':<26}{'mean (sd)':>14}" + "".join(f"{n:>10}" for n in (*LEVELS, "truncated"))
+            )
         if not measured["replies"]:
             lines.append(f"{name.replace('_', ' '):<26}{'no transcripts':>14}")
             continue

@@ -120,6 +120,8 @@ def reply_figures(
     transcripts = known([u.transcript or "" for u in utterances], ids, "transcript")
     shares: dict[str, dict[str, float]] = {}
     for name, (speech_slot, emotion_slot) in VARIANTS.items():
+        if name == "random_emotion" and len(utterances) < 2:
+            continue  # There is no other's embedding to take.
         said = transcripts if speech_slot == "transcript" else heard.speech
         embedding = heard.emotion.embedding
         if name == "random_emotion":

@@ -1,7 +1,8 @@
-"""Variety of a set of texts, and likeness of two texts in an encoder's eyes."""
+"""Variety of a set of texts, and likeness of texts: by their characters, and in an encoder's eyes."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import torch
@@ -28,6 +29,40 @@ def distinct(texts: Sequence[Sequence[str]], n: int) -> float:
     return len(set(grams)) / max(1, len(grams))
 
 
+def chrf(candidates: Sequence[str], references: Sequence[str], longest: int = 6, beta: float = 2.0) -> float:
+    """Character n-gram F-measure of a whole set (chrF, Popovic 2015, aclanthology.org/W15-3049).
+
+    Precision and recall are counted over the set for each n, averaged over the n of
+    which both sides have some, and then joined. White space does not count.
+
+    Args:
+        candidates: Texts to be measured.
+        references: One for each.
+        longest: Characters in the longest n-grams.
+        beta: How much more recall weighs than precision.
+
+    Returns:
+        In 0..1; 0 where nothing is shared.
+    """
+    precisions, recalls = [], []
+    for n in range(1, longest + 1):
+        pairs = [(_characters(c, n), _characters(r, n)) for c, r in zip(candidates, references, strict=True)]
+        shared = sum((own & wanted).total() for own, wanted in pairs)
+        said, expected = sum(own.total() for own, _ in pairs), sum(wanted.total() for _, wanted in pairs)
+        if said and expected:
+            precisions.append(shared / said)
+            recalls.append(shared / expected)
+    if not any(precisions):
+        return 0.0
+    precision, recall = sum(precisions) / len(precisions), sum(recalls) / len(recalls)
+    return (1 + beta**2) * precision * recall / (beta**2 * precision + recall)
+
+
+def _characters(text: str, n: int) -> Counter[str]:
+    letters = "".join(text.split())
+    return Counter(letters[start : start + n] for start in range(len(letters) - n + 1))
+
+
 def greedy_match(candidate: Tensor, candidate_mask: Tensor, reference: Tensor, reference_mask: Tensor) -> Tensor:
     """F-measure of BERTScore: each token's best cosine in the other text, averaged over either text.
 
@@ -40,10 +75,12 @@ def greedy_match(candidate: Tensor, candidate_mask: Tensor, reference: Tensor, r
         reference_mask: Shape (B, S).
 
     Returns:
-        Shape (B,), at most 1; every text needs a token that counts.
+        Shape (B,), at most 1; 0 where a text has no token that counts.
     """
     cosines = torch.einsum("btd,bsd->bts", *(nn.functional.normalize(x, dim=-1) for x in (candidate, reference)))
     cosines = cosines.masked_fill(~candidate_mask[:, :, None] | ~reference_mask[:, None], -torch.inf)
     precision = cosines.amax(2).masked_fill(~candidate_mask, 0.0).sum(1) / candidate_mask.sum(1)
     recall = cosines.amax(1).masked_fill(~reference_mask, 0.0).sum(1) / reference_mask.sum(1)
-    return 2 * precision * recall / (precision + recall)
+    both = precision + recall
+    known = candidate_mask.any(1) & reference_mask.any(1) & (both != 0)
+    return torch.where(known, 2 * precision * recall / both, 0.0)

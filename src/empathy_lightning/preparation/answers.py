@@ -59,6 +59,7 @@ def in_shards(
     load: Callable[[], AnswerShard],
     per_shard: int,
     what: str,
+    retry: bool = False,
 ) -> list[Utterance] | None:
     """Answer each utterance; every shard is written whole or not at all, and those that are there are kept.
 
@@ -72,10 +73,11 @@ def in_shards(
         load: Makes what answers a shard; called only where one is missing.
         per_shard: Utterances in a shard.
         what: Stands before the progress bar.
+        retry: Ask again for the responses that are missing in a shard.
 
     Returns:
-        The utterances with their responses (None where the prompt is too long for the model), or None while other
-        processes still owe shards.
+        The utterances with their responses (None where there is none to give), or None while other processes still
+        owe shards.
 
     Raises:
         InputError: If the folder holds answers to something else.
@@ -86,25 +88,37 @@ def in_shards(
     shards = [utterances[start : start + per_shard] for start in range(0, len(utterances), per_shard)]
     paths = [folder / f"part-{index:05d}.parquet" for index in range(len(shards))]
     mine = range(rank, len(shards), world_size)
-    missing = [index for index in mine if _read_shard(paths[index], shards[index]) is None]
-    if missing:
+    owed = {index: _owed(_read_shard(paths[index], shards[index]), shards[index], retry) for index in mine}
+    left = sum(map(len, owed.values()))
+    if left:
         answer = load()
-        done = sum(len(shards[index]) for index in mine if index not in missing)
         total = sum(len(shards[index]) for index in mine)
-        with tqdm(total=total, initial=done, desc=what, position=rank) as progress:
-            for index in missing:
-                write_manifest(paths[index], answer(shards[index], progress))
+        with tqdm(total=total, initial=total - left, desc=what, position=rank) as progress:
+            for index, positions in owed.items():
+                if positions:
+                    rows = _read_shard(paths[index], shards[index]) or list(shards[index])
+                    made = answer([shards[index][position] for position in positions], progress)
+                    for position, row in zip(positions, made, strict=True):
+                        rows[position] = row
+                    write_manifest(paths[index], rows)
     answered: list[Utterance] = []
     for path, shard in zip(paths, shards, strict=True):
-        rows = _read_shard(path, shard)
-        if rows is None:
+        present = _read_shard(path, shard)
+        if present is None:
             return None
         answered += (
             # A recording or units of another answer do not belong to this one.
             replace(u, response=row.response, response_cut=row.response_cut, response_path=None, units=None)
-            for u, row in zip(shard, rows, strict=True)
+            for u, row in zip(shard, present, strict=True)
         )
     return answered
+
+
+def _owed(rows: Sequence[Utterance] | None, shard: Sequence[Utterance], retry: bool) -> list[int]:
+    """Positions in a shard that are to be answered: all where it is not there."""
+    if rows is None:
+        return list(range(len(shard)))
+    return [position for position, row in enumerate(rows) if retry and row.response is None]
 
 
 def _read_shard(path: Path, shard: Sequence[Utterance]) -> list[Utterance] | None:
@@ -179,7 +193,9 @@ def _claim(folder: Path, utterances: Sequence[Utterance], said: dict[str, Any]) 
         try:
             then = json.loads(path.read_text(encoding="utf-8"))
         except ValueError:
-            raise InputError(f"{path} is damaged: change --out, or remove {folder}") from None
+            then = None
+        if not isinstance(then, dict):
+            raise InputError(f"{path} is damaged: change --out, or remove {folder}")
         changed = ", ".join(key for key in claim if then.get(key) != claim[key])
         if changed:
             out = str(folder).removesuffix(".shards")
