@@ -38,7 +38,6 @@ from empathy_lightning.modules.speech_encoder import SpeechEncoder, freeze
 from empathy_lightning.prompts import EMPATHY_SYSTEM, SPEECH_AND_EMOTION, SPEECH_ONLY, response_ids
 from empathy_lightning.utterance import EMOTIONS, Utterance
 
-BATCH = 8
 MEASURES = ("own_length", "buckets", "supervised_logits", "shared_prefix", "running_sum", "still")
 CHAT_TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -85,10 +84,10 @@ def build(stage: int, vocabulary: int, padded: bool) -> EmpatheticLM:
     return EmpatheticLM(encoder, adapter, language_model, nuance, prompt, EMPATHY_SYSTEM)
 
 
-def batches(count: int, buckets: bool, vocabulary: int) -> list[SpeechBatch]:
+def batches(count: int, size: int, buckets: bool, vocabulary: int) -> list[SpeechBatch]:
     """Noise of 1 to 12 s with replies of 10 to 60 words; in buckets, neighbours in length share a batch."""
     draw = random.Random(0)
-    rows = [(draw.uniform(1, 12), draw.randint(10, 60), index) for index in range(count * BATCH)]
+    rows = [(draw.uniform(1, 12), draw.randint(10, 60), index) for index in range(count * size)]
     generator = torch.Generator().manual_seed(0)
     if buckets:
         rows.sort()
@@ -97,7 +96,7 @@ def batches(count: int, buckets: bool, vocabulary: int) -> list[SpeechBatch]:
         response = " ".join(f"w{draw.randrange(vocabulary - 99)}" for _ in range(words))
         utterance = Utterance(str(index), "noise", "", emotion=EMOTIONS[index % len(EMOTIONS)], response=response)
         spoken.append((0.1 * torch.randn(round(seconds * 16_000), generator=generator), utterance))
-    return [collate(spoken[begin : begin + BATCH], EMOTIONS) for begin in range(0, len(spoken), BATCH)]
+    return [collate(spoken[begin : begin + size], EMOTIONS) for begin in range(0, len(spoken), size)]
 
 
 def total_loss(response: Tensor, logits: Tensor | None, batch: SpeechBatch) -> Tensor:
@@ -204,7 +203,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     if options.way == "checkpointed" and model.language_model is not None:
         checkpoint_blocks(model.language_model.model)
     buckets = options.way not in ("reference", "padded", "without_buckets")
-    work = batches(options.batches, buckets, options.vocabulary)
+    work = batches(options.batches, options.batch_size, buckets, options.vocabulary)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-3)
     before = resident()
@@ -221,8 +220,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
     return {
         "way": options.way,
-        "utterances_per_cpu_second": round(BATCH * len(work) / sum(cpu), 3),
-        "utterances_per_wall_second": round(BATCH * len(work) / sum(wall), 3),
+        "utterances_per_cpu_second": round(options.batch_size * len(work) / sum(cpu), 3),
+        "utterances_per_wall_second": round(options.batch_size * len(work) / sum(wall), 3),
         "peak_megabytes": round(peak),
         "peak_megabytes_less_model_and_imports": round(peak - before),
         "losses": [round(value, 6) for value in losses],
@@ -284,7 +283,8 @@ if __name__ == "__main__":
     ways = ["reference", "ours", "padded", "checkpointed", *(f"without_{name}" for name in MEASURES)]
     parser.add_argument("--way", choices=ways, default="ours", help="of a single run (default ours)")
     parser.add_argument("--stage", type=int, choices=[1, 2], default=2, help="of a single run (default 2)")
-    parser.add_argument("--batches", type=int, default=4, help=f"steps of {BATCH} utterances (default 4)")
+    parser.add_argument("--batches", type=int, default=4, help="steps (default 4)")
+    parser.add_argument("--batch-size", type=int, default=8, help="utterances in a step (default 8)")
     parser.add_argument("--vocabulary", type=int, default=32_000, help="of the language model (default 32,000)")
     parser.add_argument("--repeats", type=int, default=1, help="runs of each, of which the fastest counts (default 1)")
     arguments = parser.parse_args()
