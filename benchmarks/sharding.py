@@ -4,7 +4,7 @@
 
 Stage 1 with random weights in the shape of Qwen2.5-0.5B (bfloat16), noise for speech. One JSON object: per strategy,
 for the first process in MB, the language model's weights, resident memory (without the pages of files) where training
-begins and after the backward pass, and the peak from then on. The run fails if the losses of the two ways differ.
+begins and after the backward pass, and the peak from then on. The run fails if the losses of the two ways differ by more than a thousandth.
 """
 
 from __future__ import annotations
@@ -141,7 +141,8 @@ def main() -> None:
         prepare(Path(name))
         figures = {way: launch(way, options.processes, Path(name)) for way in ("copies", "shards")}
     losses = {way: [process.pop("losses") for process in processes] for way, processes in figures.items()}
-    if not np.allclose(losses["copies"], losses["shards"], rtol=1e-5):
+    # In bfloat16, and the copies compute the shared prefix apart.
+    if not np.allclose(losses["copies"], losses["shards"], rtol=1e-3):
         raise SystemExit(f"the losses differ: {losses}")
     print(json.dumps({way: processes[0] for way, processes in figures.items()} | {"losses": losses["shards"]}))
 

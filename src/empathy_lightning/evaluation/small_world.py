@@ -101,13 +101,7 @@ VARIANTS: dict[str, tuple[SpeechSlot, EmotionSlot]] = {
 
 
 def of_others(embedding: Tensor, seed: int) -> Tensor:
-    """Embeddings (B, D) in a drawn order in which each stands in another's place.
-
-    Raises:
-        InputError: If there is only one.
-    """
-    if len(embedding) < 2:
-        raise InputError("one test utterance has no other's emotion embedding to take: measure two or more")
+    """Two or more embeddings (B, D) in a drawn order in which each stands in another's place."""
     order = torch.randperm(len(embedding), generator=torch.Generator().manual_seed(seed))
     return embedding[order[(order.argsort() + 1) % len(order)]]
 

@@ -88,6 +88,7 @@ class _SummedCrossEntropy(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        """The gradient made beside the logits, scaled."""
         (to_states,) = ctx.saved_tensors
         return gradient.to(to_states.dtype) * to_states, None, None, None
 
