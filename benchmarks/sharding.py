@@ -4,7 +4,8 @@
 
 Stage 1 with random weights in the shape of Qwen2.5-0.5B (bfloat16), noise for speech. One JSON object: per strategy,
 for the first process in MB, the language model's weights, resident memory (without the pages of files) where training
-begins and after the backward pass, and the peak from then on. The run fails if the losses of the two ways differ by more than a thousandth.
+begins and after the backward pass, and the peak from then on. The run fails if the losses of the
+two ways differ by more than a thousandth.
 """
 
 from __future__ import annotations
