@@ -2,7 +2,7 @@ import pytest
 import soundfile
 import torch
 
-from empathy_lightning.audio import AudioError, check_speech, duration_of, read, resample, trim_silence, write
+from empathy_lightning.audio import AudioError, check_speech, duration_of, read, resample, write
 
 
 @pytest.fixture
@@ -58,11 +58,3 @@ def test_original_stereo_recordings_with_odd_chunks_are_read(speech_folder):
     for path in sorted((speech_folder / "ravdess_original_wav").rglob("*.wav")):
         info = soundfile.info(path)
         assert abs(len(read(path)) / 16_000 - info.frames / info.samplerate) < 0.01
-
-
-def test_silence_is_cut_off_the_ends_only():
-    speech = torch.randn(8_000)
-    speech[3_000:5_000] = 0
-    trimmed = trim_silence(torch.nn.functional.pad(speech, (16_000, 32_000)))
-    assert torch.equal(trimmed, speech)
-    assert len(trim_silence(torch.zeros(9_000))) == 8_960

@@ -85,8 +85,8 @@ def changed(before, after):
 UNITS = [
     f"--model.speech_decoder.init_args.{name}={value}"
     for name, value in (
-        ("num_units", 8), ("hidden_size", 32), ("num_layers", 1), ("num_heads", 2), ("num_key_value_heads", 1),
-        ("intermediate_size", 48),
+        ("num_units", 8), ("hidden_size", 32), ("num_layers", 2), ("num_heads", 4), ("num_key_value_heads", 2),
+        ("intermediate_size", 64), ("rope_theta", 10000),
     )
 ]  # fmt: skip
 
@@ -112,7 +112,7 @@ def test_recognition_is_left_out_of_2b_by_one_override(place, monkeypatch):
     assert len(batches) == 3 and not any(batch.prompts for batch in batches)
 
 
-def test_freezeempath_from_stage_to_stage(place, monkeypatch):
+def test_freezeempath_from_stage_to_stage(place, backbones, monkeypatch):
     out = place / "outputs/freezeempath"
     fit("freezeempath/1_semantic_alignment")
     for name in TEN:
@@ -128,7 +128,8 @@ def test_freezeempath_from_stage_to_stage(place, monkeypatch):
             batch.prompts, batch.responses, batch.emotions, strict=bool(batch.prompts)
         ):
             assert prompt in (None, asked) and (prompt == asked) == (response == emotion)
-    fit("freezeempath/3a_speech_decoder_pretraining", *UNITS)
+    begin = f"--model.speech_decoder.init_args.name_or_path={backbones / 'language_model'}"
+    fit("freezeempath/3a_speech_decoder_pretraining", "--model.speech_decoder.init_args.num_units=8", begin)
     fit("freezeempath/3b_query_to_response", *UNITS)
     stages = [load(out / stage) for stage in FREEZEEMPATH]
     assert all(training(out / stage)["frozen_unchanged"] for stage in FREEZEEMPATH)

@@ -206,6 +206,9 @@ def _add_evaluate_emotion(commands: argparse._SubParsersAction[argparse.Argument
     command.add_argument("--system", help="system message of that question")
     command.add_argument("--max-new-tokens", type=int, default=32, help="longest answer (default %(default)s)")
     command.add_argument("--out", type=Path, help="write figures and answers as JSON")
+    command.add_argument(
+        "--report", type=Path, help="write an HTML page: confusion, ratings, classes, speakers, curves"
+    )
     command.set_defaults(run=_evaluate_emotion)
 
 
@@ -367,12 +370,12 @@ def _synthetic(options: argparse.Namespace) -> None:
 
 
 def _evaluate_emotion(options: argparse.Namespace) -> None:
-    from empathy_lightning.evaluation.prompting import evaluate_emotion
+    from empathy_lightning.evaluation.recognition import evaluate_emotion
     from empathy_lightning.prompts import Prompt, recipe_named
 
     recognition = recipe_named(options.recipe).recognition
     question = Prompt(options.prompt, options.system) if options.prompt else recognition
-    files = (options.checkpoint, options.manifest, question, options.out)
+    files = (options.checkpoint, options.manifest, question, options.out, options.report)
     how = (options.by, options.parser, options.per_token, options.max_new_tokens)
     evaluate_emotion(*files, options.split, *how)
 

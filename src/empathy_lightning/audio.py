@@ -114,24 +114,6 @@ def read(path: str | Path, start: float = 0.0, end: float | None = None) -> Tens
     return resample(waveform, rate)
 
 
-def trim_silence(waveform: Tensor, decibels: float = 40.0) -> Tensor:
-    """Cut silence off both ends.
-
-    Args:
-        waveform: At 16 kHz, shape (T,).
-        decibels: Stretches of 20 ms this far below the loudest one are silence.
-
-    Returns:
-        From the first stretch that is louder to the last, shape (T',), never empty.
-    """
-    hop = SAMPLE_RATE // 50
-    if len(waveform) < 2 * hop:
-        return waveform
-    power = waveform.unfold(0, hop, hop).square().mean(1)
-    loud = (power >= power.max() * 10 ** (-decibels / 10)).nonzero()[:, 0]
-    return waveform[int(loud[0]) * hop : (int(loud[-1]) + 1) * hop]
-
-
 def split_at_pauses(waveform: Tensor, longest: float) -> list[Tensor]:
     """Cut speech into pieces of at most ``longest`` seconds, each cut at the quietest 0.1 s of its last third.
 

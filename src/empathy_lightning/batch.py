@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from empathy_lightning.audio import SAMPLE_RATE, AudioError, duration_of, read, trim_silence
+from empathy_lightning.audio import SAMPLE_RATE, AudioError, duration_of, read
 from empathy_lightning.prompts import Prompt
 from empathy_lightning.utterance import EMOTIONS, Utterance
 
@@ -93,7 +93,6 @@ class SpeechDataset(Dataset[Row | AudioError]):
         max_seconds: Longer utterances are cut there.
         read_audio: False leaves the waveforms out, for trainers that need only texts and units.
         cache: Keep decoded waveforms in memory, for corpora of a few hours at most.
-        trim: Cut silence off both ends.
         augmentation: What to do to each waveform (T,) every time that it is read.
     """
 
@@ -103,13 +102,11 @@ class SpeechDataset(Dataset[Row | AudioError]):
         max_seconds: float = 30.0,
         read_audio: bool = True,
         cache: bool = False,
-        trim: bool = False,
         augmentation: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self.utterances = list(utterances)
         self.max_seconds = max_seconds
         self.read_audio = read_audio
-        self.trim = trim
         self.augmentation = augmentation
         self._cache: dict[tuple[str, float, float | None], Tensor] | None = {} if cache else None
 
@@ -155,8 +152,7 @@ class SpeechDataset(Dataset[Row | AudioError]):
         key = (path, start, end)
         if self._cache is not None and key in self._cache:
             return self._cache[key].float() / 32768
-        waveform = read(path, start, end)
-        waveform = (trim_silence(waveform) if self.trim else waveform)[: round(self.max_seconds * SAMPLE_RATE)]
+        waveform = read(path, start, end)[: round(self.max_seconds * SAMPLE_RATE)]
         if self._cache is not None:
             # What is returned is what will be returned again, to the last bit.
             self._cache[key] = (waveform * 32768).round().clamp(-32768, 32767).to(torch.int16)

@@ -54,7 +54,6 @@ class EmpathyDataModule(L.LightningDataModule):
         max_seconds: Longer utterances are cut there.
         read_audio: False for trainers that need only texts and units.
         cache: Keep decoded waveforms in memory (2 bytes a sample).
-        trim: Cut silence off both ends of each utterance.
         augmentation: Changes to the training waveforms; None leaves them as they are.
         max_unreadable: Share of the utterances that may be unreadable before the run stops.
         num_workers: Loader processes.
@@ -76,7 +75,6 @@ class EmpathyDataModule(L.LightningDataModule):
         max_seconds: float = 30.0,
         read_audio: bool = True,
         cache: bool = False,
-        trim: bool = False,
         augmentation: Augmentation | None = None,
         max_unreadable: float = 0.05,
         num_workers: int = 0,
@@ -96,7 +94,6 @@ class EmpathyDataModule(L.LightningDataModule):
         self.max_seconds = max_seconds
         self.read_audio = read_audio
         self.cache = cache
-        self.trim = trim
         self.augmentation = augmentation
         self.max_unreadable = max_unreadable
         self.num_workers = num_workers
@@ -154,7 +151,7 @@ class EmpathyDataModule(L.LightningDataModule):
             times = times_per_epoch(times, [(task.share, len(rows)) for task, rows in tasks])
             utterances = [*utterances, *(u for rows in self.mixed for u in rows)]
         augmentation = self.augmentation if split == "train" else None
-        dataset = SpeechDataset(utterances, self.max_seconds, self.read_audio, self.cache, self.trim, augmentation)
+        dataset = SpeechDataset(utterances, self.max_seconds, self.read_audio, self.cache, augmentation)
         sampler = LengthBucketSampler(
             dataset.durations(),
             self.batch_seconds,

@@ -6,14 +6,9 @@ import torch
 from empathy_lightning.__main__ import main
 from empathy_lightning.checkpoints import Checkpoint, save
 from empathy_lightning.corpora import read_manifest
-from empathy_lightning.evaluation.prompting import (
-    Recognition,
-    figures,
-    parse_substring,
-    parse_words,
-    score_options,
-    table,
-)
+from empathy_lightning.evaluation.parsing import parse_substring, parse_words
+from empathy_lightning.evaluation.prompting import Recognition, score_options
+from empathy_lightning.evaluation.recognition import class_rows, confusion, figures, speaker_rows, table
 from empathy_lightning.modules.language_model import LanguageModel
 from empathy_lightning.utterance import EMOTIONS, Utterance
 
@@ -82,6 +77,38 @@ def test_unparseable_answers_count_as_wrong():
     assert "2 of 6" in table(measured)
 
 
+def heard(true, answer, speaker="a", **ratings):
+    utterance = Utterance("1", "c", "a", emotion=true, speaker=speaker, arousal=ratings.pop("true_arousal", None))
+    return Recognition(utterance, "", answer, ratings)
+
+
+def test_concordance_is_over_the_rated_utterances_alone():
+    pairs = [(0.1, 0.2), (0.5, 0.4), (0.9, 0.7)]
+    rows = [heard("sad", "sad", arousal=x, true_arousal=y) for x, y in pairs]
+    rows += [heard("sad", "sad", arousal=0.3), heard("sad", "sad", true_arousal=0.3)]
+    measured = figures(rows, ["sad"])
+    x, y = (torch.tensor(values, dtype=torch.float64) for values in zip(*pairs, strict=True))
+    covariance = ((x - x.mean()) * (y - y.mean())).mean()
+    expected = 2 * covariance / (x.var(correction=0) + y.var(correction=0) + (x.mean() - y.mean()) ** 2)
+    assert measured["concordance_arousal"] == pytest.approx(float(expected), abs=1e-5)
+    assert "concordance_valence" not in measured and f"arousal {expected:.3f}" in table(measured)
+
+
+def test_one_rated_utterance_has_no_concordance():
+    assert "concordance_arousal" not in figures([heard("sad", "sad", arousal=0.1, true_arousal=0.2)], ["sad"])
+
+
+def test_classes_and_speakers_of_the_report():
+    rows = [heard("sad", "sad"), heard("sad", "happy"), heard("sad", None, "b"), heard("happy", "happy", "b")]
+    rows += [heard("happy", "happy", "c")]
+    emotions = ["sad", "happy", "angry"]
+    ((sad, count, recall, precision, f1), happy) = class_rows(confusion(rows, emotions), emotions)
+    assert (sad, count, precision) == ("sad", 3, 1.0)
+    assert recall == pytest.approx(1 / 3) and f1 == pytest.approx(2 * precision * recall / (precision + recall))
+    assert happy[:2] == ("happy", 2) and happy[3] == pytest.approx(2 / 3)
+    assert speaker_rows(rows) == [("a", 2, 0.5), ("b", 2, 0.5), ("c", 1, 1.0)]
+
+
 @pytest.fixture
 def bot(model, tmp_path):
     save(tmp_path / "bot", Checkpoint(model, list(EMOTIONS)))
@@ -109,6 +136,24 @@ def test_the_command_measures_each_way(bot, model, corpus, tmp_path, capsys):
         *EMOTIONS[:4],
         "surprise",
     }
+
+
+def test_the_report_shows_what_was_measured(bot, corpus, tmp_path):
+    training = {"history": [{"step": 1, "train/loss": 1.0, "validation/loss": 2.0}]}
+    (bot / "training.json").write_text(json.dumps(training))
+    page = tmp_path / "pages" / "report.html"
+    measured = evaluate(bot, corpus, tmp_path / "o.json", "--by", "classifier", "--report", str(page))
+    text = page.read_text()
+    assert f"{measured['unweighted_accuracy']:.3f}" in text and f"{measured['concordance_valence']:.3f}" in text
+    for picture in ("confusion matrix", "arousal, heard against rated", "loss curves"):
+        assert f'<img alt="{picture}" src="data:image/png' in text
+    assert "http" not in text.replace("data:", "")
+
+
+def test_a_page_that_cannot_be_written_is_refused_before_the_work(bot, corpus, tmp_path, capsys):
+    words = ["evaluate-emotion", "--checkpoint", str(bot), "--manifest", str(corpus), "--report", str(tmp_path)]
+    assert main(words) == 2
+    assert "is a folder" in capsys.readouterr().err
 
 
 def test_unreadable_recordings_are_left_out_and_named(bot, corpus, tmp_path):

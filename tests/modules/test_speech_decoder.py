@@ -5,6 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from empathy_lightning.checkpoints import constructor_arguments
 from empathy_lightning.modules.speech_decoder import ReadWriteSchedule, SpeechDecoder
 from tests.conftest import golden, golden_seeds
 
@@ -151,3 +152,35 @@ def test_few_likeliest_units_are_drawn_by_their_seed():
 def test_an_unknown_fusion_is_refused():
     with pytest.raises(ValueError, match="fusion must be"):
         SpeechDecoder(8, 20, 0, fusion="product")
+
+
+def test_it_begins_as_a_language_model_with_rows_for_the_units(backbones, language_model):
+    folder = str(backbones / "language_model")
+    decoder = SpeechDecoder.from_language_model(folder, 8, 0, 16, 310, (3, 4)).eval()
+    ids = torch.tensor([[5, 9, 40, 7]])
+    text = language_model.model.config.vocab_size
+    with torch.no_grad():
+        ours, theirs = decoder.model(ids).logits, language_model.model(ids).logits
+    torch.testing.assert_close(ours[..., :text], theirs)
+    rows = decoder.model.get_input_embeddings().weight.detach()
+    assert decoder.separator_id == 310 and len(rows) == 310 + 1 + 16
+    # Rows for units look like rows of words: none is likelier than all words only because it is new.
+    assert 0.3 < rows[text:].std() / rows[:text].std() < 3
+    again = SpeechDecoder(**constructor_arguments(decoder))
+    again.load_state_dict(decoder.state_dict())
+    states, tokens = torch.randn(5, 8), torch.arange(1, 6)
+    spoken = [torch.cat(list(d.eval().stream([(states, tokens)], 9))) for d in (decoder, again)]
+    assert torch.equal(*spoken)
+
+
+def test_models_that_cannot_write_units_are_refused(backbones, tmp_path):
+    with pytest.raises(ValueError, match="smaller than the vocabulary"):
+        SpeechDecoder.from_language_model(str(backbones / "language_model"), 8, 0, text_vocab_size=20)
+    with pytest.raises(FileNotFoundError, match="no model folder"):
+        SpeechDecoder.from_language_model(str(tmp_path / "none"), 8, 0)
+    config = json.loads((backbones / "language_model" / "config.json").read_text())
+    for name, change in (("untied", {"tie_word_embeddings": False}), ("llama", {"model_type": "llama"})):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps(config | change))
+        with pytest.raises(ValueError, match="must be a Qwen2 model that ties"):
+            SpeechDecoder.from_language_model(str(tmp_path / name), 8, 0)

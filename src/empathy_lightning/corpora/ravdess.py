@@ -2,7 +2,7 @@
 
 File names hold seven two-digit fields: modality, channel, emotion, intensity,
 statement, repetition, actor. Odd actors are male, even ones female. Leading and
-trailing silence is long: trim it.
+trailing silence is long; :class:`~empathy_lightning.modules.convolutional_encoder.ConvolutionalEncoder` cuts it off.
 """
 
 from __future__ import annotations

@@ -1,102 +1,26 @@
-"""Speech emotion recognition (SER) by asking the chatbot: its answer parsed, or the options scored.
-
-Parsers, by name:
-
-``words`` (default). The answer is lower-cased and searched for the categories' names and
-their synonyms as whole words. A mention right after a negation ("not", "isn't", "neither",
-"rather than", ..., with at most one adverb or article between) does not count. If all
-mentions that are left belong to one category, that is the answer; if there is none, or
-they belong to several, the answer is unparseable.
-
-``substring``. How RE-LLM's code maps the label names of corpora: sad, happy, angry and
-neutral are looked for in this order anywhere in the lower-cased text, inside words too
-("unhappy" is happy), and the last of the order that is found is taken; anything else must
-be the name of a category and nothing more. Its authors published no parser of answers.
-
-An unparseable answer counts as wrong and is reported; it is never guessed.
-"""
+"""Speech emotion recognition (SER) by asking the chatbot: its answer parsed, or the options scored."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from empathy_lightning.audio import AudioError
 from empathy_lightning.batch import SpeechBatch, SpeechDataset, collate
-from empathy_lightning.checkpoints import load
-from empathy_lightning.corpora.manifest import read_manifest
 from empathy_lightning.errors import InputError
-from empathy_lightning.files import write_json
-from empathy_lightning.metrics.classification import unweighted_accuracy, weighted_accuracy
+from empathy_lightning.evaluation.parsing import PARSERS
 from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.modules.emotion_nuance import EmotionEstimate, EmotionNuance
 from empathy_lightning.modules.language_model import LanguageModel, pack
-from empathy_lightning.prompts import Prompt
 from empathy_lightning.slots import positions_of
-from empathy_lightning.utterance import Utterance
-
-SYNONYMS: dict[str, tuple[str, ...]] = {
-    "neutral": ("neutrality", "emotionless", "unemotional", "matter-of-fact"),
-    "happy": ("happiness", "happily", "joy", "joyful", "cheerful", "delighted"),
-    "sad": ("sadness", "sadly", "sorrow", "sorrowful", "unhappy", "unhappiness"),
-    "angry": ("anger", "angrily", "furious", "irate", "enraged"),
-    "surprised": ("surprise", "surprising", "astonished", "astonishment", "amazed"),
-    "fearful": ("fear", "afraid", "scared", "frightened", "terrified"),
-    "disgusted": ("disgust", "disgusting", "revolted"),
-    "calm": ("calmness", "calmly"),
-    "excited": ("excitement",),
-    "frustrated": ("frustration",),
-}
-"""Words that stand for a category, unless they are the name of another one of the task."""
+from empathy_lightning.utterance import RATINGS, Utterance
 
 OFFERED = {"surprised": "surprise"}
 """Categories that the papers' questions offer under another word."""
-
-_NEGATION = re.compile(
-    r"(?:\b(?:not|no|never|neither|nor|without|than)|n't|\binstead of)\s+(?:(?:an?|the|very|really|\w+ly)\s+)?$"
-)
-
-
-def parse_words(answer: str, emotions: Sequence[str]) -> str | None:
-    """The category that an answer names, by whole words and synonyms; None if there is not exactly one.
-
-    Args:
-        answer: What the model said.
-        emotions: The task's categories.
-
-    Example:
-        >>> parse_words("The speaker is not sad; the tone is one of joy.", ["sad", "happy"])
-        'happy'
-    """
-    meaning = {word: name for name in emotions for word in SYNONYMS.get(name, ())}
-    meaning |= {name.lower(): name for name in emotions}
-    text = answer.lower().replace("\u2019", "'")
-    longest_first = sorted(meaning, key=len, reverse=True)
-    pattern = re.compile(rf"(?<![\w-])(?:{'|'.join(map(re.escape, longest_first))})(?![\w-])")
-    named = {meaning[mention[0]] for mention in pattern.finditer(text) if not _NEGATION.search(text[: mention.start()])}
-    return named.pop() if len(named) == 1 else None
-
-
-def parse_substring(answer: str, emotions: Sequence[str]) -> str | None:
-    """The category by the order of RE-LLM's label mapping; see the module's text."""
-    text = answer.lower().strip()
-    found = text if text in emotions else None
-    for name in ("sad", "happy", "angry", "neutral"):
-        if name in text:
-            found = name
-    return found if found in emotions else None
-
-
-PARSERS: dict[str, Callable[[str, Sequence[str]], str | None]] = {"words": parse_words, "substring": parse_substring}
-"""Parsers by name."""
 
 
 @torch.no_grad()
@@ -148,11 +72,13 @@ class Recognition:
         utterance: With the true emotion.
         answer: What was said, or the best option or class.
         emotion: The category, or None where the answer could not be parsed.
+        ratings: What the rating heads heard, by name; empty where there are none.
     """
 
     utterance: Utterance
     answer: str
     emotion: str | None
+    ratings: dict[str, float] = field(default_factory=dict)
 
 
 @torch.no_grad()
@@ -166,8 +92,8 @@ def ask(model: EmpatheticLM, batch: SpeechBatch) -> tuple[Sequence[Tensor], Emot
 
 def recogniser(
     model: EmpatheticLM, emotions: Sequence[str], by: str, parser: str, per_token: bool, max_new_tokens: int
-) -> Callable[[SpeechBatch], list[tuple[str, str | None]]]:
-    """A function from a batch to answers and categories, by the way that is named.
+) -> Callable[[SpeechBatch, Sequence[Utterance]], list[Recognition]]:
+    """A function from a batch and its utterances to what was recognised, by the way that is named.
 
     Raises:
         InputError: If the way or the parser is unknown, or the checkpoint lacks the part for it.
@@ -180,120 +106,32 @@ def recogniser(
     if parts[by] is None:
         raise InputError(f"the checkpoint has no part to recognise emotion by {by}")
 
-    def _answer(batch: SpeechBatch) -> list[tuple[str, str | None]]:
-        prompts, _ = ask(model, batch)
+    def _answer(prompts: Sequence[Tensor]) -> list[tuple[str, str | None]]:
         texts = [model.text(tokens) for tokens in model.respond(prompts, max_new_tokens)]
         return [(text, PARSERS[parser](text, emotions)) for text in texts]
 
-    def _options(batch: SpeechBatch) -> list[tuple[str, str | None]]:
+    def _options(prompts: Sequence[Tensor]) -> list[tuple[str, str | None]]:
         assert model.language_model is not None
-        prompts, _ = ask(model, batch)
         words = [OFFERED.get(name, name) for name in emotions]
         scores = score_options(model.language_model, prompts, words, per_token, adapted_at=model.adapted_at)
-        best = scores.argmax(1)
-        return [(words[index], emotions[index]) for index in best.tolist()]
+        return [(words[index], emotions[index]) for index in scores.argmax(1).tolist()]
 
     @torch.no_grad()
-    def _classifier(batch: SpeechBatch) -> list[tuple[str, str | None]]:
-        _, emotion = model.hear(batch)
-        assert emotion is not None
-        return [(emotions[index], emotions[index]) for index in emotion.logits.argmax(1).tolist()]
+    def _recognise(batch: SpeechBatch, utterances: Sequence[Utterance]) -> list[Recognition]:
+        if by == "classifier":
+            _, heard = model.hear(batch)
+            assert heard is not None
+            answers = [(emotions[index], emotions[index]) for index in heard.logits.argmax(1).tolist()]
+        else:
+            prompts, heard = ask(model, batch)
+            answers = _answer(prompts) if by == "answer" else _options(prompts)
+        ratings = {} if heard is None else {name: getattr(heard, name).tolist() for name in RATINGS}
+        return [
+            Recognition(utterance, *answer, {name: values[row] for name, values in ratings.items()})
+            for row, (utterance, answer) in enumerate(zip(utterances, answers, strict=True))
+        ]
 
-    return {"answer": _answer, "options": _options, "classifier": _classifier}[by]
-
-
-def confusion(recognitions: Sequence[Recognition], emotions: Sequence[str]) -> Tensor:
-    """Counts, shape (classes, classes + 1): rows by reference, the last column holds the unparseable answers."""
-    counts = torch.zeros(len(emotions), len(emotions) + 1, dtype=torch.long)
-    for recognition in recognitions:
-        column = len(emotions) if recognition.emotion is None else emotions.index(recognition.emotion)
-        counts[emotions.index(recognition.utterance.emotion or ""), column] += 1
-    return counts
-
-
-def figures(recognitions: Sequence[Recognition], emotions: Sequence[str]) -> dict[str, Any]:
-    """UA, WA, the number of unparseable answers and the confusion; an unparseable answer is a wrong one."""
-    counts = confusion(recognitions, emotions)
-    return {
-        "utterances": len(recognitions),
-        "unweighted_accuracy": round(float(unweighted_accuracy(counts)), 6),
-        "weighted_accuracy": round(float(weighted_accuracy(counts)), 6),
-        "unparseable": int(counts[:, -1].sum()),
-        "emotions": list(emotions),
-        "confusion": counts.tolist(),
-    }
-
-
-def table(measured: dict[str, Any]) -> str:
-    """The figures for the screen."""
-    names, width = [*measured["emotions"], "none"], max(map(len, [*measured["emotions"], "none"])) + 2
-    lines = [f"{'':<{width}}" + "".join(f"{name:>{width}}" for name in names)]
-    for name, row in zip(measured["emotions"], measured["confusion"], strict=True):
-        lines.append(f"{name:<{width}}" + "".join(f"{count:>{width}}" for count in row))
-    return (
-        f"UA {measured['unweighted_accuracy']:.3f}  WA {measured['weighted_accuracy']:.3f}  "
-        f"{measured['unparseable']} of {measured['utterances']} answers unparseable\n" + "\n".join(lines)
-    )
-
-
-def evaluate_emotion(
-    checkpoint: Path,
-    manifest: Path,
-    question: Prompt,
-    out: Path | None = None,
-    split: str = "test",
-    by: str = "answer",
-    parser: str = "words",
-    per_token: bool = False,
-    max_new_tokens: int = 32,
-) -> dict[str, Any]:
-    """Measure how well a checkpoint recognises emotion, print UA, WA and the confusion, and write them.
-
-    Args:
-        checkpoint: Folder of the bot.
-        manifest: Utterances; those of the split whose emotion is one of the checkpoint's are used.
-        question: What the bot is asked; takes the place of its prompt.
-        out: JSON file with figures and answers.
-        split: Split to use, or ``all``.
-        by: ``answer`` parses the answer, ``options`` scores the categories' words, ``classifier`` takes the head's.
-        parser: ``words`` or ``substring``.
-        per_token: See :func:`score_options`.
-        max_new_tokens: Longest answer.
-
-    Raises:
-        InputError: If the checkpoint or the manifest cannot be used.
-    """
-    loaded = load(checkpoint)
-    loaded.model.prompt, loaded.model.system = question.user, question.system
-    model = loaded.model.to("cuda" if torch.cuda.is_available() else "cpu")
-    recognise = recogniser(model, loaded.emotions, by, parser, per_token, max_new_tokens)
-    chosen = [u for u in read_manifest(manifest) if split in ("all", u.split) and u.emotion in loaded.emotions]
-    if not chosen:
-        raise InputError(f"{manifest} has no utterance in split {split} with one of {', '.join(loaded.emotions)}")
-    recognitions: list[Recognition] = []
-    unreadable: list[str] = []
-    dataset = SpeechDataset(chosen, getattr(model.speech_encoder, "max_seconds", 30.0))
-    for batch, utterances in tqdm(
-        readable_batches(dataset, loaded.emotions, unreadable), desc="asking for the emotion"
-    ):
-        answers = recognise(batch.to(next(model.parameters()).device))
-        recognitions += [Recognition(u, *answer) for u, answer in zip(utterances, answers, strict=True)]
-    if not recognitions:
-        raise InputError(f"none of {len(chosen)} utterances can be read, for example {unreadable[0]}")
-    measured = {"by": by, "question": vars(question), "unreadable": unreadable}
-    measured |= figures(recognitions, loaded.emotions)
-    print(table(measured))
-    if out is not None:
-        _write(out, measured, recognitions)
-    return measured
-
-
-def _write(out: Path, measured: dict[str, Any], recognitions: Sequence[Recognition]) -> None:
-    entries = [
-        {"id": r.utterance.id, "emotion": r.utterance.emotion, "answer": r.answer, "recognised": r.emotion}
-        for r in recognitions
-    ]
-    write_json(out, measured | {"answers": entries})
+    return _recognise
 
 
 def readable_batches(

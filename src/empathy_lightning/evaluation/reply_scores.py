@@ -15,7 +15,7 @@ from tqdm import tqdm
 from empathy_lightning.checkpoints import load_empathy_classifier
 from empathy_lightning.conversion.epitome import MECHANISMS
 from empathy_lightning.errors import InputError
-from empathy_lightning.evaluation.prompting import parse_words
+from empathy_lightning.evaluation.parsing import parse_words
 from empathy_lightning.metrics.text import chrf, distinct, greedy_match
 from empathy_lightning.modules.empathy_classifier import EmpathyClassifier
 from empathy_lightning.preparation.cleaning import words

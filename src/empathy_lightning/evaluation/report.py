@@ -56,14 +56,16 @@ def player(waveform: Tensor, label: str, sample_rate: int = SAMPLE_RATE) -> str:
 
 
 def table(rows: Sequence[Sequence[Any]], head: Sequence[str]) -> str:
-    """A table; numbers are set right with three decimals."""
-    body = []
-    for row in rows:
-        cells = [
-            f'<td class="number">{cell:.3f}</td>' if isinstance(cell, float) else f"<td>{html.escape(str(cell))}</td>"
-            for cell in row
-        ]
-        body.append(f"<tr>{''.join(cells)}</tr>")
+    """A table; numbers are set right, with three decimals where they have any."""
+
+    def _cell(cell: Any) -> str:
+        if isinstance(cell, int | float):
+            return (
+                f'<td class="number">{cell:.3f}</td>' if isinstance(cell, float) else f'<td class="number">{cell}</td>'
+            )
+        return f"<td>{html.escape(str(cell))}</td>"
+
+    body = [f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows]
     return f"<table><tr>{''.join(f'<th>{html.escape(h)}</th>' for h in head)}</tr>{''.join(body)}</table>"
 
 
@@ -82,17 +84,18 @@ def curves(histories: dict[str, list[dict[str, float]]]) -> Figure:
     return figure
 
 
-def confusion_matrix(counts: Sequence[Sequence[int]], names: Sequence[str]) -> Figure:
-    """Counts of reference (rows) against prediction (columns), coloured by recall."""
-    matrix = torch.tensor(counts)
+def confusion_matrix(matrix: Tensor, names: Sequence[str]) -> Figure:
+    """Counts (classes, columns) of reference against prediction, coloured by recall; a last column is for no answer."""
     share = matrix / matrix.sum(1, keepdim=True).clamp(min=1)
-    figure, axis = plt.subplots(figsize=(4.4, 3.8))
+    size = 0.5 * max(len(names), 5)
+    figure, axis = plt.subplots(figsize=(size + 1.9, size + 1.3))
     axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    columns = [*names, "none"][: matrix.shape[1]]
     for row in range(len(names)):
-        for column in range(len(names)):
+        for column in range(len(columns)):
             colour = "white" if share[row, column] > 0.5 else "black"
             axis.text(column, row, str(int(matrix[row, column])), ha="center", va="center", color=colour)
-    axis.set_xticks(range(len(names)), names, rotation=30, ha="right")
+    axis.set_xticks(range(len(columns)), columns, rotation=30, ha="right")
     axis.set_yticks(range(len(names)), names)
     axis.set(xlabel="heard", ylabel="said", title="emotion")
     return figure
@@ -100,15 +103,15 @@ def confusion_matrix(counts: Sequence[Sequence[int]], names: Sequence[str]) -> F
 
 def rating_scatter(predicted: dict[str, Tensor], target: dict[str, Tensor], groups: Sequence[str]) -> Figure:
     """Predicted against reference ratings, one panel per dimension, coloured by emotion."""
-    figure, axes = plt.subplots(1, len(predicted), figsize=(3.4 * len(predicted), 3.2), sharey=True)
-    for axis, name in zip(axes, predicted, strict=True):
+    figure, axes = plt.subplots(1, len(predicted), figsize=(3.4 * len(predicted), 3.2), sharey=True, squeeze=False)
+    for axis, name in zip(axes[0], predicted, strict=True):
         for group in dict.fromkeys(groups):
             rows = torch.tensor([g == group for g in groups])
             axis.scatter(target[name][rows], predicted[name][rows], s=8, alpha=0.7, label=group)
         axis.plot([0, 1], [0, 1], color="grey", linewidth=1)
         axis.set(title=name, xlabel="reference", xlim=(0, 1), ylim=(0, 1))
-    axes[0].set_ylabel("heard")
-    axes[-1].legend(fontsize=7, loc="lower right")
+    axes[0, 0].set_ylabel("heard")
+    axes[0, -1].legend(fontsize=7, loc="lower right")
     return figure
 
 

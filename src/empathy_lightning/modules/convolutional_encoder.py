@@ -41,7 +41,8 @@ class ConvolutionalEncoder(nn.Module):
     vocal tracts), made louder or softer, and bands and stretches of it are masked
     (SpecAugment, Park et al. 2019). Padding is zeroed before each convolution, so that
     a result never depends on the batch. The windows are long (64 ms, every 16 ms), so
-    that the harmonics of a voice stand apart and its pitch can be seen.
+    that the harmonics of a voice stand apart and its pitch can be seen. Silence at both
+    ends is cut off first: how long a recording goes on says nothing of an emotion.
 
     Args:
         hidden_size: Width of the frames.
@@ -50,6 +51,7 @@ class ConvolutionalEncoder(nn.Module):
         warp: Largest relative stretch of either axis in training; 0 switches it off.
         gain: Largest change of loudness in training, in dB; 0 switches it off.
         num_masks: Masked bands, and masked stretches, per utterance in training.
+        trim: Cut silence off both ends, see :func:`trim_silence`.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class ConvolutionalEncoder(nn.Module):
         warp: float = 0.2,
         gain: float = 6.0,
         num_masks: int = 1,
+        trim: bool = True,
     ) -> None:
         super().__init__()
         self.hidden_size = hidden_size
@@ -68,6 +71,7 @@ class ConvolutionalEncoder(nn.Module):
         self.warp = warp
         self.gain = gain
         self.num_masks = num_masks
+        self.trim = trim
         self.log_mel = LogMel(80, n_fft=1024, hop_length=256)
         widths: list[Any] = [1, *self.channels]
         strides = [2 if level in (0, 1, 2) else 1 for level in range(len(self.channels))]
@@ -83,6 +87,8 @@ class ConvolutionalEncoder(nn.Module):
             waveform: Samples at 16 kHz, right-padded, shape (B, T).
             lengths: Valid samples, shape (B,).
         """
+        if self.trim:
+            waveform, lengths = trim_silence(waveform, lengths)
         mel, frames = self.log_mel(waveform, lengths)
         if self.training and self.warp > 0:
             mel, frames = warp(mel, frames, self.warp)
@@ -110,6 +116,33 @@ class ConvolutionalEncoder(nn.Module):
                 kept = (position < start) | (position >= start + length)
                 mel = mel * kept.unsqueeze(3 - axis)
         return mel
+
+
+def trim_silence(waveform: Tensor, lengths: Tensor, decibels: float = 40.0) -> tuple[Tensor, Tensor]:
+    """Cut silence off both ends.
+
+    Args:
+        waveform: Samples at 16 kHz, right-padded, shape (B, T).
+        lengths: Valid samples, shape (B,).
+        decibels: Stretches of 20 ms this far below an utterance's loudest one are silence.
+
+    Returns:
+        From the first stretch that is louder to the last, shape (B, T'), zero where padded, and their valid samples.
+        What is shorter than two stretches stays as it is.
+    """
+    hop = 320
+    count = lengths // hop
+    width = max(1, int(count.max()))
+    stretches = nn.functional.pad(waveform, (0, hop))[:, : width * hop].unflatten(1, (width, hop))
+    power = stretches.square().mean(2).masked_fill(~length_mask(count, width), -1)
+    loud = power >= power.amax(1, keepdim=True) * 10 ** (-decibels / 10)
+    first, last = loud.long().argmax(1), width - 1 - loud.flip(1).long().argmax(1)
+    kept = count >= 2
+    begin = torch.where(kept, first * hop, 0)
+    sizes = torch.where(kept, (last + 1) * hop - begin, lengths)
+    mask = length_mask(sizes, int(sizes.max()))
+    index = (begin[:, None] + torch.arange(mask.shape[1], device=begin.device)).clamp(max=waveform.shape[1] - 1)
+    return waveform.gather(1, index) * mask, sizes
 
 
 def warp(mel: Tensor, frames: Tensor, amount: float) -> tuple[Tensor, Tensor]:

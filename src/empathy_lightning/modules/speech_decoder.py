@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache, Qwen2Config, Qwen2ForCausalLM
+from transformers import AutoConfig, DynamicCache, Qwen2Config, Qwen2ForCausalLM
 
 from empathy_lightning.modules.language_model import IGNORE, pack
+from empathy_lightning.modules.pretrained import locate
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,68 @@ class SpeechDecoder(nn.Module):
                 pad_token_id=None,
             )
         )
+
+    @classmethod
+    def from_language_model(
+        cls,
+        name_or_path: str,
+        input_size: int,
+        end_token_id: int,
+        num_units: int = 512,
+        text_vocab_size: int | None = None,
+        schedule: tuple[int, int] = (3, 15),
+        projection_size: int | None = None,
+        fusion: str = "gate",
+    ) -> SpeechDecoder:
+        """A decoder whose unit language model begins with the weights of a Qwen2 or Qwen2.5 model.
+
+        Rows of the vocabulary beyond the model's own, the units' among them, and the fusion
+        begin as in the constructor.
+
+        Args:
+            name_or_path: Folder or model id, for example ``Qwen/Qwen2.5-0.5B``.
+            input_size: Width of the language model's hidden states, of the one that answers.
+            end_token_id: Text id that ends the units.
+            num_units: Number of units.
+            text_vocab_size: Size of the answering model's vocabulary; None for this model's rows.
+            schedule: Reading and writing turns, as (read, write).
+            projection_size: See the class.
+            fusion: See the class.
+
+        Raises:
+            ValueError: If the model is none of Qwen2, or its vocabulary is larger than ``text_vocab_size``.
+        """
+        folder = locate(name_or_path)
+        config = AutoConfig.from_pretrained(folder)
+        if config.model_type != "qwen2" or not config.tie_word_embeddings:
+            raise ValueError(
+                f"{name_or_path} cannot write units: it must be a Qwen2 model that ties its embeddings, as those of up "
+                "to 1.5B parameters do"
+            )
+        rows = config.vocab_size if text_vocab_size is None else text_vocab_size
+        if rows < config.vocab_size:
+            raise ValueError(f"text_vocab_size {rows} is smaller than the vocabulary of {name_or_path}")
+        decoder = cls(
+            input_size,
+            rows,
+            end_token_id,
+            num_units,
+            config.hidden_size,
+            config.num_hidden_layers,
+            config.num_attention_heads,
+            schedule,
+            config.num_key_value_heads,
+            config.intermediate_size,
+            config.rope_parameters["rope_theta"],
+            projection_size,
+            fusion,
+        )
+        source = Qwen2ForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        decoder.model.model.layers.load_state_dict(source.model.layers.state_dict())
+        decoder.model.model.norm.load_state_dict(source.model.norm.state_dict())
+        with torch.no_grad():
+            decoder.model.get_input_embeddings().weight[: config.vocab_size] = source.get_input_embeddings().weight
+        return decoder
 
     @property
     def separator_id(self) -> int:

@@ -1,0 +1,194 @@
+"""How well a checkpoint recognises emotion: figures on the screen, as JSON and as an HTML page to look at."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from empathy_lightning.batch import SpeechDataset
+from empathy_lightning.checkpoints import load
+from empathy_lightning.corpora.manifest import read_manifest
+from empathy_lightning.errors import InputError
+from empathy_lightning.evaluation.prompting import Recognition, readable_batches, recogniser
+from empathy_lightning.files import check_target, write_json
+from empathy_lightning.metrics import Concordance, unweighted_accuracy, weighted_accuracy
+from empathy_lightning.prompts import Prompt
+from empathy_lightning.utterance import RATINGS
+
+
+def evaluate_emotion(
+    checkpoint: Path,
+    manifest: Path,
+    question: Prompt,
+    out: Path | None = None,
+    report: Path | None = None,
+    split: str = "test",
+    by: str = "answer",
+    parser: str = "words",
+    per_token: bool = False,
+    max_new_tokens: int = 32,
+) -> dict[str, Any]:
+    """Measure how well a checkpoint recognises emotion, print UA, WA and the confusion, and write them.
+
+    Args:
+        checkpoint: Folder of the bot or the recogniser.
+        manifest: Utterances; those of the split whose emotion is one of the checkpoint's are used.
+        question: What the bot is asked; takes the place of its prompt.
+        out: JSON file with figures and answers.
+        report: HTML page with plots.
+        split: Split to use, or ``all``.
+        by: ``answer`` parses the answer, ``options`` scores the categories' words, ``classifier`` takes the head's.
+        parser: ``words`` or ``substring``.
+        per_token: See :func:`~empathy_lightning.evaluation.prompting.score_options`.
+        max_new_tokens: Longest answer.
+
+    Raises:
+        InputError: If the checkpoint or the manifest cannot be used.
+    """
+    for target in (out, report):
+        check_target(target, [manifest])
+    loaded = load(checkpoint)
+    loaded.model.prompt, loaded.model.system = question.user, question.system
+    model = loaded.model.to("cuda" if torch.cuda.is_available() else "cpu")
+    recognise = recogniser(model, loaded.emotions, by, parser, per_token, max_new_tokens)
+    chosen = [u for u in read_manifest(manifest) if split in ("all", u.split) and u.emotion in loaded.emotions]
+    if not chosen:
+        raise InputError(f"{manifest} has no utterance in split {split} with one of {', '.join(loaded.emotions)}")
+    recognitions: list[Recognition] = []
+    unreadable: list[str] = []
+    dataset = SpeechDataset(chosen, getattr(model.speech_encoder, "max_seconds", 30.0))
+    with tqdm(total=len(chosen), desc="recognising emotion") as progress:
+        for batch, utterances in readable_batches(dataset, loaded.emotions, unreadable):
+            recognitions += recognise(batch.to(next(model.parameters()).device), utterances)
+            progress.update(len(recognitions) + len(unreadable) - progress.n)
+    if not recognitions:
+        raise InputError(f"none of {len(chosen)} utterances can be read, for example {unreadable[0]}")
+    measured = {"by": by, "question": vars(question), "unreadable": unreadable}
+    measured |= figures(recognitions, loaded.emotions)
+    print(table(measured))
+    if out is not None:
+        write_json(out, measured | {"answers": [_entry(recognition) for recognition in recognitions]})
+    if report is not None:
+        write_report(report, measured, recognitions, checkpoint)
+        print(f"report: {report}")
+    return measured
+
+
+def _entry(recognition: Recognition) -> dict[str, Any]:
+    utterance = recognition.utterance
+    said = {"answer": recognition.answer, "recognised": recognition.emotion}
+    return {"id": utterance.id, "emotion": utterance.emotion, **said, **recognition.ratings}
+
+
+def confusion(recognitions: Sequence[Recognition], emotions: Sequence[str]) -> Tensor:
+    """Counts, shape (classes, classes + 1): rows by reference, the last column holds the unparseable answers."""
+    counts = torch.zeros(len(emotions), len(emotions) + 1, dtype=torch.long)
+    for recognition in recognitions:
+        column = len(emotions) if recognition.emotion is None else emotions.index(recognition.emotion)
+        counts[emotions.index(recognition.utterance.emotion or ""), column] += 1
+    return counts
+
+
+def rated(recognitions: Sequence[Recognition], name: str) -> list[Recognition]:
+    """Those with a rating of this name, in the reference and by the model."""
+    return [r for r in recognitions if name in r.ratings and getattr(r.utterance, name) is not None]
+
+
+def figures(recognitions: Sequence[Recognition], emotions: Sequence[str]) -> dict[str, Any]:
+    """UA, WA, unparseable answers, which are wrong ones, the confusion, and concordance where there are ratings."""
+    counts = confusion(recognitions, emotions)
+    measured = {
+        "utterances": len(recognitions),
+        "unweighted_accuracy": round(float(unweighted_accuracy(counts)), 6),
+        "weighted_accuracy": round(float(weighted_accuracy(counts)), 6),
+        "unparseable": int(counts[:, -1].sum()),
+        "emotions": list(emotions),
+        "confusion": counts.tolist(),
+    }
+    for name in RATINGS:
+        metric, pairs = Concordance(), rated(recognitions, name)
+        heard, true = [r.ratings[name] for r in pairs], [getattr(r.utterance, name) for r in pairs]
+        metric.update(torch.tensor(heard), torch.tensor(true))
+        if (value := metric.compute()).isfinite():
+            measured[f"concordance_{name}"] = round(float(value), 6)
+    return measured
+
+
+def table(measured: dict[str, Any]) -> str:
+    """The figures for the screen."""
+    names, width = [*measured["emotions"], "none"], max(map(len, [*measured["emotions"], "none"])) + 2
+    lines = [f"{'':<{width}}" + "".join(f"{name:>{width}}" for name in names)]
+    for name, row in zip(measured["emotions"], measured["confusion"], strict=True):
+        lines.append(f"{name:<{width}}" + "".join(f"{count:>{width}}" for count in row))
+    agreed = "".join(f"  {name} {measured[key]:.3f}" for name in RATINGS if (key := f"concordance_{name}") in measured)
+    return (
+        f"UA {measured['unweighted_accuracy']:.3f}  WA {measured['weighted_accuracy']:.3f}  "
+        f"{measured['unparseable']} of {measured['utterances']} answers unparseable\n"
+        + (f"concordance:{agreed}\n" if agreed else "")
+        + "\n".join(lines)
+    )
+
+
+def class_rows(counts: Tensor, emotions: Sequence[str]) -> list[tuple[str, int, float, float, float]]:
+    """Name, utterances, recall, precision and F1 of each class that occurs; counts as of :func:`confusion`."""
+    rows = []
+    for index, name in enumerate(emotions):
+        right, total, named = int(counts[index, index]), int(counts[index].sum()), int(counts[:, index].sum())
+        if total:
+            rows.append((name, total, right / total, right / max(1, named), 2 * right / (total + named)))
+    return rows
+
+
+def speaker_rows(recognitions: Sequence[Recognition]) -> list[tuple[str, int, float]]:
+    """Speaker, utterances and share recognised, the least well recognised first."""
+    right = defaultdict(list)
+    for recognition in recognitions:
+        right[recognition.utterance.speaker or "unknown"].append(recognition.emotion == recognition.utterance.emotion)
+    rows = [(speaker, len(known), sum(known) / len(known)) for speaker, known in right.items()]
+    return sorted(rows, key=lambda row: (row[2], row[0]))
+
+
+def write_report(path: Path, measured: dict[str, Any], recognitions: Sequence[Recognition], checkpoint: Path) -> None:
+    """Write a page with the figures, the confusion, ratings, classes, speakers and the curves of the training.
+
+    Args:
+        path: The HTML file.
+        measured: From :func:`figures`.
+        recognitions: What they were measured on.
+        checkpoint: Folder whose ``training.json``, if it has one, gives the curves.
+    """
+    from empathy_lightning.evaluation import report
+
+    emotions, counts = measured["emotions"], torch.tensor(measured["confusion"])
+    figure = report.confusion_matrix(counts if counts[:, -1].any() else counts[:, :-1], emotions)
+    pictures = report.picture(figure, "confusion matrix")
+    names = [name for name in RATINGS if rated(recognitions, name)]
+    for name in names:
+        pairs = rated(recognitions, name)
+        heard, true = [r.ratings[name] for r in pairs], [getattr(r.utterance, name) for r in pairs]
+        groups = [r.utterance.emotion or "" for r in pairs]
+        scatter = report.rating_scatter({name: torch.tensor(heard)}, {name: torch.tensor(true)}, groups)
+        pictures += report.picture(scatter, f"{name}, heard against rated")
+    keys = ["unweighted_accuracy", "weighted_accuracy", *(f"concordance_{name}" for name in RATINGS)]
+    rows = [(key.replace("_", " "), measured[key]) for key in keys if key in measured]
+    sections = [
+        ("Figures", report.table(rows, ("", "value"))),
+        ("What was heard", pictures),
+        ("Classes", report.table(class_rows(counts, emotions), ("emotion", "utterances", "recall", "precision", "F1"))),
+        ("Speakers", report.table(speaker_rows(recognitions), ("speaker", "utterances", "recognised"))),
+    ]
+    training = checkpoint / "training.json"
+    if training.is_file() and (history := json.loads(training.read_text())["history"]):
+        sections.append(("Training", report.picture(report.curves({checkpoint.name: history}), "loss curves")))
+    if measured["unreadable"]:
+        sections.append(("Not read", f"<p>{'<br>'.join(map(html.escape, measured['unreadable']))}</p>"))
+    note = f"{measured['utterances']} utterances, by {measured['by']}; {measured['unparseable']} answers unparseable."
+    report.write_page(path, "Emotion, recognised", note, sections)
