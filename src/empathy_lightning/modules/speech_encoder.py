@@ -83,7 +83,8 @@ class LogMel(nn.Module):
             waveform, self.n_fft, self.hop_length, window=self.window, return_complex=True, pad_mode="reflect"
         )
         frames = (lengths + self.hop_length - 1) // self.hop_length
-        power = spectrum[..., : int(frames.max())].abs().square()
+        spectrum = spectrum[..., : int(frames.max())]
+        power = spectrum.real.square() + spectrum.imag.square()
         mel = (self.filters @ power).clamp(min=1e-10).log10()
         valid = length_mask(frames, mel.shape[2])[:, None]
         peak = mel.masked_fill(~valid, -math.inf).amax(dim=(1, 2), keepdim=True)
