@@ -33,11 +33,24 @@ def add_responses(commands: argparse._SubParsersAction[argparse.ArgumentParser],
     respond.add_argument("--per-shard", type=int, default=512, help="utterances in a shard (default %(default)s)")
     respond.set_defaults(run=_respond)
 
-    score = commands.add_parser("evaluate-responses", help="score replies: empathy, overlap, variety, emotions named")
+    score = commands.add_parser(
+        "evaluate-responses", help="score replies: empathy, overlap, variety, emotions named, speech"
+    )
     score.add_argument("replies", type=Path, help="manifest whose responses are the replies")
     score.add_argument("--split", default="test", help="which to score, or `all` (default %(default)s)")
     score.add_argument("--empathy-classifier", type=Path, help="folder that `convert epitome` wrote")
-    score.add_argument("--against", type=Path, help="another system's replies: Wilcoxon's test of the empathy")
+    score.add_argument(
+        "--asr",
+        metavar="WHISPER",
+        help="transcribe the spoken replies with it, for example openai/whisper-large-v3 or a folder: word and "
+        "character error rates against their text",
+    )
+    score.add_argument(
+        "--asr-language", metavar="CODE", help="of all replies, or `auto` to hear it (default: each utterance's own)"
+    )
+    score.add_argument(
+        "--against", type=Path, help="another system's replies: Wilcoxon's test of the empathy and of the word errors"
+    )
     score.add_argument("--references", type=Path, help="manifest with expected responses: BLEU, chrF, ROUGE")
     score.add_argument(
         "--bert-score", type=Path, metavar="FOLDER", help="encoder for BERTScore, for example a roberta-large"
@@ -80,4 +93,6 @@ def _evaluate_responses(options: argparse.Namespace) -> None:
         references=options.references,
         bert_score=options.bert_score,
         bert_layer=options.bert_layer,
+        asr=options.asr,
+        asr_language=options.asr_language,
     )
