@@ -93,6 +93,7 @@ def answer_manifest(
     utterances = _to_be_answered(manifest, split, prompt)
     decoding = decoding or Decoding()
     aloud = decoding.unit_temperature is not None
+    fields = ("response", "response_cut", *["units"] * aloud)
     if aloud:
         _check_speech_files(out, utterances)
     asked = vars(prompt) if prompt else {"user": None, "system": None}
@@ -105,7 +106,6 @@ def answer_manifest(
     def _lost(row: Utterance) -> bool:
         return row.response is None or (aloud and bool(row.units) and not speech_file(out, row).is_file())
 
-    fields = ("response", "response_cut", "units") if aloud else ("response", "response_cut")
     with alone(shards):
         answered = in_shards(utterances, shards, said, _load, per_shard, "replies", _lost, fields)
         if answered is None:
@@ -121,12 +121,17 @@ def answer_manifest(
         own = out.with_name(f".process{rank}.{out.name}")
         write_manifest(own, replies)
         own.replace(out)
+    _report(out, answered, aloud)
+    return out
+
+
+def _report(out: Path, answered: Sequence[Utterance], aloud: bool) -> None:
     unread = [u for u in answered if u.response is None]
     for u in unread:
         print(f"left out, unreadable: {u.corpus}/{u.id}, {u.path}")
-    unspoken = f", without speech: {sum(u.units is None for u in replies)}" if aloud else ""
-    print(f"{len(replies)} replies{unspoken}, unreadable recordings: {len(unread)}\nwritten: {out}")
-    return out
+    mute = sum(u.units is None for u in answered) - len(unread)
+    unspoken = f", without speech: {mute}" if aloud else ""
+    print(f"{len(answered) - len(unread)} replies{unspoken}, unreadable recordings: {len(unread)}\nwritten: {out}")
 
 
 def speech_file(out: Path, utterance: Utterance) -> Path:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from tqdm import tqdm
 
@@ -76,7 +77,7 @@ class SpeechRecogniser:
                 raise ValueError(f"it is a {kind}; give a Whisper such as openai/whisper-large-v3")
             self.processor: Any = WhisperProcessor.from_pretrained(folder)
             self.model: Any = WhisperForConditionalGeneration.from_pretrained(folder, dtype=dtype).eval().to(device)
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, KeyError, RuntimeError, SafetensorError, TypeError, ValueError) as error:
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"speech recogniser {name_or_path} cannot be loaded: {reason}") from None
         # A model for English alone has no languages to choose from, and says so.
