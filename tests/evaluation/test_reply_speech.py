@@ -6,6 +6,7 @@ import re
 import shutil
 
 import pytest
+import soundfile
 import torch
 from scipy.stats import wilcoxon
 from tokenizers import pre_tokenizers
@@ -269,12 +270,17 @@ def test_what_cannot_be_read_is_counted(whisper, tmp_path, capsys):
     assert [row["speech"] is None for row in figures["scores"]] == [False, True, True, False]
     assert [figures["speech"][name] for name in ("spoken", "without_speech", "unreadable")] == [4, 0, 2]
     assert "unreadable speech: 2 replies, for example" in capsys.readouterr().out
-    # Its header can be read, its samples cannot.
-    whole = (tmp_path / "0.wav").read_bytes()
-    (tmp_path / "3.wav").write_bytes(whole[:44])
-    (tmp_path / "0.wav").unlink()
+    # Headers say that there is speech; the samples say otherwise.
+    soundfile.write(tmp_path / "0.wav", torch.full((16_000,), torch.nan).numpy(), 16_000, "FLOAT")
+    (tmp_path / "3.wav").unlink()
+    figures = evaluate(manifest, whisper)
+    assert figures["speech"] == {"spoken": 4, "without_speech": 0, "unreadable": 4}
+    assert "unreadable speech: 4 replies" in capsys.readouterr().out
+    # Nothing is measured where nothing could be heard.
+    (tmp_path / "0.wav").write_bytes(b"")
     assert main(["evaluate-responses", str(manifest), "--asr", str(whisper)]) == 2
-    assert "none of 4 spoken replies can be read" in capsys.readouterr().err.strip().splitlines()[-1]
+    said = capsys.readouterr()
+    assert "none of 4 spoken replies" in said.err.strip().splitlines()[-1] and not said.out
 
 
 def test_a_model_for_english_alone_has_no_languages(tmp_path):

@@ -256,9 +256,11 @@ def _speak(
     """Write the speech of the replies that have words, and give them their units; where there are none, none."""
     assert loaded.speech_decoder is not None and loaded.vocoder is not None
     rows = [row for row, reply in enumerate(replies) if reply.response]
-    said = [[column[row] for row in rows] for column in (prompts, tokens, seeds)]
-    spoken = speak_replies(loaded.model, loaded.speech_decoder, loaded.vocoder, *said, temperature) if rows else []
-    for row, (units, waveform) in zip(rows, spoken, strict=True):
+    if not rows:
+        return
+    parts = (loaded.model, loaded.speech_decoder, loaded.vocoder)
+    said = ([prompts[row] for row in rows], [tokens[row] for row in rows], [seeds[row] for row in rows])
+    for row, (units, waveform) in zip(rows, speak_replies(*parts, *said, temperature), strict=True):
         if len(units):
             assert waveform is not None
             write(speech_file(out, replies[row]), waveform, loaded.vocoder.sample_rate)

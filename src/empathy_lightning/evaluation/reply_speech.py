@@ -193,7 +193,7 @@ def speech_figures(found: Sequence[Heard | None], spoken: int) -> dict[str, floa
     """Error rates over all words and characters of the replies, not means of their rates; mean length and pace.
 
     Args:
-        found: What was heard in each reply, at least in one.
+        found: What was heard in each reply; None where there was nothing to hear.
         spoken: Replies with speech, readable or not.
     """
     heard = [h for h in found if h is not None]
@@ -207,7 +207,7 @@ def speech_figures(found: Sequence[Heard | None], spoken: int) -> dict[str, floa
             rates[f"word_error_rate{name}"] = sum(h.word_errors for h in group) / words
             characters = sum(h.characters for h in group)
             rates[f"character_error_rate{name}"] = sum(h.character_errors for h in group) / characters
-    seconds = sum(h.seconds for h in heard)
-    rates["mean_seconds"] = seconds / len(heard)
-    rates["words_per_second"] = sum(h.words for h in heard) / seconds
+    if heard:
+        seconds = sum(h.seconds for h in heard)
+        rates |= {"mean_seconds": seconds / len(heard), "words_per_second": sum(h.words for h in heard) / seconds}
     return figures | rounded(rates)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from empathy_lightning.audio import AudioError, duration_of
 from empathy_lightning.corpora.manifest import read_manifest
 from empathy_lightning.errors import InputError
 from empathy_lightning.evaluation.reply_scores import (
@@ -148,13 +149,22 @@ def _measured_empathy(
 def _check_speech(
     replies: Path, utterances: Sequence[Utterance], against: Path | None, others: Sequence[Utterance | None]
 ) -> None:
-    """Refuse replies of which none is spoken."""
-    spoken = [u.response_path is not None for u in utterances]
-    if not any(spoken):
+    """Refuse replies of which none is spoken or none can be read."""
+    spoken = [u.response_path for u in utterances if u.response_path is not None]
+    if not spoken:
         raise InputError(f"{replies} names no speech (response_path): answer with `respond --speech`")
-    theirs = [other is not None and other.response_path is not None for other in others]
-    if against is not None and not any(a and b for a, b in zip(spoken, theirs, strict=True)):
+    theirs = [None if other is None else other.response_path for other in others]
+    if against is not None and not any(a.response_path and b for a, b in zip(utterances, theirs, strict=True)):
         raise InputError(f"no spoken reply has a partner in {against} that is spoken: answer with `respond --speech`")
+    if not any(map(_can_be_read, spoken)):
+        raise InputError(f"none of {len(spoken)} spoken replies in {replies} can be read, for example {spoken[0]}")
+
+
+def _can_be_read(path: str) -> bool:
+    try:
+        return duration_of(path) > 0
+    except AudioError:
+        return False
 
 
 def _measure_speech(
@@ -168,8 +178,6 @@ def _measure_speech(
     spoken = sum(u.response_path is not None for u in utterances)
     unreadable: list[str] = []
     found = recogniser.measure(utterances, unreadable, "listening")
-    if not any(found):
-        raise InputError(f"none of {spoken} spoken replies can be read, for example {unreadable[0]}")
     for row, heard in zip(rows, found, strict=True):
         row["speech"] = heard and {**vars(heard), "word_error_rate": heard.word_error_rate}
     figures["speech"] = speech_figures(found, spoken)
