@@ -3,6 +3,7 @@ import soundfile
 import torch
 
 from empathy_lightning.audio import AudioError, check_speech, duration_of, read, resample, write
+from empathy_lightning.errors import InputError
 
 
 @pytest.fixture
@@ -58,3 +59,19 @@ def test_original_stereo_recordings_with_odd_chunks_are_read(speech_folder):
     for path in sorted((speech_folder / "ravdess_original_wav").rglob("*.wav")):
         info = soundfile.info(path)
         assert abs(len(read(path)) / 16_000 - info.frames / info.samplerate) < 0.01
+
+
+def test_what_cannot_be_written_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):
+    for name in ("x" * 300, "file/y"):
+        (tmp_path / "file").write_text("")
+        with pytest.raises(InputError, match="cannot be written"):
+            write(tmp_path / f"{name}.wav", torch.zeros(16))
+
+    def _full(file, *_, **__):
+        file.write_bytes(b"RIFF")
+        raise soundfile.LibsndfileError(2, "No space left on device: ")
+
+    monkeypatch.setattr(soundfile, "write", _full)
+    with pytest.raises(InputError, match="No space left"):
+        write(tmp_path / "a.wav", torch.zeros(16))
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

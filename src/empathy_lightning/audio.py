@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from empathy_lightning.errors import InputError
+from empathy_lightning.files import whole
 
 SAMPLE_RATE = 16_000
 """Rate of all waveforms inside the library, in Hz."""
@@ -202,10 +203,14 @@ def write(path: str | Path, waveform: Tensor, sample_rate: int = SAMPLE_RATE) ->
         path: Its suffix names the format.
         waveform: Shape (T,), in -1..1.
         sample_rate: In Hz.
+
+    Raises:
+        InputError: If it cannot be written, because the disk is full or the name too long; nothing is left then.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}")
     kind = path.suffix[1:].upper() or "WAV"
-    soundfile.write(partial, waveform.detach().cpu().numpy(), sample_rate, format=kind, subtype="PCM_16")
-    partial.replace(path)
+    with whole(path) as partial:
+        try:
+            soundfile.write(partial, waveform.detach().cpu().numpy(), sample_rate, format=kind, subtype="PCM_16")
+        except soundfile.LibsndfileError as error:
+            raise OSError(str(error)) from None

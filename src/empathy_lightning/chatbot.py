@@ -16,7 +16,10 @@ from empathy_lightning.audio import SAMPLE_RATE, AudioError, check_speech, read_
 from empathy_lightning.checkpoints import Checkpoint, CheckpointError, load
 from empathy_lightning.errors import InputError
 from empathy_lightning.files import check_folder, write_json
+from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.modules.emotion_nuance import EmotionEstimate
+from empathy_lightning.modules.speech_decoder import SpeechDecoder
+from empathy_lightning.modules.vocoder import Vocoder
 from empathy_lightning.prompts import follow_language
 from empathy_lightning.slots import Turn
 
@@ -77,12 +80,7 @@ class EmpatheticChatbot:
         Raises:
             CheckpointError: If the folder is incomplete or damaged.
         """
-        checkpoint = load(folder)
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        for module in (checkpoint.model, checkpoint.speech_decoder, checkpoint.vocoder):
-            if module is not None:
-                module.to(device)
-        return cls(checkpoint)
+        return cls(load(folder).to(device or ("cuda" if torch.cuda.is_available() else "cpu")))
 
     def respond(
         self,
@@ -130,8 +128,11 @@ class EmpatheticChatbot:
                 for earlier, turn in zip(past, turns, strict=True)
             ]
             tokens = self.model.respond(prompts, max_new_tokens, temperature, seed, top_p)
-            spoken = self._speak(prompts, tokens, unit_temperature, seed)
-            replies += [self._reply(emotion, row, turn, tokens[row], spoken[row]) for row, turn in enumerate(turns)]
+            spoken: Sequence[tuple[Tensor | None, Tensor | None]] = [(None, None)] * len(turns)
+            if self.speech_decoder is not None:
+                parts = (self.model, self.speech_decoder, self.vocoder)
+                spoken = speak_replies(*parts, prompts, tokens, [seed] * len(turns), unit_temperature)
+            replies += [self._reply(emotion, row, turn, tokens[row], *spoken[row]) for row, turn in enumerate(turns)]
         return replies
 
     @torch.no_grad()
@@ -186,16 +187,6 @@ class EmpatheticChatbot:
                 sums[name] = sums.get(name, empty).index_add(0, rows, share * value)
         return [torch.cat(parts) for parts in said], EmotionEstimate(**sums)
 
-    def _speak(
-        self, prompts: Sequence[Tensor], tokens: Sequence[Sequence[int]], temperature: float, seed: int
-    ) -> list[Tensor | None]:
-        """Waveforms of the replies; their units where there is no vocoder; None without a speech decoder."""
-        if self.speech_decoder is None:
-            return [None] * len(prompts)
-        states = self.model.reply_states(prompts, tokens)
-        make = self.units if self.vocoder is None else self.speak
-        return [make(state, row, temperature, seed) for state, row in zip(states, tokens, strict=True)]
-
     def speak(self, states: Tensor, tokens: Sequence[int], temperature: float = 1.0, seed: int = 0) -> Tensor | None:
         """Speech of a reply from its hidden states (T, D) and token ids, or None without a speech decoder."""
         units = None if self.vocoder is None else self.units(states, tokens, temperature, seed)
@@ -203,15 +194,16 @@ class EmpatheticChatbot:
 
     def units(self, states: Tensor, tokens: Sequence[int], temperature: float = 1.0, seed: int = 0) -> Tensor | None:
         """Units (U,) of a reply from its hidden states (T, D) and token ids, or None without a speech decoder."""
-        if self.speech_decoder is None:
-            return None
-        ids = torch.tensor(tokens, device=states.device)
-        draws = torch.Generator(states.device).manual_seed(seed)
-        turns = self.speech_decoder.stream([(states, ids)], temperature=temperature, generator=draws, top_k=50)
-        return torch.cat(list(turns))
+        return None if self.speech_decoder is None else _units(self.speech_decoder, states, tokens, temperature, seed)
 
     def _reply(
-        self, emotion: EmotionEstimate, row: int, turn: Turn, tokens: Sequence[int], spoken: Tensor | None
+        self,
+        emotion: EmotionEstimate,
+        row: int,
+        turn: Turn,
+        tokens: Sequence[int],
+        units: Tensor | None,
+        waveform: Tensor | None,
     ) -> Reply:
         probabilities = emotion.logits[row].float().softmax(-1)
         text = self.model.text(tokens)
@@ -222,11 +214,47 @@ class EmpatheticChatbot:
             arousal=_rating(emotion.arousal[row]),
             valence=_rating(emotion.valence[row]),
             dominance=_rating(emotion.dominance[row]),
-            units=spoken.tolist() if self.vocoder is None and spoken is not None else None,
-            waveform=None if self.vocoder is None else spoken,
+            units=units.tolist() if self.vocoder is None and units is not None else None,
+            waveform=waveform,
             sample_rate=SAMPLE_RATE if self.vocoder is None else self.vocoder.sample_rate,
             turn=replace(turn, reply=text),
         )
+
+
+def speak_replies(
+    model: EmpatheticLM,
+    speech_decoder: SpeechDecoder,
+    vocoder: Vocoder | None,
+    prompts: Sequence[Tensor],
+    tokens: Sequence[Sequence[int]],
+    seeds: Sequence[int],
+    temperature: float = 1.0,
+) -> list[tuple[Tensor, Tensor | None]]:
+    """Let a bot say its replies.
+
+    Args:
+        model: Gives the hidden states.
+        speech_decoder: Hidden states to units.
+        vocoder: Units to a waveform; None leaves it at the units.
+        prompts: Embeddings (T_i, D), as :meth:`EmpatheticLM.prompt_rows` gives them.
+        tokens: Token ids of each reply.
+        seeds: Of each reply's draws.
+        temperature: Of the draws; 0 takes the likeliest units.
+
+    Returns:
+        Units (U_i,) and waveform (T_i,) of each reply.
+    """
+    spoken: list[tuple[Tensor, Tensor | None]] = []
+    for states, ids, seed in zip(model.reply_states(prompts, tokens), tokens, seeds, strict=True):
+        units = _units(speech_decoder, states, ids, temperature, seed)
+        spoken.append((units, None if vocoder is None else vocoder(units).cpu()))
+    return spoken
+
+
+def _units(decoder: SpeechDecoder, states: Tensor, tokens: Sequence[int], temperature: float, seed: int) -> Tensor:
+    ids = torch.tensor(tokens, device=states.device)
+    draws = torch.Generator(states.device).manual_seed(seed)
+    return torch.cat(list(decoder.stream([(states, ids)], temperature=temperature, generator=draws, top_k=50)))
 
 
 def _waveforms(recordings: Sequence[str | Path | Tensor]) -> list[Tensor]:

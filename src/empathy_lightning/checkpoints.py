@@ -71,6 +71,13 @@ class Checkpoint:
     speech_decoder: SpeechDecoder | None = None
     vocoder: Vocoder | None = None
 
+    def to(self, device: str) -> Checkpoint:
+        """Move all parts, in place."""
+        for module in (self.model, self.speech_decoder, self.vocoder):
+            if module is not None:
+                module.to(device)
+        return self
+
 
 def constructor_arguments(module: nn.Module) -> dict[str, Any]:
     """Arguments that build the module again; modules keep each under its own name."""

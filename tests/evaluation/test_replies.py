@@ -1,18 +1,25 @@
 import json
 import shutil
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import soundfile
 import torch
 
 from empathy_lightning.__main__ import main
 from empathy_lightning.audio import read
 from empathy_lightning.batch import collate
+from empathy_lightning.chatbot import EmpatheticChatbot
 from empathy_lightning.checkpoints import Checkpoint, load, save
 from empathy_lightning.corpora import read_manifest, write_manifest
 from empathy_lightning.errors import InputError
 from empathy_lightning.models import EmpatheticLM
+from empathy_lightning.modules.speech_decoder import SpeechDecoder
+from empathy_lightning.modules.vocoder import Vocoder
 from empathy_lightning.preparation.answers import alone as lock
 from empathy_lightning.preparation.answers import seed_of
 from empathy_lightning.prompts import recipe_named
@@ -266,3 +273,174 @@ def test_a_folder_that_cannot_answer_is_one_line(backbones, model, corpus, tmp_p
     save(tmp_path / "deaf", Checkpoint(recogniser, list(EMOTIONS)))
     assert respond(tmp_path / "deaf", corpus, tmp_path / "r.jsonl") == 2
     assert "no language model" in capsys.readouterr().err
+
+
+@pytest.fixture
+def talker(bot, model, tmp_path):
+    """A folder that speaks: a decoder of random weights, and a vocoder whose units are tones."""
+    torch.manual_seed(1)
+    decoder = SpeechDecoder(32, len(model.language_model.tokenizer), 0, 64, 32, num_layers=1, num_heads=2)
+    decoder.model.get_input_embeddings().weight.data[0] *= 40  # so that replies end
+    vocoder = Vocoder(num_units=64)
+    vocoder.spectra.copy_(torch.randn(vocoder.spectra.shape))
+    save(tmp_path / "talker", Checkpoint(model, list(EMOTIONS), decoder.eval(), vocoder))
+    return tmp_path / "talker"
+
+
+def contents(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.wav")}
+
+
+def test_replies_are_spoken_as_in_a_chat(talker, corpus, tmp_path, capsys):
+    assert respond(talker, corpus, tmp_path / "r.jsonl", "--speech", "--batch-size", "2") == 0
+    assert "5 replies, without speech: 0, unreadable" in capsys.readouterr().out
+    chatbot, lengths = EmpatheticChatbot.from_pretrained(talker), set()
+    for u in read_manifest(tmp_path / "r.jsonl"):
+        assert u.response_path == str(tmp_path / "r.jsonl.speech" / "tones" / f"{u.id}.wav")
+        options = {"max_new_tokens": 6, "temperature": 1.0, "seed": seed_of(0, u)}
+        (reply,) = chatbot.respond([u.path], **options)
+        assert reply.text == u.response
+        waveform, rate = soundfile.read(u.response_path, dtype="float32")
+        assert rate == 16_000 and abs(waveform - reply.waveform.numpy()).max() <= 1 / 32_768
+        assert torch.equal(chatbot.vocoder(torch.tensor(u.units)), reply.waveform) and len(waveform) > 320
+        lengths.add(len(u.units))
+    assert len(lengths) > 1
+    # The text is what it is without speech.
+    assert respond(talker, corpus, tmp_path / "t.jsonl") == 0
+    written = read_manifest(tmp_path / "t.jsonl")
+    assert [u.response for u in written] == [u.response for u in read_manifest(tmp_path / "r.jsonl")]
+    assert all(u.response_path is None and u.units is None for u in written)
+    assert not (tmp_path / "t.jsonl.speech").exists()
+
+
+def test_speech_depends_on_the_utterance_and_the_seed_alone(talker, corpus, tmp_path):
+    for name, *more in (
+        ("a", "--seed", "3"), ("b", "--seed", "3", "--batch-size", "2", "--per-shard", "3"), ("c", "--seed", "4"),
+        ("d", "--seed", "3", "--unit-temperature", "0"),
+    ):  # fmt: skip
+        assert respond(talker, corpus, tmp_path / f"{name}.jsonl", "--speech", *more) == 0
+    spoken = {name: contents(tmp_path / f"{name}.jsonl.speech") for name in "abcd"}
+    assert spoken["a"] == spoken["b"] and len(spoken["a"]) == 5
+    assert all(spoken["a"][key] != other for name in "cd" for key, other in spoken[name].items() if key in spoken["a"])
+    assert (tmp_path / "a.jsonl").read_text().replace("a.jsonl", "b.jsonl") == (tmp_path / "b.jsonl").read_text()
+
+
+KILLED = """
+import os, signal, sys
+import empathy_lightning.evaluation.replies as replies
+from empathy_lightning.__main__ import main
+
+write, count = replies.write, [0]
+
+def _write(*arguments):
+    count[0] += 1
+    if count[0] == 4:
+        arguments[0].with_name(f".{arguments[0].name}").write_bytes(b"half a file")
+        os.kill(os.getpid(), signal.SIGKILL)
+    write(*arguments)
+
+replies.write = _write
+main(sys.argv[1:])
+"""
+
+
+def test_a_killed_run_ends_with_the_same_bytes(talker, corpus, tmp_path):
+    words = ("--speech", "--per-shard", "2", "--batch-size", "2")
+    killed, once = tmp_path / "killed.jsonl", tmp_path / "once.jsonl"
+    command = ["respond", str(corpus), "--checkpoint", str(talker), "--out", str(killed), "--max-new-tokens", "6"]
+    run = subprocess.run([sys.executable, "-c", KILLED, *command, "--temperature", "1", *words], capture_output=True)
+    assert run.returncode == -signal.SIGKILL and not killed.exists()
+    assert len(list((tmp_path / "killed.jsonl.shards").glob("part-*"))) == 1
+    first = {path: path.stat().st_mtime_ns for path in (tmp_path / "killed.jsonl.speech").rglob("[0-9]*.wav")}
+    assert len(first) == 3
+    for out in (killed, once):
+        assert respond(talker, corpus, out, *words) == 0
+    assert contents(tmp_path / "killed.jsonl.speech") == contents(tmp_path / "once.jsonl.speech")
+    assert killed.read_text() == once.read_text().replace("once", "killed")
+    # The shard that was whole was not spoken again.
+    assert sum(path.stat().st_mtime_ns == time for path, time in first.items()) == 2
+
+
+def test_speech_that_is_lost_is_made_again_and_may_be_moved(talker, corpus, tmp_path, monkeypatch):
+    out = tmp_path / "here" / "r.jsonl"
+    assert respond(talker, corpus, out, "--speech", "--per-shard", "2") == 0
+    whole, text = contents(tmp_path / "here"), out.read_text()
+    (tmp_path / "here").rename(tmp_path / "there")
+    moved = tmp_path / "there" / "r.jsonl"
+    assert all(Path(u.response_path).is_file() for u in read_manifest(moved))
+    Path(read_manifest(moved)[3].response_path).unlink()
+    assert respond(talker, corpus, moved, "--speech", "--per-shard", "2") == 0
+    assert contents(tmp_path / "there") == whole and moved.read_text() == text
+    monkeypatch.setattr("empathy_lightning.evaluation.replies.load", lambda *_: pytest.fail("answered again"))
+    assert respond(talker, corpus, moved, "--speech", "--per-shard", "2") == 0
+
+
+def test_shards_without_speech_are_not_those_with_it(talker, corpus, tmp_path, capsys):
+    assert respond(talker, corpus, tmp_path / "r.jsonl") == 0
+    claim = tmp_path / "r.jsonl.shards" / "generation.json"
+    values = json.loads(claim.read_text())
+    old = {key: value for key, value in values.items() if key not in ("speech", "unit_temperature")}
+    # Shards from before there was speech say nothing of it.
+    for there in (values, old):
+        claim.write_text(json.dumps(there))
+        assert respond(talker, corpus, tmp_path / "r.jsonl", "--speech") == 2
+        assert "(unit_temperature, speech changed)" in capsys.readouterr().err
+        assert respond(talker, corpus, tmp_path / "r.jsonl") == 0
+    assert respond(talker, corpus, tmp_path / "s.jsonl", "--speech") == 0
+    for more in ([], ["--speech", "--unit-temperature", "0.5"]):
+        assert respond(talker, corpus, tmp_path / "s.jsonl", *more) == 2
+        assert "unit_temperature" in capsys.readouterr().err
+    assert len(contents(tmp_path / "s.jsonl.speech")) == 5
+
+
+def test_without_words_or_units_there_is_no_speech(talker, corpus, tmp_path, monkeypatch, capsys):
+    checkpoint = load(talker)
+    said = iter(["", "You sound sad.", "Well.", "Ah.", ""])
+    monkeypatch.setattr(EmpatheticLM, "text", lambda self, ids: next(said))
+    spoken, stream = [], SpeechDecoder.stream
+
+    def _stream(self, *arguments, **options):
+        spoken.append(list(stream(self, *arguments, **options)))
+        return [units[:0] for units in spoken[-1]] if len(spoken) == 2 else [torch.tensor([7])]
+
+    monkeypatch.setattr(SpeechDecoder, "stream", _stream)
+    assert respond(talker, corpus, tmp_path / "r.jsonl", "--speech", "--batch-size", "1") == 0
+    rows = {u.response: u for u in read_manifest(tmp_path / "r.jsonl")}
+    # A reply of a single unit has a sound too; one of none has neither.
+    assert {text: u.units for text, u in rows.items()} == {"": None, "You sound sad.": [7], "Well.": None, "Ah.": [7]}
+    assert {text for text, u in rows.items() if u.response_path is None} == {"", "Well."}
+    frames = soundfile.info(rows["Ah."].response_path).frames
+    assert len(spoken) == 3 and frames == checkpoint.vocoder.hop_length
+    assert "5 replies, without speech: 3," in capsys.readouterr().out
+
+
+def test_ids_may_hold_anything(talker, corpus, tmp_path, capsys):
+    row = next(u for u in read_manifest(corpus) if u.split == "test")
+    ids = ("a/b", "a_b", "..", "../../escape", ".", " ", "謝謝", "x" * 300, "C:\\d", "-rf", "a\nb", "a\0b")
+    rows = [replace(row, id=name, corpus=corpus_) for name in ids for corpus_ in ("c", "../c", "/etc")]
+    write_manifest(tmp_path / "m.jsonl", rows)
+    out = tmp_path / "deep" / "r.jsonl"
+    assert respond(talker, tmp_path / "m.jsonl", out, "--speech") == 0
+    replies = read_manifest(out)
+    paths = [Path(u.response_path) for u in replies]
+    assert len(set(paths)) == len(rows) and [(u.corpus, u.id) for u in replies] == [(u.corpus, u.id) for u in rows]
+    for path in paths:
+        assert path.is_file() and path.resolve().parent.parent == (tmp_path / "deep" / "r.jsonl.speech").resolve()
+    assert {path.name for path in tmp_path.iterdir()} == {"bot", "talker", "m.jsonl", "deep"}
+    assert paths[3].name == "a_b.wav"
+    write_manifest(tmp_path / "m.jsonl", [row, row])
+    assert respond(talker, tmp_path / "m.jsonl", tmp_path / "twice.jsonl", "--speech") == 2
+    assert f"tones/{row.id} is there twice" in capsys.readouterr().err
+    assert not (tmp_path / "twice.jsonl.shards").exists()
+
+
+def test_who_cannot_speak_says_so_in_one_line(bot, talker, model, corpus, tmp_path, capsys):
+    save(tmp_path / "units", Checkpoint(model, list(EMOTIONS), load(talker).speech_decoder))
+    (tmp_path / "file.jsonl.speech").write_text("")
+    for folder, out, reason, *more in (
+        (bot, "r.jsonl", "no speech decoder", "--speech"), (tmp_path / "units", "r.jsonl", "no vocoder", "--speech"),
+        (talker, "file.jsonl", "is a file", "--speech"), (talker, "r.jsonl", "--speech too", "--unit-temperature", "1"),
+        (talker, "r.jsonl", "temperature 0 or more", "--speech", "--unit-temperature", "-1"),
+    ):  # fmt: skip
+        assert respond(folder, corpus, tmp_path / out, *more) == 2
+        assert reason in capsys.readouterr().err.strip().splitlines()[-1] and not (tmp_path / out).exists()

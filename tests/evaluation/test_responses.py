@@ -300,7 +300,8 @@ def test_the_file_says_what_was_measured_and_how_many_have_no_partner(classifier
     figures = evaluate(manifest, tmp_path / "f.json", *options, "--split", "all")
     assert figures["of"] == {
         "replies": str(manifest), "references": str(manifest), "against": str(tmp_path / "two.jsonl"), "split": "all",
-        "empathy_classifier": str(classifiers), "bert_score": None, "bert_layer": None,
+        "empathy_classifier": str(classifiers), "bert_score": None, "bert_layer": None, "asr": None,
+        "asr_language": None,
     }  # fmt: skip
     assert figures["without_partner_in_against"] == 4 and figures["without_partner_in_references"] == 0
     printed = capsys.readouterr().out
@@ -347,7 +348,7 @@ def test_everything_is_refused_before_the_measuring(classifiers, encoder, manife
     [
         (["--split", "train"], "no responses in split train"),
         (["--empathy-classifier", "."], "no empathy classifier"),
-        (["--against", "replies.jsonl"], "--empathy-classifier too"),
+        (["--against", "replies.jsonl"], "--empathy-classifier too, or --asr"),
         (["--bert-score", "x"], "--references too"),
         (["--references", "replies.jsonl", "--bert-score", "."], "cannot be loaded"),
         (["--references", "others.jsonl"], "ids have to agree"),

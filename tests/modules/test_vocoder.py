@@ -34,3 +34,12 @@ def test_different_units_sound_different_and_no_units_are_silence():
     fit_vocoder(vocoder, [harmonic(f) for f in (120.0, 240.0)])
     assert not torch.allclose(vocoder(torch.zeros(10, dtype=torch.long)), vocoder(torch.arange(10) % 8))
     assert vocoder(torch.zeros(0, dtype=torch.long)).shape == (0,)
+
+
+def test_a_reply_of_few_units_has_a_sound():
+    vocoder = Vocoder(num_units=8)
+    vocoder.spectra.copy_(torch.randn(vocoder.spectra.shape))
+    for count in range(5):
+        waveform = vocoder(torch.arange(count))
+        assert len(waveform) == max(0, 2 * count - 1) * vocoder.hop_length and waveform.isfinite().all()
+        assert not count or waveform.abs().max() > 0.01

@@ -27,15 +27,30 @@ def add_responses(commands: argparse._SubParsersAction[argparse.ArgumentParser],
     respond.add_argument("--temperature", type=float, default=0.0, help="0 takes the likeliest words (default)")
     respond.add_argument("--top-p", type=float, default=1.0, help="draw from the likeliest tokens of this probability")
     respond.add_argument("--seed", type=int, default=0, help="seed of the draws above temperature 0")
+    respond.add_argument("--speech", action="store_true", help="speak the replies too: WAV files in <out>.speech")
+    respond.add_argument("--unit-temperature", type=float, help="of the speech units' draws (default 1); 0: likeliest")
     respond.add_argument("--batch-size", type=int, default=16, help="recordings at a time (default %(default)s)")
     respond.add_argument("--per-shard", type=int, default=512, help="utterances in a shard (default %(default)s)")
     respond.set_defaults(run=_respond)
 
-    score = commands.add_parser("evaluate-responses", help="score replies: empathy, overlap, variety, emotions named")
+    score = commands.add_parser(
+        "evaluate-responses", help="score replies: empathy, overlap, variety, emotions named, speech"
+    )
     score.add_argument("replies", type=Path, help="manifest whose responses are the replies")
     score.add_argument("--split", default="test", help="which to score, or `all` (default %(default)s)")
     score.add_argument("--empathy-classifier", type=Path, help="folder that `convert epitome` wrote")
-    score.add_argument("--against", type=Path, help="another system's replies: Wilcoxon's test of the empathy")
+    score.add_argument(
+        "--asr",
+        metavar="WHISPER",
+        help="transcribe the spoken replies with it, for example openai/whisper-large-v3 or a folder: word and "
+        "character error rates against their text",
+    )
+    score.add_argument(
+        "--asr-language", metavar="CODE", help="of all replies, or `auto` to hear it (default: each utterance's own)"
+    )
+    score.add_argument(
+        "--against", type=Path, help="another system's replies: Wilcoxon's test of the empathy and of the word errors"
+    )
     score.add_argument("--references", type=Path, help="manifest with expected responses: BLEU, chrF, ROUGE")
     score.add_argument(
         "--bert-score", type=Path, metavar="FOLDER", help="encoder for BERTScore, for example a roberta-large"
@@ -57,7 +72,11 @@ def _respond(options: argparse.Namespace) -> None:
     longest = options.max_new_tokens
     if longest is None:
         longest = recipe.max_new_tokens if recipe else Decoding.max_new_tokens
-    decoding = Decoding(longest, options.temperature, options.top_p, options.seed)
+    warmth = options.unit_temperature
+    if warmth is not None and not options.speech:
+        raise InputError("--unit-temperature is for the speech of replies: give --speech too")
+    warmth = 1.0 if options.speech and warmth is None else warmth
+    decoding = Decoding(longest, options.temperature, options.top_p, options.seed, warmth)
     files = (options.checkpoint, options.manifest, options.out)
     answer_manifest(*files, options.split, prompt, decoding, options.batch_size, options.per_shard)
 
@@ -74,4 +93,6 @@ def _evaluate_responses(options: argparse.Namespace) -> None:
         references=options.references,
         bert_score=options.bert_score,
         bert_layer=options.bert_layer,
+        asr=options.asr,
+        asr_language=options.asr_language,
     )

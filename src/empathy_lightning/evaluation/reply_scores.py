@@ -92,25 +92,24 @@ def empathy(
     return Empathy(levels, truncated)
 
 
-def compare(levels: Sequence[int | None], others: Sequence[int | None]) -> dict[str, float | int]:
-    """Two systems' levels for the same utterances: difference of the means and Wilcoxon's signed-rank test.
+def compare(levels: Sequence[float | None], others: Sequence[float | None]) -> dict[str, float | int]:
+    """Two systems' scores for the same utterances: difference of the means and Wilcoxon's signed-rank test.
 
     Ties are left out of the ranks and p is two-sided, as ``scipy.stats.wilcoxon`` does by default.
 
     Args:
-        levels: Of one system.
+        levels: Of one system; levels of empathy, or error rates.
         others: Of the other; pairs of which one is None do not count.
     """
     from scipy.stats import wilcoxon
 
     pairs = [(a, b) for a, b in zip(levels, others, strict=True) if a is not None and b is not None]
     if not pairs:
-        raise InputError("no reply of the two systems can be compared: their utterances have no transcripts")
-    ours, theirs = (list(column) for column in zip(*pairs, strict=True))
-    differ = any(a != b for a, b in pairs)
-    difference = (sum(ours) - sum(theirs)) / len(pairs)
-    return {"pairs": len(pairs), **rounded({"difference": difference})} | {
-        "p": float(wilcoxon(ours, theirs).pvalue) if differ else 1.0
+        raise InputError("no reply of the two systems can be compared")
+    # Differences of rates that are equal share a rank, whatever their last bits.
+    differences = [round(a - b, 9) for a, b in pairs]
+    return {"pairs": len(pairs), **rounded({"difference": sum(differences) / len(pairs)})} | {
+        "p": float(wilcoxon(differences).pvalue) if any(differences) else 1.0
     }
 
 

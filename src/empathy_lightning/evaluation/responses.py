@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from empathy_lightning.audio import AudioError, duration_of
 from empathy_lightning.corpora.manifest import read_manifest
 from empathy_lightning.errors import InputError
 from empathy_lightning.evaluation.reply_scores import (
@@ -19,6 +20,7 @@ from empathy_lightning.evaluation.reply_scores import (
     rounded,
     variety,
 )
+from empathy_lightning.evaluation.reply_speech import SpeechRecogniser, speech_figures
 from empathy_lightning.files import check_target, write_json
 from empathy_lightning.modules.empathy_classifier import EmpathyClassifier
 from empathy_lightning.utterance import Utterance
@@ -34,6 +36,8 @@ def evaluate_responses(
     references: Path | None = None,
     bert_score: Path | None = None,
     bert_layer: int | None = None,
+    asr: str | None = None,
+    asr_language: str | None = None,
 ) -> dict[str, Any]:
     """Score a manifest of replies, print the figures and write them.
 
@@ -42,16 +46,20 @@ def evaluate_responses(
         out: JSON file with the figures, what they were made of and each reply's scores.
         split: Split to use, or ``all``.
         empathy_classifier: Folder of EPITOME's classifiers; None measures no empathy.
-        against: Another system's replies to the same utterances, for the test of the difference in empathy.
+        against: Another system's replies to the same utterances, for the test of the difference in empathy and words.
         references: Manifest whose responses are the expected ones; None measures no overlap.
         bert_score: Folder of an encoder for BERTScore; None leaves that out.
         bert_layer: See :func:`bert_scorer`.
+        asr: Whisper that writes down the spoken replies, a model id or a folder; None listens to none.
+        asr_language: See :class:`SpeechRecogniser`.
 
     Raises:
         InputError: If a file cannot be used, or an option needs another one.
     """
-    if against is not None and empathy_classifier is None:
-        raise InputError("--against compares levels of empathy: give --empathy-classifier too")
+    if against is not None and empathy_classifier is None and asr is None:
+        raise InputError("--against compares empathy or errors of speech: give --empathy-classifier too, or --asr")
+    if asr_language is not None and asr is None:
+        raise InputError("--asr-language is for the recogniser: give --asr too")
     if bert_score is not None and references is None:
         raise InputError("BERTScore compares with expected responses: give --references too")
     files = {"replies": replies, "references": references, "against": against}
@@ -59,11 +67,14 @@ def evaluate_responses(
     utterances = _answered(replies, split)
     texts = [u.response or "" for u in utterances]
     others, expected = _partners(utterances, against), _partners(utterances, references)
-    if against is not None and not any(map(_can_be_compared, utterances, others)):
+    if against is not None and empathy_classifier and not any(map(_can_be_compared, utterances, others)):
         raise InputError("no reply of the two systems can be compared: their utterances have no transcripts")
+    if asr is not None:
+        _check_speech(replies, utterances, against, others)
     # All that may be refused comes before the measuring.
     classifiers = load_classifiers(empathy_classifier) if empathy_classifier else {}
     likeness = bert_scorer(bert_score, bert_layer) if bert_score else None
+    recogniser = SpeechRecogniser(asr, asr_language) if asr else None
     rows: list[dict[str, Any]] = [{"corpus": u.corpus, "id": u.id, "reply": u.response} for u in utterances]
     partners = {name: of for name, of in (("against", others), ("references", expected)) if files[name] is not None}
     figures: dict[str, Any] = {
@@ -78,9 +89,12 @@ def evaluate_responses(
         figures["overlap"] = _measured_overlap(texts, expected, likeness, rows)
     if classifiers:
         figures |= _measured_empathy(utterances, others, classifiers, rows)
+    if recogniser is not None:
+        _measure_speech(utterances, others, recogniser, rows, figures)
     print(table(figures))
     if out is not None:
         made_of = files | {"split": split, "empathy_classifier": empathy_classifier, "bert_score": bert_score}
+        made_of |= {"asr": asr, "asr_language": asr_language}
         named = {name: value and str(value) for name, value in made_of.items()} | {"bert_layer": bert_layer}
         write_json(out, {"of": named} | figures | {"scores": rows})
     return figures
@@ -132,6 +146,50 @@ def _measured_empathy(
     return figures
 
 
+def _check_speech(
+    replies: Path, utterances: Sequence[Utterance], against: Path | None, others: Sequence[Utterance | None]
+) -> None:
+    """Refuse replies of which none is spoken or none can be read."""
+    spoken = [u.response_path for u in utterances if u.response_path is not None]
+    if not spoken:
+        raise InputError(f"{replies} names no speech (response_path): answer with `respond --speech`")
+    theirs = [None if other is None else other.response_path for other in others]
+    if against is not None and not any(a.response_path and b for a, b in zip(utterances, theirs, strict=True)):
+        raise InputError(f"no spoken reply has a partner in {against} that is spoken: answer with `respond --speech`")
+    if not any(map(_can_be_read, spoken)):
+        raise InputError(f"none of {len(spoken)} spoken replies in {replies} can be read, for example {spoken[0]}")
+
+
+def _can_be_read(path: str) -> bool:
+    try:
+        return duration_of(path) > 0
+    except AudioError:
+        return False
+
+
+def _measure_speech(
+    utterances: Sequence[Utterance],
+    others: Sequence[Utterance | None],
+    recogniser: SpeechRecogniser,
+    rows: list[dict[str, Any]],
+    figures: dict[str, Any],
+) -> None:
+    """Add figures of the speech and of the comparison; what was heard and the errors are added to the rows."""
+    spoken = sum(u.response_path is not None for u in utterances)
+    unreadable: list[str] = []
+    found = recogniser.measure(utterances, unreadable, "listening")
+    for row, heard in zip(rows, found, strict=True):
+        row["speech"] = heard and {**vars(heard), "word_error_rate": heard.word_error_rate}
+    figures["speech"] = speech_figures(found, spoken)
+    pairs = [(heard, other) for heard, other in zip(found, others, strict=True) if heard and other]
+    theirs = recogniser.measure([other for _, other in pairs], unreadable, "the other system") if pairs else []
+    both = [(a.word_error_rate, b.word_error_rate) for (a, _), b in zip(pairs, theirs, strict=True) if b]
+    if any(None not in rates for rates in both):
+        figures.setdefault("against", {})["word_error_rate"] = compare(*zip(*both, strict=True))
+    if unreadable:
+        print(f"unreadable speech: {len(unreadable)} replies, for example {unreadable[0]}")
+
+
 def _measured_overlap(
     replies: Sequence[str],
     expected: Sequence[Utterance | None],
@@ -167,7 +225,8 @@ def table(figures: dict[str, Any]) -> str:
         lines.append(f"{name.replace('_', ' '):<26}{spread:>14}{shares}")
     for name, compared in figures.get("against", {}).items():
         what = f"{name.replace('_', ' ')}, difference"
-        lines.append(f"{what:<34}{compared['difference']:>+6.3f}  p = {compared['p']:.3g} ({compared['pairs']} pairs)")
+        pairs = f"{compared['pairs']} pairs{'; lower is better' * name.endswith('rate')}"
+        lines.append(f"{what:<34}{compared['difference']:>+6.3f}  p = {compared['p']:.3g} ({pairs})")
     for group, values in figures.items():
         if group in ("empathy", "against") or values is None:
             continue

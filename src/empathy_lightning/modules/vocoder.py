@@ -36,7 +36,9 @@ def griffin_lim(
     Returns:
         Waveform, shape (T,).
     """
-    n_fft = len(window)
+    n_fft, frames = len(window), magnitude.shape[1]
+    # The analysis mirrors half a window at either end, so it needs more than that.
+    magnitude = nn.functional.pad(magnitude, (0, max(0, n_fft // (2 * hop_length) + 2 - frames)), mode="replicate")
     generator = torch.Generator().manual_seed(0)
     phase = torch.rand(magnitude.shape, generator=generator).to(magnitude) * 2 * torch.pi
     angles, previous = torch.polar(torch.ones_like(magnitude), phase), None
@@ -45,7 +47,7 @@ def griffin_lim(
         rebuilt = torch.stft(waveform, n_fft, hop_length, window=window, return_complex=True)
         step = rebuilt if previous is None else rebuilt - momentum / (1 + momentum) * previous
         angles, previous = step / step.abs().clamp(min=1e-12), rebuilt
-    return torch.istft(magnitude * angles, n_fft, hop_length, window=window)
+    return torch.istft(magnitude * angles, n_fft, hop_length, window=window)[: (frames - 1) * hop_length]
 
 
 class Vocoder(nn.Module):

@@ -59,7 +59,8 @@ def in_shards(
     load: Callable[[], AnswerShard],
     per_shard: int,
     what: str,
-    retry: bool = False,
+    again: Callable[[Utterance], bool] | None = None,
+    fields: Sequence[str] = ("response", "response_cut"),
 ) -> list[Utterance] | None:
     """Answer each utterance; every shard is written whole or not at all, and those that are there are kept.
 
@@ -73,7 +74,8 @@ def in_shards(
         load: Makes what answers a shard; called only where one is missing.
         per_shard: Utterances in a shard.
         what: Stands before the progress bar.
-        retry: Ask again for the responses that are missing in a shard.
+        again: Which rows of a shard that is there are asked again; None leaves it as it is.
+        fields: What an answer consists of; a recording or units that are no part of it belonged to another one and go.
 
     Returns:
         The utterances with their responses (None where there is none to give), or None while other processes still
@@ -88,7 +90,7 @@ def in_shards(
     shards = [utterances[start : start + per_shard] for start in range(0, len(utterances), per_shard)]
     paths = [folder / f"part-{index:05d}.parquet" for index in range(len(shards))]
     mine = range(rank, len(shards), world_size)
-    owed = {index: _owed(_read_shard(paths[index], shards[index]), shards[index], retry) for index in mine}
+    owed = {index: _owed(_read_shard(paths[index], shards[index]), shards[index], again) for index in mine}
     left = sum(map(len, owed.values()))
     if left:
         answer = load()
@@ -106,19 +108,19 @@ def in_shards(
         present = _read_shard(path, shard)
         if present is None:
             return None
-        answered += (
-            # A recording or units of another answer do not belong to this one.
-            replace(u, response=row.response, response_cut=row.response_cut, response_path=None, units=None)
-            for u, row in zip(shard, present, strict=True)
-        )
+        for u, row in zip(shard, present, strict=True):
+            answer_of: dict[str, Any] = {name: getattr(row, name) for name in fields}
+            answered.append(replace(u, **{"response_path": None, "units": None, **answer_of}))
     return answered
 
 
-def _owed(rows: Sequence[Utterance] | None, shard: Sequence[Utterance], retry: bool) -> list[int]:
+def _owed(
+    rows: Sequence[Utterance] | None, shard: Sequence[Utterance], again: Callable[[Utterance], bool] | None
+) -> list[int]:
     """Positions in a shard that are to be answered: all where it is not there."""
     if rows is None:
         return list(range(len(shard)))
-    return [position for position, row in enumerate(rows) if retry and row.response is None]
+    return [position for position, row in enumerate(rows) if again is not None and again(row)]
 
 
 def _read_shard(path: Path, shard: Sequence[Utterance]) -> list[Utterance] | None:

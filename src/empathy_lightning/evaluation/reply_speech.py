@@ -1,0 +1,213 @@
+"""Spoken replies as a speech recogniser hears them: word and character error rates against their text, and their pace.
+
+FreezeEmpath and LLaMA-Omni2 measure the word error rate so (ASR-WER, with Whisper-large-v3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+from tqdm import tqdm
+
+from empathy_lightning.audio import SAMPLE_RATE, AudioError, duration_of, read
+from empathy_lightning.errors import InputError
+from empathy_lightning.evaluation.reply_scores import rounded
+from empathy_lightning.modules.pretrained import locate
+from empathy_lightning.utterance import Utterance
+
+SPACELESS = ("zh", "yue", "ja", "th", "lo", "my", "km", "bo")
+"""Languages that are written without spaces between words; their characters count as words."""
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What was heard in a spoken reply, beside what it should say; both as Whisper's normaliser leaves them.
+
+    Attributes:
+        transcript: Words that were heard, as they were written down.
+        language: Whisper's code of the language, stated or heard.
+        seconds: Length of the recording.
+        words: Words of the reply's text; characters in :data:`SPACELESS` languages.
+        word_errors: Words to be replaced, left out or put in.
+        characters: Characters of the reply's text, with the single spaces between its words.
+        character_errors: As word_errors.
+    """
+
+    transcript: str
+    language: str
+    seconds: float
+    words: int
+    word_errors: int
+    characters: int
+    character_errors: int
+
+    @property
+    def word_error_rate(self) -> float | None:
+        """Errors a word; may exceed 1; None where the text has no word."""
+        return self.word_errors / self.words if self.words else None
+
+
+class SpeechRecogniser:
+    """Whisper, for what is said in replies: greedy, without a prompt.
+
+    Args:
+        name_or_path: Model id or folder, with its tokenizer and generation config.
+        language: Of all replies, or ``"auto"`` to hear it; None takes each utterance's own, and hears it where the
+            utterance states none that the model knows.
+        batch_size: Replies at a time.
+
+    Raises:
+        InputError: If there is no Whisper, or it does not know the language.
+    """
+
+    def __init__(self, name_or_path: str, language: str | None = None, batch_size: int = 8) -> None:
+        from transformers import AutoConfig, WhisperForConditionalGeneration, WhisperProcessor
+        from transformers.models.whisper.english_normalizer import BasicTextNormalizer, EnglishTextNormalizer
+
+        device, dtype = ("cuda", torch.float16) if torch.cuda.is_available() else ("cpu", torch.float32)
+        try:
+            folder = locate(name_or_path)
+            kind = AutoConfig.from_pretrained(folder).model_type
+            if kind != "whisper":
+                raise ValueError(f"it is a {kind}; give a Whisper such as openai/whisper-large-v3")
+            self.processor: Any = WhisperProcessor.from_pretrained(folder)
+            self.model: Any = WhisperForConditionalGeneration.from_pretrained(folder, dtype=dtype).eval().to(device)
+        except (OSError, KeyError, RuntimeError, SafetensorError, TypeError, ValueError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(f"speech recogniser {name_or_path} cannot be loaded: {reason}") from None
+        # A model for English alone has no languages to choose from, and says so.
+        ids = getattr(self.model.generation_config, "lang_to_id", None) or {}
+        if not ids and getattr(self.model.generation_config, "is_multilingual", None) is not False:
+            raise InputError(f"{name_or_path} names no languages in generation_config.json: take its latest version's")
+        self.languages = {number: token.strip("<|>") for token, number in ids.items()}
+        self.language = language if language == "auto" else self._known(language)
+        if language is not None and self.language is None:
+            raise InputError(f"{name_or_path} does not know the language {language}: give a code such as en, or auto")
+        self.batch_size = batch_size
+        # A folder without its table of British spellings takes them for other words.
+        self.english = EnglishTextNormalizer(self.processor.tokenizer.english_spelling_normalizer or {})
+        self.basic = BasicTextNormalizer()
+
+    def _known(self, language: str | None) -> str | None:
+        """Whisper's code of a BCP 47 tag or a language's English name, or None."""
+        from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
+
+        primary = (language or "").lower().replace("_", "-").split("-")[0]
+        code = TO_LANGUAGE_CODE.get(primary, primary)
+        return code if code in self.languages.values() or (not self.languages and code == "en") else None
+
+    @torch.no_grad()
+    def transcribe(self, waveforms: Sequence[Tensor], languages: Sequence[str | None]) -> list[tuple[str, str]]:
+        """Words and language of recordings.
+
+        Args:
+            waveforms: At 16 kHz, each (T,); all within the model's window (30 s), or all beyond it. Those are heard
+                window after window, each beginning where the last full phrase ended.
+            languages: Whisper's codes; None to hear it.
+        """
+        long = max(map(len, waveforms)) > self.processor.feature_extractor.n_samples
+        whole = {"truncation": False, "padding": "longest"} if long else {}
+        inputs = self.processor.feature_extractor(
+            [waveform.numpy() for waveform in waveforms],
+            sampling_rate=SAMPLE_RATE,
+            return_tensors="pt",
+            return_attention_mask=True,
+            **whole,
+        ).to(self.model.device, self.model.dtype)
+        options: dict[str, Any] = {"return_timestamps": True} if long else {}
+        spoken = [language or "en" for language in languages]
+        if self.languages:
+            if None in languages:
+                frames = self.processor.feature_extractor.nb_max_frames
+                numbers = self.model.detect_language(inputs.input_features, num_segment_frames=frames)
+                heard = [self.languages[number] for number in numbers.tolist()]
+                spoken = [stated or own for stated, own in zip(languages, heard, strict=True)]
+            options |= {"language": spoken, "task": "transcribe"}
+        ids = self.model.generate(**inputs, **options, num_beams=1, do_sample=False, temperature=0.0)
+        texts = self.processor.batch_decode(ids, skip_special_tokens=True)
+        return [(text.strip(), language) for text, language in zip(texts, spoken, strict=True)]
+
+    def measure(self, utterances: Sequence[Utterance], unreadable: list[str], what: str) -> list[Heard | None]:
+        """Listen to the replies; None for those without speech.
+
+        Args:
+            utterances: Their responses are what ``response_path`` should say.
+            unreadable: Reasons why a recording cannot be read are added; its place holds None too.
+            what: Stands before the progress bar.
+        """
+        found: list[Heard | None] = [None] * len(utterances)
+        seconds: dict[int, float] = {}
+        for row, u in enumerate(utterances):
+            if u.response_path is not None:
+                try:
+                    seconds[row] = duration_of(u.response_path)
+                except AudioError as error:
+                    unreadable.append(str(error))
+        longest = self.processor.feature_extractor.n_samples / SAMPLE_RATE
+        with tqdm(total=len(seconds), desc=what) as progress:
+            for beyond in (False, True):
+                rows = sorted((row for row in seconds if (seconds[row] > longest) is beyond), key=seconds.__getitem__)
+                for start in range(0, len(rows), self.batch_size):
+                    self._measure(utterances, rows[start : start + self.batch_size], found, unreadable)
+                    progress.update(len(rows[start : start + self.batch_size]))
+        return found
+
+    def _measure(
+        self, utterances: Sequence[Utterance], rows: Sequence[int], found: list[Heard | None], unreadable: list[str]
+    ) -> None:
+        waveforms: dict[int, Tensor] = {}
+        for row in rows:
+            try:
+                waveforms[row] = read(utterances[row].response_path or "")
+            except AudioError as error:
+                unreadable.append(str(error))
+        if not waveforms:
+            return
+        stated = [self.language or self._known(utterances[row].language) for row in waveforms]
+        heard = self.transcribe(list(waveforms.values()), [None if code == "auto" else code for code in stated])
+        for (row, waveform), (text, language) in zip(waveforms.items(), heard, strict=True):
+            found[row] = self.compare(utterances[row].response or "", text, language, len(waveform) / SAMPLE_RATE)
+
+    def compare(self, reply: str, transcript: str, language: str, seconds: float) -> Heard:
+        """Count the errors of a transcript."""
+        from torchaudio.functional import edit_distance
+
+        normalise = self.english if language == "en" else self.basic
+        # The normaliser knows "I'm" with a typewriter's apostrophe alone.
+        space = "" if language in SPACELESS else " "
+        meant, said = (
+            space.join(normalise(text.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")).split())
+            for text in (reply, transcript)
+        )
+        own, others = (list(text) if language in SPACELESS else text.split() for text in (meant, said))
+        errors = edit_distance(own, others), edit_distance(meant, said)
+        return Heard(transcript, language, round(seconds, 3), len(own), errors[0], len(meant), errors[1])
+
+
+def speech_figures(found: Sequence[Heard | None], spoken: int) -> dict[str, float]:
+    """Error rates over all words and characters of the replies, not means of their rates; mean length and pace.
+
+    Args:
+        found: What was heard in each reply; None where there was nothing to hear.
+        spoken: Replies with speech, readable or not.
+    """
+    heard = [h for h in found if h is not None]
+    figures = {"spoken": spoken, "without_speech": len(found) - spoken, "unreadable": spoken - len(heard)}
+    of = {"": heard}
+    if len(languages := sorted({h.language for h in heard})) > 1:
+        of |= {f"_{language}": [h for h in heard if h.language == language] for language in languages}
+    rates: dict[str, float] = {}
+    for name, group in of.items():
+        if words := sum(h.words for h in group):
+            rates[f"word_error_rate{name}"] = sum(h.word_errors for h in group) / words
+            characters = sum(h.characters for h in group)
+            rates[f"character_error_rate{name}"] = sum(h.character_errors for h in group) / characters
+    if heard:
+        seconds = sum(h.seconds for h in heard)
+        rates |= {"mean_seconds": seconds / len(heard), "words_per_second": sum(h.words for h in heard) / seconds}
+    return figures | rounded(rates)

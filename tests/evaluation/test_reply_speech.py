@@ -1,0 +1,321 @@
+"""A tiny Whisper learns two recordings by heart, so that what it must write down is known."""
+
+import functools
+import json
+import re
+import shutil
+
+import pytest
+import soundfile
+import torch
+from scipy.stats import wilcoxon
+from tokenizers import pre_tokenizers
+from torchmetrics.functional.text import char_error_rate, word_error_rate
+from transformers import (
+    GenerationConfig,
+    WhisperConfig,
+    WhisperFeatureExtractor,
+    WhisperForConditionalGeneration,
+    WhisperProcessor,
+    WhisperTokenizer,
+)
+
+from empathy_lightning.__main__ import main
+from empathy_lightning.audio import write
+from empathy_lightning.corpora import write_manifest
+from empathy_lightning.evaluation.reply_speech import Heard, SpeechRecogniser, speech_figures
+from empathy_lightning.utterance import Utterance
+
+WINDOW = 2.0
+"""Seconds that the tiny model hears at once; the real ones hear 30."""
+
+SPECIALS = [
+    "<|endoftext|>", "<|startoftranscript|>", "<|en|>", "<|zh|>", "<|translate|>", "<|transcribe|>", "<|startoflm|>",
+    "<|startofprev|>", "<|nospeech|>", "<|notimestamps|>",
+]  # fmt: skip
+SAID = {"low": ("en", "Your colour is grey."), "high": ("zh", "你好。")}
+
+
+def tone(name, seconds=1.0):
+    time = torch.arange(round(seconds * 16_000)) / 16_000
+    return 0.3 * torch.sin(2 * torch.pi * (300 if name == "low" else 1_500) * time)
+
+
+def processor(folder):
+    """Bytes, and Whisper's own special tokens and timestamps, in its tokenizer and feature extractor."""
+    spelling = folder / "normalizer.json"
+    spelling.write_text(json.dumps({"colour": "color", "grey": "gray"}))
+    tokens = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *SPECIALS]
+    tokenizer = WhisperTokenizer({token: index for index, token in enumerate(tokens)}, [], normalizer_file=spelling)
+    tokenizer.add_special_tokens({"additional_special_tokens": SPECIALS[1:]})
+    tokenizer.add_tokens([f"<|{0.02 * step:.2f}|>" for step in range(round(WINDOW / 0.02) + 1)])
+    return WhisperProcessor(WhisperFeatureExtractor(chunk_length=int(WINDOW)), tokenizer)
+
+
+def tiny(processor, **changed):
+    ids = processor.tokenizer.convert_tokens_to_ids
+    model = WhisperForConditionalGeneration(
+        WhisperConfig(
+            vocab_size=len(processor.tokenizer), d_model=64, encoder_layers=1, decoder_layers=1,
+            encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=64, decoder_ffn_dim=64,
+            max_source_positions=round(WINDOW * 50), max_target_positions=64, pad_token_id=ids("<|endoftext|>"),
+            bos_token_id=ids("<|endoftext|>"), eos_token_id=ids("<|endoftext|>"),
+            decoder_start_token_id=ids("<|startoftranscript|>"), begin_suppress_tokens=None, suppress_tokens=None,
+        )
+    )  # fmt: skip
+    end, start, silent = (ids(f"<|{name}|>") for name in ("endoftext", "startoftranscript", "notimestamps"))
+    model.generation_config = GenerationConfig(
+        pad_token_id=end, bos_token_id=end, eos_token_id=end, decoder_start_token_id=start, max_length=64,
+        no_timestamps_token_id=silent, return_timestamps=False, **changed,
+    )  # fmt: skip
+    return model
+
+
+@pytest.fixture(scope="module")
+def whisper(tmp_path_factory):
+    """Folder of a Whisper that has learned what the two tones say, with and without timestamps, and their languages."""
+    folder = tmp_path_factory.mktemp("whisper")
+    torch.manual_seed(0)
+    parts = processor(folder)
+    ids = parts.tokenizer.convert_tokens_to_ids
+    languages = {token: ids(token) for token in ("<|en|>", "<|zh|>")}
+    tasks = {task: ids(f"<|{task}|>") for task in ("translate", "transcribe")}
+    model = tiny(parts, is_multilingual=True, lang_to_id=languages, task_to_id=tasks)
+    rows, waves = [], []
+    for name, (language, text) in SAID.items():
+        # A phrase begins with a space, as Whisper's do.
+        words = parts.tokenizer(f" {text}", add_special_tokens=False).input_ids
+        start = ids(["<|startoftranscript|>", f"<|{language}|>", "<|transcribe|>"])
+        times = ids(["<|0.00|>", f"<|{WINDOW:.2f}|>"])
+        for row in ([*start, ids("<|notimestamps|>"), *words], [*start, times[0], *words, times[1]]):
+            rows.append(torch.tensor([*row, ids("<|endoftext|>")]))
+            waves.append(tone(name).numpy())
+    features = parts.feature_extractor(waves, sampling_rate=16_000, return_tensors="pt").input_features
+    tokens = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=ids("<|endoftext|>"))
+    labels = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-100)
+    # Either prompt is given when it writes; what follows the language is not to be guessed.
+    labels[:, 3] = -100
+    optimiser = torch.optim.AdamW(model.parameters(), 3e-3)
+    for _ in range(150):
+        logits = model(features, decoder_input_ids=tokens[:, :-1]).logits
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten())
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    model.save_pretrained(folder / "model")
+    parts.save_pretrained(folder / "model")
+    shutil.copy(folder / "normalizer.json", folder / "model")
+    return folder / "model"
+
+
+def spoken(folder, rows):
+    """A manifest of replies; each row is its text, the tone that it is spoken as (or None) and further fields."""
+    utterances = []
+    for index, (text, name, fields) in enumerate(rows):
+        path = None if name is None else str(folder / f"{index}.wav")
+        if name is not None:
+            write(path, tone(name))
+        utterances.append(
+            Utterance(str(index), "c", "a.wav", split="test", response=text, response_path=path, **fields)
+        )
+    write_manifest(folder / "replies.jsonl", utterances)
+    return folder / "replies.jsonl"
+
+
+def evaluate(manifest, whisper, *more):
+    out = manifest.with_suffix(".json")
+    assert main(["evaluate-responses", str(manifest), "--asr", str(whisper), "--out", str(out), *map(str, more)]) == 0
+    return json.loads(out.read_text())
+
+
+def distance(a, b):
+    """Levenshtein's recursion as it stands in the textbooks."""
+
+    @functools.cache
+    def _of(i, j):
+        if not i or not j:
+            return i + j
+        return min(_of(i - 1, j) + 1, _of(i, j - 1) + 1, _of(i - 1, j - 1) + (a[i - 1] != b[j - 1]))
+
+    return _of(len(a), len(b))
+
+
+def test_every_reply_is_written_down_and_its_errors_counted(whisper, tmp_path, capsys):
+    rows = [
+        ("Your COLOR is gray!", "low", {"language": "en-GB"}),  # British spelling, case and marks are no errors.
+        ("Your house is very grey", "low", {"language": "en"}),  # one other word, one left out
+        ("你好吗", "high", {"language": "zh"}),  # a character left out
+        ("Nothing is heard of this.", None, {}),
+    ]
+    figures = evaluate(spoken(tmp_path, rows), whisper)
+    scores = [row["speech"] for row in figures["scores"]]
+    assert scores[3] is None and [row["transcript"] for row in scores[:3]] == [SAID["low"][1]] * 2 + [SAID["high"][1]]
+    assert [(row["words"], row["word_errors"]) for row in scores[:3]] == [(4, 0), (5, 2), (3, 1)]
+    own, heard = "your house is very gray", "your color is gray"
+    assert (scores[1]["characters"], scores[1]["character_errors"]) == (len(own), distance(own, heard))
+    assert (scores[2]["characters"], scores[2]["character_errors"]) == (3, 1)
+    assert [row["word_error_rate"] for row in scores[:3]] == [0, 2 / 5, 1 / 3]
+    speech = figures["speech"]
+    assert [speech[name] for name in ("spoken", "without_speech", "unreadable")] == [3, 1, 0]
+    # Over all words, not the mean of the three rates; Chinese characters are its words.
+    assert speech["word_error_rate"] == pytest.approx(3 / 12, abs=1e-6)
+    english = (["your color is gray"] * 2, ["your color is gray", own])
+    assert speech["word_error_rate_en"] == pytest.approx(float(word_error_rate(*english)), abs=1e-6)
+    assert speech["character_error_rate_en"] == pytest.approx(float(char_error_rate(*english)), abs=1e-6)
+    assert speech["word_error_rate_zh"] == speech["character_error_rate_zh"] == pytest.approx(1 / 3, abs=1e-6)
+    assert speech["mean_seconds"] == 1 and speech["words_per_second"] == pytest.approx(12 / 3)
+    printed = capsys.readouterr().out
+    assert re.search(r"speech word error rate +0\.250\n", printed) and re.search(r"without speech +1\n", printed)
+
+
+def test_a_language_is_stated_or_heard(whisper, tmp_path):
+    rows = [("你好", "high", {}), (SAID["low"][1], "low", {}), ("你好", "high", {"language": "tlh"})]
+    manifest = spoken(tmp_path, rows)
+    scores = [row["speech"] for row in evaluate(manifest, whisper)["scores"]]
+    assert [(row["language"], row["word_errors"]) for row in scores] == [("zh", 0), ("en", 0), ("zh", 0)]
+    stated = spoken(tmp_path, [(text, name, {"language": "en"}) for text, name, _ in rows])
+    assert [r["speech"]["language"] for r in evaluate(stated, whisper)["scores"]] == ["en"] * 3
+    heard = evaluate(stated, whisper, "--asr-language", "auto")
+    assert [row["speech"]["language"] for row in heard["scores"]] == ["zh", "en", "zh"]
+    assert heard["of"]["asr_language"] == "auto"
+    named = evaluate(stated, whisper, "--asr-language", "Chinese")
+    assert [row["speech"]["language"] for row in named["scores"]] == ["zh"] * 3
+
+
+def test_speech_beyond_the_window_is_heard_to_its_end(whisper, tmp_path):
+    manifest = spoken(tmp_path, [("x", "low", {"language": "en"})] * 4)
+    pause = torch.zeros(16_000)
+    write(tmp_path / "1.wav", torch.cat([tone("low"), pause, tone("low")]))
+    write(tmp_path / "2.wav", torch.cat([tone("low"), pause] * 3))
+    scores = [row["speech"] for row in evaluate(manifest, whisper)["scores"]]
+    assert [row["seconds"] for row in scores] == [1, 3, 6, 1]
+    assert [row["transcript"].split().count("grey.") for row in scores] == [1, 2, 3, 1]
+    recogniser = SpeechRecogniser(str(whisper), batch_size=1)
+    (long,) = recogniser.transcribe([torch.cat([tone("low"), pause, tone("low")])], ["en"])
+    assert long[0] == scores[1]["transcript"]
+
+
+def test_the_batch_changes_nothing(whisper, tmp_path):
+    waves = [tone("low"), tone("high", 0.7), tone("low", 1.5), tone("high")]
+    recogniser = SpeechRecogniser(str(whisper))
+    languages = [None, "zh", "en", None]
+    alone = [recogniser.transcribe([wave], [code])[0] for wave, code in zip(waves, languages, strict=True)]
+    assert recogniser.transcribe(waves, languages) == alone
+
+
+def test_errors_are_pooled_over_words():
+    generator = torch.Generator().manual_seed(0)
+    recogniser = SpeechRecogniser.__new__(SpeechRecogniser)
+    recogniser.english = recogniser.basic = lambda text: text
+    pairs = []
+    for _ in range(40):
+        lengths = torch.randint(1, 9, (2,), generator=generator).tolist()
+        pairs.append(
+            [" ".join(f"w{int(torch.randint(0, 5, (), generator=generator))}" for _ in range(n)) for n in lengths]
+        )
+    found = [recogniser.compare(reply, transcript, "de", 2.0) for reply, transcript in pairs]
+    for heard, (reply, transcript) in zip(found, pairs, strict=True):
+        assert heard.word_errors == distance(reply.split(), transcript.split())
+        assert heard.character_errors == distance(reply, transcript)
+    replies, transcripts = zip(*pairs, strict=True)
+    figures = speech_figures([*found, None], 40)
+    assert figures["word_error_rate"] == pytest.approx(float(word_error_rate(transcripts, replies)), abs=1e-6)
+    assert figures["character_error_rate"] == pytest.approx(float(char_error_rate(transcripts, replies)), abs=1e-6)
+    mean = sum(heard.word_error_rate for heard in found) / 40
+    assert abs(figures["word_error_rate"] - mean) > 0.01
+    assert figures["without_speech"] == 1 and "word_error_rate_de" not in figures
+
+
+def test_text_without_words_has_no_rate_but_its_errors_count():
+    found = [Heard("Thank you.", "en", 1.0, 0, 2, 0, 9), Heard("yes", "en", 1.0, 1, 0, 3, 0)]
+    assert found[0].word_error_rate is None
+    assert speech_figures(found, 2)["word_error_rate"] == 2
+    assert "word_error_rate" not in speech_figures(found[:1], 1)
+
+
+def test_typesetters_apostrophes_are_no_errors(whisper):
+    recogniser = SpeechRecogniser(str(whisper))
+    assert recogniser.compare("I\u2019m twenty-one, it\u2019s fine.", "I am 21. It's fine", "en", 1.0).word_errors == 0
+    thai = recogniser.compare("abc d", "abd", "th", 1.0)
+    assert (thai.words, thai.word_errors, thai.characters, thai.character_errors) == (4, 1, 4, 1)
+
+
+def test_two_systems_are_compared_by_their_word_errors(whisper, tmp_path, capsys):
+    ours = [("Your colour is grey", "Your house is grey")[i % 3 == 0] for i in range(9)] + ["Your", "unheard"]
+    theirs = [("His colour was grey", "Your colour is grey")[i % 4 == 0] for i in range(9)] + ["Your colour", "x"]
+    for name, texts in (("ours", ours), ("theirs", theirs)):
+        (tmp_path / name).mkdir()
+        spoken(tmp_path / name, [(t, None if t == "unheard" else "low", {"language": "en"}) for t in texts])
+    others = tmp_path / "theirs" / "replies.jsonl"
+    figures = evaluate(tmp_path / "ours" / "replies.jsonl", whisper, "--against", others)
+    rates = [
+        [distance(text.lower().split(), ["your", "colour", "is", "grey"]) / len(text.split()) for text in texts[:10]]
+        for texts in (ours, theirs)
+    ]
+    assert [row["speech"] and row["speech"]["word_error_rate"] for row in figures["scores"]] == [*rates[0], None]
+    compared = figures["against"]["word_error_rate"]
+    assert compared["pairs"] == 10
+    assert compared["difference"] == pytest.approx((sum(rates[0]) - sum(rates[1])) / 10, abs=1e-6)
+    assert compared["p"] == pytest.approx(float(wilcoxon(*rates).pvalue)) and 0 < compared["p"] < 1
+    assert re.search(
+        r"word error rate, difference +-\d\.\d+ +p = .* \(10 pairs; lower is better\)", capsys.readouterr().out
+    )
+
+
+def test_what_cannot_be_read_is_counted(whisper, tmp_path, capsys):
+    manifest = spoken(tmp_path, [(SAID["low"][1], "low", {"language": "en"})] * 4)
+    (tmp_path / "1.wav").unlink()
+    (tmp_path / "2.wav").write_text("no sound")
+    figures = evaluate(manifest, whisper)
+    assert [row["speech"] is None for row in figures["scores"]] == [False, True, True, False]
+    assert [figures["speech"][name] for name in ("spoken", "without_speech", "unreadable")] == [4, 0, 2]
+    assert "unreadable speech: 2 replies, for example" in capsys.readouterr().out
+    # Headers say that there is speech; the samples say otherwise.
+    soundfile.write(tmp_path / "0.wav", torch.full((16_000,), torch.nan).numpy(), 16_000, "FLOAT")
+    (tmp_path / "3.wav").unlink()
+    figures = evaluate(manifest, whisper)
+    assert figures["speech"] == {"spoken": 4, "without_speech": 0, "unreadable": 4}
+    assert "unreadable speech: 4 replies" in capsys.readouterr().out
+    # Nothing is measured where nothing could be heard.
+    (tmp_path / "0.wav").write_bytes(b"")
+    assert main(["evaluate-responses", str(manifest), "--asr", str(whisper)]) == 2
+    said = capsys.readouterr()
+    assert "none of 4 spoken replies" in said.err.strip().splitlines()[-1] and not said.out
+
+
+def test_a_model_for_english_alone_has_no_languages(tmp_path):
+    parts = processor(tmp_path)
+    tiny(parts, is_multilingual=False).save_pretrained(tmp_path / "model")
+    parts.save_pretrained(tmp_path / "model")
+    recogniser = SpeechRecogniser(str(tmp_path / "model"))
+    (heard,) = recogniser.transcribe([tone("low")], [recogniser._known("de")])
+    assert heard[1] == "en"
+
+
+def test_a_folder_without_spellings_still_measures(whisper, tmp_path):
+    for place, errors in (shutil.copytree(whisper, tmp_path / "copy"), 0), (tmp_path / "copy", 1):
+        assert SpeechRecogniser(str(place)).compare("The colour.", "the color", "en", 1.0).word_errors == errors
+        (place / "normalizer.json").unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("extra", "reason"),
+    [
+        (["--asr", "/nowhere"], "no model folder at /nowhere"),
+        (["--asr", "speech_encoder", "--asr-language", "en"], "cannot be loaded"),
+        (["--asr", "language_model"], "it is a qwen2"),
+        (["--asr", "whisper", "--asr-language", "tlh"], "does not know the language tlh"),
+        (["--asr-language", "en"], "--asr too"),
+        (["--asr", "whisper", "--against", "silent.jsonl"], "no spoken reply has a partner"),
+        (["--asr", "whisper", "silent.jsonl"], "names no speech"),
+    ],
+)
+def test_bad_choices_are_one_line(whisper, backbones, tmp_path, capsys, monkeypatch, extra, reason):
+    monkeypatch.chdir(tmp_path)
+    spoken(tmp_path, [("x", None, {})]).rename("silent.jsonl")
+    manifest = spoken(tmp_path, [("x", "low", {})])
+    places = {"whisper": whisper, **{name: backbones / name for name in ("speech_encoder", "language_model")}}
+    words = [str(places.get(word, word)) for word in extra]
+    replies = [] if words[-1] == "silent.jsonl" and "--against" not in words else [str(manifest)]
+    assert main(["evaluate-responses", *replies, *words, "--out", "f.json"]) == 2
+    assert reason in capsys.readouterr().err.strip().splitlines()[-1] and not (tmp_path / "f.json").exists()
