@@ -70,6 +70,11 @@ def test_units_are_drawn_with_their_own_temperature(model):
     heard = torch.randn(16_000)
     spoken = [bot.respond([heard], max_new_tokens=4, unit_temperature=t)[0].units for t in (0.0, 1.0, 1.0)]
     assert spoken[1] == spoken[2] != spoken[0]
+    own = bot.units(states, tokens)
+    assert torch.equal(own, bot.units(states, tokens, temperature=0.4)) and not torch.equal(own, drawn[0])
+    # Released weights speak as their own code has them speak.
+    decoder.released_rules = True
+    assert torch.equal(bot.units(states, tokens), bot.units(states, tokens, temperature=1.0))
 
 
 def test_recordings_share_one_forward(bot, monkeypatch):

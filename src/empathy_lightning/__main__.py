@@ -225,10 +225,7 @@ def _add_chat(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     chat.add_argument("--top-p", type=float, default=1.0, help="draw from the likeliest tokens with this probability")
     chat.add_argument("--seed", type=int, default=0, help="seed of the draws above temperature 0")
     chat.add_argument(
-        "--unit-temperature",
-        type=float,
-        default=1.0,
-        help="of the speech units' draws (default 1); 0 may repeat itself",
+        "--unit-temperature", type=float, help="of the speech units' draws (default 0.4; released code: 1)"
     )
     chat.add_argument("--batch-size", type=int, default=8, help="files answered together (default %(default)s)")
     chat.set_defaults(run=_chat)

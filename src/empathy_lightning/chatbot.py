@@ -23,6 +23,9 @@ from empathy_lightning.modules.vocoder import Vocoder
 from empathy_lightning.prompts import follow_language
 from empathy_lightning.slots import Turn
 
+UNIT_TEMPERATURE = 0.4
+"""At which speech units are drawn: words are clearer than at 1, and the likeliest units may repeat themselves."""
+
 
 @dataclass
 class Reply:
@@ -91,7 +94,7 @@ class EmpatheticChatbot:
         temperature: float = 0.0,
         top_p: float = 1.0,
         seed: int = 0,
-        unit_temperature: float = 1.0,
+        unit_temperature: float | None = None,
         batch_size: int = 8,
     ) -> list[Reply]:
         """Answer recordings, each as if it were alone.
@@ -105,8 +108,9 @@ class EmpatheticChatbot:
             temperature: 0 takes the likeliest words; above it, they are drawn.
             top_p: Draw from the likeliest tokens whose probabilities reach this sum.
             seed: Seed of each reply's draws.
-            unit_temperature: Speech units are drawn from the 50 likeliest at this temperature, as the authors of
-                LLaMA-Omni2 and FreezeEmpath do; 0 takes the likeliest ones, which may repeat themselves without end.
+            unit_temperature: Speech units are drawn from the 50 likeliest at this temperature; 0 takes the likeliest
+                ones, which may repeat themselves without end. None stands for :data:`UNIT_TEMPERATURE`, and for 1
+                where the speech decoder has ``released_rules``, as the released code has it.
             batch_size: Recordings that are answered together.
 
         Raises:
@@ -187,12 +191,16 @@ class EmpatheticChatbot:
                 sums[name] = sums.get(name, empty).index_add(0, rows, share * value)
         return [torch.cat(parts) for parts in said], EmotionEstimate(**sums)
 
-    def speak(self, states: Tensor, tokens: Sequence[int], temperature: float = 1.0, seed: int = 0) -> Tensor | None:
+    def speak(
+        self, states: Tensor, tokens: Sequence[int], temperature: float | None = None, seed: int = 0
+    ) -> Tensor | None:
         """Speech of a reply from its hidden states (T, D) and token ids, or None without a speech decoder."""
         units = None if self.vocoder is None else self.units(states, tokens, temperature, seed)
         return None if self.vocoder is None or units is None else self.vocoder(units).cpu()
 
-    def units(self, states: Tensor, tokens: Sequence[int], temperature: float = 1.0, seed: int = 0) -> Tensor | None:
+    def units(
+        self, states: Tensor, tokens: Sequence[int], temperature: float | None = None, seed: int = 0
+    ) -> Tensor | None:
         """Units (U,) of a reply from its hidden states (T, D) and token ids, or None without a speech decoder."""
         return None if self.speech_decoder is None else _units(self.speech_decoder, states, tokens, temperature, seed)
 
@@ -228,7 +236,7 @@ def speak_replies(
     prompts: Sequence[Tensor],
     tokens: Sequence[Sequence[int]],
     seeds: Sequence[int],
-    temperature: float = 1.0,
+    temperature: float | None = None,
 ) -> list[tuple[Tensor, Tensor | None]]:
     """Let a bot say its replies.
 
@@ -239,7 +247,7 @@ def speak_replies(
         prompts: Embeddings (T_i, D), as :meth:`EmpatheticLM.prompt_rows` gives them.
         tokens: Token ids of each reply.
         seeds: Of each reply's draws.
-        temperature: Of the draws; 0 takes the likeliest units.
+        temperature: Of the draws, see :meth:`EmpatheticChatbot.respond`.
 
     Returns:
         Units (U_i,) and waveform (T_i,) of each reply.
@@ -251,7 +259,11 @@ def speak_replies(
     return spoken
 
 
-def _units(decoder: SpeechDecoder, states: Tensor, tokens: Sequence[int], temperature: float, seed: int) -> Tensor:
+def _units(
+    decoder: SpeechDecoder, states: Tensor, tokens: Sequence[int], temperature: float | None, seed: int
+) -> Tensor:
+    if temperature is None:
+        temperature = 1.0 if decoder.released_rules else UNIT_TEMPERATURE
     ids = torch.tensor(tokens, device=states.device)
     draws = torch.Generator(states.device).manual_seed(seed)
     return torch.cat(list(decoder.stream([(states, ids)], temperature=temperature, generator=draws, top_k=50)))
@@ -275,11 +287,11 @@ def _waveforms(recordings: Sequence[str | Path | Tensor]) -> list[Tensor]:
 
 
 def _check_options(
-    max_new_tokens: int, temperature: float, top_p: float, unit_temperature: float, batch_size: int
+    max_new_tokens: int, temperature: float, top_p: float, unit_temperature: float | None, batch_size: int
 ) -> None:
     if max_new_tokens < 1 or batch_size < 1:
         raise InputError("max_new_tokens and batch_size have to be at least 1")
-    if min(temperature, unit_temperature) < 0 or not 0 < top_p <= 1:
+    if min(temperature, unit_temperature or 0) < 0 or not 0 < top_p <= 1:
         raise InputError("a temperature has to be 0 or more, top_p above 0 and at most 1")
 
 

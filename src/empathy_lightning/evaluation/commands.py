@@ -28,7 +28,7 @@ def add_responses(commands: argparse._SubParsersAction[argparse.ArgumentParser],
     respond.add_argument("--top-p", type=float, default=1.0, help="draw from the likeliest tokens of this probability")
     respond.add_argument("--seed", type=int, default=0, help="seed of the draws above temperature 0")
     respond.add_argument("--speech", action="store_true", help="speak the replies too: WAV files in <out>.speech")
-    respond.add_argument("--unit-temperature", type=float, help="of the speech units' draws (default 1); 0: likeliest")
+    respond.add_argument("--unit-temperature", type=float, help="of the speech units' draws, see chat --help")
     respond.add_argument("--batch-size", type=int, default=16, help="recordings at a time (default %(default)s)")
     respond.add_argument("--per-shard", type=int, default=512, help="utterances in a shard (default %(default)s)")
     respond.set_defaults(run=_respond)
@@ -72,11 +72,10 @@ def _respond(options: argparse.Namespace) -> None:
     longest = options.max_new_tokens
     if longest is None:
         longest = recipe.max_new_tokens if recipe else Decoding.max_new_tokens
-    warmth = options.unit_temperature
-    if warmth is not None and not options.speech:
+    if options.unit_temperature is not None and not options.speech:
         raise InputError("--unit-temperature is for the speech of replies: give --speech too")
-    warmth = 1.0 if options.speech and warmth is None else warmth
-    decoding = Decoding(longest, options.temperature, options.top_p, options.seed, warmth)
+    words = (longest, options.temperature, options.top_p, options.seed)
+    decoding = Decoding(*words, options.speech, options.unit_temperature)
     files = (options.checkpoint, options.manifest, options.out)
     answer_manifest(*files, options.split, prompt, decoding, options.batch_size, options.per_shard)
 

@@ -37,13 +37,15 @@ class Decoding:
         temperature: 0 takes the likeliest words; above it, they are drawn.
         top_p: Draw from the likeliest tokens whose probabilities reach this sum.
         seed: Seed of the draws, which depend on neither batch nor shard.
-        unit_temperature: Of the draws of spoken replies' units, 0 for the likeliest; None speaks no reply.
+        speech: Whether the replies are spoken too.
+        unit_temperature: Of the draws of their units, see :meth:`~empathy_lightning.chatbot.EmpatheticChatbot.respond`.
     """
 
     max_new_tokens: int = 128
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int = 0
+    speech: bool = False
     unit_temperature: float | None = None
 
     def __post_init__(self) -> None:
@@ -92,7 +94,7 @@ def answer_manifest(
         )
     utterances = _to_be_answered(manifest, split, prompt)
     decoding = decoding or Decoding()
-    aloud = decoding.unit_temperature is not None
+    aloud = decoding.speech
     fields = ("response", "response_cut", *["units"] * aloud)
     if aloud:
         _check_speech_files(out, utterances)
@@ -202,7 +204,7 @@ def _answerer(checkpoint: Path, prompt: Prompt | None, decoding: Decoding, batch
         loaded.model.prompt, loaded.model.system = prompt.user, prompt.system
     if loaded.model.language_model is None:
         raise CheckpointError(f"{checkpoint} cannot answer: it has no language model")
-    if decoding.unit_temperature is not None and (loaded.speech_decoder is None or loaded.vocoder is None):
+    if decoding.speech and (loaded.speech_decoder is None or loaded.vocoder is None):
         lacking = "speech decoder" if loaded.speech_decoder is None else "vocoder"
         raise CheckpointError(f"{checkpoint} cannot speak: it has no {lacking}; leave --speech out")
     loaded.to(f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu")
@@ -234,7 +236,7 @@ def _answer(
             replace(u, response=model.text(ids), response_cut=stops.isdisjoint(ids), units=None)
             for u, ids in zip(heard, tokens, strict=True)
         ]
-        if decoding.unit_temperature is not None:
+        if decoding.speech:
             _speak(loaded, decoding.unit_temperature, out, prompts, tokens, replies, seeds)
         answered |= {id(u): reply for u, reply in zip(heard, replies, strict=True)}
         progress.update(len(heard))
@@ -246,7 +248,7 @@ def _answer(
 
 def _speak(
     loaded: Checkpoint,
-    temperature: float,
+    temperature: float | None,
     out: Path,
     prompts: Sequence[Tensor],
     tokens: Sequence[Sequence[int]],
