@@ -179,10 +179,13 @@ def _tuned(backbone: nn.Module) -> dict[str, Tensor]:
     return {name: p for name, p in backbone.named_parameters() if p.requires_grad or name in earlier}
 
 
-def _tune(name: str, backbone: nn.Module, weights: dict[str, Any], folder: str | Path) -> None:
+def _tune(name: str, module: nn.Module, weights: dict[str, Any], folder: str | Path) -> None:
     """Put a folder's trained weights into a backbone, if it has any, and remember them for later stages' folders."""
     own = [key.removeprefix(f"{name}.") for key in weights if key.startswith(f"{name}.")]
     if own:
+        backbone = _heard_through(module)
+        if isinstance(module, CachedSpeechEncoder):
+            module.forget()
         _fill(name, backbone, weights, folder, whole=False)
         backbone.tuned = frozenset(own)  # type: ignore[assignment]
 
@@ -219,7 +222,7 @@ def load_weights(folder: str | Path, model: nn.Module) -> list[str]:
     for name in config.get("backbones", {}):
         module = getattr(model, name, None)
         if module is not None:
-            _tune(name, _heard_through(module), weights, folder)
+            _tune(name, module, weights, folder)
     return filled
 
 

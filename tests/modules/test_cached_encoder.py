@@ -26,3 +26,19 @@ def test_it_answers_as_the_encoder_and_encodes_each_utterance_once():
 def test_an_encoder_that_trains_cannot_be_cached():
     with pytest.raises(ValueError, match="frozen"):
         CachedSpeechEncoder(SpeechEncoder(whisper_config(), frozen=False))
+
+
+def test_stages_of_one_process_share_what_was_heard(tmp_path, backbones):
+    name = str(backbones / "speech_encoder")
+    first = CachedSpeechEncoder.shared(name)
+    waveform, lengths = torch.randn(1, 9_000), torch.tensor([9_000])
+    first(waveform, lengths)
+    again, calls = CachedSpeechEncoder.shared(name), []
+    again.encoder.register_forward_hook(lambda *_: calls.append(1))
+    again(waveform, lengths)
+    assert not calls
+    # Other weights than it has heard with: nothing of it is kept, and no later stage gets them unasked.
+    again.forget()
+    again(waveform, lengths)
+    assert calls and CachedSpeechEncoder.shared(name) is not again
+    CachedSpeechEncoder.shared(name).forget()

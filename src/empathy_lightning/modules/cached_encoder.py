@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +34,22 @@ class CachedSpeechEncoder(nn.Module):
         self.source = encoder.source
         self._heard: dict[bytes, Tensor] = {}
 
+    @classmethod
+    def shared(cls, name_or_path: str) -> CachedSpeechEncoder:
+        """The same encoder, with what it remembers, for all stages that one process trains one after the other.
+
+        It is let go when the process asks for another encoder.
+
+        Args:
+            name_or_path: Folder or model id, see :meth:`SpeechEncoder.from_pretrained`.
+        """
+        return _shared(name_or_path)
+
+    def forget(self) -> None:
+        """Let go of all that was heard: the encoder's weights are others now."""
+        self._heard.clear()
+        _shared.cache_clear()
+
     def forward(self, waveform: Tensor, lengths: Tensor) -> EncodedSpeech:
         """As the encoder's own; new utterances are encoded in one batch, half precision is kept of them."""
         sizes = lengths.tolist()
@@ -51,3 +68,8 @@ class CachedSpeechEncoder(nn.Module):
         counts = torch.tensor([len(row) for row in rows], device=waveform.device)
         frames, *layers = together.unbind(2)
         return EncodedSpeech(frames, tuple(layers), length_mask(counts, together.shape[1]))
+
+
+@lru_cache(maxsize=1)
+def _shared(name_or_path: str) -> CachedSpeechEncoder:
+    return CachedSpeechEncoder(SpeechEncoder.from_pretrained(name_or_path))
