@@ -26,7 +26,7 @@ def add_responses(commands: argparse._SubParsersAction[argparse.ArgumentParser],
     respond.add_argument("--max-new-tokens", type=int, help="longest reply (default: the recipe's, or 128)")
     respond.add_argument("--temperature", type=float, default=0.0, help="0 takes the likeliest words (default)")
     respond.add_argument("--top-p", type=float, default=1.0, help="draw from the likeliest tokens of this probability")
-    respond.add_argument("--seed", type=int, default=0, help="seed of the draws above temperature 0")
+    respond.add_argument("--seed", type=int, default=0, help="seed of the draws, of words and units")
     respond.add_argument("--speech", action="store_true", help="speak the replies too: WAV files in <out>.speech")
     respond.add_argument("--unit-temperature", type=float, help="of the speech units' draws, see chat --help")
     respond.add_argument("--batch-size", type=int, default=16, help="recordings at a time (default %(default)s)")

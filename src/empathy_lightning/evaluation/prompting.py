@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from math import isfinite
 
 import torch
 from torch import Tensor
@@ -126,8 +127,9 @@ def recogniser(
             prompts, heard = ask(model, batch)
             answers = _answer(prompts) if by == "answer" else _options(prompts)
         ratings = {} if heard is None else {name: getattr(heard, name).tolist() for name in RATINGS}
+        # Heads that are not there rate NaN.
         return [
-            Recognition(utterance, *answer, {name: values[row] for name, values in ratings.items()})
+            Recognition(utterance, *answer, {n: values[row] for n, values in ratings.items() if isfinite(values[row])})
             for row, (utterance, answer) in enumerate(zip(utterances, answers, strict=True))
         ]
 

@@ -148,11 +148,14 @@ def class_rows(counts: Tensor, emotions: Sequence[str]) -> list[tuple[str, int, 
 
 
 def speaker_rows(recognitions: Sequence[Recognition]) -> list[tuple[str, int, float]]:
-    """Speaker, utterances and share recognised, the least well recognised first."""
+    """Speaker (with the corpus where there are several), utterances and share recognised, the lowest share first."""
     right = defaultdict(list)
+    several = len({recognition.utterance.corpus for recognition in recognitions}) > 1
     for recognition in recognitions:
-        right[recognition.utterance.speaker or "unknown"].append(recognition.emotion == recognition.utterance.emotion)
-    rows = [(speaker, len(known), sum(known) / len(known)) for speaker, known in right.items()]
+        speaker = recognition.utterance.speaker or "unknown"
+        known = f"{recognition.utterance.corpus} {speaker}" if several else speaker
+        right[known].append(recognition.emotion == recognition.utterance.emotion)
+    rows = [(speaker, len(shares), sum(shares) / len(shares)) for speaker, shares in right.items()]
     return sorted(rows, key=lambda row: (row[2], row[0]))
 
 
@@ -186,7 +189,7 @@ def write_report(path: Path, measured: dict[str, Any], recognitions: Sequence[Re
         ("Speakers", report.table(speaker_rows(recognitions), ("speaker", "utterances", "recognised"))),
     ]
     training = checkpoint / "training.json"
-    if training.is_file() and (history := json.loads(training.read_text())["history"]):
+    if training.is_file() and (history := json.loads(training.read_text(encoding="utf-8"))["history"]):
         sections.append(("Training", report.picture(report.curves({checkpoint.name: history}), "loss curves")))
     if measured["unreadable"]:
         sections.append(("Not read", f"<p>{'<br>'.join(map(html.escape, measured['unreadable']))}</p>"))

@@ -60,9 +60,7 @@ def table(rows: Sequence[Sequence[Any]], head: Sequence[str]) -> str:
 
     def _cell(cell: Any) -> str:
         if isinstance(cell, int | float):
-            return (
-                f'<td class="number">{cell:.3f}</td>' if isinstance(cell, float) else f'<td class="number">{cell}</td>'
-            )
+            return f'<td class="number">{f"{cell:.3f}" if isinstance(cell, float) else cell}</td>'
         return f"<td>{html.escape(str(cell))}</td>"
 
     body = [f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from functools import lru_cache
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from empathy_lightning.modules.pretrained import locate
 from empathy_lightning.modules.speech_encoder import EncodedSpeech, SpeechEncoder, length_mask
 
 
@@ -38,12 +40,13 @@ class CachedSpeechEncoder(nn.Module):
     def shared(cls, name_or_path: str) -> CachedSpeechEncoder:
         """The same encoder, with what it remembers, for all stages that one process trains one after the other.
 
-        It is let go when the process asks for another encoder.
+        It stays in memory until the process asks for another encoder, or :meth:`forget` is called.
 
         Args:
             name_or_path: Folder or model id, see :meth:`SpeechEncoder.from_pretrained`.
         """
-        return _shared(name_or_path)
+        folder = Path(locate(name_or_path))
+        return _shared(str(folder.resolve()) if folder.is_dir() else name_or_path)
 
     def forget(self) -> None:
         """Let go of all that was heard: the encoder's weights are others now."""

@@ -158,7 +158,8 @@ class SpeechDecoder(nn.Module):
         begin as in the constructor.
 
         Args:
-            name_or_path: Folder or model id, for example ``Qwen/Qwen2.5-0.5B``.
+            name_or_path: Folder or model id, for example ``Qwen/Qwen2.5-0.5B``; its tokenizer must be the answering
+                model's.
             input_size: Width of the language model's hidden states, of the one that answers.
             end_token_id: Text id that ends the units.
             num_units: Number of units.
@@ -179,21 +180,23 @@ class SpeechDecoder(nn.Module):
             )
         rows = config.vocab_size if text_vocab_size is None else text_vocab_size
         if rows < config.vocab_size:
-            raise ValueError(f"text_vocab_size {rows} is smaller than the vocabulary of {name_or_path}")
+            raise ValueError(
+                f"text_vocab_size {rows} is smaller than the vocabulary of {name_or_path}: the tokenizers differ"
+            )
         decoder = cls(
             input_size,
             rows,
             end_token_id,
             num_units,
-            config.hidden_size,
-            config.num_hidden_layers,
-            config.num_attention_heads,
-            schedule,
-            config.num_key_value_heads,
-            config.intermediate_size,
-            config.rope_parameters["rope_theta"],
-            projection_size,
-            fusion,
+            hidden_size=config.hidden_size,
+            num_layers=config.num_hidden_layers,
+            num_heads=config.num_attention_heads,
+            schedule=schedule,
+            num_key_value_heads=config.num_key_value_heads,
+            intermediate_size=config.intermediate_size,
+            rope_theta=config.rope_parameters["rope_theta"],
+            projection_size=projection_size,
+            fusion=fusion,
         )
         source = Qwen2ForCausalLM.from_pretrained(folder, dtype=torch.float32)
         decoder.model.model.layers.load_state_dict(source.model.layers.state_dict())

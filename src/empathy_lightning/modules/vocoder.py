@@ -47,7 +47,7 @@ def griffin_lim(
         rebuilt = torch.stft(waveform, n_fft, hop_length, window=window, return_complex=True)
         step = rebuilt if previous is None else rebuilt - momentum / (1 + momentum) * previous
         angles, previous = step / step.abs().clamp(min=1e-12), rebuilt
-    return torch.istft(magnitude * angles, n_fft, hop_length, window=window)[: (frames - 1) * hop_length]
+    return torch.istft(magnitude * angles, n_fft, hop_length, window=window)[: max(1, frames - 1) * hop_length]
 
 
 class Vocoder(nn.Module):
