@@ -5,10 +5,12 @@ import torch
 
 from empathy_lightning.batch import collate
 from empathy_lightning.checkpoints import Checkpoint, load, save
+from empathy_lightning.losses import CategoricalLoss
 from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.modules.convolutional_encoder import ConvolutionalEncoder
 from empathy_lightning.modules.emotion_nuance import EmotionNuance
 from empathy_lightning.modules.prosody import ProsodyClassifier, prosodic_statistics, trim_silence
+from empathy_lightning.tasks import EmotionNuanceTask
 from empathy_lightning.utterance import Utterance
 
 NAMES = (
@@ -161,6 +163,18 @@ def test_a_saved_recogniser_hears_the_same_prosody(tmp_path):
         model.emotion_nuance.prosody = False
         without = model.hear(batch)[1].logits
     assert torch.equal(heard, other) and not torch.allclose(heard.softmax(-1), without.softmax(-1), atol=1e-3)
+
+
+def test_a_trainer_s_checkpoint_keeps_the_statistics_of_the_norms():
+    model = EmpatheticLM(ConvolutionalEncoder(hidden_size=8, channels=(4, 4, 4)), emotion_nuance=nuance())
+    task = EmotionNuanceTask(model, {"categorical": CategoricalLoss()})
+    checkpoint = {"state_dict": task.state_dict()}
+    task.on_save_checkpoint(checkpoint)
+    assert set(checkpoint["state_dict"]) == set(task.state_dict())
+    model.speech_encoder.requires_grad_(False)
+    task.on_save_checkpoint(checkpoint)
+    assert "model.emotion_nuance.prosody_classifier.norm.running_var" in checkpoint["state_dict"]
+    assert not any("speech_encoder" in name for name in checkpoint["state_dict"])
 
 
 def test_prosody_without_statistics_is_refused():
