@@ -185,7 +185,7 @@ class EmpatheticChatbot:
             for owner, row, valid in zip(owners, *adapted, strict=True):
                 said[owner].append(row[valid])
             rows = torch.tensor(owners, device=device)
-            for name, value in vars(model.feel(encoded, adapted, padded, lengths)).items():
+            for name, value in vars(model.feel(encoded, adapted)).items():
                 share = (lengths / total[rows]).to(value.dtype).reshape(-1, *[1] * (value.ndim - 1))
                 empty = value.new_zeros(len(waveforms), *value.shape[1:])
                 sums[name] = sums.get(name, empty).index_add(0, rows, share * value)

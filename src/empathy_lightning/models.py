@@ -20,7 +20,6 @@ from empathy_lightning.modules.emotion_nuance import EmotionEstimate, EmotionNua
 from empathy_lightning.modules.language_model import IGNORE, LanguageModel, pack
 from empathy_lightning.modules.partial_lora import PartialLora
 from empathy_lightning.modules.pooled_heads import PooledEmotionHeads
-from empathy_lightning.modules.prosody import prosodic_statistics
 from empathy_lightning.modules.speech_adapter import SpeechAdapter
 from empathy_lightning.modules.speech_encoder import EncodedSpeech, SpeechEncoder
 from empathy_lightning.outputs import EmpatheticOutput, ResponseStates
@@ -193,7 +192,7 @@ class EmpatheticLM(nn.Module):
         adapted = None
         if words or pooled:
             adapted = self.adapt(encoded, *self._voice(batch))
-        return encoded, adapted, self.feel(self._felt(batch, encoded), adapted, *self._voice(batch))
+        return encoded, adapted, self.feel(self._felt(batch, encoded), adapted)
 
     def _voice(self, batch: SpeechBatch) -> tuple[Tensor, Tensor]:
         """Waveform and lengths of the recordings in which the emotion is to be heard."""
@@ -218,18 +217,15 @@ class EmpatheticLM(nn.Module):
             adapted = self.speech_adapter(encoded.frames, encoded.mask, emotion)
         return adapted
 
-    def feel(
-        self, encoded: EncodedSpeech, adapted: tuple[Tensor, Tensor] | None, waveform: Tensor, lengths: Tensor
-    ) -> EmotionEstimate | None:
-        """The emotion, from the encoder's layers or, for pooled heads, :meth:`adapt`'s; the waveform is for prosody."""
+    def feel(self, encoded: EncodedSpeech, adapted: tuple[Tensor, Tensor] | None) -> EmotionEstimate | None:
+        """The emotion, from the encoder's layers or, for pooled heads, from :meth:`adapt`'s embeddings."""
         if self.emotion_nuance is None:
             return None
         if isinstance(self.emotion_nuance, PooledEmotionHeads):
             assert adapted is not None
             estimate: EmotionEstimate = self.emotion_nuance(*adapted)
         else:
-            statistics = prosodic_statistics(waveform, lengths) if self.emotion_nuance.prosody else None
-            estimate = self.emotion_nuance(encoded.layers, encoded.mask, statistics)
+            estimate = self.emotion_nuance(encoded.layers, encoded.mask)
         return estimate
 
     def forward(self, batch: SpeechBatch) -> EmpatheticOutput:

@@ -10,11 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from empathy_lightning.modules.prosody import ProsodyClassifier
-
-_PROSODY_SHARE = 0.3
-"""Share of the training utterances on which the categories are learnt from prosody."""
-
 Pooling = Literal["attention", "mean", "statistics"]
 """How frames become one vector."""
 
@@ -199,8 +194,6 @@ class EmotionNuance(nn.Module):
             have none; without them the ratings are NaN.
         layers: ``"gate"`` or ``"last"``, see :class:`EmotionExtractor`.
         pooling: ``"attention"``, ``"mean"`` or ``"statistics"``, see :class:`EmotionExtractor`.
-        prosody: Hear the categories a second time, in pitch, loudness and tilt alone, and add the two
-            log-probabilities; neither paper does so. It helps where the encoder learns from few speakers.
     """
 
     def __init__(
@@ -215,12 +208,10 @@ class EmotionNuance(nn.Module):
         rate_dimensions: bool = True,
         layers: Literal["gate", "last"] = "gate",
         pooling: Pooling = "attention",
-        prosody: bool = False,
     ) -> None:
         super().__init__()
         self.input_size = input_size
         self.output_size = output_size
-        self.prosody = prosody
         self.num_emotions = num_emotions
         self.hidden_size = hidden_size
         self.gate_size = gate_size
@@ -235,42 +226,22 @@ class EmotionNuance(nn.Module):
             self.arousal_head = nn.Linear(output_size, 1)
             self.valence_head = nn.Linear(output_size, 1)
             self.dominance_head = nn.Linear(output_size, 1)
-        if prosody:
-            self.prosody_classifier = ProsodyClassifier(num_emotions)
 
-    def _classify(self, features: Tensor, statistics: Tensor | None) -> Tensor:
-        """Scores (B, classes) of the categories."""
-        heard: Tensor = self.categorical_head(features)
-        if not self.prosody:
-            return heard
-        if statistics is None:
-            raise ValueError("an EmotionNuance with prosody needs prosodic_statistics of the waveform")
-        alone = self.prosody_classifier(statistics)
-        if self.training:
-            # Each learns for itself: together, the one that learns by heart faster would leave the other nothing.
-            return torch.where(torch.rand_like(alone[:, :1]) < _PROSODY_SHARE, alone, heard)
-        return heard.log_softmax(-1) + alone.log_softmax(-1)
-
-    def forward(self, layers: Sequence[Tensor], mask: Tensor, statistics: Tensor | None = None) -> EmotionEstimate:
+    def forward(self, layers: Sequence[Tensor], mask: Tensor) -> EmotionEstimate:
         """Estimate the emotion of each utterance.
 
         Args:
             layers: Raw outputs of the encoder's blocks, each (B, T, input_size).
             mask: Shape (B, T), True where valid.
-            statistics: With ``prosody``, :func:`~empathy_lightning.modules.prosody.prosodic_statistics` (B, 23).
-
-        Raises:
-            ValueError: If they are needed and missing.
         """
         embedding = self.extractor(layers, mask)
         features = nn.functional.dropout(embedding, self.dropout, self.training)
-        logits = self._classify(features, statistics)
         if not self.rate_dimensions:
             unknown = torch.full_like(embedding[:, 0], torch.nan)
-            return EmotionEstimate(embedding, logits, unknown, unknown, unknown)
+            return EmotionEstimate(embedding, self.categorical_head(features), unknown, unknown, unknown)
         return EmotionEstimate(
             embedding,
-            logits,
+            self.categorical_head(features),
             self.arousal_head(features)[:, 0].sigmoid(),
             self.valence_head(features)[:, 0].sigmoid(),
             self.dominance_head(features)[:, 0].sigmoid(),
