@@ -14,7 +14,7 @@ from empathy_lightning.modules.cached_encoder import CachedSpeechEncoder
 from empathy_lightning.modules.emotion_nuance import EmotionNuance
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
 from empathy_lightning.tasks import EmotionNuanceTask, SpeechAdapterTask
-from empathy_lightning.tasks.task import TrainedPartsTask, trained_names
+from empathy_lightning.tasks.task import TrainedPartsTask
 from tests.conftest import whisper_config
 
 
@@ -110,10 +110,3 @@ def test_distillation_trains_the_adapter_alone(model, corpus, tmp_path):
     figures = trainer.callback_metrics
     torch.testing.assert_close(figures["validation/loss"], figures["validation/distillation_loss"])
     assert figures["validation/response_loss"] > 0
-
-
-def test_statistics_of_a_norm_without_weights_belong_to_what_trains_around_it():
-    learnt, frozen = (nn.Sequential(nn.BatchNorm1d(3, affine=False), nn.Linear(3, 2)) for _ in range(2))
-    both = nn.ModuleDict({"learnt": learnt, "frozen": frozen.requires_grad_(False)})
-    names = trained_names(both)
-    assert {name for name in both.state_dict() if name.startswith("learnt.")} == names

@@ -186,15 +186,8 @@ def weighted_sum(losses: dict[str, Tensor], weights: dict[str, float]) -> Tensor
 def trained_names(module: nn.Module) -> set[str]:
     """Names of the parameters that train and of the buffers beside them.
 
-    A buffer counts as trained (batch norm's statistics) if a parameter of its submodule trains, or, where that has
-    none, of the nearest one around it that has some.
+    A buffer counts as trained if a parameter of the same submodule trains (batch norm's statistics).
     """
     names = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
-
-    def _trains(home: str) -> bool:
-        parameters = list(module.get_submodule(home).parameters())
-        if not parameters and home:
-            return _trains(home.rpartition(".")[0])
-        return any(parameter.requires_grad for parameter in parameters)
-
-    return names | {name for name, _ in module.named_buffers() if _trains(name.rpartition(".")[0])}
+    homes = {name.rpartition(".")[0] for name in names}
+    return names | {name for name, _ in module.named_buffers() if name.rpartition(".")[0] in homes}
