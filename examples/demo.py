@@ -73,5 +73,3 @@ if __name__ == "__main__":
         run(EVALUATE)
     print(f"\nThe demo took {(time.time() - start) / 60:.1f} minutes. Now try your own voice:")
     print("  empathy-lightning chat YOUR.wav --out outputs/chat")
-    print("Longer training makes the words of its replies clearer (ten epochs: about 7 minutes):")
-    print("  empathy-lightning fit --config examples/demo/speech_decoder.yaml --trainer.max_epochs 10")
