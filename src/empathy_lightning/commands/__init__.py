@@ -1,0 +1,3 @@
+"""The command line's commands, one file per group."""
+
+TRAINER_COMMANDS = ("fit", "validate", "test")
