@@ -13,6 +13,7 @@ from empathy_lightning.commands import TRAINER_COMMANDS
 from empathy_lightning.errors import InputError, mendable
 from empathy_lightning.evaluation.commands import add_responses
 from empathy_lightning.preparation.commands import add_answering
+from empathy_lightning.threads import share_the_machine
 
 if TYPE_CHECKING:
     from empathy_lightning.corpora import Corpus
@@ -29,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         Exit code: 0; 2 for bad input, after one line that says what is wrong; 130 if it was interrupted.
     """
+    share_the_machine()
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if words and words[0] in TRAINER_COMMANDS:
