@@ -13,8 +13,10 @@ _FIRST_LINE_AFTER = 5.0
 _LINE = "{desc}: {n_fmt} of {total_fmt} [{elapsed}, {remaining} left, {rate_fmt}]"
 
 
-class _Lines(tqdm):  # type: ignore[type-arg]
+class _Lines(tqdm):  # type: ignore[misc]
     """Says where it stands in lines of their own, as a log wants it; what is done in a few seconds says nothing."""
+
+    disable: bool
 
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
         """Write a line in the place of redrawing the bar."""
