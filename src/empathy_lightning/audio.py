@@ -33,7 +33,7 @@ SAMPLE_RATE = 16_000
 LONGEST = 300.0
 """Seconds of the longest recording that is answered."""
 
-_LISTENED = 600
+LISTENED = 600
 """Seconds of a file from which its scale, offset and channels are told."""
 
 
@@ -165,7 +165,7 @@ def read(path: str | Path, start: float = 0.0, end: float | None = None) -> Tens
         part = f"from second {start:g} on: it has {frames / rate:.2f} s" if frames else "(never finished?)"
         raise AudioError(f"{path}: holds no samples {part}")
     if first == 0 and last >= frames:
-        levels = measure(samples[: _LISTENED * rate], rate, str(path))
+        levels = measure(samples[: LISTENED * rate], rate, str(path))
     else:
         levels = _levels_of(str(path), _version(path))
     return resample(mixed(samples, levels, str(path)), rate)
@@ -175,7 +175,7 @@ def read(path: str | Path, start: float = 0.0, end: float | None = None) -> Tens
 def _levels_of(path: str, version: tuple[int, int]) -> Levels:
     """What is done to a file of which only segments are read."""
     with opened(path) as file:
-        return measure(samples_of(file, 0, _LISTENED * file.samplerate), file.samplerate, path)
+        return measure(samples_of(file, 0, LISTENED * file.samplerate), file.samplerate, path)
 
 
 def _version(path: str | Path) -> tuple[int, int]:
@@ -284,7 +284,7 @@ def write(path: str | Path, waveform: Tensor, sample_rate: int = SAMPLE_RATE) ->
 
     Args:
         path: Its suffix names the format.
-        waveform: Shape (T,), in -1..1.
+        waveform: Shape (T,); one that goes beyond -1..1 is made softer as a whole.
         sample_rate: In Hz.
 
     Raises:
@@ -294,6 +294,12 @@ def write(path: str | Path, waveform: Tensor, sample_rate: int = SAMPLE_RATE) ->
     kind = path.suffix[1:].upper() or "WAV"
     with whole(path) as partial:
         try:
-            soundfile.write(partial, waveform.detach().cpu().numpy(), sample_rate, format=kind, subtype="PCM_16")
+            soundfile.write(partial, unclipped(waveform).numpy(), sample_rate, format=kind, subtype="PCM_16")
         except soundfile.LibsndfileError as error:
             raise OSError(str(error)) from None
+
+
+def unclipped(waveform: Tensor) -> Tensor:
+    """The waveform (T,) for a format that ends at -1..1: made softer as a whole if it goes beyond."""
+    waveform = waveform.detach().cpu()
+    return waveform / waveform.abs().max().clamp(min=1.0) if len(waveform) else waveform

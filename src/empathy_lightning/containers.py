@@ -1,4 +1,4 @@
-"""What audio files say of themselves against what is in them: WAV, MP3 and OGG that were cut, streamed or never finished.
+"""Headers of audio files against what is in them: WAV, MP3 and OGG that were cut, streamed or never finished.
 
 Works on the bytes of a file; decoding is soundfile's.
 """
