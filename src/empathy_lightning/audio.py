@@ -130,12 +130,12 @@ def samples_of(file: soundfile.SoundFile, first: int = 0, last: int | None = Non
     last = file.frames if last is None else min(last, file.frames)
     first = min(first, last)
     # After a jump an MP3 decoder leaves out frames that need what it jumped over, and all later ones come too early.
-    if first and file.seekable() and file.format != "MP3":
+    if file.format == "MP3" or not file.seekable():
+        samples: NDArray[np.float32] = file.read(last, dtype="float32", always_2d=True)
+        return samples[first:].copy() if first else samples
+    if first:
         file.seek(first)
-    else:
-        for begin in range(0, first, file.samplerate):
-            file.read(min(file.samplerate, first - begin), dtype="float32", always_2d=True)
-    samples: NDArray[np.float32] = file.read(last - first, dtype="float32", always_2d=True)
+    samples = file.read(last - first, dtype="float32", always_2d=True)
     return samples
 
 

@@ -25,7 +25,7 @@ _OFFSET = 0.2
 """Share of the sound's RMS from which on a constant offset is taken out."""
 
 _DEAD = 0.03
-"""Share of the loudest channel's RMS below which a channel is dead (-30 dB)."""
+"""Where a channel's loudest 0.1 s lies below this share of the loudest channel's, it is dead (-30 dB)."""
 
 _OPPOSITE = -0.5
 """Correlation with the loudest channel below which a channel is turned round before it is mixed."""
@@ -55,7 +55,7 @@ class Levels:
             found.append("samples in the scale of 16-bit integers, read divided by 32768")
         if any(self.offset):
             largest = max(self.offset, key=abs) * self.scale
-            found.append(f"a constant offset of {largest:.3f} is taken out")
+            found.append(f"a constant offset of {largest:.2g} is taken out")
         for number, sign in enumerate(self.signs, 1):
             if sign == 0:
                 found.append(f"channel {number} of {len(self.signs)} is dead and left out")
@@ -86,7 +86,7 @@ def measure(samples: NDArray[np.float32], rate: int, name: str) -> Levels:
     means = np.array([channel.mean() for channel in columns])
     spread = np.array([_spread(channel, mean) for channel, mean in zip(columns, means, strict=True)])
     offset = np.where((np.abs(means) > _OFFSET * spread) & (len(samples) >= _SHORTEST * rate), means, 0.0)
-    signs = (1,) if channels == 1 else _signs(samples - means, spread)
+    signs = (1,) if channels == 1 else _signs(samples - means, rate)
     return Levels(scale, tuple(offset.tolist()), signs)
 
 
@@ -109,18 +109,28 @@ def _spread(channel: NDArray[np.float32], mean: np.float32) -> float:
     return float(channel.std(dtype=np.float64))
 
 
-def _signs(centred: NDArray[np.float32], spread: NDArray[np.float64]) -> tuple[int, ...]:
-    loudest = int(spread.argmax())
-    if spread[loudest] == 0:
-        return (1,) * len(spread)
+def _signs(centred: NDArray[np.float32], rate: int) -> tuple[int, ...]:
+    peaks = [_loudest(channel, rate) for channel in centred.T]
+    loudest = int(np.argmax(peaks))
+    if peaks[loudest] == 0:
+        return (1,) * len(peaks)
+    # By numpy's own, a channel that does not move has no correlation and a warning.
+    products = centred.T @ centred
     signs = []
-    for channel, own in enumerate(spread):
-        if own < _DEAD * spread[loudest]:
+    for channel, peak in enumerate(peaks):
+        if peak < _DEAD * peaks[loudest]:
             signs.append(0)
             continue
-        shared = float(np.vdot(centred[:, channel], centred[:, loudest])) / len(centred)
-        signs.append(-1 if shared < _OPPOSITE * own * spread[loudest] else 1)
+        power = float(products[channel, channel] * products[loudest, loudest]) ** 0.5
+        signs.append(-1 if products[channel, loudest] < _OPPOSITE * power else 1)
     return tuple(signs)
+
+
+def _loudest(channel: NDArray[np.float32], rate: int) -> float:
+    """RMS of the loudest 0.1 s; who says a word only is not dead."""
+    window = min(max(1, rate // 10), len(channel))
+    stretches = channel[: len(channel) // window * window].reshape(-1, window)
+    return float(np.square(stretches).mean(1).max()) ** 0.5
 
 
 def mixed(samples: NDArray[np.float32], levels: Levels, name: str) -> Tensor:
