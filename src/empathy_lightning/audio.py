@@ -25,7 +25,7 @@ from torch import Tensor
 from empathy_lightning.containers import with_true_length
 from empathy_lightning.errors import AudioError as AudioError
 from empathy_lightning.files import whole
-from empathy_lightning.levels import Levels, measure, mixed
+from empathy_lightning.levels import Levels, measure, mixed, unclipped
 
 SAMPLE_RATE = 16_000
 """Rate of all waveforms inside the library, in Hz."""
@@ -297,9 +297,3 @@ def write(path: str | Path, waveform: Tensor, sample_rate: int = SAMPLE_RATE) ->
             soundfile.write(partial, unclipped(waveform).numpy(), sample_rate, format=kind, subtype="PCM_16")
         except soundfile.LibsndfileError as error:
             raise OSError(str(error)) from None
-
-
-def unclipped(waveform: Tensor) -> Tensor:
-    """The waveform (T,) for a format that ends at -1..1: made softer as a whole if it goes beyond."""
-    waveform = waveform.detach().cpu()
-    return waveform / waveform.abs().max().clamp(min=1.0) if len(waveform) else waveform

@@ -166,6 +166,12 @@ def mixed(samples: NDArray[np.float32], levels: Levels, name: str) -> Tensor:
     return waveform
 
 
+def unclipped(waveform: Tensor) -> Tensor:
+    """The waveform (T,) for a format that ends at -1..1: made softer as a whole if it goes beyond."""
+    waveform = waveform.detach().cpu()
+    return waveform / waveform.abs().max().clamp(min=1.0) if len(waveform) else waveform
+
+
 def faults(waveform: Tensor, rate: int) -> list[str]:
     """What a microphone or a recorder did wrong and nothing can mend, in a few words each.
 

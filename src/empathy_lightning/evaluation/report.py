@@ -13,7 +13,8 @@ import matplotlib
 import torch
 from torch import Tensor
 
-from empathy_lightning.audio import SAMPLE_RATE, unclipped
+from empathy_lightning.audio import SAMPLE_RATE
+from empathy_lightning.levels import unclipped
 from empathy_lightning.modules.speech_encoder import LogMel
 
 matplotlib.use("Agg")
