@@ -118,6 +118,7 @@ def test_a_count_that_is_not_true_is_corrected_and_named(tmp_path):
 def test_a_file_that_was_cut_is_read_as_far_as_it_goes_and_named(tmp_path, kind, subtype):
     data = encoded(0.5 * sound(), kind, subtype=subtype)
     whole = read(store(tmp_path / "whole", data))
+    assert listen(str(store(tmp_path / "end", data[:-3]))).remarks[0].startswith("cut: ")
     cut = store(tmp_path / "cut", data[: len(data) * 3 // 5 + 1])
     heard = read(cut)
     assert 4 * RATE < len(heard) < 7.5 * RATE and duration_of(cut) == len(heard) / RATE
@@ -133,6 +134,10 @@ def test_flac_that_was_cut_and_recordings_in_a_row_are_named(tmp_path):
         read(cut)
     assert len(str(error.value)) < 300 and "\n" not in str(error.value)
     assert listen(str(cut)).problem.startswith("unreadable: damaged, cut")
+    huge = bytearray(flac)
+    huge[21:26] = bytes([huge[21] | 15, 255, 255, 255, 255])
+    with pytest.raises(AudioError, match=r"huge\.flac: damaged"):
+        read(store(tmp_path / "huge.flac", huge))
     chained = store(tmp_path / "chained.ogg", ogg + ogg)
     assert "only the first" in listen(str(chained)).remarks[0]
     wave = encoded(sound(2.0), "WAV")

@@ -112,11 +112,9 @@ def opened(path: str | Path) -> Iterator[soundfile.SoundFile]:
         if other is not None:
             with soundfile.SoundFile(io.BytesIO(other)) as file:
                 yield file
-    except (soundfile.SoundFileError, RuntimeError):
-        raise AudioError(
-            f"{path}: damaged, cut, or not audio that can be decoded; give WAV, FLAC, MP3 or OGG, "
-            "for example by `ffmpeg -i FILE new.wav`"
-        ) from None
+    except (soundfile.SoundFileError, RuntimeError, MemoryError):  # a header may promise more than fits
+        say = "damaged, cut, or not audio that can be decoded; give WAV, FLAC, MP3 or OGG (`ffmpeg -i FILE new.wav`)"
+        raise AudioError(f"{path}: {say}") from None
 
 
 def content(path: str | Path) -> bytes:
@@ -130,13 +128,11 @@ def samples_of(file: soundfile.SoundFile, first: int = 0, last: int | None = Non
     last = file.frames if last is None else min(last, file.frames)
     first = min(first, last)
     # After a jump an MP3 decoder leaves out frames that need what it jumped over, and all later ones come too early.
-    if file.format == "MP3" or not file.seekable():
-        samples: NDArray[np.float32] = file.read(last, dtype="float32", always_2d=True)
-        return samples[first:].copy() if first else samples
-    if first:
-        file.seek(first)
-    samples = file.read(last - first, dtype="float32", always_2d=True)
-    return samples
+    begin = first if file.seekable() and file.format != "MP3" else 0
+    if begin:
+        file.seek(begin)
+    samples: NDArray[np.float32] = file.read(last - begin, dtype="float32", always_2d=True)
+    return samples[first - begin :]
 
 
 def read(path: str | Path, start: float = 0.0, end: float | None = None) -> Tensor:
@@ -162,7 +158,11 @@ def read(path: str | Path, start: float = 0.0, end: float | None = None) -> Tens
         last = frames if end is None else first + max(0, round((end - start) * rate))
         samples = samples_of(file, first, last)
     if not len(samples):
-        part = f"from second {start:g} on: it has {frames / rate:.2f} s" if frames else "(never finished?)"
+        part = (
+            f"from second {start:g} on: it has {frames / rate:.2f} s"
+            if frames
+            else "(was the recorder stopped?); record it again"
+        )
         raise AudioError(f"{path}: holds no samples {part}")
     if first == 0 and last >= frames:
         levels = measure(samples[: LISTENED * rate], rate, str(path))

@@ -226,8 +226,10 @@ def _mp3_fault(data: bytes) -> str:
 
 
 def _ogg_fault(data: bytes) -> str:
-    last = data.rfind(b"OggS")
     if data.count(b"OggS\0\2") > 1:
         return "several recordings one after another, of which only the first is heard"
-    flags = data[last + 5] if last + 5 < len(data) else 0
-    return "" if flags & 4 else "cut: its last page is missing"
+    header = data[data.rfind(b"OggS") :]
+    segments = header[26] if len(header) > 26 else 255
+    length = 27 + segments + sum(header[27 : 27 + segments])
+    ends = len(header) >= length and header[5] & 4
+    return "" if ends else "cut: its last page is missing"
