@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from empathy_lightning.__main__ import DEMO_CHECKPOINT, main
-from empathy_lightning.audio import AudioError, read_speech
+from empathy_lightning.audio import read_speech
 from empathy_lightning.chatbot import EmpatheticChatbot
 from empathy_lightning.checkpoints import Checkpoint, save
 from empathy_lightning.utterance import EMOTIONS
@@ -77,10 +77,24 @@ def test_every_kind_of_samples_is_read(tmp_path, subtype, peak):
     np.testing.assert_allclose(read_speech(path).numpy(), wave, atol=0.01)
 
 
-def test_samples_far_out_of_range_are_refused(tmp_path):
-    wave = 32_000 * np.sin(np.arange(16_000) / 20)
-    with pytest.raises(AudioError, match=r"reach 32000; scale them to -1\.\.1"):
-        read_speech(recording(tmp_path, "a.wav", wave, subtype="FLOAT"))
+def test_what_is_answered_is_heard_in_the_right_scale_and_from_every_channel(bot, tmp_path, capsys):
+    generator = np.random.default_rng(0)
+    good = np.round(3_000 * generator.standard_normal(24_000) * np.sin(np.arange(24_000) / 4_000)) / 32_768
+    files = [
+        recording(tmp_path, "clean.wav", good, subtype="PCM_16"),
+        recording(tmp_path, "integers.wav", 32_768 * good, subtype="FLOAT"),
+        recording(tmp_path, "opposite.wav", np.stack([good, -good], 1), subtype="PCM_16"),
+        recording(tmp_path, "dead.wav", np.stack([0 * good, good], 1), subtype="PCM_16"),
+    ]
+    words = ["chat", *map(str, files), "--out", str(tmp_path / "out"), "--checkpoint", str(bot), "--batch-size=1"]
+    assert main([*words, "--max-new-tokens=4"]) == 0
+    clean, *others = json.loads((tmp_path / "out" / "replies.json").read_text())
+    for other in others:
+        assert {**other, "file": ""} == {**clean, "file": ""}
+    wild = recording(tmp_path, "wild.wav", 2**23 * good, subtype="FLOAT")
+    assert main(["chat", str(wild), "--out", str(tmp_path / "wild"), "--checkpoint", str(bot)]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "wild.wav: samples reach" in error and "scale them to -1..1" in error
 
 
 @pytest.mark.parametrize("name", ["file", "file/below", "closed"])

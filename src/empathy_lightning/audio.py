@@ -1,20 +1,31 @@
-"""Read audio files: any format and rate that soundfile decodes, to mono at 16 kHz, checked."""
+"""Read audio files: any format and rate that soundfile decodes, to mono at 16 kHz, checked.
+
+Everything that hears a file hears it through :func:`read`: what the file says of its length is held against what
+is there (:mod:`.containers`), scale, offset and channels are mended (:mod:`.levels`), and what cannot be mended is
+refused. What is mended is decided from the first ten minutes of a file, for all of its segments alike.
+"""
 
 from __future__ import annotations
 
 import io
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import soundfile
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from empathy_lightning.errors import InputError
+from empathy_lightning.containers import with_true_length
+from empathy_lightning.errors import AudioError as AudioError
 from empathy_lightning.files import whole
+from empathy_lightning.levels import Levels, measure, mixed, unclipped
 
 SAMPLE_RATE = 16_000
 """Rate of all waveforms inside the library, in Hz."""
@@ -22,9 +33,8 @@ SAMPLE_RATE = 16_000
 LONGEST = 300.0
 """Seconds of the longest recording that is answered."""
 
-
-class AudioError(InputError):
-    """A recording that cannot be used; the message names the file and says why."""
+LISTENED = 600
+"""Seconds of a file from which its scale, offset and channels are told."""
 
 
 @cache
@@ -85,8 +95,51 @@ def _shard(name: str, process: int) -> Any:
         raise AudioError(f"{name}: {' '.join(str(error).split())}") from None
 
 
+@contextmanager
+def opened(path: str | Path) -> Iterator[soundfile.SoundFile]:
+    """Open a file, with the number of frames that are there whatever its header says.
+
+    Raises:
+        AudioError: If the file is missing or cannot be decoded, now or while it is open.
+    """
+    try:
+        with soundfile.SoundFile(_source(path)) as file:
+            # Only these two are known to be wrong; anything else is never read twice.
+            doubtful = file.format == "MP3" or file.frames == 0
+            other = with_true_length(content(path), file.format, file.frames) if doubtful else None
+            if other is None:
+                yield file
+        if other is not None:
+            with soundfile.SoundFile(io.BytesIO(other)) as file:
+                yield file
+    except (soundfile.SoundFileError, RuntimeError, MemoryError):  # a header may promise more than fits
+        say = "damaged, cut, or not audio that can be decoded; give WAV, FLAC, MP3 or OGG (`ffmpeg -i FILE new.wav`)"
+        raise AudioError(f"{path}: {say}") from None
+
+
+def content(path: str | Path) -> bytes:
+    """All bytes of a file, or of the audio in a row of a shard."""
+    source = _source(path)
+    return source.getvalue() if isinstance(source, io.BytesIO) else Path(path).read_bytes()
+
+
+def samples_of(file: soundfile.SoundFile, first: int = 0, last: int | None = None) -> NDArray[np.float32]:
+    """Samples from one frame to another as they are decoded, shape (T, C); in MP3, found by decoding from the start."""
+    last = file.frames if last is None else min(last, file.frames)
+    first = min(first, last)
+    # After a jump an MP3 decoder leaves out frames that need what it jumped over, and all later ones come too early.
+    begin = first if file.seekable() and file.format != "MP3" else 0
+    if begin:
+        file.seek(begin)
+    samples: NDArray[np.float32] = file.read(last - begin, dtype="float32", always_2d=True)
+    return samples[first - begin :]
+
+
 def read(path: str | Path, start: float = 0.0, end: float | None = None) -> Tensor:
     """Read a file or a segment of one.
+
+    Float samples in the scale of 16-bit integers are divided by 32768, a constant offset is taken out, dead channels
+    are left out of the mix and those of opposite sign turned round; loudness stays as it is.
 
     Args:
         path: WAV, FLAC, MP3, OGG or whatever else soundfile decodes, or ``SHARD.parquet#ROW``.
@@ -94,25 +147,44 @@ def read(path: str | Path, start: float = 0.0, end: float | None = None) -> Tens
         end: Last second; None for the end of the file.
 
     Returns:
-        Waveform at 16 kHz, mono, shape (T,), in -1..1.
+        Waveform at 16 kHz, mono, shape (T,), in -1..1 but for a little overshoot.
 
     Raises:
-        AudioError: If the file is missing, is not audio, or holds no samples or NaN.
+        AudioError: If the file is missing, is not audio, holds no samples or NaN, or is in a scale that cannot be told.
     """
+    with opened(path) as file:
+        rate, frames = file.samplerate, file.frames
+        first = round(start * rate)
+        last = frames if end is None else first + max(0, round((end - start) * rate))
+        samples = samples_of(file, first, last)
+    if not len(samples):
+        part = (
+            f"from second {start:g} on: it has {frames / rate:.2f} s"
+            if frames
+            else "(was the recorder stopped?); record it again"
+        )
+        raise AudioError(f"{path}: holds no samples {part}")
+    if first == 0 and last >= frames:
+        levels = measure(samples[: LISTENED * rate], rate, str(path))
+    else:
+        levels = _levels_of(str(path), _version(path))
+    return resample(mixed(samples, levels, str(path)), rate)
+
+
+@lru_cache(maxsize=65_536)
+def _levels_of(path: str, version: tuple[int, int]) -> Levels:
+    """What is done to a file of which only segments are read."""
+    with opened(path) as file:
+        return measure(samples_of(file, 0, LISTENED * file.samplerate), file.samplerate, path)
+
+
+def _version(path: str | Path) -> tuple[int, int]:
+    """Time and size, by which another file of the same name is told; rows of shards are never rewritten."""
     try:
-        with soundfile.SoundFile(_source(path)) as file:
-            rate = file.samplerate
-            file.seek(min(round(start * rate), file.frames))
-            count = -1 if end is None else round((end - start) * rate)
-            samples = file.read(count, dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, RuntimeError):
-        raise AudioError(f"{path}: damaged, or not audio that can be decoded; give WAV, FLAC, MP3 or OGG") from None
-    waveform = torch.from_numpy(samples).mean(1)
-    if not len(waveform):
-        raise AudioError(f"{path}: holds no samples")
-    if not waveform.isfinite().all():
-        raise AudioError(f"{path}: holds samples that are not numbers")
-    return resample(waveform, rate)
+        status = os.stat(path)
+    except OSError:
+        return 0, 0
+    return status.st_mtime_ns, status.st_size
 
 
 def split_at_pauses(waveform: Tensor, longest: float) -> list[Tensor]:
@@ -170,7 +242,7 @@ def check_speech(waveform: Tensor, path: str | Path, shortest: float = 0.2, long
         longest: Most seconds.
 
     Raises:
-        AudioError: If the waveform is too short, too long, silent or far beyond -1..1.
+        AudioError: If the waveform is too short, too long or silent.
     """
     seconds = len(waveform) / SAMPLE_RATE
     if seconds < shortest:
@@ -178,21 +250,32 @@ def check_speech(waveform: Tensor, path: str | Path, shortest: float = 0.2, long
     _check_longest(seconds, path, longest)
     if waveform.abs().max() < 1e-4:
         raise AudioError(f"{path}: is silent")
-    if waveform.abs().max() > 10:  # lossy formats and other people's filters overshoot 1 a little
-        raise AudioError(f"{path}: samples reach {waveform.abs().max():.0f}; scale them to -1..1")
+
+
+def from_samples(samples: Tensor, name: str) -> Tensor:
+    """A waveform that did not come from a file, mended like one.
+
+    Args:
+        samples: Floats at 16 kHz, shape (T,).
+        name: For the message.
+
+    Raises:
+        AudioError: As in :func:`read` and :func:`check_speech`.
+    """
+    values = samples.detach().float().cpu().numpy()[:, None]
+    waveform = mixed(values, measure(values, SAMPLE_RATE, name), name)
+    check_speech(waveform, name)
+    return waveform
 
 
 def duration_of(path: str | Path, start: float = 0.0, end: float | None = None) -> float:
-    """Seconds of a segment, from the file's header.
+    """Seconds of a segment, from the file's header where it can be trusted, else counted; nothing is decoded.
 
     Raises:
         AudioError: If the file is missing or is not audio.
     """
-    try:
-        info = soundfile.info(_source(path))
-    except (soundfile.SoundFileError, RuntimeError):
-        raise AudioError(f"{path}: no such file, or not audio") from None
-    last = info.frames / info.samplerate
+    with opened(path) as file:
+        last = file.frames / file.samplerate
     return float((last if end is None else min(end, last)) - start)
 
 
@@ -201,7 +284,7 @@ def write(path: str | Path, waveform: Tensor, sample_rate: int = SAMPLE_RATE) ->
 
     Args:
         path: Its suffix names the format.
-        waveform: Shape (T,), in -1..1.
+        waveform: Shape (T,); one that goes beyond -1..1 is made softer as a whole.
         sample_rate: In Hz.
 
     Raises:
@@ -211,6 +294,6 @@ def write(path: str | Path, waveform: Tensor, sample_rate: int = SAMPLE_RATE) ->
     kind = path.suffix[1:].upper() or "WAV"
     with whole(path) as partial:
         try:
-            soundfile.write(partial, waveform.detach().cpu().numpy(), sample_rate, format=kind, subtype="PCM_16")
+            soundfile.write(partial, unclipped(waveform).numpy(), sample_rate, format=kind, subtype="PCM_16")
         except soundfile.LibsndfileError as error:
             raise OSError(str(error)) from None

@@ -117,7 +117,7 @@ class SpeechDataset(Dataset[Row | AudioError]):
         utterance = self.utterances[index]
         if not self.read_audio:
             return torch.zeros(1), utterance
-        waveform = self._waveform(utterance.path, utterance.start, utterance.end)
+        waveform = self._waveform(utterance.path, utterance.start, utterance.end, utterance.duration)
         if utterance.emotion_path is None:
             return waveform, utterance
         pair = self._waveform(utterance.emotion_path, utterance.emotion_start, utterance.emotion_end)
@@ -144,19 +144,23 @@ class SpeechDataset(Dataset[Row | AudioError]):
         except AudioError as error:
             return error
 
-    def _waveform(self, path: str, start: float, end: float | None) -> Tensor:
+    def _waveform(self, path: str, start: float, end: float | None, stated: float | None = None) -> Tensor:
         waveform = self._read(path, start, end)
+        seconds = len(waveform) / SAMPLE_RATE
+        if stated is not None and seconds > 2 * stated + 1:
+            raise AudioError(f"{path}: {seconds:.1f} s or more, {stated:.1f} s by its record; correct one of them")
         return waveform if self.augmentation is None else self.augmentation(waveform)
 
     def _read(self, path: str, start: float, end: float | None) -> Tensor:
         key = (path, start, end)
         if self._cache is not None and key in self._cache:
-            return self._cache[key].float() / 32768
+            return _from_16_bits(self._cache[key])
         waveform = read(path, start, end)[: round(self.max_seconds * SAMPLE_RATE)]
         if self._cache is not None:
-            # What is returned is what will be returned again, to the last bit.
-            self._cache[key] = (waveform * 32768).round().clamp(-32768, 32767).to(torch.int16)
-            waveform = self._cache[key].float() / 32768
+            # What is returned is what will be returned again, to the last bit; 16 bits would clip what goes beyond 1.
+            beyond = bool(waveform.abs().max() > 1)
+            self._cache[key] = waveform if beyond else (waveform * 32768).round().clamp(max=32767).to(torch.int16)
+            waveform = _from_16_bits(self._cache[key])
         return waveform
 
     def durations(self) -> list[float]:
@@ -176,6 +180,10 @@ class SpeechDataset(Dataset[Row | AudioError]):
             return max(seconds, duration_of(utterance.emotion_path, utterance.emotion_start, utterance.emotion_end))
         except AudioError:
             return 1.0  # Reading it will fail again, and then it is reported.
+
+
+def _from_16_bits(stored: Tensor) -> Tensor:
+    return stored if stored.is_floating_point() else stored.float() / 32768
 
 
 def collate(rows: Sequence[Row | AudioError], emotions: Sequence[str]) -> SpeechBatch:

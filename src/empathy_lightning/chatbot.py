@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from empathy_lightning.audio import SAMPLE_RATE, AudioError, check_speech, read_speech, split_at_pauses, write
+from empathy_lightning.audio import SAMPLE_RATE, AudioError, from_samples, read_speech, split_at_pauses, write
 from empathy_lightning.checkpoints import Checkpoint, CheckpointError, load
 from empathy_lightning.errors import InputError
 from empathy_lightning.files import check_folder, write_json
@@ -279,8 +279,7 @@ def _waveforms(recordings: Sequence[str | Path | Tensor]) -> list[Tensor]:
                 raise AudioError(
                     f"recording {number}: {recording.dtype}, shape {shape}; a waveform has finite floats, shape (T,)"
                 )
-            check_speech(recording, f"recording {number}")
-            waveforms.append(recording)
+            waveforms.append(from_samples(recording, f"recording {number}"))
         else:
             waveforms.append(read_speech(recording))
     return waveforms

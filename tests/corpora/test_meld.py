@@ -2,7 +2,7 @@ import pytest
 
 from empathy_lightning.audio import read
 from empathy_lightning.corpora import CorpusError
-from empathy_lightning.corpora.meld import MELD
+from empathy_lightning.corpora.meld import MELD, _seconds
 from tests.corpora import meld
 
 
@@ -52,3 +52,11 @@ def test_what_is_odd_is_reported(corpus, found):
 def test_videos_alone_are_not_enough(tmp_path):
     with pytest.raises(CorpusError, match="only a video"):
         MELD(str(meld.write(tmp_path, extracted=False))).utterances()
+
+
+def test_the_times_in_the_series_give_the_lengths(found):
+    assert {u.duration for u in found.values()} == {1.667}
+    row = {"StartTime": "01:00:59.500", "EndTime": "01:01:02,000"}
+    assert _seconds(row) == 2.5
+    for wrong in ({}, {**row, "EndTime": "x"}, {**row, "EndTime": "00:00:01,000"}):
+        assert _seconds(wrong) is None

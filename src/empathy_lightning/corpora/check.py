@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,11 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import soundfile
 from tqdm import tqdm
 
+from empathy_lightning.audio import LISTENED, AudioError, content, opened, samples_of
+from empathy_lightning.containers import missing_part
 from empathy_lightning.corpora.corpus import Corpus
 from empathy_lightning.corpora.protocols import Protocol
+from empathy_lightning.levels import faults, measure, mixed
 from empathy_lightning.utterance import Utterance
 
 
@@ -29,24 +30,32 @@ class Recording:
         sample_rate: In Hz.
         digest: Of its bytes.
         problem: Why it cannot be used, "" if it can.
+        remarks: What was mended in reading it, and what is wrong with it although it can be used.
     """
 
     seconds: float
     sample_rate: int
     digest: str
     problem: str
+    remarks: tuple[str, ...] = ()
 
 
 def listen(path: str) -> Recording:
-    """Decode one file and see whether there is anything in it."""
+    """Decode one file as training does, and see whether there is anything in it."""
     try:
-        digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
-        samples, rate = soundfile.read(os.fsencode(path), dtype="float32", always_2d=True)
-    except (OSError, soundfile.SoundFileError, RuntimeError) as error:
-        return Recording(0.0, 0, "", f"unreadable: {' '.join(str(error).split())}")
-    peak = float(abs(samples).max()) if len(samples) else 0.0
-    problem = "empty" if not len(samples) else "not numbers" if peak != peak else "silent" if peak < 1e-4 else ""
-    return Recording(len(samples) / rate, rate, digest, problem)
+        data = content(path)
+        with opened(path) as file:
+            rate, kind = file.samplerate, file.format
+            samples = samples_of(file)
+        levels = measure(samples[: LISTENED * rate], rate, path)
+        waveform = mixed(samples, levels, path)
+    except (OSError, AudioError) as error:
+        reason = " ".join(str(error).split()).removeprefix(f"{path}: ")
+        return Recording(0.0, 0, "", f"unreadable: {reason}")
+    problem = "empty" if not len(waveform) else "silent" if waveform.abs().max() < 1e-4 else ""
+    missing = missing_part(data, kind)
+    remarks = [*([missing] if missing else []), *levels.describe(), *([] if problem else faults(waveform, rate))]
+    return Recording(len(samples) / rate, rate, hashlib.sha256(data).hexdigest(), problem, tuple(remarks))
 
 
 def check(corpus: Corpus, protocol: Protocol | None = None) -> dict[str, Any]:
@@ -86,6 +95,8 @@ def check(corpus: Corpus, protocol: Protocol | None = None) -> dict[str, Any]:
             *against_published(utterances, corpus),
             *([] if protocol is None else against_expected(split, protocol)),
             *(f"{path}: {r.problem}" for path, r in heard.items() if r.problem),
+            *(f"{path}: {remark}" for path, r in heard.items() for remark in r.remarks),
+            *against_times(utterances, heard),
             *duplicates(heard),
             *(f"speaker {name} is in {' and '.join(splits)}" for name, splits in leaks.items()),
             *skipped_by_reason(corpus.skipped),
@@ -134,6 +145,24 @@ def against_expected(utterances: Sequence[Utterance], protocol: Protocol) -> lis
         for split, n in protocol.expected.items()
         if found[split] != n
     ]
+
+
+def against_times(utterances: Sequence[Utterance], heard: dict[str, Recording]) -> list[str]:
+    """Segments that lie beyond their files, and lengths that are not those that the corpus or manifest states."""
+    found = []
+    for utterance in utterances:
+        recording = heard[utterance.path]
+        if recording.problem:
+            continue
+        end = recording.seconds if utterance.end is None else utterance.end
+        length, stated = min(end, recording.seconds) - utterance.start, utterance.duration
+        name = f"{utterance.id} ({utterance.path})"
+        if length <= 0 or end > recording.seconds + 0.25:
+            segment = f"{utterance.start:.2f} to {end:.2f} s"
+            found.append(f"{name}: a segment from {segment} of a file of {recording.seconds:.2f} s")
+        elif stated is not None and abs(length - stated) > 0.25 + 0.05 * stated:
+            found.append(f"{name}: {length:.2f} s long, {stated:.2f} s by its record")
+    return found
 
 
 def duplicates(heard: dict[str, Recording]) -> list[str]:

@@ -18,6 +18,7 @@ from empathy_lightning.utterance import Utterance
 _CLIP = re.compile(r"(?:final_videos_test)?dia(\d+)_utt(\d+)")
 _PART = re.compile(r"train|dev|test")
 _CONTROL = re.compile("[\x80-\x9f]")
+_TIME = re.compile(r"(\d+):(\d+):(\d+)[,.](\d+)")
 _SPLITS = {"train": "train", "dev": "validation", "test": "test"}
 
 
@@ -89,6 +90,7 @@ class MELD(Corpus):
             id=key,
             corpus=self.name,
             path=str(path),
+            duration=_seconds(row),
             transcript=(row.get("Utterance") or "").strip() or None,
             language="en",
             speaker=(row.get("Speaker") or "").strip() or None,
@@ -102,3 +104,10 @@ def _key(path: Path) -> str | None:
     clip = _CLIP.fullmatch(path.stem)
     parts = [match[0] for folder in path.parts[:-1] if (match := _PART.search(folder))]
     return f"{parts[-1]}_dia{int(clip[1])}_utt{int(clip[2])}" if clip and parts else None
+
+
+def _seconds(row: dict[str, str]) -> float | None:
+    """Length by the times in the series, such as ``00:16:16,059``; some clips are minutes longer."""
+    times = [_TIME.fullmatch((row.get(name) or "").strip()) for name in ("StartTime", "EndTime")]
+    start, end = (None if t is None else 3600 * int(t[1]) + 60 * int(t[2]) + float(f"{t[3]}.{t[4]}") for t in times)
+    return None if start is None or end is None or end <= start else round(end - start, 3)

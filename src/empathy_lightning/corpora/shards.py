@@ -1,7 +1,7 @@
 """Parquet shards that hold the encoded audio itself, for corpora too large for loose files.
 
 A shard has the columns of a manifest and one more, ``audio``: the bytes of a FLAC
-file. Its row groups are small, so that a single utterance is read without the rest
+or WAV file. Its row groups are small, so that a single utterance is read without the rest
 of the shard. Shards may lie on disk or behind any URL that fsspec opens.
 """
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import soundfile
+import torch
 from tqdm import tqdm
 
 from empathy_lightning.audio import SAMPLE_RATE, read
@@ -96,8 +97,13 @@ def write_shards(utterances: Sequence[Utterance], folder: str | Path, per_shard:
 
 
 def encoded(utterance: Utterance) -> bytes:
-    """The utterance as a FLAC file, mono at 16 kHz."""
+    """The utterance as it is heard, mono at 16 kHz: 16-bit FLAC, or a float WAV file where 16 bits would clip it."""
     waveform = read(utterance.path, utterance.start, utterance.end)
     buffer = io.BytesIO()
-    soundfile.write(buffer, waveform.numpy(), SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+    if waveform.abs().max() > 1:
+        soundfile.write(buffer, waveform.numpy(), SAMPLE_RATE, format="WAV", subtype="FLOAT")
+    else:
+        # soundfile would scale floats by 32767, and read them by 32768.
+        samples = (waveform * 32_768).round().clamp(max=32_767).to(torch.int16)
+        soundfile.write(buffer, samples.numpy(), SAMPLE_RATE, format="FLAC", subtype="PCM_16")
     return buffer.getvalue()

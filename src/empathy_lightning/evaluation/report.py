@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from empathy_lightning.audio import SAMPLE_RATE
+from empathy_lightning.levels import unclipped
 from empathy_lightning.modules.speech_encoder import LogMel
 
 matplotlib.use("Agg")
@@ -50,7 +51,7 @@ def player(waveform: Tensor, label: str, sample_rate: int = SAMPLE_RATE) -> str:
     import soundfile
 
     buffer = io.BytesIO()
-    soundfile.write(buffer, waveform.numpy(), sample_rate, format="FLAC", subtype="PCM_16")
+    soundfile.write(buffer, unclipped(waveform).numpy(), sample_rate, format="FLAC", subtype="PCM_16")
     data = base64.b64encode(buffer.getvalue()).decode()
     return f'<audio controls aria-label="{html.escape(label)}" src="data:audio/flac;base64,{data}"></audio>'
 
