@@ -243,7 +243,7 @@ class EmpatheticLM(nn.Module):
             written = self.prompt_rows(heard, batch.emotions, batch.prompts)
             return self.read_responses(written, batch.responses, batch.cut, plain=True)
 
-        states = ResponseStates(hidden, labels, self.language_model.model.get_output_embeddings(), _of_transcripts)
+        states = ResponseStates(hidden, labels, self.language_model.logits, _of_transcripts)
         return EmpatheticOutput(self.language_model.response_loss(hidden, labels), emotion, states)
 
     def prompts(self, batch: SpeechBatch, said: Sequence[Tensor], emotion: EmotionEstimate | None) -> list[PromptRow]:

@@ -10,19 +10,16 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, DynamicCache, TorchAoConfig
 from transformers.cache_utils import DynamicLayer
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from empathy_lightning.modules.frozen_head import IGNORE, decoder_of, logits_of, summed_cross_entropy
+from empathy_lightning.modules.model_check import check, has_plain_positions
 from empathy_lightning.modules.pretrained import locate
 from empathy_lightning.modules.sampling import SeededDraw
 from empathy_lightning.modules.speech_encoder import freeze, length_mask
-
-IGNORE = -100
-"""Label of positions without a target."""
-
 
 def pack(rows: Sequence[Tensor], left: bool = False) -> tuple[Tensor, Tensor]:
     """Pad rows of embeddings at one end only, never between segments.
@@ -60,56 +57,29 @@ class _Context(DynamicCache):
         return keys, values
 
 
-class _SummedCrossEntropy(torch.autograd.Function):
-    """Cross-entropy of a frozen head's logits, summed; the gradient is made beside the loss, chunk by chunk.
-
-    Neither the logits nor a second pass through the head is then needed in the backward pass.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, states: Tensor, targets: Tensor, head: nn.Module, chunk_size: int) -> Tensor:
-        """Sum over the chunks, and keep the states' gradient."""
-        total = torch.zeros((), device=states.device)
-        gradients: list[Tensor] = []
-        for chunk, target in zip(states.split(chunk_size), targets.split(chunk_size), strict=True):
-            chunk = chunk.detach().requires_grad_(ctx.needs_input_grad[0])
-            with torch.set_grad_enabled(ctx.needs_input_grad[0]):
-                logits = head(chunk)
-            scores = logits.detach().float().log_softmax(-1)
-            total += nn.functional.nll_loss(scores, target, reduction="sum")
-            if ctx.needs_input_grad[0]:
-                error = scores.exp_()
-                error[torch.arange(len(target), device=target.device), target] -= 1
-                gradients += torch.autograd.grad(logits, chunk, error.to(logits.dtype))
-            del logits, scores
-        ctx.save_for_backward(torch.cat(gradients) if gradients else torch.zeros_like(states))
-        return total
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
-        """The gradient made beside the logits, scaled."""
-        (to_states,) = ctx.saved_tensors
-        return gradient.to(to_states.dtype) * to_states, None, None, None
-
-
 class LanguageModel(nn.Module):
     """A transformers causal language model that stays as it is.
 
     Args:
         model: For example ``Qwen2ForCausalLM`` or ``LlamaForCausalLM``.
         tokenizer: Its tokenizer, with a chat template.
+
+    Raises:
+        ValueError: If embeddings are not to the model what the same tokens are (:mod:`.model_check`).
     """
 
     def __init__(self, model: Any, tokenizer: Any) -> None:
         super().__init__()
         self.model = model
         self.tokenizer = tokenizer
-        self.hidden_size: int = model.config.hidden_size
+        self.hidden_size: int = model.get_input_embeddings().weight.shape[-1]
         self.source: dict[str, Any] | None = None
         # Other kinds of layers (sliding windows, recurrent states) keep less than all keys and values.
-        self.has_plain_cache = all(type(layer) is DynamicLayer for layer in DynamicCache(config=model.config).layers)
+        self.has_plain_cache = False
         freeze(self)
+        check(self)
+        layers = DynamicCache(config=model.config).layers
+        self.has_plain_cache = all(type(layer) is DynamicLayer for layer in layers) and has_plain_positions(self)
 
     @classmethod
     def from_pretrained(
@@ -153,6 +123,15 @@ class LanguageModel(nn.Module):
         """Device of the weights."""
         return next(self.model.parameters()).device
 
+    @property
+    def decoder(self) -> Any:
+        """The model without its head: embeddings to last hidden states."""
+        return decoder_of(self.model)
+
+    def logits(self, states: Tensor) -> Tensor:
+        """The model's own logits (N, V) of last hidden states (N, D), with all that it does after its head."""
+        return logits_of(self.model, states)
+
     def embed(self, ids: Sequence[int] | Tensor) -> Tensor:
         """Embeddings (T, D) of token ids."""
         ids = torch.as_tensor(ids, dtype=torch.long, device=self.device)
@@ -184,7 +163,7 @@ class LanguageModel(nn.Module):
             Shape (B, T, D), without meaning past each length.
         """
         embeddings = embeddings.to(self.model.dtype)
-        if hasattr(self.model.model, "unshard"):  # FSDP2's mark on a module
+        if hasattr(self.decoder, "unshard"):  # FSDP2's mark on a module
             # Each run gathers the blocks from all processes, which therefore make the same runs, backwards too,
             # whatever their batches hold.
             if torch.is_grad_enabled() and not embeddings.requires_grad:
@@ -216,7 +195,7 @@ class LanguageModel(nn.Module):
         positions = (start[:, None] + torch.arange(valid.shape[1], device=mask.device)).clamp(max=mask.shape[1] - 1)
         rows = torch.arange(len(mask), device=mask.device)[:, None].expand_as(positions)
         seen = torch.cat([length_mask(start, done.shape[1]), valid], 1)
-        output = self.model.model(
+        output = self.decoder(
             inputs_embeds=embeddings[rows, positions],
             attention_mask=seen.long(),
             position_ids=positions,
@@ -233,7 +212,7 @@ class LanguageModel(nn.Module):
         # Where positions jump, transformers would take rows without one for several sequences.
         fused = self.model.config._attn_implementation == "sdpa" and positions is None
         attention_mask = None if fused else mask.long()
-        output = self.model.model(
+        output = self.decoder(
             inputs_embeds=embeddings,
             attention_mask=attention_mask,
             position_ids=positions,
@@ -258,8 +237,7 @@ class LanguageModel(nn.Module):
         """
         supervised = labels[:, 1:] != IGNORE
         states, targets = hidden[:, :-1][supervised], labels[:, 1:][supervised]
-        total: Tensor = _SummedCrossEntropy.apply(states, targets, self.model.lm_head, chunk_size)
-        return total / max(1, len(targets))
+        return summed_cross_entropy(self.model, states, targets, chunk_size) / max(1, len(targets))
 
     @property
     def stop_ids(self) -> set[int]:
