@@ -11,9 +11,6 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
-IGNORE = -100
-"""Label of positions without a target."""
-
 
 class _Given(nn.Module):
     """Stands where the decoder stands, and gives hidden states that are there already."""

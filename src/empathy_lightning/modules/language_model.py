@@ -11,15 +11,19 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, DynamicCache, TorchAoConfig
-from transformers.cache_utils import DynamicLayer
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, TorchAoConfig
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from empathy_lightning.modules.frozen_head import IGNORE, decoder_of, logits_of, summed_cross_entropy
+from empathy_lightning.modules.context_cache import ContextCache, keeps_all_keys
+from empathy_lightning.modules.frozen_head import decoder_of, logits_of, summed_cross_entropy
 from empathy_lightning.modules.model_check import check, has_plain_positions
 from empathy_lightning.modules.pretrained import locate
 from empathy_lightning.modules.sampling import SeededDraw
 from empathy_lightning.modules.speech_encoder import freeze, length_mask
+
+IGNORE = -100
+"""Label of positions without a target."""
+
 
 def pack(rows: Sequence[Tensor], left: bool = False) -> tuple[Tensor, Tensor]:
     """Pad rows of embeddings at one end only, never between segments.
@@ -35,26 +39,6 @@ def pack(rows: Sequence[Tensor], left: bool = False) -> tuple[Tensor, Tensor]:
     padded = nn.utils.rnn.pad_sequence(list(rows), batch_first=True, padding_side="left" if left else "right")
     mask = length_mask(lengths, padded.shape[1])
     return padded, mask.flip(1) if left else mask
-
-
-class _Context(DynamicCache):
-    """Keys and values of positions without gradient.
-
-    Without gradient they are stored, a single row's for all rows that follow; with gradient
-    they are only read, so that a block may be computed twice.
-    """
-
-    def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any) -> Any:
-        """Keys and values of a layer with those before them."""
-        layer: Any = self.layers[layer_idx]
-        keys, values = key_states, value_states
-        if layer.is_initialized:
-            keys = torch.cat([layer.keys.expand(len(keys), -1, -1, -1), keys], -2)
-            values = torch.cat([layer.values.expand(len(values), -1, -1, -1), values], -2)
-        if not torch.is_grad_enabled():
-            layer.lazy_initialization(key_states, value_states)
-            layer.keys, layer.values = keys, values
-        return keys, values
 
 
 class LanguageModel(nn.Module):
@@ -74,12 +58,10 @@ class LanguageModel(nn.Module):
         self.tokenizer = tokenizer
         self.hidden_size: int = model.get_input_embeddings().weight.shape[-1]
         self.source: dict[str, Any] | None = None
-        # Other kinds of layers (sliding windows, recurrent states) keep less than all keys and values.
         self.has_plain_cache = False
         freeze(self)
         check(self)
-        layers = DynamicCache(config=model.config).layers
-        self.has_plain_cache = all(type(layer) is DynamicLayer for layer in layers) and has_plain_positions(self)
+        self.has_plain_cache = keeps_all_keys(model.config) and has_plain_positions(self)
 
     @classmethod
     def from_pretrained(
@@ -174,7 +156,7 @@ class LanguageModel(nn.Module):
         # Parameters that train inside the model would need the gradient of every position.
         if not self.has_plain_cache or any(parameter.requires_grad for parameter in self.parameters()):
             return self._hidden(embeddings, mask)
-        cache, done = _Context(config=self.model.config), embeddings[:, :0]
+        cache, done = ContextCache(config=self.model.config), embeddings[:, :0]
         shared = len(prefix) if len(prefix) < embeddings.shape[1] else 0
         if shared and torch.equal(embeddings[:, :shared], self.embed(prefix).expand(len(embeddings), -1, -1)):
             with torch.no_grad():
@@ -187,7 +169,9 @@ class LanguageModel(nn.Module):
             lead = self._hidden(embeddings[:, done.shape[1] : max(still)], mask[:, : max(still)], cache)
         return self._after(embeddings, mask, torch.cat([done, lead], 1), still, cache)
 
-    def _after(self, embeddings: Tensor, mask: Tensor, done: Tensor, still: Sequence[int], cache: _Context) -> Tensor:
+    def _after(
+        self, embeddings: Tensor, mask: Tensor, done: Tensor, still: Sequence[int], cache: ContextCache
+    ) -> Tensor:
         """Hidden states where each row goes on, with gradient, after its own number of positions in the cache."""
         start = torch.tensor(still, device=mask.device)
         lengths = mask.sum(1) - start
@@ -206,7 +190,7 @@ class LanguageModel(nn.Module):
         return hidden.index_put((rows[valid], positions[valid]), output.last_hidden_state[valid])
 
     def _hidden(
-        self, embeddings: Tensor, mask: Tensor, cache: _Context | None = None, positions: Tensor | None = None
+        self, embeddings: Tensor, mask: Tensor, cache: ContextCache | None = None, positions: Tensor | None = None
     ) -> Tensor:
         # Padding on the right is out of sight of causal attention, and the fused kernels are best without a mask.
         # Where positions jump, transformers would take rows without one for several sequences.
