@@ -9,14 +9,17 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 FAMILIES = list(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
 
-_IDS, _PADDING = "transformers cannot generate from embeddings", "padding on the left changes"
-REFUSED = dict.fromkeys(
+_OF_IDS = (
     "bamba cpmant ctrl falcon_h1 gemma3 gemma4 gemma4_unified nemotron_h openai-gpt reformer roc_bert xlm xlnet zamba "
-    "zamba2".split(), _IDS,
-) | dict.fromkeys(
+    "zamba2"
+)
+_WITHOUT_PADDING = (
     "bart bigbird_pegasus blenderbot blenderbot-small camembert data2vec-text marian mbart mvp pegasus plbart "
-    "recurrent_gemma roberta roberta-prelayernorm rwkv trocr whisper xlm-roberta xlm-roberta-xl xmod".split(), _PADDING,
-) | {
+    "recurrent_gemma roberta roberta-prelayernorm rwkv trocr whisper xlm-roberta xlm-roberta-xl xmod"
+)
+REFUSED = {
+    **dict.fromkeys(_OF_IDS.split(), "transformers cannot generate from embeddings"),
+    **dict.fromkeys(_WITHOUT_PADDING.split(), "padding on the left changes"),
     "blt": "entropy-based patching",
     "deepseek_v4": "does not take embeddings",
     "gemma3n_text": "no function of the embeddings",
@@ -24,7 +27,7 @@ REFUSED = dict.fromkeys(
     "git": "in-place",
     "prophetnet": "does not take embeddings",
     "xlstm": "does not take embeddings",
-}  # fmt: skip
+}
 """Families that LanguageModel refuses, and what it says of them."""
 
 NOT_BUILT = {

@@ -3,7 +3,8 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 import empathy_lightning.modules.language_model as language_model_file
-from empathy_lightning.modules.language_model import IGNORE, LanguageModel, checkpoint_blocks, pack
+from empathy_lightning.modules.gradient_checkpointing import checkpoint_blocks
+from empathy_lightning.modules.language_model import IGNORE, LanguageModel, pack
 from empathy_lightning.tasks.export import frozen_digest, plain_tensors
 
 
@@ -165,7 +166,9 @@ def test_the_head_runs_once_per_chunk_and_keeps_neither_logits_nor_a_gradient(la
     model = tiny("qwen2", language_model.tokenizer)
     model.model.lm_head.weight.requires_grad_(True)
     calls = []
-    model.model.lm_head.register_forward_hook(lambda _module, inputs, _output: calls.append(len(inputs[0])))
+    model.model.lm_head.register_forward_hook(
+        lambda _module, inputs, _output: calls.append(inputs[0].shape[:-1].numel())
+    )
     hidden = torch.randn(2, 9, 32, requires_grad=True)
 
     loss = model.response_loss(hidden, torch.randint(0, 99, (2, 9)), chunk_size=6)

@@ -49,7 +49,7 @@ def decoder_of(model: Any) -> Any:
 
 def _decoder_name(model: Any) -> str:
     # The name by which transformers loads a base model is not always that of the attribute.
-    for name in (model.base_model_prefix, "model"):
+    for name in (getattr(model, "base_model_prefix", ""), "model"):
         if isinstance(getattr(model, name, None), nn.Module):
             return str(name)
     raise ValueError(f"{type(model).__name__} has no decoder apart from its head: give another language model")

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, TorchAoConfig
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from empathy_lightning.modules.context_cache import ContextCache, keeps_all_keys
 from empathy_lightning.modules.frozen_head import decoder_of, logits_of, summed_cross_entropy
+from empathy_lightning.modules.gradient_checkpointing import checkpoint_blocks
 from empathy_lightning.modules.model_check import check, has_plain_positions
 from empathy_lightning.modules.pretrained import locate
 from empathy_lightning.modules.sampling import SeededDraw
@@ -273,22 +271,6 @@ class LanguageModel(nn.Module):
         rows: list[list[int]] = tokens.tolist()
         ends = [next((at + 1 for at, token in enumerate(row) if token in stops), len(row)) for row in rows]
         return [row[:end] for row, end in zip(rows, ends, strict=True)]
-
-
-def checkpoint_blocks(model: nn.Module) -> None:
-    """Let each block of a transformers model keep only its input for the backward pass.
-
-    transformers' own switch works in training mode alone, in which a frozen model never is.
-    """
-    for module in model.modules():
-        if isinstance(module, GradientCheckpointingLayer):
-            module.forward = partial(_checkpointed, module.forward)
-
-
-def _checkpointed(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    if not torch.is_grad_enabled():
-        return forward(*args, **kwargs)
-    return checkpoint(forward, *args, use_reentrant=False, **kwargs)
 
 
 def _quantization_config(name: str, dtype: torch.dtype) -> Any:
