@@ -90,6 +90,8 @@ class EmpatheticLM(nn.Module):
             raise InputError("an emotion_encoder and an adapter with an emotion_size need each other")
         if speech_adapter is None and isinstance(emotion_nuance, PooledEmotionHeads):
             raise InputError("PooledEmotionHeads read the speech_adapter's output: give one")
+        if reference_compat and language_model is not None and not language_model.takes_positions:
+            raise InputError("reference_compat tells the language model positions, which this one does not take")
         if partial_lora is not None:
             if language_model is None:
                 raise InputError("partial_lora updates a language_model: give one")

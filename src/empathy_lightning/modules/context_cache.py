@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer
 
 
 class ContextCache(DynamicCache):
@@ -28,8 +27,3 @@ class ContextCache(DynamicCache):
             layer.lazy_initialization(key_states, value_states)
             layer.keys, layer.values = keys, values
         return keys, values
-
-
-def keeps_all_keys(config: Any) -> bool:
-    """Whether each layer keeps all keys and values: sliding windows and recurrent states keep less."""
-    return all(type(layer) is DynamicLayer for layer in DynamicCache(config=config).layers)

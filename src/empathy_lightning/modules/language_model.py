@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, TorchAoConfig
 
-from empathy_lightning.modules.context_cache import ContextCache, keeps_all_keys
+from empathy_lightning.modules.context_cache import ContextCache
 from empathy_lightning.modules.frozen_head import decoder_of, logits_of, summed_cross_entropy
 from empathy_lightning.modules.gradient_checkpointing import checkpoint_blocks
-from empathy_lightning.modules.model_check import check, has_plain_positions
+from empathy_lightning.modules.model_check import check, keeps_all_keys, takes_positions
 from empathy_lightning.modules.pretrained import locate
 from empathy_lightning.modules.sampling import SeededDraw
 from empathy_lightning.modules.speech_encoder import freeze, length_mask
@@ -59,7 +59,8 @@ class LanguageModel(nn.Module):
         self.has_plain_cache = False
         freeze(self)
         check(self)
-        self.has_plain_cache = keeps_all_keys(model.config) and has_plain_positions(self)
+        self.takes_positions = takes_positions(self)
+        self.has_plain_cache = self.takes_positions and keeps_all_keys(self)
 
     @classmethod
     def from_pretrained(
@@ -137,7 +138,7 @@ class LanguageModel(nn.Module):
                 nothing is computed backwards; the result and the other gradients are the same. Where the blocks
                 are sharded (FSDP2), prefix and still save nothing.
             positions: Place of each embedding, shape (B, T), where they are not counted one after the other; prefix
-                and still then save nothing.
+                and still then save nothing. Only where :attr:`takes_positions`.
 
         Returns:
             Shape (B, T, D), without meaning past each length.

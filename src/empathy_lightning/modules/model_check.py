@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 if TYPE_CHECKING:
     from empathy_lightning.modules.language_model import LanguageModel
@@ -76,13 +78,9 @@ def _tried(language_model: LanguageModel) -> tuple[Tensor, Tensor, Tensor]:
 
 
 @torch.no_grad()
-def has_plain_positions(language_model: LanguageModel) -> bool:
+def takes_positions(language_model: LanguageModel) -> bool:
     """Whether the decoder can be told where embeddings stand, and counts from zero where it is not told."""
-    takes = signature(language_model.decoder.forward).parameters
-    if "position_ids" not in takes or "past_key_values" not in takes:
-        return False
-    # Attention that transformers never gave another kernel may count its window by index, over what is masked too.
-    if not getattr(language_model.model, "_supports_sdpa", False):
+    if "position_ids" not in signature(language_model.decoder.forward).parameters:
         return False
     if not _can_run(language_model.model):
         return True
@@ -90,6 +88,16 @@ def has_plain_positions(language_model: LanguageModel) -> bool:
     mask = torch.ones(1, 3, dtype=torch.bool, device=embeddings.device)
     told = language_model(embeddings, mask, positions=torch.arange(3, device=mask.device)[None])
     return alike(told, language_model(embeddings, mask))
+
+
+def keeps_all_keys(language_model: LanguageModel) -> bool:
+    """Whether each layer keeps all keys and values, those that are masked too, and sees no window of them."""
+    layers = DynamicCache(config=language_model.model.config).layers
+    if "past_key_values" not in signature(language_model.decoder.forward).parameters:
+        return False
+    # Attention that transformers never gave another kernel may count its window over what is masked too.
+    own_kernel = not getattr(language_model.model, "_supports_sdpa", False)
+    return not own_kernel and all(type(layer) is DynamicLayer for layer in layers)
 
 
 def alike(found: Tensor, expected: Tensor) -> bool:
