@@ -162,8 +162,9 @@ def test_windows_of_attention_do_not_share_a_prefix(language_model):
     assert torch.equal(model(embeddings, mask, [5, 9, 11]), model(embeddings, mask))
 
 
-def test_the_head_runs_once_per_chunk_and_keeps_neither_logits_nor_a_gradient(language_model):
-    model = tiny("qwen2", language_model.tokenizer)
+@pytest.mark.parametrize("kind", ["qwen2", "gemma2", "granite"])
+def test_the_head_runs_once_per_chunk_and_keeps_neither_logits_nor_a_gradient(kind, language_model):
+    model = tiny(kind, language_model.tokenizer)
     model.model.lm_head.weight.requires_grad_(True)
     calls = []
     model.model.lm_head.register_forward_hook(
@@ -191,6 +192,17 @@ def test_loss_without_gradient_and_without_targets(language_model):
     nothing = language_model.response_loss(hidden.requires_grad_(), torch.full((1, 4), IGNORE))
     nothing.backward()
     assert nothing == 0 and (hidden.grad == 0).all()
+
+
+@pytest.mark.parametrize("kind", ["meta", "quantised"])
+def test_weights_that_are_not_here_or_are_quantised_are_not_tried(kind, language_model):
+    model, calls = tiny("qwen2", language_model.tokenizer).model, []
+    if kind == "meta":
+        model.to("meta")
+    else:
+        model.hf_quantizer = object()
+    model.register_forward_pre_hook(lambda *_: calls.append(1))
+    assert LanguageModel(model, language_model.tokenizer).has_plain_cache and not calls
 
 
 def kept_bytes(compute):

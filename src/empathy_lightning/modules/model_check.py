@@ -108,7 +108,7 @@ def alike(found: Tensor, expected: Tensor) -> bool:
 
 
 def _can_run(model: Any) -> bool:
-    return not getattr(model, "is_quantized", False) and not any(p.is_meta for p in model.parameters())
+    return getattr(model, "hf_quantizer", None) is None and not any(p.is_meta for p in model.parameters())
 
 
 def _three_tokens(model: Any) -> Tensor:
