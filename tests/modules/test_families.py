@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from empathy_lightning.modules.gradient_checkpointing import checkpoint_blocks
 from empathy_lightning.modules.language_model import IGNORE, LanguageModel, pack
 from tests.modules.families import FAMILIES, NOT_BUILT, REFUSED, tiny
 
@@ -35,6 +36,11 @@ def test_what_cannot_be_supported_is_refused_in_one_line(name):
 def test_models_that_see_what_follows_are_refused():
     with pytest.raises(ValueError, match="no function of the embeddings so far"):
         LanguageModel(tiny("bert", is_decoder=False), TOKENIZER)
+
+
+def test_blocks_that_cannot_be_computed_again_are_named():
+    with pytest.raises(ValueError, match="leave gradient_checkpointing out"):
+        checkpoint_blocks(tiny("gpt_neox_japanese"))
 
 
 def read(language_model, embeddings, lengths, prefix=(), still=None):

@@ -16,10 +16,15 @@ def checkpoint_blocks(model: nn.Module) -> None:
     """Let each block of a transformers model keep only its input for the backward pass.
 
     transformers' own switch works in training mode alone, in which a frozen model never is.
+
+    Raises:
+        ValueError: If it has no blocks that transformers marks.
     """
-    for module in model.modules():
-        if isinstance(module, GradientCheckpointingLayer):
-            module.forward = partial(_checkpointed, module.forward)
+    blocks = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    if not blocks:
+        raise ValueError(f"{type(model).__name__} cannot compute its blocks again: leave gradient_checkpointing out")
+    for block in blocks:
+        block.forward = partial(_checkpointed, block.forward)
 
 
 def _checkpointed(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
