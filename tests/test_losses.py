@@ -18,8 +18,10 @@ from empathy_lightning.losses import (
     SupervisedContrastiveLoss,
 )
 from empathy_lightning.modules.emotion_nuance import EmotionEstimate, EmotionNuance
+from empathy_lightning.modules.language_model import LanguageModel
 from empathy_lightning.outputs import EmpatheticOutput
 from empathy_lightning.utterance import EMOTIONS, Utterance
+from tests.modules.families import tiny
 
 
 class Labels:
@@ -139,9 +141,12 @@ def spoken(responses):
 
 
 @pytest.mark.parametrize("square_temperature", [True, False])
-@pytest.mark.parametrize("shifted", [True, False])
-def test_distillation_is_the_divergence_of_bare_calls(model, square_temperature, shifted):
+@pytest.mark.parametrize(("shifted", "family"), [(True, None), (False, None), (True, "gemma2"), (True, "granite")])
+def test_distillation_is_the_divergence_of_bare_calls(model, square_temperature, shifted, family):
     """Each utterance alone through transformers' own model, full logits, in NumPy."""
+    if family is not None:
+        tokenizer = model.language_model.tokenizer
+        model.language_model = LanguageModel(tiny(family, vocab_size=len(tokenizer)), tokenizer)
     with torch.no_grad():  # A model that never learned anything expects nearly the same everywhere.
         for weight in model.language_model.parameters():
             weight.mul_(8 if weight.ndim == 2 else 1)

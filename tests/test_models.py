@@ -132,7 +132,7 @@ def test_a_step_takes_no_way_twice(stage, model, batch):
     decoder = model.language_model.model
     model.speech_encoder.encoder.conv1.register_forward_hook(lambda _m, i, _o: rows["encoder"].append(len(i[0])))
     decoder.model.layers[-1].register_forward_hook(lambda _m, i, _o: rows["block"].append(tuple(i[0].shape[:2])))
-    decoder.lm_head.register_forward_hook(lambda _m, i, _o: rows["head"].append(len(i[0])))
+    decoder.lm_head.register_forward_hook(lambda _m, i, _o: rows["head"].append(i[0].shape[:-1].numel()))
     model(batch).response_loss.backward()
     targets = sum(len(response_ids(model.language_model.tokenizer, r)) for r in batch.responses)
     prefix = len(model.prefix())

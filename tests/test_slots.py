@@ -7,9 +7,12 @@ from empathy_lightning.audio import read
 from empathy_lightning.batch import collate
 from empathy_lightning.checkpoints import Checkpoint, load, save
 from empathy_lightning.corpora import read_manifest
+from empathy_lightning.errors import InputError
 from empathy_lightning.models import EmpatheticLM
+from empathy_lightning.modules.language_model import LanguageModel
 from empathy_lightning.slots import emotion_content
 from empathy_lightning.utterance import EMOTIONS
+from tests.modules.families import tiny
 
 
 def loss(model, batch, speech_slot, emotion_slot):
@@ -75,3 +78,10 @@ def test_the_slots_are_part_of_a_checkpoint(model, batch, tmp_path):
 def test_what_is_no_content_is_refused(model):
     with pytest.raises(ValueError, match="is none of"):
         EmpatheticLM(model.speech_encoder, emotion_nuance=model.emotion_nuance, emotion_slot="true label")
+
+
+def test_positions_are_not_told_to_a_model_that_takes_none(model):
+    tokenizer = model.language_model.tokenizer
+    deaf = LanguageModel(tiny("mpt", vocab_size=len(tokenizer)), tokenizer)
+    with pytest.raises(InputError, match="reference_compat tells the language model positions"):
+        EmpatheticLM(model.speech_encoder, model.speech_adapter, deaf, reference_compat=True)

@@ -90,6 +90,8 @@ class EmpatheticLM(nn.Module):
             raise InputError("an emotion_encoder and an adapter with an emotion_size need each other")
         if speech_adapter is None and isinstance(emotion_nuance, PooledEmotionHeads):
             raise InputError("PooledEmotionHeads read the speech_adapter's output: give one")
+        if reference_compat and language_model is not None and not language_model.takes_positions:
+            raise InputError("reference_compat tells the language model positions, which this one does not take")
         if partial_lora is not None:
             if language_model is None:
                 raise InputError("partial_lora updates a language_model: give one")
@@ -243,7 +245,7 @@ class EmpatheticLM(nn.Module):
             written = self.prompt_rows(heard, batch.emotions, batch.prompts)
             return self.read_responses(written, batch.responses, batch.cut, plain=True)
 
-        states = ResponseStates(hidden, labels, self.language_model.model.get_output_embeddings(), _of_transcripts)
+        states = ResponseStates(hidden, labels, self.language_model.logits, _of_transcripts)
         return EmpatheticOutput(self.language_model.response_loss(hidden, labels), emotion, states)
 
     def prompts(self, batch: SpeechBatch, said: Sequence[Tensor], emotion: EmotionEstimate | None) -> list[PromptRow]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from empathy_lightning.modules.emotion_nuance import EmotionEstimate
 
@@ -17,13 +17,13 @@ class ResponseStates:
     Attributes:
         hidden: Last hidden states of prompts and responses, right-padded, shape (B, T, D).
         labels: Token ids of the responses at their own positions, shape (B, T), -100 elsewhere.
-        head: The language model's head, from hidden states to logits.
+        logits: The language model's logits (N, V) of hidden states (N, D).
         of_transcripts: Gives hidden states and labels of the same responses after the transcripts.
     """
 
     hidden: Tensor
     labels: Tensor
-    head: nn.Module
+    logits: Callable[[Tensor], Tensor]
     of_transcripts: Callable[[], tuple[Tensor, Tensor]]
 
 

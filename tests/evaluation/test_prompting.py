@@ -11,6 +11,7 @@ from empathy_lightning.evaluation.prompting import Recognition, score_options
 from empathy_lightning.evaluation.recognition import class_rows, confusion, figures, speaker_rows, table
 from empathy_lightning.modules.language_model import LanguageModel
 from empathy_lightning.utterance import EMOTIONS, Utterance
+from tests.modules.families import tiny
 
 
 @pytest.mark.parametrize(
@@ -48,9 +49,11 @@ def test_a_synonym_that_is_a_category_of_the_task_belongs_to_it():
     assert parse_substring("It is sad.", ["happy"]) is None
 
 
-@pytest.mark.parametrize("per_token", [False, True])
-def test_scores_are_the_sums_of_the_bare_model_s_log_probabilities(per_token):
+@pytest.mark.parametrize(("per_token", "family"), [(False, None), (True, None), (False, "gemma2"), (False, "cohere")])
+def test_scores_are_the_sums_of_the_bare_model_s_log_probabilities(per_token, family):
     model = LanguageModel.from_pretrained("small-world/language_model")
+    if family is not None:
+        model = LanguageModel(tiny(family, vocab_size=len(model.tokenizer)), model.tokenizer)
     texts, options = ["You sound", "How was the basket with your uncle"], ["calm", "so happy", "unbelievably calm"]
     ids = [model.tokenizer(text, add_special_tokens=False).input_ids for text in texts]
     scores = score_options(model, [model.embed(row) for row in ids], options, per_token, batch_size=4)

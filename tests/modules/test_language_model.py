@@ -3,7 +3,8 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 import empathy_lightning.modules.language_model as language_model_file
-from empathy_lightning.modules.language_model import IGNORE, LanguageModel, checkpoint_blocks, pack
+from empathy_lightning.modules.gradient_checkpointing import checkpoint_blocks
+from empathy_lightning.modules.language_model import IGNORE, LanguageModel, pack
 from empathy_lightning.tasks.export import frozen_digest, plain_tensors
 
 
@@ -161,11 +162,14 @@ def test_windows_of_attention_do_not_share_a_prefix(language_model):
     assert torch.equal(model(embeddings, mask, [5, 9, 11]), model(embeddings, mask))
 
 
-def test_the_head_runs_once_per_chunk_and_keeps_neither_logits_nor_a_gradient(language_model):
-    model = tiny("qwen2", language_model.tokenizer)
+@pytest.mark.parametrize("kind", ["qwen2", "gemma2", "granite"])
+def test_the_head_runs_once_per_chunk_and_keeps_neither_logits_nor_a_gradient(kind, language_model):
+    model = tiny(kind, language_model.tokenizer)
     model.model.lm_head.weight.requires_grad_(True)
     calls = []
-    model.model.lm_head.register_forward_hook(lambda _module, inputs, _output: calls.append(len(inputs[0])))
+    model.model.lm_head.register_forward_hook(
+        lambda _module, inputs, _output: calls.append(inputs[0].shape[:-1].numel())
+    )
     hidden = torch.randn(2, 9, 32, requires_grad=True)
 
     loss = model.response_loss(hidden, torch.randint(0, 99, (2, 9)), chunk_size=6)
@@ -188,6 +192,17 @@ def test_loss_without_gradient_and_without_targets(language_model):
     nothing = language_model.response_loss(hidden.requires_grad_(), torch.full((1, 4), IGNORE))
     nothing.backward()
     assert nothing == 0 and (hidden.grad == 0).all()
+
+
+@pytest.mark.parametrize("kind", ["meta", "quantised"])
+def test_weights_that_are_not_here_or_are_quantised_are_not_tried(kind, language_model):
+    model, calls = tiny("qwen2", language_model.tokenizer).model, []
+    if kind == "meta":
+        model.to("meta")
+    else:
+        model.hf_quantizer = object()
+    model.register_forward_pre_hook(lambda *_: calls.append(1))
+    assert LanguageModel(model, language_model.tokenizer).has_plain_cache and not calls
 
 
 def kept_bytes(compute):

@@ -11,6 +11,7 @@ from transformers import DynamicCache
 from empathy_lightning.modules.language_model import pack
 from empathy_lightning.modules.partial_lora import PartialLora
 from tests.conftest import golden, golden_seeds
+from tests.modules.families import tiny
 
 
 class GateAlone(nn.Module):
@@ -298,3 +299,9 @@ def test_what_does_not_fit_is_said(language_model, lora):
     embeddings, _ = rows(language_model)
     with pytest.raises(ValueError, match="speech of 2 rows"), lora.at(torch.ones(2, 4, dtype=torch.bool)):
         language_model(*pack(embeddings))
+
+
+def test_layers_of_another_kind_are_refused_in_one_line():
+    for family in ("gpt2", "phi3"):
+        with pytest.raises(ValueError, match="partial LoRA needs layers like Llama's or Qwen2's"):
+            PartialLora.for_model(tiny(family))

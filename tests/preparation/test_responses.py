@@ -25,6 +25,8 @@ from empathy_lightning.preparation.responses import prepare_responses
 from empathy_lightning.preparation.small_world import sentences
 from empathy_lightning.prompts import Prompt
 from empathy_lightning.utterance import EMOTIONS, Utterance
+from tests.conftest import byte_tokenizer
+from tests.modules.families import tiny
 
 SHIPPED = "small-world/language_model"
 
@@ -347,6 +349,15 @@ def test_bad_choices_are_one_line(manifest, tmp_path, capsys, extra, reason):
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("error:") and reason in error
     assert not (tmp_path / "o.jsonl").exists()
+
+
+def test_a_model_that_takes_no_embeddings_is_one_line(manifest, tmp_path, capsys):
+    tiny("openai-gpt").save_pretrained(tmp_path / "model")
+    byte_tokenizer().save_pretrained(tmp_path / "model")
+    words = command(manifest, tmp_path / "o.jsonl", "--language-model", str(tmp_path / "model"))[3:]
+    assert main(words) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error:") and "transformers cannot generate from embeddings with it" in error
 
 
 def test_without_vllm_the_engine_says_so(manifest, tmp_path, monkeypatch):

@@ -59,7 +59,7 @@ def score_options(
         for row, (prompt, tokens) in zip(hidden, batch, strict=True):
             # The state before a token is the one that predicts it.
             states = row[len(prompt) - 1 : len(prompt) - 1 + len(tokens)]
-            log_probabilities = language_model.model.lm_head(states).float().log_softmax(-1)
+            log_probabilities = language_model.logits(states).float().log_softmax(-1)
             own = log_probabilities[range(len(tokens)), tokens].sum()
             scores.append(own / len(tokens) if per_token else own)
     return torch.stack(scores).view(len(prompts), len(options))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -57,7 +58,7 @@ class ResponseDistillationLoss(nn.Module):
         if len(heard) != len(written):
             raise ValueError("the model's max_length cuts responses off: speech and transcript cannot be compared")
         total = heard.new_zeros((), dtype=torch.float32)
-        divergence = partial(self._divergence, spoken.head)
+        divergence = partial(self._divergence, spoken.logits)
         for student, teacher in zip(heard.split(self.chunk_size), written.split(self.chunk_size), strict=True):
             total = total + checkpoint(divergence, student, teacher, use_reentrant=False)
         return total / max(1, len(heard)) * (self.temperature**2 if self.square_temperature else 1.0)
@@ -67,8 +68,8 @@ class ResponseDistillationLoss(nn.Module):
         response = labels != IGNORE
         return hidden[:, :-1][response[:, 1:]] if self.shifted else hidden[response]
 
-    def _divergence(self, head: nn.Module, student: Tensor, teacher: Tensor) -> Tensor:
+    def _divergence(self, logits: Callable[[Tensor], Tensor], student: Tensor, teacher: Tensor) -> Tensor:
         with torch.no_grad():
-            target = (head(teacher).float() / self.temperature).log_softmax(-1)
-        expected = (head(student).float() / self.temperature).log_softmax(-1)
+            target = (logits(teacher).float() / self.temperature).log_softmax(-1)
+        expected = (logits(student).float() / self.temperature).log_softmax(-1)
         return nn.functional.kl_div(expected, target, reduction="sum", log_target=True)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
-from torch.utils.checkpoint import checkpoint
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, DynamicCache, TorchAoConfig
-from transformers.cache_utils import DynamicLayer
-from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, TorchAoConfig
 
+from empathy_lightning.modules.context_cache import ContextCache
+from empathy_lightning.modules.frozen_head import decoder_of, logits_of, summed_cross_entropy
+from empathy_lightning.modules.gradient_checkpointing import checkpoint_blocks
+from empathy_lightning.modules.model_check import check, keeps_all_keys, takes_positions
 from empathy_lightning.modules.pretrained import locate
 from empathy_lightning.modules.sampling import SeededDraw
 from empathy_lightning.modules.speech_encoder import freeze, length_mask
@@ -40,76 +39,28 @@ def pack(rows: Sequence[Tensor], left: bool = False) -> tuple[Tensor, Tensor]:
     return padded, mask.flip(1) if left else mask
 
 
-class _Context(DynamicCache):
-    """Keys and values of positions without gradient.
-
-    Without gradient they are stored, a single row's for all rows that follow; with gradient
-    they are only read, so that a block may be computed twice.
-    """
-
-    def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any) -> Any:
-        """Keys and values of a layer with those before them."""
-        layer: Any = self.layers[layer_idx]
-        keys, values = key_states, value_states
-        if layer.is_initialized:
-            keys = torch.cat([layer.keys.expand(len(keys), -1, -1, -1), keys], -2)
-            values = torch.cat([layer.values.expand(len(values), -1, -1, -1), values], -2)
-        if not torch.is_grad_enabled():
-            layer.lazy_initialization(key_states, value_states)
-            layer.keys, layer.values = keys, values
-        return keys, values
-
-
-class _SummedCrossEntropy(torch.autograd.Function):
-    """Cross-entropy of a frozen head's logits, summed; the gradient is made beside the loss, chunk by chunk.
-
-    Neither the logits nor a second pass through the head is then needed in the backward pass.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, states: Tensor, targets: Tensor, head: nn.Module, chunk_size: int) -> Tensor:
-        """Sum over the chunks, and keep the states' gradient."""
-        total = torch.zeros((), device=states.device)
-        gradients: list[Tensor] = []
-        for chunk, target in zip(states.split(chunk_size), targets.split(chunk_size), strict=True):
-            chunk = chunk.detach().requires_grad_(ctx.needs_input_grad[0])
-            with torch.set_grad_enabled(ctx.needs_input_grad[0]):
-                logits = head(chunk)
-            scores = logits.detach().float().log_softmax(-1)
-            total += nn.functional.nll_loss(scores, target, reduction="sum")
-            if ctx.needs_input_grad[0]:
-                error = scores.exp_()
-                error[torch.arange(len(target), device=target.device), target] -= 1
-                gradients += torch.autograd.grad(logits, chunk, error.to(logits.dtype))
-            del logits, scores
-        ctx.save_for_backward(torch.cat(gradients) if gradients else torch.zeros_like(states))
-        return total
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
-        """The gradient made beside the logits, scaled."""
-        (to_states,) = ctx.saved_tensors
-        return gradient.to(to_states.dtype) * to_states, None, None, None
-
-
 class LanguageModel(nn.Module):
     """A transformers causal language model that stays as it is.
 
     Args:
         model: For example ``Qwen2ForCausalLM`` or ``LlamaForCausalLM``.
         tokenizer: Its tokenizer, with a chat template.
+
+    Raises:
+        ValueError: If embeddings are not to the model what the same tokens are (:mod:`.model_check`).
     """
 
     def __init__(self, model: Any, tokenizer: Any) -> None:
         super().__init__()
         self.model = model
         self.tokenizer = tokenizer
-        self.hidden_size: int = model.config.hidden_size
+        self.hidden_size: int = model.get_input_embeddings().weight.shape[-1]
         self.source: dict[str, Any] | None = None
-        # Other kinds of layers (sliding windows, recurrent states) keep less than all keys and values.
-        self.has_plain_cache = all(type(layer) is DynamicLayer for layer in DynamicCache(config=model.config).layers)
+        self.has_plain_cache = False
         freeze(self)
+        check(self)
+        self.takes_positions = takes_positions(self)
+        self.has_plain_cache = self.takes_positions and keeps_all_keys(self)
 
     @classmethod
     def from_pretrained(
@@ -153,6 +104,15 @@ class LanguageModel(nn.Module):
         """Device of the weights."""
         return next(self.model.parameters()).device
 
+    @property
+    def decoder(self) -> Any:
+        """The model without its head: embeddings to last hidden states."""
+        return decoder_of(self.model)
+
+    def logits(self, states: Tensor) -> Tensor:
+        """The model's own logits (N, V) of last hidden states (N, D), with all that it does after its head."""
+        return logits_of(self.model, states)
+
     def embed(self, ids: Sequence[int] | Tensor) -> Tensor:
         """Embeddings (T, D) of token ids."""
         ids = torch.as_tensor(ids, dtype=torch.long, device=self.device)
@@ -178,13 +138,13 @@ class LanguageModel(nn.Module):
                 nothing is computed backwards; the result and the other gradients are the same. Where the blocks
                 are sharded (FSDP2), prefix and still save nothing.
             positions: Place of each embedding, shape (B, T), where they are not counted one after the other; prefix
-                and still then save nothing.
+                and still then save nothing. Only where :attr:`takes_positions`.
 
         Returns:
             Shape (B, T, D), without meaning past each length.
         """
         embeddings = embeddings.to(self.model.dtype)
-        if hasattr(self.model.model, "unshard"):  # FSDP2's mark on a module
+        if hasattr(self.decoder, "unshard"):  # FSDP2's mark on a module
             # Each run gathers the blocks from all processes, which therefore make the same runs, backwards too,
             # whatever their batches hold.
             if torch.is_grad_enabled() and not embeddings.requires_grad:
@@ -195,7 +155,7 @@ class LanguageModel(nn.Module):
         # Parameters that train inside the model would need the gradient of every position.
         if not self.has_plain_cache or any(parameter.requires_grad for parameter in self.parameters()):
             return self._hidden(embeddings, mask)
-        cache, done = _Context(config=self.model.config), embeddings[:, :0]
+        cache, done = ContextCache(config=self.model.config), embeddings[:, :0]
         shared = len(prefix) if len(prefix) < embeddings.shape[1] else 0
         if shared and torch.equal(embeddings[:, :shared], self.embed(prefix).expand(len(embeddings), -1, -1)):
             with torch.no_grad():
@@ -208,7 +168,9 @@ class LanguageModel(nn.Module):
             lead = self._hidden(embeddings[:, done.shape[1] : max(still)], mask[:, : max(still)], cache)
         return self._after(embeddings, mask, torch.cat([done, lead], 1), still, cache)
 
-    def _after(self, embeddings: Tensor, mask: Tensor, done: Tensor, still: Sequence[int], cache: _Context) -> Tensor:
+    def _after(
+        self, embeddings: Tensor, mask: Tensor, done: Tensor, still: Sequence[int], cache: ContextCache
+    ) -> Tensor:
         """Hidden states where each row goes on, with gradient, after its own number of positions in the cache."""
         start = torch.tensor(still, device=mask.device)
         lengths = mask.sum(1) - start
@@ -216,7 +178,7 @@ class LanguageModel(nn.Module):
         positions = (start[:, None] + torch.arange(valid.shape[1], device=mask.device)).clamp(max=mask.shape[1] - 1)
         rows = torch.arange(len(mask), device=mask.device)[:, None].expand_as(positions)
         seen = torch.cat([length_mask(start, done.shape[1]), valid], 1)
-        output = self.model.model(
+        output = self.decoder(
             inputs_embeds=embeddings[rows, positions],
             attention_mask=seen.long(),
             position_ids=positions,
@@ -227,13 +189,13 @@ class LanguageModel(nn.Module):
         return hidden.index_put((rows[valid], positions[valid]), output.last_hidden_state[valid])
 
     def _hidden(
-        self, embeddings: Tensor, mask: Tensor, cache: _Context | None = None, positions: Tensor | None = None
+        self, embeddings: Tensor, mask: Tensor, cache: ContextCache | None = None, positions: Tensor | None = None
     ) -> Tensor:
         # Padding on the right is out of sight of causal attention, and the fused kernels are best without a mask.
         # Where positions jump, transformers would take rows without one for several sequences.
         fused = self.model.config._attn_implementation == "sdpa" and positions is None
         attention_mask = None if fused else mask.long()
-        output = self.model.model(
+        output = self.decoder(
             inputs_embeds=embeddings,
             attention_mask=attention_mask,
             position_ids=positions,
@@ -258,8 +220,7 @@ class LanguageModel(nn.Module):
         """
         supervised = labels[:, 1:] != IGNORE
         states, targets = hidden[:, :-1][supervised], labels[:, 1:][supervised]
-        total: Tensor = _SummedCrossEntropy.apply(states, targets, self.model.lm_head, chunk_size)
-        return total / max(1, len(targets))
+        return summed_cross_entropy(self.model, states, targets, chunk_size) / max(1, len(targets))
 
     @property
     def stop_ids(self) -> set[int]:
@@ -311,22 +272,6 @@ class LanguageModel(nn.Module):
         rows: list[list[int]] = tokens.tolist()
         ends = [next((at + 1 for at, token in enumerate(row) if token in stops), len(row)) for row in rows]
         return [row[:end] for row, end in zip(rows, ends, strict=True)]
-
-
-def checkpoint_blocks(model: nn.Module) -> None:
-    """Let each block of a transformers model keep only its input for the backward pass.
-
-    transformers' own switch works in training mode alone, in which a frozen model never is.
-    """
-    for module in model.modules():
-        if isinstance(module, GradientCheckpointingLayer):
-            module.forward = partial(_checkpointed, module.forward)
-
-
-def _checkpointed(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    if not torch.is_grad_enabled():
-        return forward(*args, **kwargs)
-    return checkpoint(forward, *args, use_reentrant=False, **kwargs)
 
 
 def _quantization_config(name: str, dtype: torch.dtype) -> Any:

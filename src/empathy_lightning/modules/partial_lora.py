@@ -12,6 +12,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from empathy_lightning.modules.frozen_head import decoder_of
+
 _GROUPS = {
     "attention_in": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
     "attention_out": ("self_attn.o_proj",),
@@ -25,6 +27,15 @@ _GROUPS = {
 # from a layer's attention to its linear layers. In between the positions are an argument of the layers.
 _CALL: ContextVar[tuple[PartialLora, Tensor] | None] = ContextVar("partial_lora_call", default=None)
 _LAYER: ContextVar[tuple[PartialLora, Tensor] | None] = ContextVar("partial_lora_layer", default=None)
+
+
+def _layers(model: Any) -> Any:
+    """The decoder's layers, where each has all that the updates cover."""
+    layers = getattr(decoder_of(model), "layers", [])
+    needed = {name for names in _GROUPS.values() for name in names}
+    if not layers or not all(needed <= {name for name, _ in layer.named_modules()} for layer in layers):
+        raise ValueError(f"partial LoRA needs layers like Llama's or Qwen2's, not those of {type(model).__name__}")
+    return layers
 
 
 class LowRankUpdate(nn.Module):
@@ -98,7 +109,7 @@ class PartialLora(nn.Module):
     @classmethod
     def for_model(cls, model: Any, rank: int = 16, alpha: float = 16.0, dropout: float = 0.05) -> PartialLora:
         """Updates of the sizes of a transformers causal language model with Llama's or Qwen2's layers."""
-        config, attention = model.config, model.model.layers[0].self_attn
+        config, attention = model.config, _layers(model)[0].self_attn
         sizes = (attention.q_proj.out_features, attention.k_proj.out_features)
         return cls(config.hidden_size, config.intermediate_size, config.num_hidden_layers, sizes, rank, alpha, dropout)
 
@@ -109,13 +120,13 @@ class PartialLora(nn.Module):
             Handles whose ``remove()`` takes them off again.
 
         Raises:
-            ValueError: If a layer is missing or has another size.
+            ValueError: If a layer is missing, is of another kind or has another size.
         """
-        decoder = model.model
-        if len(decoder.layers) != self.num_layers:
-            raise ValueError(f"partial LoRA of {self.num_layers} layers for a model of {len(decoder.layers)}")
-        handles = [decoder.register_forward_pre_hook(self._enter_model, with_kwargs=True)]
-        for layer, updates in zip(decoder.layers, self.layers, strict=True):
+        layers = _layers(model)
+        if len(layers) != self.num_layers:
+            raise ValueError(f"partial LoRA of {self.num_layers} layers for a model of {len(layers)}")
+        handles = [decoder_of(model).register_forward_pre_hook(self._enter_model, with_kwargs=True)]
+        for layer, updates in zip(layers, self.layers, strict=True):
             handles.append(layer.register_forward_pre_hook(self._leave))
             handles.append(layer.self_attn.register_forward_pre_hook(self._enter, with_kwargs=True))
             handles.append(layer.mlp.register_forward_hook(self._leave, always_call=True))

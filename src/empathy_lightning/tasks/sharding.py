@@ -62,7 +62,7 @@ class ShardedBackboneStrategy(DDPStrategy):
             raise InputError("there is no language_model to shard: use trainer.strategy ddp")
         if shards < 1 or self.world_size % shards:
             raise InputError(f"shards: {self.world_size} processes cannot be divided into groups of {shards}")
-        if not isinstance(language_model.model.model, FSDPModule):
+        if not isinstance(language_model.decoder, FSDPModule):
             sizes = (self.world_size // shards, shards)
             mesh = init_device_mesh(self.root_device.type, sizes, mesh_dim_names=("copies", "shards"))
             shard_blocks(language_model, mesh["shards"])
@@ -88,7 +88,7 @@ def shard_blocks(language_model: LanguageModel, mesh: DeviceMesh) -> None:
     """
     if (language_model.source or {}).get("quantization"):
         raise InputError("quantised weights cannot be sharded: leave quantization out, or use trainer.strategy ddp")
-    decoder = language_model.model.model
+    decoder = language_model.decoder
     # Weights of an earlier stage go into the folder, which one process writes.
     tuned = {p for name, p in language_model.named_parameters() if name in getattr(language_model, "tuned", ())}
     blocks = [m for m in decoder.modules() if isinstance(m, GradientCheckpointingLayer)]
