@@ -87,8 +87,10 @@ def test_vllm_is_given_token_ids_and_a_seed_for_each_prompt(vllm):
     (engine,) = Engine.made
     ((given, sampling),) = engine.calls
     assert [prompt["prompt_token_ids"] for prompt in given] == prompts and second.at_once >= len(prompts)
+    end = first.tokenizer.eos_token_id
     assert [vars(one) for one in sampling] == [
-        {"temperature": 0.0, "max_tokens": 19, "seed": seed, "detokenize": False} for seed in range(6)
+        {"temperature": 0.0, "max_tokens": 19, "seed": seed, "detokenize": False, "stop_token_ids": [end]}
+        for seed in range(6)
     ]
     assert second.positions == 1234 and engine.options == {}
 

@@ -1,22 +1,264 @@
-"""Where pretrained weights lie: a local folder, a model id, or the small backbones shipped with the package."""
+"""Pretrained weights: where they lie, whether their files are whole, and what is wrong with them in one line."""
 
 from __future__ import annotations
 
+import json
+import os
+import socket
+import struct
+import zipfile
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import torch
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers.utils import logging as transformers_logging
+from transformers.utils.hub import cached_file
 
 SHIPPED = "small-world/"
 """Prefix of the shipped backbones: ``small-world/speech_encoder`` and ``small-world/language_model``."""
+
+DTYPES = {
+    "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64,
+    "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "half": torch.float16,
+}  # fmt: skip
+"""Names of precisions."""
+
+_LFS = b"version https://git-lfs.github.com/spec/v1"
+_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+_TEXTS = (
+    "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+    "added_tokens.json", "vocab.json", "merges.txt", "vocab.txt", "chat_template.jinja", "tokenizer.model",
+)  # fmt: skip
+
+
+class PretrainedError(OSError, ValueError):
+    """Files of a pretrained model that cannot be used; the message is one line of at most 300 characters."""
+
+    def __str__(self) -> str:
+        line = " ".join(str(self.args[0] if self.args else "").split())
+        return line if len(line) <= 300 else f"{line[:297]}..."
 
 
 def locate(name_or_path: str) -> str:
     """Folder of a shipped backbone, or the name as it is for transformers to load.
 
     Raises:
-        FileNotFoundError: If the name is a path, and nothing is there.
+        PretrainedError: If the name is a path, and nothing is there, or the folder's files are not whole.
     """
     if name_or_path.startswith(SHIPPED) and not Path(name_or_path).exists():
         return str(files("empathy_lightning") / "backbones" / name_or_path.removeprefix(SHIPPED))
     if name_or_path.startswith(("/", "./", "../", "~")) and not Path(name_or_path).expanduser().is_dir():
-        raise FileNotFoundError(f"no model folder at {name_or_path}")
+        raise PretrainedError(f"no model folder at {name_or_path}")
+    folder = Path(name_or_path).expanduser()
+    if folder.is_dir():
+        check_folder(folder)
+        return str(folder)
     return name_or_path
+
+
+def dtype_named(name: str) -> torch.dtype:
+    """A precision, such as ``bfloat16`` or ``bf16``.
+
+    Raises:
+        PretrainedError: If there is none of that name.
+    """
+    if name not in DTYPES:
+        raise PretrainedError(f"no dtype named {name!r}; there are {', '.join(DTYPES)}")
+    return DTYPES[name]
+
+
+def check_folder(folder: Path) -> None:
+    """Look at the files of a model that transformers would read.
+
+    Raises:
+        PretrainedError: If one is a Git LFS pointer, empty, cut or no JSON, or a shard is missing.
+    """
+    for name in _TEXTS:
+        if (folder / name).is_file():
+            check_file(folder / name)
+    chosen = next((folder / name for name in _WEIGHTS if (folder / name).is_file()), None)
+    if chosen is None:
+        return
+    check_file(chosen)
+    if chosen.suffix == ".json":
+        places = _json(chosen).get("weight_map")
+        if not isinstance(places, dict) or not places:
+            raise PretrainedError(f"{chosen} has no weight_map: get it again")
+        for shard in sorted({str(place) for place in places.values()}):
+            if not (folder / shard).is_file():
+                raise PretrainedError(f"{folder / shard} is missing, but {chosen.name} names it: get all shards")
+            check_file(folder / shard)
+
+
+def check_file(path: Path) -> None:
+    """Look whether a file of weights, of a tokenizer or of a configuration is whole.
+
+    Args:
+        path: Of any kind; only JSON, safetensors and PyTorch's files are looked into.
+
+    Raises:
+        PretrainedError: If it is a Git LFS pointer, empty, cut or no JSON.
+    """
+    with path.open("rb") as file:
+        start = file.read(len(_LFS))
+    if start == _LFS:
+        what = "the weights" if path.suffix in (".safetensors", ".bin", ".pt", ".pth") else "the file"
+        raise PretrainedError(f"{path} is a Git LFS pointer, not {what}: run `git lfs pull` there")
+    if not start:
+        raise PretrainedError(f"{path} is empty: get it again")
+    if path.suffix == ".json":
+        _json(path)
+    if path.suffix == ".safetensors":
+        _check_length(path)
+    if path.suffix in (".bin", ".pt", ".pth") and start.startswith(b"PK") and not zipfile.is_zipfile(path):
+        raise PretrainedError(f"{path} is damaged: it is cut at {path.stat().st_size} bytes; get it again")
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise PretrainedError(f"{path} is damaged: it is no JSON ({error}); get it again") from None
+    if not isinstance(values, dict):
+        raise PretrainedError(f"{path} is damaged: it is no JSON object; get it again")
+    return values
+
+
+def _check_length(path: Path) -> None:
+    """The format is eight bytes with the length of a JSON header, the header, then the tensors' bytes."""
+    size = path.stat().st_size
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > size:
+                raise PretrainedError(f"{path} is damaged: its header is cut; get it again")
+            header = json.loads(file.read(length))
+        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+    except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, PretrainedError):
+            raise
+        raise PretrainedError(f"{path} is damaged: its header cannot be read; get it again") from None
+    needed = 8 + length + max(ends, default=0)
+    if size < needed:
+        raise PretrainedError(f"{path} is damaged: it is cut at {size} of {needed} bytes; get it again")
+
+
+def _offline(folder: str) -> bool:
+    """Whether the Hub is out of reach; transformers would try for half a minute a file."""
+    if Path(folder).is_dir() or os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+        return True
+    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
+        return False
+    host = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co").hostname
+    try:
+        socket.getaddrinfo(host, 443)
+    except OSError:
+        return True
+    return False
+
+
+@contextmanager
+def opened(name_or_path: str, revision: str | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Where to read a pretrained model, as the first arguments of transformers' ``from_pretrained``.
+
+    Args:
+        name_or_path: Folder, model id or shipped backbone.
+        revision: Commit of the model id.
+
+    Raises:
+        PretrainedError: What is wrong inside, in one line that names the model, and file and key where they are known.
+    """
+    folder = locate(name_or_path)
+    options: dict[str, Any] = {"revision": revision or "main", "local_files_only": _offline(folder)}
+    level = transformers_logging.get_verbosity()
+    # Its report of what does not fit is a table; the same comes as one line.
+    transformers_logging.set_verbosity_error()
+    try:
+        if not Path(folder).is_dir():
+            _check_cached(folder, options)
+        yield folder, options
+    except (PretrainedError, ImportError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # Damaged files and wrong configurations raise anything.
+        raise PretrainedError(f"{name_or_path} cannot be loaded: {_reason(folder, error)}") from error
+    finally:
+        transformers_logging.set_verbosity(level)
+
+
+def _check_cached(name: str, options: dict[str, Any]) -> None:
+    if (
+        options["local_files_only"]
+        and cached_file(
+            name,
+            "config.json",
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+            **options,
+        )
+        is None
+    ):
+        raise PretrainedError(
+            f"{name} is no folder and not in the cache, and the Hub cannot be reached: check the name, or fetch it "
+            f"where there is a network (`hf download {name}`) and give its folder"
+        )
+
+
+def _reason(folder: str, error: Exception) -> str:
+    """An error of transformers in short, with file and key where it is the configuration's."""
+    config = Path(folder) / "config.json"
+    values = _json(config) if config.is_file() else {}
+    kind = values.get("model_type")
+    if values and kind not in CONFIG_MAPPING:
+        return (
+            f"{config}: model_type {kind!r} is none that transformers knows" if kind else f"{config} has no model_type"
+        )
+    if isinstance(error, KeyError):
+        key = next((name for name, value in values.items() if value in error.args), None)
+        return f"{config}: {key} {error} is not known" if key else f"{error!r}"
+    text = " ".join(str(error).split())
+    return f"{config}: {text}" if "alidation" in type(error).__name__ else text
+
+
+def load(
+    architecture: Any,
+    name_or_path: str,
+    revision: str | None = None,
+    part: str = "",
+    spare: Collection[str] = (),
+    **options: Any,
+) -> Any:
+    """Load a model of transformers, all of whose weights have to be there.
+
+    Args:
+        architecture: Class with transformers' ``from_pretrained``.
+        name_or_path: Folder, model id or shipped backbone.
+        revision: Commit of the model id.
+        part: Beginning of the names of the weights that count; the others may be missing.
+        spare: Names of weights that may be missing too.
+        **options: For ``from_pretrained``.
+
+    Raises:
+        PretrainedError: If it cannot be loaded, or weights are missing or have other sizes than the configuration says.
+    """
+    with opened(name_or_path, revision) as (folder, where):
+        model, report = architecture.from_pretrained(
+            folder, output_loading_info=True, ignore_mismatched_sizes=True, **where, **options
+        )
+        wrong = sorted(row for row in report["mismatched_keys"] if row[0].startswith(part))
+        if wrong:
+            key, stored, wanted = wrong[0]
+            raise PretrainedError(
+                f"{folder}: {key} has shape {list(stored)} in the weights, but config.json says {list(wanted)}: "
+                "they do not belong together"
+            )
+        missing = sorted(key for key in set(report["missing_keys"]) - set(spare) if key.startswith(part))
+        if missing:
+            raise PretrainedError(
+                f"{folder}: the weights lack {missing[0]}, which config.json asks for: get them again"
+            )
+    return model

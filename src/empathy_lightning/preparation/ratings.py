@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 from tqdm import tqdm
 
@@ -91,8 +90,8 @@ def prepare_ratings(manifest: str | Path, out: str | Path, emotion_encoder: str,
 def _load(name_or_path: str) -> EmotionEncoder:
     try:
         encoder = EmotionEncoder.from_pretrained(name_or_path)
-    except (ValueError, RuntimeError, SafetensorError) as error:
-        raise InputError(f"emotion encoder {name_or_path} cannot be loaded: {error}") from None
+    except ValueError as error:
+        raise InputError(f"emotion encoder {name_or_path} cannot be used: {error}"[:300]) from None
     return encoder.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
