@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from empathy_lightning.conversion.report import ConversionReport
 from empathy_lightning.errors import InputError
+from empathy_lightning.modules.pretrained import PretrainedError, check_file
 
 Found = dict[str, tuple[str, Tensor]]
 """Our name of a weight: the source's key and its tensor."""
@@ -37,6 +38,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise InputError(f"{path} is missing: give the folder of the released files")
+    check_whole(path)
     try:
         values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -70,9 +72,22 @@ def read_weights(source: Path) -> dict[str, Tensor]:
     raise InputError(f"{source} holds none of {', '.join(_LAYOUTS)}")
 
 
+def check_whole(path: Path) -> None:
+    """Refuse a file that is a Git LFS pointer, empty, cut or no JSON.
+
+    Raises:
+        InputError: If so.
+    """
+    try:
+        check_file(path)
+    except PretrainedError as error:
+        raise InputError(str(error)) from None
+
+
 def _read_file(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise InputError(f"{path} is missing: get all files of the release")
+    check_whole(path)
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
