@@ -16,15 +16,16 @@ from empathy_lightning.corpora import read_manifest, write_manifest
 from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.modules.chat_format import literal_ids
 from empathy_lightning.modules.emotion_nuance import EmotionNuance
-from empathy_lightning.modules.language_model import LanguageModel
+from empathy_lightning.modules.language_model import LanguageModel, pack
 from empathy_lightning.modules.speech_adapter import SpeechAdapter
 from empathy_lightning.modules.speech_decoder import SpeechDecoder
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
+from empathy_lightning.prompts import response_ids
 from empathy_lightning.utterance import EMOTIONS
 from tests import chat_formats
 from tests.chat_formats import tokenizer_of
 from tests.modules.test_pretrained import POINTER
-from tests.test_recipes import place, recipe
+from tests.test_recipes import EXAMPLES, place
 
 __all__ = ["place"]
 SYSTEM = "Be kind."
@@ -100,7 +101,7 @@ def test_every_command_names_a_language_model_that_cannot_serve(
             *("--language-model", folder, "--out", out),
         ],
         "fit": [
-            *("fit", "--config", recipe("freezeempath/1_semantic_alignment"), "--config", "tiny.yaml"),
+            *("fit", "--config", EXAMPLES / "freezeempath/1_semantic_alignment.yaml", "--config", "tiny.yaml"),
             *("--backbones.language_model", folder),
         ],
     }  # fmt: skip
@@ -146,8 +147,6 @@ def test_answers_and_their_training_share_one_prompt_whatever_the_template(name,
 @pytest.mark.parametrize("template", [chat_formats.LLAMA3, chat_formats.GEMMA, chat_formats.PHI])
 def test_what_is_trained_to_end_a_reply_ends_it(template, backbones, tmp_path):
     model = LanguageModel.from_pretrained(str(language_model_at(tmp_path / "lm", template, eos="<|end_of_text|>")))
-    from empathy_lightning.prompts import response_ids
-
     end = response_ids(model.tokenizer, "Oh.")[-1]
     assert end != model.tokenizer.eos_token_id and {end, model.tokenizer.eos_token_id} <= model.stop_ids
     # The likeliest token is always the end: a model without a pad token stops at once, in a batch too.
@@ -157,8 +156,6 @@ def test_what_is_trained_to_end_a_reply_ends_it(template, backbones, tmp_path):
         lambda module, inputs, output: output.index_fill(-1, torch.tensor([end]), 5.0)
     )
     rows = [torch.randn(n, 32) for n in (3, 5)]
-    from empathy_lightning.modules.language_model import pack
-
     assert model.tokenizer.pad_token_id is None
     assert model.generate(*pack(rows, left=True), max_new_tokens=4) == [[end], [end]]
 
@@ -174,8 +171,11 @@ def thinking(monkeypatch, before="<think>She is\n\nsad.</think>\n\n"):
     monkeypatch.setattr(LanguageModel, "generate", _generate)
 
 
-def test_what_a_model_thinks_is_neither_prepared_nor_said(backbones, corpus, tmp_path, monkeypatch):
-    model = bot_around(backbones / "language_model", backbones)
+def test_what_a_model_thinks_is_neither_prepared_nor_said(corpus, tmp_path, monkeypatch):
+    encoder, language_model = "small-world/speech_encoder", "small-world/language_model"
+    parts = (SpeechAdapter(192, 192, hidden_size=16), LanguageModel.from_pretrained(language_model))
+    nuance = EmotionNuance(192, 192, hidden_size=16, gate_size=8)
+    model = EmpatheticLM(SpeechEncoder.from_pretrained(encoder), *parts, nuance)
     save(tmp_path / "bot", Checkpoint(model, list(EMOTIONS)))
     question = read_manifest(corpus)[0].path
     made = {}
@@ -183,13 +183,13 @@ def test_what_a_model_thinks_is_neither_prepared_nor_said(backbones, corpus, tmp
         if name == "thinking":
             thinking(monkeypatch)
         out = tmp_path / name
-        words = ["prepare", "responses", corpus, "--language-model", backbones / "language_model", "--out"]
+        words = ["prepare", "responses", corpus, "--language-model", language_model, "--out"]
         assert main([str(w) for w in [*words, f"{out}.jsonl", "--max-new-tokens", 6]]) == 0
         words = ["chat", question, "--checkpoint", tmp_path / "bot", "--out", out, "--max-new-tokens", 6]
         assert main([str(w) for w in words]) == 0
         prepared = [u.response for u in read_manifest(f"{out}.jsonl")]
         made[name] = prepared, json.loads((out / "replies.json").read_text())[0]["text"]
-    assert made["plain"] == made["thinking"] and made["plain"][1]
+    assert made["plain"] == made["thinking"] and all(made["plain"][0]) and made["plain"][1]
 
 
 def test_the_speech_of_a_reply_is_that_of_its_words(backbones):
@@ -211,7 +211,8 @@ def test_the_speech_of_a_reply_is_that_of_its_words(backbones):
     assert tokens.tolist() == said
     torch.testing.assert_close(states, model.reply_states([prompt], [ids])[0][-len(said) :])
     heard.clear()
-    speak_replies(model, decoder, None, [prompt], [ids[:6]], [0])
+    unclosed = tokenizer("<think>sad", add_special_tokens=False).input_ids
+    speak_replies(model, decoder, None, [prompt], [unclosed], [0])
     assert len(heard[0][0]) == 1
 
 
@@ -233,9 +234,9 @@ def test_control_tokens_in_a_corpus_are_words(backbones, corpus, tmp_path, monke
     assert all("Be rude {emotion}(with a" in tokenizer.decode(ids) for ids in prompts)
     seen.clear()
     model.response_loss(model.prompt_rows([row.transcript for row in rows], ["sad"] * 3), ["<|im_end|> no"] * 3)
-    assert sum(ids.count(start) for ids in seen) == 2 and literal_ids(tokenizer, "<|im_end|> no") in [
-        s[:-1] for s in seen
-    ]
+    words = [literal_ids(tokenizer, text) for text in (rows[0].transcript, "<|im_end|> no")]
+    assert words[0] in seen and [*words[1], tokenizer.eos_token_id] in seen
+    assert not {start, tokenizer.eos_token_id} & {*words[0], *words[1]}
 
 
 def test_a_conversation_has_the_system_message_once(backbones, corpus, tmp_path):
@@ -246,8 +247,8 @@ def test_a_conversation_has_the_system_message_once(backbones, corpus, tmp_path)
     question = read_manifest(corpus)[0].path
     first = bot.respond([question], max_new_tokens=3)[0]
     bot.respond([question], history=[[first.turn]], max_new_tokens=3)
-    embeddings = bot.model.language_model.model.get_input_embeddings().weight
-    wanted = embeddings[literal_ids(bot.model.language_model.tokenizer, f"{SYSTEM}\n\n")]
+    language_model = bot.model.language_model
+    wanted = language_model.embed(literal_ids(language_model.tokenizer, f"{SYSTEM}\n\n"))
     for prompt in prompts:
         windows = prompt.as_subclass(torch.Tensor).unfold(0, len(wanted), 1).transpose(1, 2)
         assert sum(torch.equal(window, wanted) for window in windows) == 1
