@@ -28,9 +28,10 @@ from empathy_lightning.modules.emotion_encoder import EmotionEncoder
 from empathy_lightning.modules.emotion_nuance import EmotionNuance
 from empathy_lightning.modules.empathy_classifier import EmpathyClassifier
 from empathy_lightning.modules.language_model import LanguageModel
+from empathy_lightning.modules.model_files import PretrainedError, check_file
 from empathy_lightning.modules.partial_lora import PartialLora
 from empathy_lightning.modules.pooled_heads import PooledEmotionHeads
-from empathy_lightning.modules.pretrained import PretrainedError, check_file, opened
+from empathy_lightning.modules.pretrained import opened
 from empathy_lightning.modules.speech_adapter import SpeechAdapter
 from empathy_lightning.modules.speech_decoder import SpeechDecoder
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
@@ -257,7 +258,7 @@ def load(folder: str | Path) -> Checkpoint:
             parts[name] = _BACKBONES[name](**source)
             _tune(name, parts[name], weights, folder)
         except PretrainedError as error:
-            raise CheckpointError(str(error)) from None
+            raise CheckpointError(f"{folder}: backbone {name} cannot be loaded: {error}"[:300]) from None
         except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
             reason = " ".join(str(error).split())[:200]
             raise CheckpointError(f"{folder}: backbone {name} cannot be loaded: {reason}") from None
@@ -299,11 +300,12 @@ def load_empathy_classifier(folder: str | Path) -> EmpathyClassifier:
     classifier = EmpathyClassifier(**config["parts"]["empathy_classifier"])
     _fill("empathy_classifier", classifier, weights, folder)
     inside = Path(folder) / config["tokenizer"]
+    source = str(inside) if inside.is_dir() else config["tokenizer"]
     try:
-        with opened(str(inside) if inside.is_dir() else config["tokenizer"]) as (source, where):
-            classifier.tokenizer = RobertaTokenizer.from_pretrained(source, **where)
+        with opened(source) as (place, where):
+            classifier.tokenizer = RobertaTokenizer.from_pretrained(place, **where)
     except PretrainedError as error:
-        raise CheckpointError(f"{folder}: tokenizer: {error}"[:300]) from None
+        raise CheckpointError(f"{folder}: tokenizer {source} cannot be loaded: {error}"[:300]) from None
     return classifier.eval()
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from empathy_lightning.errors import InputError
 from empathy_lightning.modules.chat_format import THINKING_TAGS, check_chat_template, end_token_id, literal_ids
-from empathy_lightning.modules.pretrained import PretrainedError
+from empathy_lightning.modules.model_files import PretrainedError
 from empathy_lightning.prompts import SPEECH_AND_EMOTION, Prompt, fill, response_ids
 from tests import chat_formats
 from tests.chat_formats import tokenizer_of

@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from empathy_lightning.modules.emotion_encoder import EmotionEncoder
 from empathy_lightning.modules.language_model import LanguageModel
-from empathy_lightning.modules.pretrained import PretrainedError, dtype_named
+from empathy_lightning.modules.model_files import PretrainedError
+from empathy_lightning.modules.pretrained import dtype_named
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
 from tests.modules.test_emotion_encoder import tiny_config
 

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from empathy_lightning.checkpoints import constructor_arguments, write_folder
-from empathy_lightning.conversion.released import check_whole, finish, found, new_folder, place, read_weights, renamed
+from empathy_lightning.conversion.released import finish, found, new_folder, place, read_weights, renamed
 from empathy_lightning.conversion.report import ConversionReport
+from empathy_lightning.conversion.whole import check_whole
 from empathy_lightning.errors import InputError
 from empathy_lightning.modules.empathy_classifier import EmpathyClassifier
 

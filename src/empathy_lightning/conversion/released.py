@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from empathy_lightning.conversion.report import ConversionReport
+from empathy_lightning.conversion.whole import check_whole
 from empathy_lightning.errors import InputError
-from empathy_lightning.modules.pretrained import PretrainedError, check_file
 
 Found = dict[str, tuple[str, Tensor]]
 """Our name of a weight: the source's key and its tensor."""
@@ -70,18 +70,6 @@ def read_weights(source: Path) -> dict[str, Tensor]:
             raise InputError(f"{source / name} promises {lost[0]}, which no shard holds: get the files again")
         return weights
     raise InputError(f"{source} holds none of {', '.join(_LAYOUTS)}")
-
-
-def check_whole(path: Path) -> None:
-    """Refuse a file that is a Git LFS pointer, empty, cut or no JSON.
-
-    Raises:
-        InputError: If so.
-    """
-    try:
-        check_file(path)
-    except PretrainedError as error:
-        raise InputError(str(error)) from None
 
 
 def _read_file(path: Path) -> dict[str, Tensor]:

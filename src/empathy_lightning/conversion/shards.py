@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from empathy_lightning.conversion.released import check_whole
+from empathy_lightning.conversion.whole import check_whole
 from empathy_lightning.errors import InputError
 
 BLOCK = 1 << 22

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from empathy_lightning.conversion.released import check_whole
+from empathy_lightning.conversion.whole import check_whole
 from empathy_lightning.errors import InputError
 
 TOKENIZER_FILES = [

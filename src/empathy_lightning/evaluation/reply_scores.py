@@ -18,7 +18,8 @@ from empathy_lightning.errors import InputError
 from empathy_lightning.evaluation.parsing import parse_words
 from empathy_lightning.metrics.text import chrf, distinct, greedy_match
 from empathy_lightning.modules.empathy_classifier import EmpathyClassifier
-from empathy_lightning.modules.pretrained import PretrainedError, opened
+from empathy_lightning.modules.model_files import PretrainedError
+from empathy_lightning.modules.pretrained import opened
 from empathy_lightning.preparation.cleaning import words
 from empathy_lightning.utterance import EMOTIONS, Utterance
 

@@ -16,7 +16,8 @@ from tqdm import tqdm
 from empathy_lightning.audio import SAMPLE_RATE, AudioError, duration_of, read
 from empathy_lightning.errors import InputError
 from empathy_lightning.evaluation.reply_scores import rounded
-from empathy_lightning.modules.pretrained import PretrainedError, load, opened
+from empathy_lightning.modules.model_files import PretrainedError
+from empathy_lightning.modules.pretrained import load, opened
 from empathy_lightning.utterance import Utterance
 
 SPACELESS = ("zh", "yue", "ja", "th", "lo", "my", "km", "bo")

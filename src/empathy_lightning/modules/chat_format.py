@@ -8,9 +8,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
-from transformers import AutoTokenizer
-
-from empathy_lightning.modules.pretrained import PretrainedError, opened
+from empathy_lightning.modules.model_files import PretrainedError
 
 _PROBE = "Probe1Word"
 
@@ -49,22 +47,6 @@ def render(tokenizer: Any, messages: Sequence[Mapping[str, str]], generation: bo
     except Exception as error:  # A template may raise whatever it likes.
         raise ValueError(" ".join(str(error).split())[:150]) from None
     return text
-
-
-def load_tokenizer(name_or_path: str, revision: str | None = None) -> Any:
-    """The tokenizer of a model that chats.
-
-    Args:
-        name_or_path: Folder, model id or shipped backbone.
-        revision: Commit of the model id.
-
-    Raises:
-        PretrainedError: If its files cannot be used, or it cannot lay out a chat.
-    """
-    with opened(name_or_path, revision) as (folder, where):
-        tokenizer = AutoTokenizer.from_pretrained(folder, **where)
-    check_chat_template(tokenizer, name_or_path)
-    return tokenizer
 
 
 def check_chat_template(tokenizer: Any, name: str) -> None:
@@ -141,10 +123,10 @@ def before_reply(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> str:
 def _end_token_id(tokenizer: Any, template: str, eos_token_id: int | None) -> int | None:
     turns = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": _PROBE}]
     try:
-        after = render(tokenizer, turns, False).rpartition(_PROBE)[2].strip()
+        _, reply, after = render(tokenizer, turns, False).rpartition(_PROBE)
     except ValueError:
         return eos_token_id
-    ids: list[int] = tokenizer(after, add_special_tokens=False).input_ids
+    ids: list[int] = tokenizer(after.strip(), add_special_tokens=False).input_ids if reply else []
     return ids[0] if ids and ids[0] in control_tokens(tokenizer).values() else eos_token_id
 
 

@@ -16,8 +16,8 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig, DynamicCache,
 from transformers.cache_utils import DynamicLayer
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from empathy_lightning.modules.chat_format import end_token_id, load_tokenizer
-from empathy_lightning.modules.pretrained import dtype_named, load
+from empathy_lightning.modules.chat_format import end_token_id
+from empathy_lightning.modules.pretrained import dtype_named, load, load_tokenizer
 from empathy_lightning.modules.sampling import SeededDraw
 from empathy_lightning.modules.speech_encoder import freeze, length_mask
 

@@ -14,9 +14,10 @@ from typing import Any
 import torch
 
 from empathy_lightning.errors import InputError
-from empathy_lightning.modules.chat_format import end_token_id, load_tokenizer
+from empathy_lightning.modules.chat_format import end_token_id
 from empathy_lightning.modules.language_model import LanguageModel, pack
-from empathy_lightning.modules.pretrained import PretrainedError, dtype_named, locate
+from empathy_lightning.modules.model_files import PretrainedError
+from empathy_lightning.modules.pretrained import dtype_named, load_tokenizer, locate
 from empathy_lightning.prompts import Prompt
 from empathy_lightning.thinking import reply_text
 
