@@ -24,7 +24,7 @@ from empathy_lightning.prompts import response_ids
 from empathy_lightning.utterance import EMOTIONS
 from tests import chat_formats
 from tests.chat_formats import tokenizer_of
-from tests.modules.test_pretrained import POINTER
+from tests.modules.test_pretrained import POINTER, edited
 from tests.test_recipes import EXAMPLES, place
 
 __all__ = ["place"]
@@ -82,7 +82,11 @@ def be_pointer(folder):
 
 @pytest.mark.parametrize(
     ("spoil", "reason"),
-    [(lose_template, "has no chat template"), (be_pointer, "model.safetensors is a Git LFS pointer, not the weights")],
+    [
+        (lose_template, "has no chat template"),
+        (be_pointer, "model.safetensors is a Git LFS pointer, not the weights"),
+        (lambda folder: edited(folder, model_type="fresh"), "config.json: model_type 'fresh' is none that"),
+    ],
 )
 @pytest.mark.parametrize("command", ["chat", "evaluate-emotion", "responses", "pseudo-dialogues", "fit"])
 def test_every_command_names_a_language_model_that_cannot_serve(
@@ -107,6 +111,11 @@ def test_every_command_names_a_language_model_that_cannot_serve(
     }  # fmt: skip
     error = refused(words[command], capsys)
     assert reason in error and str(folder) in error
+
+
+def test_a_dtype_that_does_not_exist_is_one_line(backbones, corpus, tmp_path, capsys):
+    words = ["prepare", "responses", corpus, "--language-model", backbones / "language_model", "--dtype", "int3"]
+    assert "there are float32, bfloat16" in refused([*words, "--out", tmp_path / "out.jsonl"], capsys)
 
 
 @pytest.mark.parametrize("name", ["GEMMA", "DROPS_SYSTEM", "LLAMA3", "QWEN3_THINKING", "HARMONY"])

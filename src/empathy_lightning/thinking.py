@@ -11,11 +11,11 @@ from empathy_lightning.modules.chat_format import THINKING_TAGS
 _OPENINGS = "|".join(map(re.escape, THINKING_TAGS))
 _BLOCKS = [rf"{re.escape(opening)}.*?(?:{re.escape(closing)}|\Z)" for opening, closing in THINKING_TAGS.items()]
 # A prompt may have opened the block.
-_LATE = [rf"\A(?:(?!{_OPENINGS}).)*?{re.escape(closing)}" for closing in THINKING_TAGS.values()]
+_LATE = rf"\A(?:(?!{_OPENINGS}).)*?(?:{'|'.join(map(re.escape, THINKING_TAGS.values()))})"
 # gpt-oss: messages to channels, of which `final` is the reply; where special tokens are gone, nothing tells them apart.
 _CHANNELS = r"(?:<\|start\|>assistant)?<\|channel\|>(?:final|.*?<\|channel\|>final)[^<]*<\|message\|>"
 _UNFINISHED = r"<\|channel\|>.*\Z"
-_THINKING = re.compile("|".join(rf"\s*{part}\s*" for part in [_CHANNELS, _UNFINISHED, *_BLOCKS, *_LATE]), re.DOTALL)
+_THINKING = re.compile("|".join(rf"\s*{part}\s*" for part in [_CHANNELS, _UNFINISHED, *_BLOCKS, _LATE]), re.DOTALL)
 
 
 def without_thinking(text: str) -> str:

@@ -92,7 +92,7 @@ def opened(name_or_path: str, revision: str | None = None) -> Iterator[tuple[str
         if not Path(folder).is_dir():
             _check_cached(folder, options)
         yield folder, options
-    except (PretrainedError, ImportError, torch.OutOfMemoryError):
+    except (PretrainedError, ModuleNotFoundError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # Damaged files and wrong configurations raise anything.
         raise PretrainedError(f"{name_or_path} cannot be loaded: {_reason(folder, error)}") from error
@@ -101,21 +101,17 @@ def opened(name_or_path: str, revision: str | None = None) -> Iterator[tuple[str
 
 
 def _check_cached(name: str, options: dict[str, Any]) -> None:
-    if (
-        options["local_files_only"]
-        and cached_file(
-            name,
-            "config.json",
-            _raise_exceptions_for_missing_entries=False,
-            _raise_exceptions_for_connection_errors=False,
-            **options,
-        )
-        is None
-    ):
+    """Of a model id without a network, what the cache holds."""
+    if not options["local_files_only"]:
+        return
+    quietly = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
+    config: str | None = cached_file(name, "config.json", **quietly, **options)
+    if config is None:
         raise PretrainedError(
             f"{name} is no folder and not in the cache, and the Hub cannot be reached: check the name, or fetch it "
             f"where there is a network (`hf download {name}`) and give its folder"
         )
+    check_folder(Path(config).parent)
 
 
 def _reason(folder: str, error: Exception) -> str:
@@ -185,6 +181,6 @@ def load(
         missing = sorted(key for key in set(report["missing_keys"]) - set(spare) if key.startswith(part))
         if missing:
             raise PretrainedError(
-                f"{folder}: the weights lack {missing[0]}, which config.json asks for: get them again"
+                f"{folder}: the weights lack {missing[0]}: they are another kind of model, or not whole"
             )
     return model
