@@ -258,7 +258,9 @@ def load(folder: str | Path) -> Checkpoint:
             parts[name] = _BACKBONES[name](**source)
             _tune(name, parts[name], weights, folder)
         except PretrainedError as error:
-            raise CheckpointError(f"{folder}: backbone {name} cannot be loaded: {error}"[:300]) from None
+            line = f"{folder}: backbone {name} cannot be loaded: {error}"
+            # The backbone's own file and key come first where there is no room for both.
+            raise CheckpointError(line if len(line) <= 300 else str(error)) from None
         except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
             reason = " ".join(str(error).split())[:200]
             raise CheckpointError(f"{folder}: backbone {name} cannot be loaded: {reason}") from None

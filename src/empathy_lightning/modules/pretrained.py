@@ -95,7 +95,9 @@ def opened(name_or_path: str, revision: str | None = None) -> Iterator[tuple[str
     except (PretrainedError, ModuleNotFoundError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # Damaged files and wrong configurations raise anything.
-        raise PretrainedError(f"{name_or_path} cannot be loaded: {_reason(folder, error)}") from error
+        reason = _reason(folder, error)
+        line = reason if reason.startswith(folder) else f"{name_or_path} cannot be loaded: {reason}"
+        raise PretrainedError(line) from error
     finally:
         transformers_logging.set_verbosity(level)
 
