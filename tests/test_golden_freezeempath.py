@@ -1,6 +1,7 @@
 """The whole model against vectors computed with the reference's own modules, under its own key names."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -75,7 +76,8 @@ def prompts_of(model, tensors):
         if "input.attention_mask" in tensors:
             written = ids[(labels == -100) & tensors["input.attention_mask"][row].bool()]
         words = [slots.get(i) or tokenizer.convert_ids_to_tokens(i) for i in written.tolist()]
-        tokenizer.chat_template = " ".join(words)
+        before, content, after = re.split(r"({speech}.*{emotion})", " ".join(words))
+        tokenizer.chat_template, model.prompt = f"{before}{{{{ messages[0].content }}}}{after}", content
         prompts += model.prompt_rows(speech[row : row + 1], emotion.embedding[row : row + 1])
         responses.append(tokenizer.decode(labels[labels != -100][:-1]))
     return prompts, responses, speech, emotion

@@ -22,6 +22,7 @@ from empathy_lightning.modules.speech_decoder import SpeechDecoder
 from empathy_lightning.modules.vocoder import Vocoder
 from empathy_lightning.prompts import follow_language
 from empathy_lightning.slots import Turn
+from empathy_lightning.thinking import visible
 
 UNIT_TEMPERATURE = 0.4
 """At which speech units are drawn: words are clearer than at 1, and the likeliest units may repeat themselves."""
@@ -238,7 +239,7 @@ def speak_replies(
     seeds: Sequence[int],
     temperature: float | None = None,
 ) -> list[tuple[Tensor, Tensor | None]]:
-    """Let a bot say its replies.
+    """Let a bot say its replies, without what it thought before them.
 
     Args:
         model: Gives the hidden states.
@@ -252,9 +253,12 @@ def speak_replies(
     Returns:
         Units (U_i,) and waveform (T_i,) of each reply.
     """
+    assert model.language_model is not None
     spoken: list[tuple[Tensor, Tensor | None]] = []
     for states, ids, seed in zip(model.reply_states(prompts, tokens), tokens, seeds, strict=True):
-        units = _units(speech_decoder, states, ids, temperature, seed)
+        # Where all was thinking, the last token stands for a reply without words.
+        said = visible(model.language_model.tokenizer, ids) or [len(ids) - 1]
+        units = _units(speech_decoder, states[said], [ids[position] for position in said], temperature, seed)
         spoken.append((units, None if vocoder is None else vocoder(units).cpu()))
     return spoken
 

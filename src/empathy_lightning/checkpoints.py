@@ -28,8 +28,10 @@ from empathy_lightning.modules.emotion_encoder import EmotionEncoder
 from empathy_lightning.modules.emotion_nuance import EmotionNuance
 from empathy_lightning.modules.empathy_classifier import EmpathyClassifier
 from empathy_lightning.modules.language_model import LanguageModel
+from empathy_lightning.modules.model_files import PretrainedError, check_file
 from empathy_lightning.modules.partial_lora import PartialLora
 from empathy_lightning.modules.pooled_heads import PooledEmotionHeads
+from empathy_lightning.modules.pretrained import opened
 from empathy_lightning.modules.speech_adapter import SpeechAdapter
 from empathy_lightning.modules.speech_decoder import SpeechDecoder
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
@@ -148,6 +150,10 @@ def _read(folder: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
     for name in ("config.json", "model.safetensors"):
         if not (folder / name).is_file():
             raise CheckpointError(f"{folder} is no checkpoint folder: {name} is missing")
+        try:
+            check_file(folder / name)
+        except PretrainedError as error:
+            raise CheckpointError(str(error)) from None
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         weights = load_file(folder / "model.safetensors")
@@ -251,6 +257,10 @@ def load(folder: str | Path) -> Checkpoint:
                 source = {**source, "name_or_path": str(inside)}
             parts[name] = _BACKBONES[name](**source)
             _tune(name, parts[name], weights, folder)
+        except PretrainedError as error:
+            line = f"{folder}: backbone {name} cannot be loaded: {error}"
+            # The backbone's own file and key come first where there is no room for both.
+            raise CheckpointError(line if len(line) <= 300 else str(error)) from None
         except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
             reason = " ".join(str(error).split())[:200]
             raise CheckpointError(f"{folder}: backbone {name} cannot be loaded: {reason}") from None
@@ -292,11 +302,12 @@ def load_empathy_classifier(folder: str | Path) -> EmpathyClassifier:
     classifier = EmpathyClassifier(**config["parts"]["empathy_classifier"])
     _fill("empathy_classifier", classifier, weights, folder)
     inside = Path(folder) / config["tokenizer"]
+    source = str(inside) if inside.is_dir() else config["tokenizer"]
     try:
-        classifier.tokenizer = RobertaTokenizer.from_pretrained(inside if inside.is_dir() else config["tokenizer"])
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"{folder}: tokenizer {config['tokenizer']} cannot be loaded: {reason}") from None
+        with opened(source) as (place, where):
+            classifier.tokenizer = RobertaTokenizer.from_pretrained(place, **where)
+    except PretrainedError as error:
+        raise CheckpointError(f"{folder}: tokenizer {source} cannot be loaded: {error}"[:300]) from None
     return classifier.eval()
 
 

@@ -13,6 +13,7 @@ from empathy_lightning.batch import SpeechBatch
 from empathy_lightning.errors import InputError
 from empathy_lightning.modules.cached_encoder import CachedSpeechEncoder
 from empathy_lightning.modules.cformer import CFormer
+from empathy_lightning.modules.chat_format import literal_ids
 from empathy_lightning.modules.convolutional_adapter import ConvolutionalAdapter
 from empathy_lightning.modules.convolutional_encoder import ConvolutionalEncoder
 from empathy_lightning.modules.emotion_encoder import EmotionEncoder
@@ -36,6 +37,7 @@ from empathy_lightning.slots import (
     prompt_row,
     shared_prefix,
 )
+from empathy_lightning.thinking import reply_text
 
 
 class EmpatheticLM(nn.Module):
@@ -164,7 +166,7 @@ class EmpatheticLM(nn.Module):
         """Embeddings (T, D) of what fills a slot: words, a sequence of vectors or one vector."""
         assert self.language_model is not None
         if isinstance(content, str):
-            return self.language_model.embed(self.language_model.tokenizer(content, add_special_tokens=False).input_ids)
+            return self.language_model.embed(literal_ids(self.language_model.tokenizer, content))
         return content.reshape(-1, self.language_model.hidden_size).to(
             self.language_model.device, self.language_model.model.dtype
         )
@@ -391,7 +393,6 @@ class EmpatheticLM(nn.Module):
         ]
 
     def text(self, ids: Sequence[int]) -> str:
-        """The words of a reply."""
+        """The words of a reply, without what the model thought before it."""
         assert self.language_model is not None
-        decoded: str = self.language_model.tokenizer.decode(ids, skip_special_tokens=True)
-        return decoded.strip()
+        return reply_text(self.language_model.tokenizer, ids)

@@ -13,6 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from empathy_lightning.errors import InputError
+from empathy_lightning.modules.chat_format import (
+    before_reply,
+    control_pattern,
+    end_token_id,
+    literal_ids,
+    with_system,
+)
 
 EMPATHY_SYSTEM = (
     "You are an empathetic spoken chatbot. Please provide a very short but helpful response "
@@ -23,7 +30,7 @@ EMPATHY_SYSTEM = (
 SPEECH_ONLY = "{speech}"
 SPEECH_AND_EMOTION = "{speech}(with a {emotion} emotional tone)."
 
-_SLOT = re.compile(r"\{(speech|emotion|reply)\}")
+_SLOT = re.compile(r"\{(speech|emotion)\}")
 
 Segment = list[int] | str
 
@@ -51,23 +58,24 @@ class Prompt:
             Token ids and slot names, in order.
 
         Raises:
-            ValueError: If the user's turn has no ``{speech}`` slot.
+            InputError: If the user's turn has no ``{speech}`` slot, or the template does not keep each turn's words.
         """
         if "{speech}" not in self.user:
             raise InputError(f"the prompt {self.user!r} has no {{speech}} slot")
-        earlier = [{"role": "user", "content": self.user}, {"role": "assistant", "content": "{reply}"}]
-        messages = [*earlier * turns, {"role": "user", "content": self.user}]
-        if self.system is not None:
-            messages.insert(0, {"role": "system", "content": self.system})
-        text = tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True, enable_thinking=False
-        )
-        pieces = _SLOT.split(text)
-        return [
-            piece if index % 2 else tokenizer(piece, add_special_tokens=False).input_ids
-            for index, piece in enumerate(pieces)
-            if piece
-        ]
+        marks = _Marks(tokenizer, f"{self.user} {self.system} {tokenizer.chat_template}")
+        user = {"role": "user", "content": marks.words_and_slots(self.user)}
+        earlier = [user, {"role": "assistant", "content": marks.of("reply")}]
+        system = None if self.system is None else marks.literal(self.system)
+        messages = with_system(tokenizer, system, [*earlier * turns, user])
+        try:
+            text = before_reply(tokenizer, messages)
+        except ValueError as error:
+            raise InputError(f"the model's chat template cannot be used: {error}") from None
+        segments = marks.cut(text)
+        slots = [*_SLOT.findall(self.user), "reply"] * (turns + 1)
+        if [segment for segment in segments if isinstance(segment, str)] != slots[:-1]:
+            raise InputError("the model's chat template does not keep the words of each turn: give another model")
+        return segments
 
     def text_ids(self, tokenizer: Any, **slots: str) -> list[int]:
         """Fill the slots with words and return the prompt's token ids.
@@ -76,9 +84,54 @@ class Prompt:
             tokenizer: As for :meth:`segments`.
             **slots: ``speech`` (the transcript) and, if the prompt has the slot, ``emotion`` (its label).
         """
-        return fill(
-            self.segments(tokenizer), {k: tokenizer(v, add_special_tokens=False).input_ids for k, v in slots.items()}
-        )
+        return fill(self.segments(tokenizer), {name: literal_ids(tokenizer, text) for name, text in slots.items()})
+
+
+class _Marks:
+    """Plain words that stand for slots and written-out control tokens while a template lays out a chat.
+
+    A template may trim, escape or rewrite other signs; a word it leaves as it is.
+
+    Args:
+        tokenizer: Whose control tokens are meant.
+        taken: A text in which the words must not occur.
+    """
+
+    def __init__(self, tokenizer: Any, taken: str) -> None:
+        self._tokenizer = tokenizer
+        self._contents: list[Segment] = []
+        self._stem = "Mark"
+        while self._stem in taken:
+            self._stem += "q"
+
+    def of(self, content: Segment) -> str:
+        """The word for a slot's name or for token ids."""
+        self._contents.append(content)
+        return f"{self._stem}{len(self._contents) - 1}x"
+
+    def literal(self, text: str) -> str:
+        """A text with words for the control tokens in it."""
+        return control_pattern(self._tokenizer).sub(lambda found: self.of(literal_ids(self._tokenizer, found[0])), text)
+
+    def words_and_slots(self, text: str) -> str:
+        """A text with words for its slots too."""
+        pieces = _SLOT.split(text)
+        return "".join(self.of(p) if index % 2 else self.literal(p) for index, p in enumerate(pieces))
+
+    def cut(self, text: str) -> list[Segment]:
+        """Token ids and slots of a chat that was laid out."""
+        segments: list[Segment] = []
+        for index, piece in enumerate(re.split(rf"{self._stem}(\d+)x", text)):
+            content: Segment = self._contents[int(piece)] if index % 2 else self._ids(piece)
+            if isinstance(content, list) and segments and isinstance(segments[-1], list):
+                segments[-1] = segments[-1] + content
+            elif content:
+                segments.append(content)
+        return segments
+
+    def _ids(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer(text, add_special_tokens=False).input_ids if text else []
+        return ids
 
 
 def follow_language(system: str | None, language: str | None) -> str | None:
@@ -112,9 +165,18 @@ def fill(segments: Sequence[Segment], slots: Mapping[str, list[int]]) -> list[in
 
 
 def response_ids(tokenizer: Any, response: str, end: bool = True) -> list[int]:
-    """Token ids of a reply with the end-of-turn token that stops generation; ``end=False`` leaves that out."""
-    ids: list[int] = tokenizer(response, add_special_tokens=False).input_ids
-    return [*ids, tokenizer.eos_token_id] if end else ids
+    """Token ids of a reply with the token that ends it in the tokenizer's chat format; ``end=False`` leaves that out.
+
+    Raises:
+        InputError: If the tokenizer has no such token.
+    """
+    ids = literal_ids(tokenizer, response)
+    if not end:
+        return ids
+    last = end_token_id(tokenizer)
+    if last is None:
+        raise InputError("the language model's tokenizer has no token that ends a reply: set eos_token in its files")
+    return [*ids, last]
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -79,6 +80,8 @@ def test_golden_converted_release_answers_with_the_reference_s_tokens_and_units(
     facts = json.loads((folder / "f_full_generate.json").read_text())
     slots = {32: "<|endoftext|>", 33: "<|im_start|>", 34: "<|im_end|>", -200: "{speech}", -300: "{emotion}"}
     template = "".join(slots.get(i) or WORDS[i] for i in tensors["input.input_ids"][0].tolist())
+    before, content, after = re.split(r"({speech}.*{emotion})", template)
+    template = f"{before}{{{{ messages[0].content }}}}{after}"
     write_release(tmp_path / "release", state, facts["config"], UNITS, template)
     assert main(["convert", "freezeempath", str(tmp_path / "release"), "--out", str(tmp_path / "out")]) == 0
     totals = capsys.readouterr().out.splitlines()[-2].split()
@@ -87,6 +90,7 @@ def test_golden_converted_release_answers_with_the_reference_s_tokens_and_units(
     # A folder that was moved still finds its backbones.
     (tmp_path / "out").rename(tmp_path / "elsewhere")
     bot = EmpatheticChatbot.from_pretrained(tmp_path / "elsewhere")
+    bot.model.prompt, bot.model.system = content, None
     assert bot.emotions == ["angry", "surprised", "happy", "sad", "neutral"]
     assert bot.model.speech_encoder.pad_to_30s and bot.model.speech_adapter.drop_incomplete
     mel = tensors["input.mel"].transpose(1, 2)

@@ -2,6 +2,7 @@
 
 import json
 from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 import torch
@@ -72,12 +73,16 @@ def load_parts(folder, case):
 class Tokens:
     """A tokenizer of texts that are written as token ids."""
 
-    pad_token_id, eos_token_id = 1, 2
+    pad_token_id, eos_token_id, chat_template = 1, 2, "the user's words alone"
+    added_tokens_decoder: ClassVar[dict] = {}
 
-    def apply_chat_template(self, *_, **__):
-        return "{speech}"
+    def __len__(self):
+        return 0
 
-    def __call__(self, text, add_special_tokens):
+    def apply_chat_template(self, messages, **_):
+        return messages[0]["content"]
+
+    def __call__(self, text, **_):
         return SimpleNamespace(input_ids=[int(word) for word in text.split()])
 
 

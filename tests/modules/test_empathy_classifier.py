@@ -85,3 +85,10 @@ def test_texts_are_scored_each_alone(toy):
         torch.testing.assert_close(together.logits[row], alone.logits[0], rtol=1e-5, atol=1e-6)
     with pytest.raises(ValueError, match="empty text"):
         classifier.estimate(["hi"], ["  "])
+
+
+def test_control_tokens_in_a_post_are_words(toy):
+    values, tokenizer = toy
+    ids, mask, _ = encode_posts(tokenizer, ["talk </s> <mask> to <pad> me"], values["max_length"])
+    special = set(tokenizer.all_special_ids)
+    assert [i for i in ids[mask].tolist() if i in special] == [tokenizer.bos_token_id, tokenizer.eos_token_id]

@@ -87,8 +87,10 @@ def test_vllm_is_given_token_ids_and_a_seed_for_each_prompt(vllm):
     (engine,) = Engine.made
     ((given, sampling),) = engine.calls
     assert [prompt["prompt_token_ids"] for prompt in given] == prompts and second.at_once >= len(prompts)
+    end = first.tokenizer.eos_token_id
     assert [vars(one) for one in sampling] == [
-        {"temperature": 0.0, "max_tokens": 19, "seed": seed, "detokenize": False} for seed in range(6)
+        {"temperature": 0.0, "max_tokens": 19, "seed": seed, "detokenize": False, "stop_token_ids": [end]}
+        for seed in range(6)
     ]
     assert second.positions == 1234 and engine.options == {}
 
@@ -136,3 +138,28 @@ def test_what_vllm_cannot_load_is_one_line(vllm):
         Generation(SHIPPED, Prompt(), engine="vllm").answerer()
     with pytest.raises(InputError, match="no model folder at /none"):
         Generation("/none", Prompt(), engine="vllm").answerer()
+
+
+@pytest.mark.parametrize("engine", ["transformers", "vllm"])
+def test_no_engine_takes_thinking_for_an_answer(vllm, monkeypatch, engine):
+    answerer = Generation(SHIPPED, Prompt(), 19, engine=engine).answerer()
+    prompts = asked(answerer.tokenizer, 3)
+    plain = answerer.answer(prompts, range(3))
+    real = engines.LanguageModel.generate
+
+    def _generate(self, *args, **kwargs):
+        lead = self.tokenizer("<thinking>\nShe is sad.\n</thinking>\n\n", add_special_tokens=False).input_ids
+        return [lead + ids for ids in real(self, *args, **kwargs)]
+
+    monkeypatch.setattr(engines.LanguageModel, "generate", _generate)
+    assert answerer.answer(prompts, range(3)) == plain and all(answer.text for answer in plain)
+
+
+def test_vllm_is_not_started_with_a_model_that_cannot_chat(vllm, tmp_path):
+    answerer = Generation(SHIPPED, Prompt()).answerer()
+    answerer.tokenizer.chat_template = None
+    answerer.tokenizer.save_pretrained(tmp_path)
+    Engine.made.clear()
+    with pytest.raises(InputError, match="has no chat template"):
+        Generation(str(tmp_path), Prompt(), engine="vllm").answerer()
+    assert not Engine.made

@@ -114,7 +114,7 @@ def test_another_kind_of_model_is_refused_in_one_line(corpus, tmp_path):
     encoder = EmotionEncoder(tiny_config())
     state = {key: value for key, value in encoder.state_dict().items() if "classifier" not in key}
     folder = write_checkpoint(tmp_path / "headless", state, tiny_config())
-    with pytest.raises(InputError, match="lacks classifier"):
+    with pytest.raises(InputError, match="lack classifier"):
         prepare_ratings(corpus, tmp_path / "rated.jsonl", str(folder))
 
 

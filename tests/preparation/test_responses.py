@@ -341,7 +341,7 @@ def test_the_command_speaks_the_papers_prompts(manifest, tmp_path, capsys):
         (["--engine", "magic"], "no engine"),
         (["--max-overlap", "2"], "overlap of 2.0"),
         (["--batch-size", "0"], "--batch-size must be"),
-        (["--dtype", "float3"], "cannot be loaded"),
+        (["--dtype", "float3"], "no dtype named"),
     ],
 )
 def test_bad_choices_are_one_line(manifest, tmp_path, capsys, extra, reason):

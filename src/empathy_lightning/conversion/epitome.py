@@ -12,6 +12,7 @@ from torch import Tensor
 from empathy_lightning.checkpoints import constructor_arguments, write_folder
 from empathy_lightning.conversion.released import finish, found, new_folder, place, read_weights, renamed
 from empathy_lightning.conversion.report import ConversionReport
+from empathy_lightning.conversion.whole import check_whole
 from empathy_lightning.errors import InputError
 from empathy_lightning.modules.empathy_classifier import EmpathyClassifier
 
@@ -108,6 +109,7 @@ def _write(
     if there:
         (folder / "tokenizer").mkdir(parents=True)
         for name in _TOKENIZER:
+            check_whole(tokenizer / name)
             shutil.copyfile(tokenizer / name, folder / "tokenizer" / name)
     config = {
         "mechanism": mechanism,

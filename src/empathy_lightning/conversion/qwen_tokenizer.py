@@ -10,6 +10,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from transformers import PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
+from empathy_lightning.conversion.whole import check_whole
 from empathy_lightning.errors import InputError
 
 SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", *(f"<|extra_{i}|>" for i in range(205)))
@@ -35,6 +36,7 @@ def read_ranks(path: str | Path) -> dict[bytes, int]:
     """
     if not Path(path).is_file():
         raise InputError(f"{path} is missing: it comes with the release or with Qwen-7B-Chat")
+    check_whole(Path(path))
     try:
         lines = [line.split() for line in Path(path).read_bytes().splitlines() if line]
         ranks = {base64.b64decode(token, validate=True): int(rank) for token, rank in lines}

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from empathy_lightning.conversion.report import ConversionReport
+from empathy_lightning.conversion.whole import check_whole
 from empathy_lightning.errors import InputError
 
 Found = dict[str, tuple[str, Tensor]]
@@ -37,6 +38,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise InputError(f"{path} is missing: give the folder of the released files")
+    check_whole(path)
     try:
         values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -73,6 +75,7 @@ def read_weights(source: Path) -> dict[str, Tensor]:
 def _read_file(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise InputError(f"{path} is missing: get all files of the release")
+    check_whole(path)
     try:
         if path.suffix == ".safetensors":
             return load_file(path)

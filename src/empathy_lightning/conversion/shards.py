@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from empathy_lightning.conversion.whole import check_whole
 from empathy_lightning.errors import InputError
 
 BLOCK = 1 << 22
@@ -79,6 +80,7 @@ def read_checkpoint(folder: Path) -> dict[str, StoredTensor]:
         if not single.is_file():
             raise InputError(f"{folder} holds no model.safetensors.index.json and no model.safetensors")
         return _read_header(single)
+    check_whole(index)
     try:
         places = dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
     except (ValueError, KeyError, TypeError) as error:
@@ -94,6 +96,7 @@ def read_checkpoint(folder: Path) -> dict[str, StoredTensor]:
 def _read_header(file: Path) -> dict[str, StoredTensor]:
     if not file.is_file():
         raise InputError(f"{file} is missing: get all shards of the checkpoint")
+    check_whole(file)
     size = file.stat().st_size
     try:
         with file.open("rb") as stream:

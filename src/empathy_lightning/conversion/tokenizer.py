@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from empathy_lightning.conversion.whole import check_whole
 from empathy_lightning.errors import InputError
 
 TOKENIZER_FILES = [
@@ -64,6 +65,7 @@ def copy_tokenizer(source: Path, target: Path) -> None:
     target.mkdir(parents=True)
     for name in TOKENIZER_FILES:
         if (source / name).is_file():
+            check_whole(source / name)
             shutil.copyfile(source / name, target / name)
     listed = read_json(source / "tokenizer_config.json") if (source / "tokenizer_config.json").is_file() else {}
     if not listed.get("chat_template") and not (source / "chat_template.jinja").is_file():
@@ -76,6 +78,8 @@ def read_json(file: Path) -> dict[str, Any]:
     Raises:
         InputError: If the file is missing or holds none.
     """
+    if file.is_file():
+        check_whole(file)
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -15,6 +15,7 @@ from empathy_lightning.batch import SpeechBatch, SpeechDataset, collate
 from empathy_lightning.errors import InputError
 from empathy_lightning.evaluation.parsing import PARSERS
 from empathy_lightning.models import EmpatheticLM
+from empathy_lightning.modules.chat_format import literal_ids
 from empathy_lightning.modules.emotion_nuance import EmotionEstimate, EmotionNuance
 from empathy_lightning.modules.language_model import LanguageModel, pack
 from empathy_lightning.slots import positions_of
@@ -47,7 +48,7 @@ def score_options(
     Returns:
         Shape (prompts, options).
     """
-    ids = [language_model.tokenizer(option, add_special_tokens=False).input_ids for option in options]
+    ids = [literal_ids(language_model.tokenizer, option) for option in options]
     pairs = [(prompt, tokens) for prompt in prompts for tokens in ids]
     scores = []
     for start in range(0, len(pairs), batch_size):

@@ -18,6 +18,8 @@ from empathy_lightning.errors import InputError
 from empathy_lightning.evaluation.parsing import parse_words
 from empathy_lightning.metrics.text import chrf, distinct, greedy_match
 from empathy_lightning.modules.empathy_classifier import EmpathyClassifier
+from empathy_lightning.modules.model_files import PretrainedError
+from empathy_lightning.modules.pretrained import opened
 from empathy_lightning.preparation.cleaning import words
 from empathy_lightning.utterance import EMOTIONS, Utterance
 
@@ -158,7 +160,7 @@ def bert_scorer(
     def _tokens(texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         encoded = tokenizer(
             list(texts), padding=True, truncation=True, max_length=longest, return_tensors="pt",
-            return_special_tokens_mask=True,
+            return_special_tokens_mask=True, split_special_tokens=True,
         ).to(encoder.device)  # fmt: skip
         counts = encoded.attention_mask.bool() & ~encoded.pop("special_tokens_mask").bool()
         hidden = encoder(**encoded, output_hidden_states=True).hidden_states[-1 if layer is None else layer]
@@ -184,10 +186,11 @@ def _load_encoder(folder: Path) -> tuple[Any, Any]:
     if not folder.is_dir():
         raise InputError(f"no folder at {folder}: BERTScore needs that of an encoder, for example a roberta-large")
     try:
-        encoder = AutoModel.from_pretrained(folder, local_files_only=True).eval()
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise InputError(f"model {folder} for BERTScore cannot be loaded: {' '.join(str(error).split())}") from None
+        with opened(str(folder)) as (_, where):
+            encoder = AutoModel.from_pretrained(folder, **where).eval()
+            tokenizer = AutoTokenizer.from_pretrained(folder, **where)
+    except PretrainedError as error:
+        raise InputError(f"BERTScore: {error}"[:300]) from None
     if encoder.config.is_encoder_decoder or tokenizer.pad_token is None:
         raise InputError(f"{folder} is no encoder: give --bert-score one such as a roberta-large")
     return encoder.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer

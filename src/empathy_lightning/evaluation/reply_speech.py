@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 from tqdm import tqdm
 
 from empathy_lightning.audio import SAMPLE_RATE, AudioError, duration_of, read
 from empathy_lightning.errors import InputError
 from empathy_lightning.evaluation.reply_scores import rounded
-from empathy_lightning.modules.pretrained import locate
+from empathy_lightning.modules.model_files import PretrainedError
+from empathy_lightning.modules.pretrained import load, opened
 from empathy_lightning.utterance import Utterance
 
 SPACELESS = ("zh", "yue", "ja", "th", "lo", "my", "km", "bo")
@@ -71,15 +71,14 @@ class SpeechRecogniser:
 
         device, dtype = ("cuda", torch.float16) if torch.cuda.is_available() else ("cpu", torch.float32)
         try:
-            folder = locate(name_or_path)
-            kind = AutoConfig.from_pretrained(folder).model_type
-            if kind != "whisper":
-                raise ValueError(f"it is a {kind}; give a Whisper such as openai/whisper-large-v3")
-            self.processor: Any = WhisperProcessor.from_pretrained(folder)
-            self.model: Any = WhisperForConditionalGeneration.from_pretrained(folder, dtype=dtype).eval().to(device)
-        except (OSError, KeyError, RuntimeError, SafetensorError, TypeError, ValueError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise InputError(f"speech recogniser {name_or_path} cannot be loaded: {reason}") from None
+            with opened(name_or_path) as (folder, where):
+                kind = AutoConfig.from_pretrained(folder, **where).model_type
+                if kind != "whisper":
+                    raise ValueError(f"it is a {kind}; give a Whisper such as openai/whisper-large-v3")
+                self.processor: Any = WhisperProcessor.from_pretrained(folder, **where)
+                self.model: Any = load(WhisperForConditionalGeneration, name_or_path, dtype=dtype).eval().to(device)
+        except PretrainedError as error:
+            raise InputError(f"speech recogniser: {error}"[:300]) from None
         # A model for English alone has no languages to choose from, and says so.
         ids = getattr(self.model.generation_config, "lang_to_id", None) or {}
         if not ids and getattr(self.model.generation_config, "is_multilingual", None) is not False:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import Wav2Vec2Config, Wav2Vec2Model, Wav2Vec2PreTrainedModel
 
-from empathy_lightning.modules.pretrained import locate
+from empathy_lightning.modules.pretrained import load
 from empathy_lightning.modules.speech_encoder import freeze, length_mask
 
 
@@ -96,16 +95,11 @@ class EmotionEncoder(nn.Module):
             revision: Commit of the model id.
 
         Raises:
-            FileNotFoundError: If the name is a path, and nothing is there.
-            ValueError: If weights are missing, such as the head of a model that rates no emotion.
+            PretrainedError: If the files cannot be used, or weights are missing, such as the head of a model that rates
+                no emotion.
         """
-        folder = locate(name_or_path)
-        options: Any = {"local_files_only": Path(folder).is_dir(), "output_loading_info": True}
-        load: Any = _Released.from_pretrained
-        model, report = load(folder, revision=revision or "main", dtype=torch.float32, **options)
-        missing = sorted(set(report["missing_keys"]) - {"wav2vec2.masked_spec_embed"})
-        if missing:
-            raise ValueError(f"{name_or_path} is no dimensional emotion model: it lacks {', '.join(missing[:3])}")
+        spare = ("wav2vec2.masked_spec_embed",)  # It serves training alone.
+        model = load(_Released, name_or_path, revision, spare=spare, dtype=torch.float32)
         encoder = cls(model.config)
         encoder.load_state_dict(model.state_dict())
         encoder.source = {"name_or_path": name_or_path, "revision": revision}

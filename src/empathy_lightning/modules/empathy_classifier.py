@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -144,6 +145,8 @@ def encode_posts(
         raise ValueError("an empty text has no empathy to score: leave it out")
     if lower_case:
         posts = [post.lower() if post[0].isspace() else f" {post.lower()}" for post in posts]
-    lengths = torch.tensor([len(ids) for ids in tokenizer(list(posts)).input_ids])
-    encoded = tokenizer(list(posts), max_length=max_length, truncation=True, padding="max_length", return_tensors="pt")
+    # A control token written out in a text is characters like any others.
+    encode = partial(tokenizer, list(posts), split_special_tokens=True)
+    lengths = torch.tensor([len(ids) for ids in encode().input_ids])
+    encoded = encode(max_length=max_length, truncation=True, padding="max_length", return_tensors="pt")
     return encoded.input_ids, encoded.attention_mask.bool(), lengths > max_length

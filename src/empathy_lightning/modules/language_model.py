@@ -9,13 +9,14 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, TorchAoConfig
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, TorchAoConfig
 
+from empathy_lightning.modules.chat_format import end_token_id
 from empathy_lightning.modules.context_cache import ContextCache
 from empathy_lightning.modules.frozen_head import decoder_of, logits_of, summed_cross_entropy
 from empathy_lightning.modules.gradient_checkpointing import checkpoint_blocks
 from empathy_lightning.modules.model_check import check, keeps_all_keys, takes_positions
-from empathy_lightning.modules.pretrained import locate
+from empathy_lightning.modules.pretrained import dtype_named, load, load_tokenizer
 from empathy_lightning.modules.sampling import SeededDraw
 from empathy_lightning.modules.speech_encoder import freeze, length_mask
 
@@ -82,19 +83,23 @@ class LanguageModel(nn.Module):
                 there: less memory, about a third more time.
 
         Raises:
+            PretrainedError: If the files cannot be used, or the tokenizer has no chat template.
             ModuleNotFoundError: If a package that quantises is not installed.
             ValueError: If the quantisation is not known.
         """
-        folder = locate(name_or_path)
-        options: dict[str, Any] = {"revision": revision, "dtype": getattr(torch, dtype)}
+        options: dict[str, Any] = {"dtype": dtype_named(dtype)}
         if quantization is not None:
             options["quantization_config"] = _quantization_config(quantization, options["dtype"])
-        tokenizer = AutoTokenizer.from_pretrained(folder, revision=revision)
-        model = AutoModelForCausalLM.from_pretrained(folder, **options)
+        tokenizer = load_tokenizer(name_or_path, revision)
+        model = load(AutoModelForCausalLM, name_or_path, revision, **options)
         if gradient_checkpointing:
             checkpoint_blocks(model)
         language_model = cls(model, tokenizer)
-        language_model.source = {"name_or_path": name_or_path, "revision": revision, "dtype": dtype}
+        language_model.source = {
+            "name_or_path": name_or_path,
+            "revision": revision,
+            "dtype": str(options["dtype"]).removeprefix("torch."),
+        }
         if quantization is not None:
             language_model.source["quantization"] = quantization
         return language_model
@@ -224,9 +229,10 @@ class LanguageModel(nn.Module):
 
     @property
     def stop_ids(self) -> set[int]:
-        """Tokens that end a reply: the tokenizer's end of turn, and those of the model's own generation config."""
+        """Tokens that end a reply: the template's and the tokenizer's, and those of the model's generation config."""
         own = self.model.generation_config.eos_token_id
-        return {self.tokenizer.eos_token_id, *([own] if isinstance(own, int) else own or [])}
+        stops = {end_token_id(self.tokenizer), self.tokenizer.eos_token_id}
+        return {*([own] if isinstance(own, int) else own or []), *(stop for stop in stops if stop is not None)}
 
     @torch.no_grad()
     def generate(
@@ -260,8 +266,8 @@ class LanguageModel(nn.Module):
             attention_mask=mask.long(),
             position_ids=positions,
             max_new_tokens=max_new_tokens,
-            pad_token_id=self.tokenizer.pad_token_id,
-            eos_token_id=sorted(stops),
+            pad_token_id=min(stops, default=0) if self.tokenizer.pad_token_id is None else self.tokenizer.pad_token_id,
+            eos_token_id=sorted(stops) or None,
             repetition_penalty=1.0,
             do_sample=False,
             temperature=None,

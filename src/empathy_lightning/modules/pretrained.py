@@ -1,22 +1,188 @@
-"""Where pretrained weights lie: a local folder, a model id, or the small backbones shipped with the package."""
+"""Pretrained models of transformers: where they lie, and what is wrong with them in one line."""
 
 from __future__ import annotations
 
+import os
+import socket
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import torch
+from transformers import AutoTokenizer
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers.utils import logging as transformers_logging
+from transformers.utils.hub import cached_file
+
+from empathy_lightning.modules.chat_format import check_chat_template
+from empathy_lightning.modules.model_files import PretrainedError, check_folder, read_json_object
 
 SHIPPED = "small-world/"
 """Prefix of the shipped backbones: ``small-world/speech_encoder`` and ``small-world/language_model``."""
+
+DTYPES = {
+    "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64,
+    "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "half": torch.float16,
+}  # fmt: skip
+"""Names of precisions."""
 
 
 def locate(name_or_path: str) -> str:
     """Folder of a shipped backbone, or the name as it is for transformers to load.
 
     Raises:
-        FileNotFoundError: If the name is a path, and nothing is there.
+        PretrainedError: If the name is a path, and nothing is there, or the folder's files are not whole.
     """
     if name_or_path.startswith(SHIPPED) and not Path(name_or_path).exists():
         return str(files("empathy_lightning") / "backbones" / name_or_path.removeprefix(SHIPPED))
     if name_or_path.startswith(("/", "./", "../", "~")) and not Path(name_or_path).expanduser().is_dir():
-        raise FileNotFoundError(f"no model folder at {name_or_path}")
+        raise PretrainedError(f"no model folder at {name_or_path}")
+    folder = Path(name_or_path).expanduser()
+    if folder.is_dir():
+        check_folder(folder)
+        return str(folder)
     return name_or_path
+
+
+def dtype_named(name: str) -> torch.dtype:
+    """A precision, such as ``bfloat16`` or ``bf16``.
+
+    Raises:
+        PretrainedError: If there is none of that name.
+    """
+    if name not in DTYPES:
+        raise PretrainedError(f"no dtype named {name!r}; there are {', '.join(DTYPES)}")
+    return DTYPES[name]
+
+
+def _offline(folder: str) -> bool:
+    """Whether the Hub is out of reach; transformers would try for half a minute a file."""
+    if Path(folder).is_dir() or os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+        return True
+    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
+        return False
+    host = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co").hostname
+    try:
+        socket.getaddrinfo(host, 443)
+    except OSError:
+        return True
+    return False
+
+
+@contextmanager
+def opened(name_or_path: str, revision: str | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Where to read a pretrained model, as the first arguments of transformers' ``from_pretrained``.
+
+    Args:
+        name_or_path: Folder, model id or shipped backbone.
+        revision: Commit of the model id.
+
+    Raises:
+        PretrainedError: What is wrong inside, in one line that names the model, and file and key where they are known.
+    """
+    folder = locate(name_or_path)
+    options: dict[str, Any] = {"revision": revision or "main", "local_files_only": _offline(folder)}
+    level = transformers_logging.get_verbosity()
+    # Its report of what does not fit is a table; the same comes as one line.
+    transformers_logging.set_verbosity_error()
+    try:
+        if not Path(folder).is_dir():
+            _check_cached(folder, options)
+        yield folder, options
+    except (PretrainedError, ModuleNotFoundError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # Damaged files and wrong configurations raise anything.
+        reason = _reason(folder, error)
+        line = reason if reason.startswith(folder) else f"{name_or_path} cannot be loaded: {reason}"
+        raise PretrainedError(line) from error
+    finally:
+        transformers_logging.set_verbosity(level)
+
+
+def _check_cached(name: str, options: dict[str, Any]) -> None:
+    """Of a model id without a network, what the cache holds."""
+    if not options["local_files_only"]:
+        return
+    quietly = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
+    config: str | None = cached_file(name, "config.json", **quietly, **options)
+    if config is None:
+        raise PretrainedError(
+            f"{name} is no folder and not in the cache, and the Hub cannot be reached: check the name, or fetch it "
+            f"where there is a network (`hf download {name}`) and give its folder"
+        )
+    check_folder(Path(config).parent)
+
+
+def _reason(folder: str, error: Exception) -> str:
+    """An error of transformers in short, with file and key where it is the configuration's."""
+    config = Path(folder) / "config.json"
+    values = read_json_object(config) if config.is_file() else {}
+    kind = values.get("model_type")
+    if values and kind not in CONFIG_MAPPING:
+        return (
+            f"{config}: model_type {kind!r} is none that transformers knows" if kind else f"{config} has no model_type"
+        )
+    if isinstance(error, KeyError):
+        key = next((name for name, value in values.items() if value in error.args), None)
+        return f"{config}: {key} {error} is not known" if key else f"{error!r}"
+    text = " ".join(str(error).split())
+    return f"{config}: {text}" if "alidation" in type(error).__name__ else text
+
+
+def load_tokenizer(name_or_path: str, revision: str | None = None) -> Any:
+    """The tokenizer of a model that chats.
+
+    Args:
+        name_or_path: Folder, model id or shipped backbone.
+        revision: Commit of the model id.
+
+    Raises:
+        PretrainedError: If its files cannot be used, or it cannot lay out a chat.
+    """
+    with opened(name_or_path, revision) as (folder, where):
+        tokenizer = AutoTokenizer.from_pretrained(folder, **where)
+    check_chat_template(tokenizer, name_or_path)
+    return tokenizer
+
+
+def load(
+    architecture: Any,
+    name_or_path: str,
+    revision: str | None = None,
+    part: str = "",
+    spare: Collection[str] = (),
+    **options: Any,
+) -> Any:
+    """Load a model of transformers, all of whose weights have to be there.
+
+    Args:
+        architecture: Class with transformers' ``from_pretrained``.
+        name_or_path: Folder, model id or shipped backbone.
+        revision: Commit of the model id.
+        part: Beginning of the names of the weights that count; the others may be missing.
+        spare: Names of weights that may be missing too.
+        **options: For ``from_pretrained``.
+
+    Raises:
+        PretrainedError: If it cannot be loaded, or weights are missing or have other sizes than the configuration says.
+    """
+    with opened(name_or_path, revision) as (folder, where):
+        model, report = architecture.from_pretrained(
+            folder, output_loading_info=True, ignore_mismatched_sizes=True, **where, **options
+        )
+        wrong = sorted(row for row in report["mismatched_keys"] if row[0].startswith(part))
+        if wrong:
+            key, stored, wanted = wrong[0]
+            raise PretrainedError(
+                f"{folder}: {key} has shape {list(stored)} in the weights, but config.json says {list(wanted)}: "
+                "they do not belong together"
+            )
+        missing = sorted(key for key in set(report["missing_keys"]) - set(spare) if key.startswith(part))
+        if missing:
+            raise PretrainedError(
+                f"{folder}: the weights lack {missing[0]}: they are another kind of model, or not whole"
+            )
+    return model

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, DynamicCache, Qwen2Config, Qwen2ForCausalLM
 
 from empathy_lightning.modules.language_model import IGNORE, pack
-from empathy_lightning.modules.pretrained import locate
+from empathy_lightning.modules.pretrained import load, opened
 
 
 @dataclass(frozen=True)
@@ -169,10 +169,11 @@ class SpeechDecoder(nn.Module):
             fusion: See the class.
 
         Raises:
+            PretrainedError: If the files cannot be used.
             ValueError: If the model is none of Qwen2, or its vocabulary is larger than ``text_vocab_size``.
         """
-        folder = locate(name_or_path)
-        config = AutoConfig.from_pretrained(folder)
+        with opened(name_or_path) as (folder, where):
+            config = AutoConfig.from_pretrained(folder, **where)
         if config.model_type != "qwen2" or not config.tie_word_embeddings:
             raise ValueError(
                 f"{name_or_path} cannot write units: it must be a Qwen2 model that ties its embeddings, as those of up "
@@ -198,7 +199,7 @@ class SpeechDecoder(nn.Module):
             projection_size=projection_size,
             fusion=fusion,
         )
-        source = Qwen2ForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        source = load(Qwen2ForCausalLM, name_or_path, dtype=torch.float32)
         decoder.model.model.layers.load_state_dict(source.model.layers.state_dict())
         decoder.model.model.norm.load_state_dict(source.model.norm.state_dict())
         with torch.no_grad():

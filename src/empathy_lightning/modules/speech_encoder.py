@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperModel
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-from empathy_lightning.modules.pretrained import locate
+from empathy_lightning.modules.pretrained import load
 
 
 def length_mask(lengths: Tensor, width: int) -> Tensor:
@@ -155,8 +155,11 @@ class SpeechEncoder(nn.Module):
             pad_to_30s: See the class.
             frozen: See the class.
             cut_padding: See the class.
+
+        Raises:
+            PretrainedError: If the files cannot be used.
         """
-        model = WhisperModel.from_pretrained(locate(name_or_path), revision=revision or "main", dtype=torch.float32)
+        model = load(WhisperModel, name_or_path, revision, "encoder.", dtype=torch.float32)
         encoder = cls(model.config, pad_to_30s=pad_to_30s, frozen=False, cut_padding=cut_padding)
         encoder.encoder.load_state_dict(model.encoder.state_dict())
         encoder.source = {"name_or_path": name_or_path, "revision": revision, "pad_to_30s": pad_to_30s}

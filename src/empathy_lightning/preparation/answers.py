@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from empathy_lightning.corpora.manifest import read_manifest, write_manifest
 from empathy_lightning.errors import InputError
+from empathy_lightning.modules.chat_format import literal_ids
 from empathy_lightning.preparation.engines import Answerer, Generation
 from empathy_lightning.prompts import fill
 from empathy_lightning.utterance import Utterance
@@ -161,8 +162,7 @@ def _answer_shard(
     segments = generation.prompt.segments(answerer.tokenizer)
 
     def _ids(text: str | None) -> list[int]:
-        ids: list[int] = answerer.tokenizer(text or "", add_special_tokens=False).input_ids
-        return ids
+        return literal_ids(answerer.tokenizer, text or "")
 
     prompts = [fill(segments, {"speech": _ids(u.transcript), "emotion": _ids(u.emotion)}) for u in utterances]
     most = math.inf if answerer.positions is None else answerer.positions - generation.max_new_tokens

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from empathy_lightning.modules.chat_format import literal_ids
 from empathy_lightning.modules.language_model import LanguageModel, pack
 from empathy_lightning.preparation.cleaning import words
 
@@ -91,7 +92,7 @@ def mean_embeddings(language_model: LanguageModel, texts: Sequence[str], batch_s
     Returns:
         Shape (texts, D).
     """
-    ids = [language_model.tokenizer(text, add_special_tokens=False).input_ids for text in texts]
+    ids = [literal_ids(language_model.tokenizer, text) for text in texts]
     order = sorted(range(len(ids)), key=lambda index: len(ids[index]))
     means = torch.zeros(len(ids), language_model.hidden_size)
     for start in tqdm(range(0, len(order), batch_size), desc="embeddings of replies"):

@@ -14,9 +14,12 @@ from typing import Any
 import torch
 
 from empathy_lightning.errors import InputError
+from empathy_lightning.modules.chat_format import end_token_id
 from empathy_lightning.modules.language_model import LanguageModel, pack
-from empathy_lightning.modules.pretrained import locate
+from empathy_lightning.modules.model_files import PretrainedError
+from empathy_lightning.modules.pretrained import dtype_named, load_tokenizer, locate
 from empathy_lightning.prompts import Prompt
+from empathy_lightning.thinking import reply_text
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class Answer:
     """A reply and whether it was cut.
 
     Attributes:
-        text: The words, stripped.
+        text: The words, without thinking.
         cut: Whether the longest length ended it instead of the model.
     """
 
@@ -95,8 +98,8 @@ def load_language_model(name_or_path: str, dtype: str = "float32") -> LanguageMo
     device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
     try:
         return LanguageModel.from_pretrained(name_or_path, dtype=dtype).to(device)
-    except (OSError, ValueError, AttributeError) as error:
-        raise InputError(f"language model {name_or_path} cannot be loaded: {' '.join(str(error).split())}") from None
+    except PretrainedError as error:
+        raise InputError(str(error)) from None
 
 
 def _with_transformers(generation: Generation) -> Answerer:
@@ -109,14 +112,14 @@ def _with_transformers(generation: Generation) -> Answerer:
         replies = model.generate(
             *pack(rows, left=True), generation.max_new_tokens, temperature=generation.temperature, seed=seeds
         )
-        return [Answer(_text(model.tokenizer, ids), stops.isdisjoint(ids)) for ids in replies]
+        return [Answer(reply_text(model.tokenizer, ids), stops.isdisjoint(ids)) for ids in replies]
 
     positions = getattr(model.model.config.get_text_config(), "max_position_embeddings", None)
     return Answerer(_answer, model.tokenizer, positions, generation.batch_size)
 
 
 def _with_vllm(generation: Generation) -> Answerer:
-    """Replies end in vLLM at the same tokens: the tokenizer's end of turn, and those of the generation config."""
+    """Replies end in vLLM at the same tokens: the template's and the tokenizer's, and the generation config's."""
     try:
         import vllm
     except ImportError as error:
@@ -126,24 +129,33 @@ def _with_vllm(generation: Generation) -> Answerer:
         # Drawing with seeds fails there (vLLM 0.32) where a prompt is processed in parts.
         options["enable_chunked_prefill"] = False
     try:
+        load_tokenizer(name)
+        dtype = str(dtype_named(generation.dtype)).removeprefix("torch.")
         with _own_device():
             # -1 takes the longest context for which there is memory.
-            model = vllm.LLM(locate(name), dtype=generation.dtype, max_model_len=-1, **options)
+            model = vllm.LLM(locate(name), dtype=dtype, max_model_len=-1, **options)
+    except PretrainedError as error:
+        raise InputError(str(error)) from None
     except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(f"vLLM cannot load {name}: {' '.join(str(error).split())}") from None
+        raise InputError(f"vLLM cannot load {name}: {' '.join(str(error).split())}"[:300]) from None
     _end_by_exit()
     tokenizer = model.get_tokenizer()
+    ends = [end for end in [end_token_id(tokenizer)] if end is not None]
 
     def _answer(prompts: Sequence[list[int]], seeds: Sequence[int]) -> list[Answer]:
         sampling = [
             vllm.SamplingParams(
-                temperature=generation.temperature, max_tokens=generation.max_new_tokens, seed=seed, detokenize=False
+                temperature=generation.temperature,
+                max_tokens=generation.max_new_tokens,
+                seed=seed,
+                detokenize=False,
+                stop_token_ids=ends,
             )
             for seed in seeds
         ]
         asked = [vllm.TokensPrompt(prompt_token_ids=ids) for ids in prompts]
         done = [result.outputs[0] for result in model.generate(asked, sampling, use_tqdm=False)]
-        return [Answer(_text(tokenizer, reply.token_ids), reply.finish_reason == "length") for reply in done]
+        return [Answer(reply_text(tokenizer, reply.token_ids), reply.finish_reason == "length") for reply in done]
 
     return Answerer(_answer, tokenizer, model.llm_engine.model_config.max_model_len, sys.maxsize)
 
@@ -169,8 +181,3 @@ def _end_by_exit() -> None:
     """End vLLM's processes at SIGTERM too, which torchrun and schedulers send: else they live on and hold the GPU."""
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-
-
-def _text(tokenizer: Any, ids: Sequence[int]) -> str:
-    text: str = tokenizer.decode(ids, skip_special_tokens=True)
-    return text.strip()

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 from tqdm import tqdm
 
@@ -18,6 +17,7 @@ from empathy_lightning.batch import SpeechDataset
 from empathy_lightning.corpora.manifest import read_manifest, write_manifest
 from empathy_lightning.errors import InputError
 from empathy_lightning.modules.emotion_encoder import EmotionEncoder
+from empathy_lightning.modules.model_files import PretrainedError
 from empathy_lightning.sampler import LengthBucketSampler
 from empathy_lightning.utterance import RATINGS, Utterance
 
@@ -91,8 +91,10 @@ def prepare_ratings(manifest: str | Path, out: str | Path, emotion_encoder: str,
 def _load(name_or_path: str) -> EmotionEncoder:
     try:
         encoder = EmotionEncoder.from_pretrained(name_or_path)
-    except (ValueError, RuntimeError, SafetensorError) as error:
-        raise InputError(f"emotion encoder {name_or_path} cannot be loaded: {error}") from None
+    except PretrainedError as error:
+        raise InputError(str(error)) from None
+    except ValueError as error:
+        raise InputError(f"emotion encoder {name_or_path} cannot be used: {error}"[:300]) from None
     return encoder.to("cuda" if torch.cuda.is_available() else "cpu")
 
 

@@ -9,6 +9,7 @@ from empathy_lightning.batch import SpeechBatch
 from empathy_lightning.checkpoints import load_weights
 from empathy_lightning.errors import InputError
 from empathy_lightning.models import EmpatheticLM
+from empathy_lightning.modules.chat_format import end_token_id
 from empathy_lightning.modules.speech_decoder import SpeechDecoder
 from empathy_lightning.modules.speech_encoder import freeze
 from empathy_lightning.modules.vocoder import Vocoder
@@ -54,7 +55,7 @@ class SpeechDecoderTask(TrainedPartsTask):
         if language_model is None:
             raise InputError("SpeechDecoderTask needs a model with a language_model")
         # Replies hold words and the end of a turn; markers such as <speech>, which come later, never stand in them.
-        needed = max(language_model.tokenizer.vocab_size, language_model.tokenizer.eos_token_id + 1)
+        needed = max(language_model.tokenizer.vocab_size, (end_token_id(language_model.tokenizer) or 0) + 1)
         if speech_decoder.text_vocab_size < needed:
             raise InputError(
                 f"text_vocab_size {speech_decoder.text_vocab_size} is too small: the language model's tokenizer has "
