@@ -73,17 +73,20 @@ class EmpatheticChatbot:
         self.vocoder = checkpoint.vocoder
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, device: str | None = None) -> EmpatheticChatbot:
+    def from_pretrained(
+        cls, folder: str | Path, device: str | None = None, trust: Sequence[str] = ()
+    ) -> EmpatheticChatbot:
         """Load a checkpoint folder and the backbones that it names.
 
         Args:
             folder: Written by a trainer.
             device: For example ``"cuda"``; None takes a GPU if there is one.
+            trust: Packages besides this library whose classes the folder may name, see :func:`.checkpoints.load`.
 
         Raises:
             CheckpointError: If the folder is incomplete or damaged.
         """
-        return cls(load(folder).to(device or ("cuda" if torch.cuda.is_available() else "cpu")))
+        return cls(load(folder, trust).to(device or ("cuda" if torch.cuda.is_available() else "cpu")))
 
     def respond(
         self,
@@ -302,6 +305,7 @@ def chat(
     conversation: bool = False,
     explain: bool = False,
     batch_size: int = 8,
+    trust: Sequence[str] = (),
     **options: Any,
 ) -> list[Reply]:
     """Answer files, print what was heard and said, and write ``<name>_reply.wav`` and ``replies.json``.
@@ -313,6 +317,7 @@ def chat(
         conversation: The files are the turns of one conversation, in order.
         explain: Also print and plot what each emotion embedding is made of.
         batch_size: Files that are answered together.
+        trust: Packages besides this library whose classes the folder may name.
         **options: Of :meth:`EmpatheticChatbot.respond`.
 
     Raises:
@@ -324,7 +329,7 @@ def chat(
         raise InputError("batch_size has to be at least 1")
     _check_files(files)
     check_folder(out)
-    bot = EmpatheticChatbot.from_pretrained(checkpoint)
+    bot = EmpatheticChatbot.from_pretrained(checkpoint, trust=trust)
     replies: list[Reply] = []
     entries = []
     size = 1 if conversation else batch_size

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from empathy_lightning.checkpoints import constructor_arguments
+from empathy_lightning.parts import constructor_arguments
 from empathy_lightning.modules.speech_decoder import ReadWriteSchedule, SpeechDecoder
 from tests.conftest import golden, golden_seeds
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import Wav2Vec2Config, Wav2Vec2Model, Wav2Vec2PreTrainedModel
 
-from empathy_lightning.modules.pretrained import locate
+from empathy_lightning.modules.pretrained import commit_of, locate
 from empathy_lightning.modules.speech_encoder import freeze, length_mask
 
 
@@ -108,7 +108,7 @@ class EmotionEncoder(nn.Module):
             raise ValueError(f"{name_or_path} is no dimensional emotion model: it lacks {', '.join(missing[:3])}")
         encoder = cls(model.config)
         encoder.load_state_dict(model.state_dict())
-        encoder.source = {"name_or_path": name_or_path, "revision": revision}
+        encoder.source = {"name_or_path": name_or_path, "revision": commit_of(model.config, revision)}
         return encoder
 
     def frame_lengths(self, lengths: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.cache_utils import DynamicLayer
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from empathy_lightning.modules.pretrained import locate
+from empathy_lightning.modules.pretrained import commit_of, locate
 from empathy_lightning.modules.sampling import SeededDraw
 from empathy_lightning.modules.speech_encoder import freeze, length_mask
 
@@ -116,7 +116,7 @@ class LanguageModel(nn.Module):
         cls,
         name_or_path: str,
         revision: str | None = None,
-        dtype: str = "float32",
+        dtype: Literal["float32", "bfloat16", "float16"] = "float32",
         quantization: Literal["bitsandbytes-4bit", "torchao-int8"] | None = None,
         gradient_checkpointing: bool = False,
     ) -> LanguageModel:
@@ -143,7 +143,8 @@ class LanguageModel(nn.Module):
         if gradient_checkpointing:
             checkpoint_blocks(model)
         language_model = cls(model, tokenizer)
-        language_model.source = {"name_or_path": name_or_path, "revision": revision, "dtype": dtype}
+        resolved = commit_of(model.config, revision)
+        language_model.source = {"name_or_path": name_or_path, "revision": resolved, "dtype": dtype}
         if quantization is not None:
             language_model.source["quantization"] = quantization
         return language_model

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperModel
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-from empathy_lightning.modules.pretrained import locate
+from empathy_lightning.modules.pretrained import commit_of, locate
 
 
 def length_mask(lengths: Tensor, width: int) -> Tensor:
@@ -159,7 +159,8 @@ class SpeechEncoder(nn.Module):
         model = WhisperModel.from_pretrained(locate(name_or_path), revision=revision or "main", dtype=torch.float32)
         encoder = cls(model.config, pad_to_30s=pad_to_30s, frozen=False, cut_padding=cut_padding)
         encoder.encoder.load_state_dict(model.encoder.state_dict())
-        encoder.source = {"name_or_path": name_or_path, "revision": revision, "pad_to_30s": pad_to_30s}
+        resolved = commit_of(model.config, revision)
+        encoder.source = {"name_or_path": name_or_path, "revision": resolved, "pad_to_30s": pad_to_30s}
         if cut_padding:
             encoder.source["cut_padding"] = True
         if frozen:
