@@ -76,13 +76,15 @@ def refusal(error: Exception, words: Sequence[str]) -> InputError:
     for file in _config_files(words):
         if fault := _broken_yaml(file):
             return InputError(fault[:_LONGEST])
-    reason = min(_reasons(error), key=lambda found: found.weight)
+    reasons = list(_reasons(error))
+    reason = min(reasons, key=lambda found: found.weight)
     fault = reason.error
     if isinstance(fault, InputError):
         return fault
     if reason.constructing and not isinstance(fault, _REFUSALS):
         raise fault
-    line = " ".join(_told(reason).split())
+    alternatives = [str(found.error) for found in reasons if found.keys == reason.keys]
+    line = " ".join(_told(reason, alternatives).split())
     if source := _source(reason.keys, words):
         line = f"{source}: {line}"
     return InputError(line if len(line) <= _LONGEST else f"{line[: _LONGEST - 3]}...")
@@ -90,7 +92,8 @@ def refusal(error: Exception, words: Sequence[str]) -> InputError:
 
 def _reasons(error: BaseException, keys: tuple[str, ...] = (), classes: tuple[str, ...] = ()) -> Iterator[Reason]:
     """All innermost errors below one, with the keys and classes on the way."""
-    if not (isinstance(error, jsonargparse.ArgumentError) and error.__cause__ is not None):
+    # The parser raises one message again and again; the key in it is entered once.
+    if str(error.__cause__) != str(error):
         keys, classes = _entered(error, keys, classes)
     tried = _tried(error.__traceback__)
     inner = tried or ([error.__cause__] if error.__cause__ is not None and _of_parser(error) else [])
@@ -106,7 +109,7 @@ def _entered(
     """Keys and classes with those that an error names, or in whose making it was raised."""
     message = str(error)
     if _of_parser(error) and (named := re.match(r'Parser key "([^"]+)"', message)):
-        return (keys if keys[-1:] == (named[1],) else (*keys, named[1])), classes
+        return (*keys, named[1]), classes
     if _of_parser(error) and (named := re.match(r"Problem with given class_path '([^']+)'", message)):
         return keys, (*classes, named[1])
     for frame in _frames(error.__traceback__):
@@ -142,8 +145,13 @@ def _of_parser(error: BaseException) -> bool:
     return traceback is None or traceback.tb_frame.f_code.co_filename.startswith((_PARSER, "<frozen"))
 
 
-def _told(reason: Reason) -> str:
-    """Key, reason and, for a slip of the pen, what may have been meant."""
+def _told(reason: Reason, alternatives: Sequence[str]) -> str:
+    """Key, reason and, for a slip of the pen, what may have been meant.
+
+    Args:
+        reason: What is told.
+        alternatives: What all types of the same value said.
+    """
     key, message = ".".join(reason.keys), str(reason.error)
     kind = reason.classes[-1] if reason.classes else ""
     if unknown := re.search(r"(?:Option|Key|key) '([^']+)' is not (?:accepted|expected)", message):
@@ -156,7 +164,8 @@ def _told(reason: Reason) -> str:
         return f"{key}: {missing[1]} has no {missing[2]}{_meant(missing[2], dir(import_module(missing[1])))}"
     if bare := re.match(r"Expected a dot import path string: (\w+)$", message):
         return f"{key}: there is no class {bare[1]}{_meant(bare[1], empathy_lightning.tasks.__all__)}"
-    if choices := re.findall(r"'([^']+)'", "".join(re.findall(r"Literal\[([^\]]*)\]", message))):
+    words = " ".join(re.findall(r"Literal\[([^\]]*)\]", " ".join(alternatives)))
+    if choices := re.findall(r"'([^']+)'", words):
         value = message.rpartition("Got value: ")[2]
         return f"{key}: {value!r} is none of {', '.join(dict.fromkeys(choices))}{_meant(value, choices)}"
     named = f"{key} ({'.'.join(kind.rsplit('.', 2)[-2:])})" if reason.constructing and kind else key
