@@ -108,7 +108,7 @@ class EmotionEncoder(nn.Module):
             raise ValueError(f"{name_or_path} is no dimensional emotion model: it lacks {', '.join(missing[:3])}")
         encoder = cls(model.config)
         encoder.load_state_dict(model.state_dict())
-        encoder.source = {"name_or_path": name_or_path, "revision": commit_of(model.config, revision)}
+        encoder.source = {"name_or_path": name_or_path, "revision": commit_of(name_or_path, revision)}
         return encoder
 
     def frame_lengths(self, lengths: Tensor) -> Tensor:

@@ -143,7 +143,7 @@ class LanguageModel(nn.Module):
         if gradient_checkpointing:
             checkpoint_blocks(model)
         language_model = cls(model, tokenizer)
-        resolved = commit_of(model.config, revision)
+        resolved = commit_of(name_or_path, revision)
         language_model.source = {"name_or_path": name_or_path, "revision": resolved, "dtype": dtype}
         if quantization is not None:
             language_model.source["quantization"] = quantization

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+
+from transformers.utils import cached_file
 
 SHIPPED = "small-world/"
 """Prefix of the shipped backbones: ``small-world/speech_encoder`` and ``small-world/language_model``."""
@@ -23,11 +25,16 @@ def locate(name_or_path: str) -> str:
     return name_or_path
 
 
-def commit_of(config: Any, revision: str | None) -> str | None:
-    """The commit from which a model was loaded, where it came by its id; of a local folder, what was given.
+def commit_of(name_or_path: str, revision: str | None = None) -> str | None:
+    """The commit of a model that was just loaded by its id; of a local folder, what was given.
 
     Args:
-        config: transformers' configuration of the loaded model.
+        name_or_path: Folder or model id.
         revision: Branch, tag or commit that was asked for.
     """
-    return getattr(config, "_commit_hash", None) or revision
+    if Path(locate(name_or_path)).is_dir():
+        return revision
+    # The cache's folders have the commits for names.
+    file = cached_file(name_or_path, "config.json", revision=revision, local_files_only=True)
+    found = re.search(r"/snapshots/([0-9a-f]{40})/", Path(str(file)).as_posix())
+    return found[1] if found else revision

@@ -159,7 +159,7 @@ class SpeechEncoder(nn.Module):
         model = WhisperModel.from_pretrained(locate(name_or_path), revision=revision or "main", dtype=torch.float32)
         encoder = cls(model.config, pad_to_30s=pad_to_30s, frozen=False, cut_padding=cut_padding)
         encoder.encoder.load_state_dict(model.encoder.state_dict())
-        resolved = commit_of(model.config, revision)
+        resolved = commit_of(name_or_path, revision)
         encoder.source = {"name_or_path": name_or_path, "revision": resolved, "pad_to_30s": pad_to_30s}
         if cut_padding:
             encoder.source["cut_padding"] = True
