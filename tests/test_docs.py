@@ -44,7 +44,6 @@ def test_the_extensions_of_the_page_train_and_return(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     words = ["fit", f"--config={ROOT / 'examples/demo/emotion_recognition.yaml'}", "--trainer.max_epochs=1"]
     words += ["--data.corpora=[{class_path: my_corpus.Answers, init_args: {root: recordings}}]"]
-    words += ["--model.model.speech_encoder.channels=[4,4]", "--model.model.speech_encoder.hidden_size=192"]
     assert main([*words, "--trainer.accelerator=cpu"]) == 0
     assert (tmp_path / "outputs/demo/emotion_recognition/model.safetensors").is_file()
 

@@ -1,5 +1,6 @@
 """A user's error is one line that says what to do; a fault of the program's own is shown with its traceback."""
 
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,20 +18,20 @@ ADAPTER = ROOT / "examples/demo/speech_adapter.yaml"
 
 def lookup():
     try:
-        open("/nowhere/file")
+        Path("/nowhere/file").read_text()
     except OSError:
         return {}["key"]
 
 
 def hidden():
     try:
-        open("/nowhere/file")
+        Path("/nowhere/file").read_text()
     except OSError:
         raise RuntimeError("what we did wrong") from None
 
 
 def missing():
-    open("/nowhere/of/ours")
+    Path("/nowhere/of/ours").read_text()
 
 
 def unimported():
@@ -48,7 +49,7 @@ def test_a_fault_of_ours_is_never_dressed_up(fault, kind, monkeypatch):
 
 
 def test_a_file_that_the_user_named_is_one_line(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(__main__, "_check_corpus", lambda options: open(f"{options.root}/labels.csv"))
+    monkeypatch.setattr(__main__, "_check_corpus", lambda options: Path(options.root, "labels.csv").read_text())
     assert main(["corpora", "check", "ravdess", str(tmp_path)]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and str(tmp_path / "labels.csv") in error
@@ -98,7 +99,7 @@ def test_configurations_are_refused_in_one_line(given, parts, corpus, capsys):
     [
         ("trainer:\n  max_epochs: 1\n bad: [\n", ["line 3", "no YAML"]),
         ("model:\n  init_args:\n    learning_rat: 3\n", ["model.learning_rat", "learning_rate?"]),
-        ("model:\n  init_args:\n    model:\n      init_args:\n        emotion_nuance:\n          init_args: {pooling: mea}\n",
+        ("model: {init_args: {model: {init_args: {emotion_nuance: {init_args: {pooling: mea}}}}}}\n",
          ["model.model.emotion_nuance.pooling", "'mea'"]),
     ],
 )  # fmt: skip
@@ -168,9 +169,9 @@ def test_what_is_offered_is_what_there_is():
     from empathy_lightning.preparation.response_selection import REFUSALS
     from empathy_lightning.prompts import RECIPES
 
-    assert choices.RECIPES == tuple(RECIPES)
-    assert choices.PARSERS == tuple(PARSERS)
-    assert choices.REFUSALS == tuple(REFUSALS)
+    assert tuple(RECIPES) == choices.RECIPES
+    assert tuple(PARSERS) == choices.PARSERS
+    assert tuple(REFUSALS) == choices.REFUSALS
     assert all(isinstance(getattr(torch, name), torch.dtype) for name in choices.DTYPES)
 
 
@@ -189,5 +190,3 @@ def test_closed_sets_are_choices(words, capsys):
     with pytest.raises(SystemExit) as exit_:
         main(words)
     assert exit_.value.code == 2 and "choose from" in capsys.readouterr().err
-
-

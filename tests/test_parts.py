@@ -143,7 +143,7 @@ def test_an_earlier_stage_fills_the_same_class_or_one_derived_from_it(model, tmp
     assert "speech_adapter" in load_weights(tmp_path / "plain", model)
     assert torch.equal(model.speech_adapter.linear1.weight, plain.linear1.weight)
     model.speech_adapter = SpeechAdapter(32, 32, 48)
-    with pytest.raises(CheckpointError, match="is a tests.test_parts.Doubled there and a .*SpeechAdapter here"):
+    with pytest.raises(CheckpointError, match=r"is a tests\.test_parts\.Doubled there and a .*SpeechAdapter here"):
         load_weights(tmp_path / "doubled", model)
 
 

@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from empathy_lightning import __version__
 from empathy_lightning.choices import PARSERS, RECIPES, RECOGNISERS, TRUST
@@ -69,9 +69,9 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Usage, the message and exit code 2."""
-        if wrong := re.search(r"invalid choice: '(.+?)' \(choose from (.+)\)", message):
-            if near := difflib.get_close_matches(wrong[1], re.findall(r"[\w-]+", wrong[2]), n=1):
-                message = f"{message}; did you mean {near[0]}?"
+        wrong = re.search(r"invalid choice: '(.+?)' \(choose from (.+)\)", message)
+        if wrong and (near := difflib.get_close_matches(wrong[1], re.findall(r"[\w-]+", wrong[2]), n=1)):
+            message = f"{message}; did you mean {near[0]}?"
         super().error(message)
 
 
@@ -79,14 +79,15 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="empathy-lightning",
         description="Spoken chatbots that hear how something is said, around a language model that stays frozen.",
-        epilog="A trainer takes --config FILE.yaml and any of its values; `fit --help` lists those of trainer and data, "
-        "`fit --model.help CLASS` those of a task. EMPATHY_TRACEBACK=1 shows the traceback of an error.",
+        epilog="A trainer takes --config FILE.yaml and any of its values; `fit --help` lists those of trainer and "
+        "data, `fit --model.help CLASS` those of a task. EMPATHY_TRACEBACK=1 shows the traceback of an error.",
     )
     parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands: Any = parser.add_subparsers(required=True, metavar="COMMAND")
 
     # These are only listed here: the words go to the trainer's own parser.
-    for name, does in zip(TRAINER_COMMANDS, ("train a stage", "measure on the validation split", "on the test split")):
+    trainers = {"fit": "train", "validate": "measure on the validation split", "test": "measure on the test split"}
+    for name, does in trainers.items():
         commands.add_parser(name, help=f"{does} (--config FILE.yaml, see {name} --help)", add_help=False)
     _add_chat(commands)
 

@@ -283,8 +283,8 @@ def _as_list(recordings: Recording | Sequence[Recording]) -> Sequence[Recording]
     """The recordings, also where one was given that could be taken for a list: of letters, or of samples."""
     if isinstance(recordings, str | Path):
         return [recordings]
-    if isinstance(recordings, Tensor | np.ndarray) and recordings.ndim == 1 and recordings.dtype != object:
-        return [recordings]
+    if isinstance(recordings, Tensor | np.ndarray):
+        return [recordings] if recordings.ndim == 1 else list(recordings)
     return recordings
 
 

@@ -15,7 +15,8 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from empathy_lightning.errors import InputError
-from empathy_lightning.folders import CheckpointError, fill, load_part, read_config, read_folder, write_folder
+from empathy_lightning.folders import CheckpointError as CheckpointError
+from empathy_lightning.folders import fill, load_part, read_config, read_folder, write_folder
 from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.modules.cached_encoder import CachedSpeechEncoder
 from empathy_lightning.modules.empathy_classifier import EmpathyClassifier

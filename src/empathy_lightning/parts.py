@@ -53,7 +53,7 @@ def argument_names(kind: type) -> Iterator[str]:
     for parent in kind.__mro__:
         if "__init__" not in vars(parent):
             continue
-        parameters = list(inspect.signature(parent.__init__).parameters.values())[1:]
+        parameters = list(inspect.signature(vars(parent)["__init__"]).parameters.values())[1:]
         handed_on = [p for p in parameters if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
         yield from (p.name for p in parameters if p not in handed_on)
         if not handed_on or parent is nn.Module:
@@ -80,7 +80,9 @@ def described(name: str, module: nn.Module) -> dict[str, Any]:
     module = behind_cache(module)
     kind = type(module)
     if kind.__module__ == "__main__" or kind.__qualname__ != kind.__name__:
-        raise InputError(f"{name}: {kind.__name__} cannot be imported by name: define it at the top of a file of its own")
+        raise InputError(
+            f"{name}: {kind.__name__} cannot be imported by name: define it at the top of a file of its own"
+        )
     source = loaded_from(module)
     if source is not None:
         return entry(kind, source)

@@ -199,8 +199,14 @@ def test_shards_without_the_encoder_name_the_one_that_was_frozen(tmp_path):
     write_release(tmp_path / "release", state, CONFIG, UNITS)
     assert convert(tmp_path / "release", tmp_path / "out").missing == ["model.speech_encoder.*"]
     config = json.loads((tmp_path / "out" / "config.json").read_text())
-    assert config["backbones"]["speech_encoder"]["init_args"] == {"name_or_path": "openai/whisper-large-v3", "pad_to_30s": True}
-    assert config["parts"]["speech_adapter"]["init_args"]["input_size"] == 64 and not (tmp_path / "out" / "speech_encoder").exists()
+    assert config["backbones"]["speech_encoder"]["init_args"] == {
+        "name_or_path": "openai/whisper-large-v3",
+        "pad_to_30s": True,
+    }
+    assert (
+        config["parts"]["speech_adapter"]["init_args"]["input_size"] == 64
+        and not (tmp_path / "out" / "speech_encoder").exists()
+    )
 
 
 def test_a_dry_run_reports_and_writes_nothing(tmp_path, capsys):

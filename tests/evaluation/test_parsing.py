@@ -60,7 +60,7 @@ def test_no_word_stands_for_two_emotions():
 
 def offered(text):
     """The options of a question: '..., angry, happy, or surprise.'"""
-    found = re.search(r"following options: ([^.]*)\\.", text)
+    found = re.search(r"following options: ([^.]*)\.", text)
     return [word.strip().removeprefix("or ") for word in found[1].split(",")] if found else []
 
 

@@ -1,4 +1,4 @@
-"""What is wrong with a trainer's configuration: the innermost reason in one line, and checks before any model is loaded.
+"""What is wrong with a trainer's configuration: the innermost reason in one line, and checks before models are loaded.
 
 The parser tries the types of a value in turn and reports what each of them said. Only one of these
 reports is the reason; the exceptions that it keeps are followed down to it.
@@ -18,7 +18,7 @@ from typing import Any
 
 import jsonargparse
 import lightning as L
-import yaml
+import yaml  # type: ignore[import-untyped]
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 import empathy_lightning.tasks
@@ -74,8 +74,8 @@ def refusal(error: Exception, words: Sequence[str]) -> InputError:
         Exception: The innermost error itself where it is no refusal but a fault.
     """
     for file in _config_files(words):
-        if fault := _broken_yaml(file):
-            return InputError(fault[:_LONGEST])
+        if broken := _broken_yaml(file):
+            return InputError(broken[:_LONGEST])
     reasons = list(_reasons(error))
     reason = min(reasons, key=lambda found: found.weight)
     fault = reason.error

@@ -3,8 +3,9 @@
 Parsers, by name:
 
 ``words`` (default). The answer is lower-cased and searched for the categories' names and
-their other words (:mod:`empathy_lightning.emotion_words`) as whole words. A mention right after a negation ("not", "isn't", "neither",
-"rather than", ..., with at most one adverb or article between) does not count. If all
+their other words (:mod:`empathy_lightning.emotion_words`) as whole words. A mention right
+after a negation ("not", "isn't", "neither", "rather than", ..., with at most one adverb or
+article between) does not count. If all
 mentions that are left belong to one category, that is the answer; if there is none, or
 they belong to several, the answer is unparseable.
 

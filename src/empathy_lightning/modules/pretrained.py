@@ -6,7 +6,7 @@ import re
 from importlib.resources import files
 from pathlib import Path
 
-from transformers.utils import cached_file
+from transformers.utils.hub import cached_file
 
 SHIPPED = "small-world/"
 """Prefix of the shipped backbones: ``small-world/speech_encoder`` and ``small-world/language_model``."""

@@ -43,8 +43,12 @@ def _add_generation(step: argparse.ArgumentParser) -> None:
     group.add_argument("--seed", type=int, default=0, help="seed of all draws")
     group.add_argument("--batch-size", type=int, default=64, help="prompts at a time (default %(default)s)")
     group.add_argument("--per-shard", type=int, default=1024, help="utterances in a shard (default %(default)s)")
-    group.add_argument("--dtype", choices=DTYPES, default=DTYPES[0], help="precision of the weights (default %(default)s)")
-    group.add_argument("--engine", choices=ENGINES, default=ENGINES[0], help="what runs the model (default %(default)s)")
+    group.add_argument(
+        "--dtype", choices=DTYPES, default=DTYPES[0], help="precision of the weights (default %(default)s)"
+    )
+    group.add_argument(
+        "--engine", choices=ENGINES, default=ENGINES[0], help="what runs the model (default %(default)s)"
+    )
 
 
 def _add_selection(step: argparse.ArgumentParser) -> None:
@@ -107,8 +111,8 @@ def _generation(options: argparse.Namespace) -> Generation:
 
 
 def _selection(options: argparse.Namespace) -> ResponseSelection:
-    from empathy_lightning.preparation.cleaning import Rule, cut, empty, in_script, length_within
     from empathy_lightning.preparation import response_selection
+    from empathy_lightning.preparation.cleaning import Rule, cut, empty, in_script, length_within
 
     refusal = response_selection.REFUSALS[options.refusals]
     rules: list[Rule] = [empty]

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -94,7 +94,7 @@ def load_language_model(name_or_path: str, dtype: str = "float32") -> LanguageMo
     """
     device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
     try:
-        return LanguageModel.from_pretrained(name_or_path, dtype=dtype).to(device)
+        return LanguageModel.from_pretrained(name_or_path, dtype=cast(Any, dtype)).to(device)
     except (OSError, ValueError, AttributeError) as error:
         raise InputError(f"language model {name_or_path} cannot be loaded: {' '.join(str(error).split())}") from None
 
