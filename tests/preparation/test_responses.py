@@ -333,13 +333,9 @@ def test_the_command_speaks_the_papers_prompts(manifest, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("extra", "reason"),
     [
-        (["--recipe", "gpt"], "no recipe named"),
         (["--recipe", "re-llm", "--prompt", "{speech}"], "not both"),
-        (["--refusals", "all"], "no refusal filter"),
-        (["--engine", "magic"], "no engine"),
         (["--max-overlap", "2"], "overlap of 2.0"),
         (["--batch-size", "0"], "--batch-size must be"),
-        (["--dtype", "float3"], "cannot be loaded"),
     ],
 )
 def test_bad_choices_are_one_line(manifest, tmp_path, capsys, extra, reason):
