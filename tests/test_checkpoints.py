@@ -107,13 +107,13 @@ def test_an_earlier_stage_fills_what_it_has(checkpoint, model, tmp_path):
 
 def spoil_part(folder):
     config = json.loads((folder / "config.json").read_text())
-    config["parts"]["speech_adapter"]["hidden_size"] += 1
+    config["parts"]["speech_adapter"]["init_args"]["hidden_size"] += 1
     (folder / "config.json").write_text(json.dumps(config))
 
 
 def spoil_backbone(folder):
     config = json.loads((folder / "config.json").read_text())
-    config["backbones"]["language_model"]["name_or_path"] = str(folder / "nothing")
+    config["backbones"]["language_model"]["init_args"]["name_or_path"] = str(folder / "nothing")
     (folder / "config.json").write_text(json.dumps(config))
 
 

@@ -1,12 +1,13 @@
-"""The Python examples of the chat page run as they stand, on a tiny checkpoint."""
+"""The Python examples of the pages run as they stand."""
 
 import re
 
 import pytest
 import torch
 
+from empathy_lightning.__main__ import main
 from empathy_lightning.audio import write
-from empathy_lightning.checkpoints import Checkpoint, save
+from empathy_lightning.checkpoints import Checkpoint, check_savable, load, save
 from empathy_lightning.utterance import EMOTIONS
 from tests.conftest import ROOT
 
@@ -25,3 +26,35 @@ def test_chat_examples(example, model, tmp_path, monkeypatch, capsys):
     assert names["reply"].emotion in EMOTIONS and capsys.readouterr().out
     assert "turns" not in names or [len(turn.speech) > 1 for turn in names["turns"]] == [True] * 3
     assert ("explanation" in names) == (tmp_path / "explained.png").is_file()
+
+
+EXTENSIONS = re.findall(r"```python\n# (\w+)\.py\n(.*?)```", (ROOT / "docs/how-to/extend.md").read_text(), re.DOTALL)
+
+
+def test_the_extensions_of_the_page_train_and_return(tmp_path, monkeypatch):
+    """Both together: a corpus and a part of one's own, by the commands of the page."""
+    assert [name for name, _ in EXTENSIONS] == ["my_corpus", "my_adapter"]
+    for name, code in EXTENSIONS:
+        (tmp_path / f"{name}.py").write_text(code)
+    (tmp_path / "recordings").mkdir()
+    for speaker in ("anna", "ben", "cem", "dora"):
+        for number, code in enumerate("HSHSX"):
+            write(tmp_path / "recordings" / f"{speaker}_{number:03d}_{code}.wav", 0.1 * torch.randn(8_000))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    words = ["fit", f"--config={ROOT / 'examples/demo/emotion_recognition.yaml'}", "--trainer.max_epochs=1"]
+    words += ["--data.corpora=[{class_path: my_corpus.Answers, init_args: {root: recordings}}]"]
+    assert main([*words, "--trainer.accelerator=cpu"]) == 0
+    assert (tmp_path / "outputs/demo/emotion_recognition/model.safetensors").is_file()
+
+
+def test_the_part_of_the_page_returns(model, tmp_path, monkeypatch):
+    (tmp_path / "my_adapter.py").write_text(dict(EXTENSIONS)["my_adapter"])
+    monkeypatch.syspath_prepend(str(tmp_path))
+    from my_adapter import ScaledAdapter
+
+    model.speech_adapter = ScaledAdapter(2.0, input_size=32, output_size=32, hidden_size=48)
+    check_savable(Checkpoint(model, list(EMOTIONS)))
+    save(tmp_path / "bot", Checkpoint(model, list(EMOTIONS)))
+    loaded = load(tmp_path / "bot", trust=["my_adapter"]).model.speech_adapter
+    assert isinstance(loaded, ScaledAdapter) and loaded.factor == 2.0

@@ -274,7 +274,8 @@ def test_without_responses_the_adapter_still_serves_the_heads(model, batch):
 def test_everything_trained_returns_from_a_folder(model, batch, corpus, tmp_path):
     save(tmp_path / "bot", Checkpoint(model, list(EMOTIONS)))
     config = json.loads((tmp_path / "bot" / "config.json").read_text())
-    assert config["classes"] == {"speech_adapter": "ConvolutionalAdapter", "emotion_nuance": "PooledEmotionHeads"}
+    classes = {name: part["class_path"].rpartition(".")[2] for name, part in config["parts"].items()}
+    assert (classes["speech_adapter"], classes["emotion_nuance"]) == ("ConvolutionalAdapter", "PooledEmotionHeads")
     assert set(config["parts"]) == {"speech_adapter", "emotion_nuance", "partial_lora"}
     assert set(config["backbones"]) == {"speech_encoder", "language_model", "emotion_encoder"}
     loaded = load(tmp_path / "bot").model
@@ -312,7 +313,7 @@ def test_re_llm_starts_as_blsp_emo_computes(model, backbones, batch, tmp_path):
 def test_a_class_that_is_not_there_is_named_in_one_line(model, tmp_path):
     save(tmp_path, Checkpoint(model, list(EMOTIONS)))
     config = json.loads((tmp_path / "config.json").read_text())
-    config["classes"]["speech_adapter"] = "Perceiver"
+    config["parts"]["speech_adapter"]["class_path"] = "empathy_lightning.modules.cformer.Perceiver"
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(CheckpointError, match="Perceiver"):
         load(tmp_path)

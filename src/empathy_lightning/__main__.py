@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import difflib
+import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from empathy_lightning import __version__
+from empathy_lightning.choices import PARSERS, RECIPES, RECOGNISERS, TRUST
 from empathy_lightning.commands import TRAINER_COMMANDS
-from empathy_lightning.errors import InputError, mendable
+from empathy_lightning.errors import InputError, concerns_named_file
 from empathy_lightning.evaluation.commands import add_responses
 from empathy_lightning.preparation.commands import add_answering
 from empathy_lightning.threads import share_the_machine
@@ -28,7 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Words after ``empathy-lightning``; None takes those of the process.
 
     Returns:
-        Exit code: 0; 2 for bad input, after one line that says what is wrong; 130 if it was interrupted.
+        Exit code: 0; 2 for bad input, after one line that says what is wrong; 130 if it was interrupted. An error of
+        the program itself is raised.
     """
     share_the_machine()
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -40,27 +45,52 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             options = _parser().parse_args(words)
             return options.run(options) or 0
-    except Exception as error:
-        fault = mendable(error)
-        if fault is None:
+    except InputError as error:
+        return _refused(error)
+    except OSError as error:
+        # A fault of the program's own is shown as one, with its traceback.
+        if not concerns_named_file(error, words):
             raise
-        print(f"error: {' '.join(str(fault).split())}", file=sys.stderr)
-        return 2
+        return _refused(error)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
     return 0
 
 
+def _refused(error: Exception) -> int:
+    """Say in one line what cannot be used; with EMPATHY_TRACEBACK=1, show where that was found too."""
+    if os.environ.get("EMPATHY_TRACEBACK") == "1":
+        raise error
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    return 2
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that asks whether another word was meant."""
+
+    def error(self, message: str) -> NoReturn:
+        """The message in one line, and where to read on."""
+        wrong = re.search(r"invalid choice: '(.+?)' \(choose from (.+)\)", message)
+        if wrong and (near := difflib.get_close_matches(wrong[1], re.findall(r"[\w-]+", wrong[2]), n=1)):
+            message = f"{message}; did you mean {near[0]}?"
+        raise InputError(f"{message} (see `{self.prog} --help`)")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="empathy-lightning",
         description="Spoken chatbots that hear how something is said, around a language model that stays frozen.",
-        epilog="Trainers: empathy-lightning fit|validate|test --config FILE.yaml (see fit --help).",
+        epilog="A trainer takes --config FILE.yaml and any of its values; `fit --help` lists those of trainer and "
+        "data, `fit --model.help CLASS` those of a task. EMPATHY_TRACEBACK=1 shows the traceback of an error.",
     )
     parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands: Any = parser.add_subparsers(required=True, metavar="COMMAND")
 
+    # These are only listed here: the words go to the trainer's own parser.
+    trainers = {"fit": "train", "validate": "measure on the validation split", "test": "measure on the test split"}
+    for name, does in trainers.items():
+        commands.add_parser(name, help=f"{does} (--config FILE.yaml, see {name} --help)", add_help=False)
     _add_chat(commands)
 
     prepare = commands.add_parser("prepare", help="make what the trainers need from what is there")
@@ -95,6 +125,7 @@ def _parser() -> argparse.ArgumentParser:
         "--manifest", type=Path, required=True, help="utterances with responses; its test split is used"
     )
     report.add_argument("--out", type=Path, required=True, help="folder for metrics.json, report.html and replies/")
+    report.add_argument("--trust", metavar="PACKAGE", action="append", default=[], help=TRUST)
     report.add_argument("--stages", nargs="*", type=Path, default=[], help="folders of the stages, for their curves")
     report.set_defaults(run=_evaluate)
     _add_evaluate_emotion(commands)
@@ -107,13 +138,17 @@ def _add_evaluate_emotion(commands: argparse._SubParsersAction[argparse.Argument
     command.add_argument("--checkpoint", type=Path, default=Path(DEMO_CHECKPOINT), help="default: %(default)s")
     command.add_argument("--manifest", type=Path, required=True, help="utterances with emotions")
     command.add_argument("--split", default="test", help="which to use, or `all` (default %(default)s)")
+    command.add_argument("--trust", metavar="PACKAGE", action="append", default=[], help=TRUST)
     command.add_argument(
-        "--by", default="answer", help="answer (default): parse what it says; options: score the words; classifier"
+        "--by",
+        choices=RECOGNISERS,
+        default=RECOGNISERS[0],
+        help="answer (default): parse what it says; options: score the words; classifier: its own head",
     )
-    command.add_argument("--parser", default="words", help="words (default) or substring, see the docs")
+    command.add_argument("--parser", choices=PARSERS, default=PARSERS[0], help="of answers (default %(default)s)")
     command.add_argument("--per-token", action="store_true", help="divide an option's score by its tokens")
     command.add_argument(
-        "--recipe", default="freezeempath", help="question of freezeempath (default), blsp-emo, re-llm"
+        "--recipe", choices=RECIPES, default=RECIPES[0], help="question of a paper (default %(default)s)"
     )
     command.add_argument("--prompt", help="question with {speech} (and {emotion}) instead of a recipe's")
     command.add_argument("--system", help="system message of that question")
@@ -130,6 +165,7 @@ def _add_chat(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     chat.add_argument("files", nargs="+", type=Path, help="WAV, FLAC, OGG or MP3, mono or stereo, 0.2 s to 5 min")
     chat.add_argument("--out", type=Path, required=True, help="folder for the spoken replies and replies.json")
     chat.add_argument("--checkpoint", type=Path, default=Path(DEMO_CHECKPOINT), help="default: %(default)s")
+    chat.add_argument("--trust", metavar="PACKAGE", action="append", default=[], help=TRUST)
     chat.add_argument("--conversation", action="store_true", help="the files are the turns of one conversation")
     chat.add_argument("--explain", action="store_true", help="say and plot what each emotion embedding is made of")
     chat.add_argument("--language", help="of the replies: auto (the user's own) or a name; needs a capable model")
@@ -286,7 +322,7 @@ def _evaluate_emotion(options: argparse.Namespace) -> None:
     recognition = recipe_named(options.recipe).recognition
     question = Prompt(options.prompt, options.system) if options.prompt else recognition
     files = (options.checkpoint, options.manifest, question, options.out, options.report)
-    how = (options.by, options.parser, options.per_token, options.max_new_tokens)
+    how = (options.by, options.parser, options.per_token, options.max_new_tokens, options.trust)
     evaluate_emotion(*files, options.split, *how)
 
 
@@ -306,7 +342,7 @@ def _units(options: argparse.Namespace) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     from empathy_lightning.evaluation.evaluate import evaluate
 
-    evaluate(options.checkpoint, options.manifest, options.out, options.stages)
+    evaluate(options.checkpoint, options.manifest, options.out, options.stages, trust=options.trust)
 
 
 if __name__ == "__main__":

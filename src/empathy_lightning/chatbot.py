@@ -8,7 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -23,6 +25,9 @@ from empathy_lightning.modules.vocoder import Vocoder
 from empathy_lightning.prompts import follow_language
 from empathy_lightning.slots import Turn
 from empathy_lightning.thinking import visible
+
+Recording = str | Path | Tensor | NDArray[np.floating[Any]]
+"""An audio file, or a waveform at 16 kHz, shape (T,)."""
 
 UNIT_TEMPERATURE = 0.4
 """At which speech units are drawn: words are clearer than at 1, and the likeliest units may repeat themselves."""
@@ -74,21 +79,24 @@ class EmpatheticChatbot:
         self.vocoder = checkpoint.vocoder
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, device: str | None = None) -> EmpatheticChatbot:
+    def from_pretrained(
+        cls, folder: str | Path, device: str | None = None, trust: Sequence[str] = ()
+    ) -> EmpatheticChatbot:
         """Load a checkpoint folder and the backbones that it names.
 
         Args:
             folder: Written by a trainer.
             device: For example ``"cuda"``; None takes a GPU if there is one.
+            trust: Packages besides this library whose classes the folder may name, see :func:`.checkpoints.load`.
 
         Raises:
             CheckpointError: If the folder is incomplete or damaged.
         """
-        return cls(load(folder).to(device or ("cuda" if torch.cuda.is_available() else "cpu")))
+        return cls(load(folder, trust).to(device or ("cuda" if torch.cuda.is_available() else "cpu")))
 
     def respond(
         self,
-        recordings: Sequence[str | Path | Tensor],
+        recordings: Recording | Sequence[Recording],
         history: Sequence[Sequence[Turn]] | None = None,
         language: str | None = None,
         max_new_tokens: int = 128,
@@ -101,7 +109,8 @@ class EmpatheticChatbot:
         """Answer recordings, each as if it were alone.
 
         Args:
-            recordings: Audio files, or waveforms at 16 kHz, each (T,); 0.2 s to 5 minutes.
+            recordings: Audio files, or waveforms at 16 kHz, each (T,); 0.2 s to 5 minutes. One alone may be given as
+                it is; its reply comes in a list too.
             history: Earlier turns of each recording's conversation (:attr:`Reply.turn`, or with words); None where
                 each recording begins one. The oldest are left out where the language model's window is too short.
             language: ``"auto"`` asks for a reply in the user's language, any other name for that one.
@@ -119,6 +128,7 @@ class EmpatheticChatbot:
             InputError: If another argument cannot be used.
         """
         _check_options(max_new_tokens, temperature, top_p, unit_temperature, batch_size)
+        recordings = _as_list(recordings)
         if history is not None and len(history) != len(recordings):
             raise InputError(f"{len(history)} histories for {len(recordings)} recordings: give one for each")
         system = follow_language(self.model.system, language)
@@ -273,10 +283,21 @@ def _units(
     return torch.cat(list(decoder.stream([(states, ids)], temperature=temperature, generator=draws, top_k=50)))
 
 
-def _waveforms(recordings: Sequence[str | Path | Tensor]) -> list[Tensor]:
+def _as_list(recordings: Recording | Sequence[Recording]) -> Sequence[Recording]:
+    """The recordings, also where one was given that could be taken for a list: of letters, or of samples."""
+    if isinstance(recordings, str | Path):
+        return [recordings]
+    if isinstance(recordings, Tensor | np.ndarray):
+        return [recordings] if recordings.ndim == 1 else list(recordings)
+    return recordings
+
+
+def _waveforms(recordings: Sequence[Recording]) -> list[Tensor]:
     """Waveforms of all recordings, checked."""
     waveforms = []
     for number, recording in enumerate(recordings, 1):
+        if isinstance(recording, np.ndarray):
+            recording = torch.from_numpy(recording)
         if isinstance(recording, Tensor):
             if recording.ndim != 1 or not recording.is_floating_point() or not recording.isfinite().all():
                 shape = tuple(recording.shape)
@@ -305,6 +326,7 @@ def chat(
     conversation: bool = False,
     explain: bool = False,
     batch_size: int = 8,
+    trust: Sequence[str] = (),
     **options: Any,
 ) -> list[Reply]:
     """Answer files, print what was heard and said, and write ``<name>_reply.wav`` and ``replies.json``.
@@ -316,6 +338,7 @@ def chat(
         conversation: The files are the turns of one conversation, in order.
         explain: Also print and plot what each emotion embedding is made of.
         batch_size: Files that are answered together.
+        trust: Packages besides this library whose classes the folder may name.
         **options: Of :meth:`EmpatheticChatbot.respond`.
 
     Raises:
@@ -327,7 +350,7 @@ def chat(
         raise InputError("batch_size has to be at least 1")
     _check_files(files)
     check_folder(out)
-    bot = EmpatheticChatbot.from_pretrained(checkpoint)
+    bot = EmpatheticChatbot.from_pretrained(checkpoint, trust=trust)
     replies: list[Reply] = []
     entries = []
     size = 1 if conversation else batch_size

@@ -6,55 +6,46 @@ backbones, which come from where the config says.
 
 from __future__ import annotations
 
-import inspect
-import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from empathy_lightning import __version__
 from empathy_lightning.errors import InputError
+from empathy_lightning.folders import CheckpointError as CheckpointError
+from empathy_lightning.folders import fill, load_part, read_config, read_folder, write_folder
 from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.modules.cached_encoder import CachedSpeechEncoder
-from empathy_lightning.modules.cformer import CFormer
-from empathy_lightning.modules.convolutional_adapter import ConvolutionalAdapter
-from empathy_lightning.modules.convolutional_encoder import ConvolutionalEncoder
-from empathy_lightning.modules.emotion_encoder import EmotionEncoder
-from empathy_lightning.modules.emotion_nuance import EmotionNuance
 from empathy_lightning.modules.empathy_classifier import EmpathyClassifier
-from empathy_lightning.modules.language_model import LanguageModel
-from empathy_lightning.modules.model_files import PretrainedError, check_file
-from empathy_lightning.modules.partial_lora import PartialLora
-from empathy_lightning.modules.pooled_heads import PooledEmotionHeads
+from empathy_lightning.modules.model_files import PretrainedError
 from empathy_lightning.modules.pretrained import opened
-from empathy_lightning.modules.speech_adapter import SpeechAdapter
 from empathy_lightning.modules.speech_decoder import SpeechDecoder
-from empathy_lightning.modules.speech_encoder import SpeechEncoder
 from empathy_lightning.modules.vocoder import Vocoder
+from empathy_lightning.parts import (
+    argument_names,
+    behind_cache,
+    build,
+    build_backbone,
+    check_round_trip,
+    class_path,
+    described,
+    known_class,
+    loaded_from,
+    trusted_class,
+)
 
-# Where a part may be of several classes, a folder names the class unless it is the first.
-_PARTS: dict[str, tuple[type[nn.Module], ...]] = {
-    "speech_encoder": (ConvolutionalEncoder,),
-    "speech_adapter": (SpeechAdapter, ConvolutionalAdapter, CFormer),
-    "emotion_nuance": (EmotionNuance, PooledEmotionHeads),
-    "partial_lora": (PartialLora,),
-    "speech_decoder": (SpeechDecoder,),
-    "vocoder": (Vocoder,),
-}
-_BACKBONES: dict[str, Any] = {
-    "speech_encoder": SpeechEncoder.from_pretrained,
-    "language_model": LanguageModel.from_pretrained,
-    "emotion_encoder": EmotionEncoder.from_pretrained,
-}
-
-
-class CheckpointError(InputError):
-    """A checkpoint folder that is incomplete or does not fit; the message says what is wrong."""
+_PARTS_OF_MODEL = (
+    "speech_encoder",
+    "language_model",
+    "speech_adapter",
+    "emotion_nuance",
+    "emotion_encoder",
+    "partial_lora",
+)
+_SLOTS = ("speech_slot", "emotion_slot", "reference_compat")
 
 
 @dataclass
@@ -81,102 +72,64 @@ class Checkpoint:
         return self
 
 
-def constructor_arguments(module: nn.Module) -> dict[str, Any]:
-    """Arguments that build the module again; modules keep each under its own name."""
-    names = [name for name in inspect.signature(type(module)).parameters if name != "self"]
-    return {name: getattr(module, name) for name in names}
-
-
 def save(folder: str | Path, checkpoint: Checkpoint) -> None:
     """Write the trained parts; each file appears whole or not at all.
 
     Args:
         folder: Made if it does not exist.
         checkpoint: What to save; backbones are stored by name, and of one that was trained on, the trained weights.
+
+    Raises:
+        CheckpointError: If :func:`load` could not bring a part back.
     """
     model = checkpoint.model
-    modules = {
-        "speech_encoder": model.speech_encoder,
-        "language_model": model.language_model,
-        "speech_adapter": model.speech_adapter,
-        "emotion_nuance": model.emotion_nuance,
-        "emotion_encoder": model.emotion_encoder,
-        "partial_lora": model.partial_lora,
-        "speech_decoder": checkpoint.speech_decoder,
-        "vocoder": checkpoint.vocoder,
-    }
-    present = {name: module for name, module in modules.items() if module is not None}
-    trained = {name: module for name, module in present.items() if isinstance(module, _PARTS.get(name, ()))}
     config: dict[str, Any] = {
+        "class_path": class_path(type(model)),
         "emotions": list(checkpoint.emotions),
         "prompt": model.prompt,
         "system": model.system,
-        "slots": {name: getattr(model, name) for name in ("speech_slot", "emotion_slot", "reference_compat")},
-        "backbones": {name: backbone_source(name, part) for name, part in present.items() if name not in trained},
-        "parts": {name: constructor_arguments(module) for name, module in trained.items()},
+        "slots": {name: getattr(model, name) for name in _SLOTS},
+        "backbones": {},
+        "parts": {},
     }
-    classes = {n: type(m).__name__ for n, m in trained.items() if not isinstance(m, _PARTS[n][0])}
-    if classes:
-        config["classes"] = classes
-    weights = {
-        f"{name}.{key}": value
-        for name, module in trained.items()
-        for key, value in module.state_dict().items()
-        if not key.endswith("model.lm_head.weight")
-    }
-    for name in config["backbones"]:
-        weights |= {f"{name}.{key}": value for key, value in _tuned(_heard_through(present[name])).items()}
+    weights: dict[str, Tensor] = {}
+    for name, module in _parts(checkpoint):
+        try:
+            found = described(name, module)
+        except InputError as error:
+            raise CheckpointError(str(error)) from None
+        backbone = loaded_from(behind_cache(module)) is not None
+        config["backbones" if backbone else "parts"][name] = found
+        kept = _tuned(behind_cache(module)) if backbone else module.state_dict()
+        # The head is tied to the embeddings and would be stored twice.
+        weights |= {f"{name}.{k}": v for k, v in kept.items() if backbone or not k.endswith("model.lm_head.weight")}
     write_folder(folder, config, weights)
 
 
-def backbone_source(name: str, module: nn.Module) -> dict[str, Any]:
-    """How to load a backbone again; nothing for a part whose weights are stored whole.
+def _parts(checkpoint: Checkpoint) -> Iterator[tuple[str, nn.Module]]:
+    for owner, names in ((checkpoint.model, _PARTS_OF_MODEL), (checkpoint, ("speech_decoder", "vocoder"))):
+        for name in names:
+            module = getattr(owner, name)
+            if module is not None:
+                yield name, module
+
+
+def check_savable(checkpoint: Checkpoint) -> None:
+    """Refuse before the training what :func:`load` could not bring back after it.
 
     Raises:
-        CheckpointError: If the backbone was not loaded from anywhere.
+        CheckpointError: If the model or a part has a constructor whose arguments are lost, or cannot be imported.
     """
-    if isinstance(module, _PARTS.get(name, ())):
-        return {}
-    source: dict[str, Any] | None = getattr(module, "source", None)
-    if source is None:
-        raise CheckpointError(
-            f"{name} was not loaded by from_pretrained, so its folder cannot name where it comes from"
-        )
-    return source
-
-
-def _read(folder: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    folder = Path(folder)
-    for name in ("config.json", "model.safetensors"):
-        if not (folder / name).is_file():
-            raise CheckpointError(f"{folder} is no checkpoint folder: {name} is missing")
+    kind = type(checkpoint.model)
+    kept = {*_PARTS_OF_MODEL, "prompt", "system", "max_length", *_SLOTS}
+    lost = [name for name in argument_names(kind) if name not in kept]
+    if lost:
+        raise CheckpointError(f"the folder of a {kind.__name__} would not keep its argument {lost[0]!r}: do without it")
+    for name, module in _parts(checkpoint):
         try:
-            check_file(folder / name)
-        except PretrainedError as error:
-            raise CheckpointError(str(error)) from None
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        weights = load_file(folder / "model.safetensors")
-    except (ValueError, SafetensorError) as error:
-        raise CheckpointError(f"{folder} is damaged: {error}") from None
-    if config.get("library") != "empathy_lightning":
-        raise CheckpointError(f"{folder}/config.json was not written by this library")
-    return config, weights
-
-
-def _fill(name: str, module: nn.Module, weights: dict[str, Any], folder: str | Path, whole: bool = True) -> None:
-    own = {key.removeprefix(f"{name}."): value for key, value in weights.items() if key.startswith(f"{name}.")}
-    try:
-        missing, unexpected = module.load_state_dict(own, strict=False)
-    except RuntimeError as error:
-        raise CheckpointError(f"{folder}: {name} has other sizes: {' '.join(str(error).split())}") from None
-    wrong = [key for key in missing if whole and not key.endswith("model.lm_head.weight")] + unexpected
-    if wrong:
-        raise CheckpointError(f"{folder}: {name} does not fit: missing or unknown weights {', '.join(wrong[:3])}")
-
-
-def _heard_through(module: nn.Module) -> nn.Module:
-    return module.encoder if isinstance(module, CachedSpeechEncoder) else module
+            check_round_trip(name, module)
+        except InputError as error:
+            raise CheckpointError(str(error)) from error
 
 
 def _tuned(backbone: nn.Module) -> dict[str, Tensor]:
@@ -189,10 +142,10 @@ def _tune(name: str, module: nn.Module, weights: dict[str, Any], folder: str | P
     """Put a folder's trained weights into a backbone, if it has any, and remember them for later stages' folders."""
     own = [key.removeprefix(f"{name}.") for key in weights if key.startswith(f"{name}.")]
     if own:
-        backbone = _heard_through(module)
+        backbone = behind_cache(module)
         if isinstance(module, CachedSpeechEncoder):
             module.forget()
-        _fill(name, backbone, weights, folder, whole=False)
+        fill(name, backbone, weights, folder, whole=False)
         backbone.tuned = frozenset(own)  # type: ignore[assignment]
 
 
@@ -207,23 +160,21 @@ def load_weights(folder: str | Path, model: nn.Module) -> list[str]:
     Raises:
         CheckpointError: If the folder is incomplete or a part does not fit.
     """
-    config, weights = _read(folder)
+    config, weights = read_folder(folder)
     filled = []
-    for name in config.get("parts", {}):
+    for name, found in config.get("parts", {}).items():
         module = getattr(model, name, None)
         if module is None:
             continue
-        arguments = config["parts"][name]
-        widened = isinstance(module, ConvolutionalAdapter) and module.emotion_size > 0
-        if widened and arguments.get("emotion_size") == 0:
-            narrow = ConvolutionalAdapter(**arguments)
-            _fill(name, narrow, weights, folder)
-            try:
-                module.warm_start(narrow)
-            except ValueError as error:
-                raise CheckpointError(f"{folder}: {error}") from None
+        kind = known_class(module, found["class_path"])
+        if kind is None:
+            own = class_path(type(module))
+            raise CheckpointError(f"{folder}: {name} is a {found['class_path']} there and a {own} here: take the same")
+        narrow = found["init_args"].get("emotion_size") == 0 and getattr(module, "emotion_size", 0) > 0
+        if narrow and hasattr(module, "warm_start"):
+            _warm_start(name, module, kind(**found["init_args"]), weights, folder)
         else:
-            _fill(name, module, weights, folder)
+            fill(name, module, weights, folder)
         filled.append(name)
     for name in config.get("backbones", {}):
         module = getattr(model, name, None)
@@ -232,60 +183,79 @@ def load_weights(folder: str | Path, model: nn.Module) -> list[str]:
     return filled
 
 
-def load(folder: str | Path) -> Checkpoint:
+def _warm_start(name: str, module: Any, earlier: nn.Module, weights: dict[str, Any], folder: str | Path) -> None:
+    fill(name, earlier, weights, folder)
+    try:
+        module.warm_start(earlier)
+    except ValueError as error:
+        raise CheckpointError(f"{folder}: {error}") from None
+
+
+def load(folder: str | Path, trust: Sequence[str] = ()) -> Checkpoint:
     """Load a folder that :func:`save` wrote, with its backbones.
 
+    Args:
+        folder: Written by a trainer or a converter.
+        trust: Packages besides this library whose classes may be imported, for example ``["mine"]``.
+
     Raises:
-        CheckpointError: If the folder is incomplete, damaged or does not fit.
+        CheckpointError: If the folder is incomplete, damaged, does not fit, or holds classes that are not trusted.
     """
-    config, weights = _read(folder)
-    parts: dict[str, Any] = {}
+    config, weights = read_folder(folder)
     try:
-        for name, arguments in config["parts"].items():
-            chosen = config.get("classes", {}).get(name, _PARTS[name][0].__name__)
-            parts[name] = {option.__name__: option for option in _PARTS[name]}[chosen](**arguments)
+        parts: dict[str, Any] = {name: build(found, trust) for name, found in config["parts"].items()}
+        whole = trusted_class(config.get("class_path", class_path(EmpatheticLM)), trust)
         prompt, system, emotions = config["prompt"], config["system"], config["emotions"]
         sources = dict(config["backbones"])
     except (KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{folder}/config.json is not one of this version: {error!r}") from None
+    except InputError as error:
+        raise CheckpointError(f"{folder}: {error}") from None
     for name, part in parts.items():
-        _fill(name, part, weights, folder)
+        fill(name, part, weights, folder)
     for name, source in sources.items():
-        try:
-            # A converted checkpoint brings its backbones along as subfolders.
-            if (inside := Path(folder) / source["name_or_path"]).is_dir():
-                source = {**source, "name_or_path": str(inside)}
-            parts[name] = _BACKBONES[name](**source)
-            _tune(name, parts[name], weights, folder)
-        except PretrainedError as error:
-            line = f"{folder}: backbone {name} cannot be loaded: {error}"
-            # The backbone's own file and key come first where there is no room for both.
-            raise CheckpointError(line if len(line) <= 300 else str(error)) from None
-        except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise CheckpointError(f"{folder}: backbone {name} cannot be loaded: {reason}") from None
+        parts[name] = _backbone(name, source, weights, folder, trust)
     decoder, vocoder = parts.pop("speech_decoder", None), parts.pop("vocoder", None)
     if "speech_encoder" not in parts:
         raise CheckpointError(f"{folder}/config.json names no speech_encoder")
-    model = EmpatheticLM(**parts, prompt=prompt, system=system, **config.get("slots", {}))
+    model: Any = whole(**parts, prompt=prompt, system=system, **config.get("slots", {}))
     for module in (model, decoder, vocoder):
         if module is not None:
             module.eval()
     return Checkpoint(model, emotions, decoder, vocoder)
 
 
-def load_vocoder(folder: str) -> Vocoder:
+def _backbone(name: str, source: Any, weights: dict[str, Any], folder: str | Path, trust: Sequence[str]) -> nn.Module:
+    try:
+        # A converted checkpoint brings its backbones along as subfolders.
+        inside = Path(folder) / str(source["init_args"]["name_or_path"])
+        elsewhere = {"name_or_path": str(inside)} if inside.is_dir() else {}
+        backbone = build_backbone(source, trust, **elsewhere)
+    except PretrainedError as error:
+        line = f"{folder}: backbone {name} cannot be loaded: {error}"
+        # The backbone's own file and key come first where there is no room for both.
+        raise CheckpointError(line if len(line) <= 300 else str(error)) from None
+    except (OSError, KeyError, TypeError, ValueError, SafetensorError, ModuleNotFoundError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{folder}: backbone {name} cannot be loaded: {reason}") from None
+    _tune(name, backbone, weights, folder)
+    return backbone
+
+
+def load_vocoder(folder: str, trust: list[str] | None = None) -> Vocoder:
     """Load a vocoder that :func:`save_vocoder` wrote.
+
+    Args:
+        folder: Written by it, or by a trainer.
+        trust: Packages besides this library whose classes may be imported.
 
     Raises:
         CheckpointError: If the folder holds none.
     """
-    config, weights = _read(folder)
-    if "vocoder" not in config.get("parts", {}):
-        raise CheckpointError(f"{folder} holds no vocoder")
-    vocoder = Vocoder(**config["parts"]["vocoder"])
-    _fill("vocoder", vocoder, weights, folder)
-    return vocoder.eval()
+    vocoder = load_part(folder, "vocoder", trust or ())
+    if not isinstance(vocoder, Vocoder):
+        raise CheckpointError(f"{folder}: the vocoder is no {class_path(Vocoder)}")
+    return vocoder
 
 
 def load_empathy_classifier(folder: str | Path) -> EmpathyClassifier:
@@ -296,37 +266,23 @@ def load_empathy_classifier(folder: str | Path) -> EmpathyClassifier:
     """
     from transformers import RobertaTokenizer
 
-    config, weights = _read(folder)
-    if "empathy_classifier" not in config.get("parts", {}):
-        raise CheckpointError(f"{folder} holds no empathy classifier")
-    classifier = EmpathyClassifier(**config["parts"]["empathy_classifier"])
-    _fill("empathy_classifier", classifier, weights, folder)
-    inside = Path(folder) / config["tokenizer"]
-    source = str(inside) if inside.is_dir() else config["tokenizer"]
+    classifier = load_part(folder, "empathy_classifier")
+    assert isinstance(classifier, EmpathyClassifier)
+    name = read_config(folder)["tokenizer"]
+    inside = Path(folder) / name
+    source = str(inside) if inside.is_dir() else name
     try:
         with opened(source) as (place, where):
             classifier.tokenizer = RobertaTokenizer.from_pretrained(place, **where)
     except PretrainedError as error:
         raise CheckpointError(f"{folder}: tokenizer {source} cannot be loaded: {error}"[:300]) from None
-    return classifier.eval()
+    return classifier
 
 
 def save_vocoder(folder: str | Path, vocoder: Vocoder) -> None:
     """Write a vocoder alone."""
-    config = {"parts": {"vocoder": constructor_arguments(vocoder)}}
+    config = {"parts": {"vocoder": described("vocoder", vocoder)}}
     write_folder(folder, config, {f"vocoder.{key}": value for key, value in vocoder.state_dict().items()})
-
-
-def write_folder(folder: str | Path, config: dict[str, Any], weights: dict[str, Any]) -> None:
-    """Write config.json and model.safetensors as :func:`load` reads them; each file appears whole or not at all."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = {key: value.detach().cpu().contiguous() for key, value in weights.items()}
-    save_file(weights, folder / ".model.safetensors", metadata={"format": "pt"})
-    (folder / ".model.safetensors").replace(folder / "model.safetensors")
-    config = {"library": "empathy_lightning", "version": __version__, **config}
-    (folder / ".config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    (folder / ".config.json").replace(folder / "config.json")
 
 
 def emotion_names(emotions: Sequence[str], count: int) -> list[str]:

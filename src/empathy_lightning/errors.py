@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
 
 class InputError(ValueError):
     """Something given by the user cannot be used; the message is one line and says what to do."""
@@ -11,8 +15,14 @@ class AudioError(InputError):
     """A recording that cannot be used; the message names the file and says why."""
 
 
-def mendable(error: BaseException | None) -> BaseException | None:
-    """The user's error, also where the configuration's parser wrapped it; None if there is none."""
-    while error is not None and not isinstance(error, InputError | OSError | ModuleNotFoundError):
-        error = error.__cause__ or error.__context__
-    return error
+def concerns_named_file(error: OSError, words: Iterable[str]) -> bool:
+    """Whether the system refused a file that the command line names, or one in a folder that it names.
+
+    Any other file is the program's own affair, and so is the fault.
+    """
+    if not isinstance(error.filename, str | bytes):
+        return False
+    file = Path(os.fsdecode(error.filename)).absolute()
+    values = [word.partition("=")[2] if word.startswith("--") else word for word in words]
+    named = {Path(value).absolute() for value in values if value}
+    return not named.isdisjoint((file, *file.parents))

@@ -71,3 +71,10 @@ def check_folder(out: Path) -> None:
         raise InputError(f"no folder can be made at {out}, {there} is a file: give --out another one")
     if not os.access(there, os.W_OK):
         raise InputError(f"nothing can be written to {there}: give --out another folder")
+
+
+def usual_mode(path: Path) -> None:
+    """Let a file be read by whom the user's umask allows; some writers keep it to the user alone."""
+    umask = os.umask(0)
+    os.umask(umask)
+    path.chmod(0o666 & ~umask)

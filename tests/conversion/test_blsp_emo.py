@@ -137,7 +137,7 @@ def test_bfloat16_stays_in_the_backbone_and_trained_parts_are_float32(release, t
     write_shards(folder, half, "safetensors")
     blsp_emo.convert(folder, tmp_path / "out")
     config = json.loads((tmp_path / "out" / "config.json").read_text())
-    assert config["backbones"]["language_model"]["dtype"] == "bfloat16"
+    assert config["backbones"]["language_model"]["init_args"]["dtype"] == "bfloat16"
     model = load(tmp_path / "out").model
     assert model.language_model.model.dtype == torch.bfloat16
     assert {p.dtype for p in model.speech_adapter.parameters()} == {torch.float32}

@@ -136,7 +136,7 @@ def test_every_tensor_arrives_bit_by_bit(tmp_path):
     assert sorted(report.used) == sorted(state) and not report.missing and not report.left_over
     assert json.loads((tmp_path / "out" / "conversion.json").read_text())["used"] == report.used
     config = json.loads((tmp_path / "out" / "config.json").read_text())
-    assert config["backbones"]["language_model"] == {"name_or_path": "language_model", "dtype": "bfloat16"}
+    assert config["backbones"]["language_model"]["init_args"] == {"name_or_path": "language_model", "dtype": "bfloat16"}
 
     checkpoint = load(tmp_path / "out")
     assert checkpoint.model.language_model.model.dtype == torch.bfloat16
@@ -203,8 +203,14 @@ def test_shards_without_the_encoder_name_the_one_that_was_frozen(tmp_path):
     write_release(tmp_path / "release", state, CONFIG, UNITS)
     assert convert(tmp_path / "release", tmp_path / "out").missing == ["model.speech_encoder.*"]
     config = json.loads((tmp_path / "out" / "config.json").read_text())
-    assert config["backbones"]["speech_encoder"] == {"name_or_path": "openai/whisper-large-v3", "pad_to_30s": True}
-    assert config["parts"]["speech_adapter"]["input_size"] == 64 and not (tmp_path / "out" / "speech_encoder").exists()
+    assert config["backbones"]["speech_encoder"]["init_args"] == {
+        "name_or_path": "openai/whisper-large-v3",
+        "pad_to_30s": True,
+    }
+    assert (
+        config["parts"]["speech_adapter"]["init_args"]["input_size"] == 64
+        and not (tmp_path / "out" / "speech_encoder").exists()
+    )
 
 
 def test_a_dry_run_reports_and_writes_nothing(tmp_path, capsys):

@@ -172,11 +172,11 @@ def test_unreadable_recordings_are_left_out_and_named(bot, corpus, tmp_path):
 @pytest.mark.parametrize(
     ("extra", "reason"),
     [
-        (["--by", "luck"], "luck"),
-        (["--parser", "eye"], "no parser named"),
+        (["--by", "luck"], "invalid choice: 'luck'"),
+        (["--parser", "eye"], "invalid choice: 'eye'"),
+        (["--recipe", "x"], "invalid choice: 'x'"),
         (["--split", "none"], "no utterance in split none"),
         (["--prompt", "What is it?"], "no {speech} slot"),
-        (["--recipe", "x"], "no recipe named"),
     ],
 )
 def test_bad_choices_are_one_line(bot, corpus, capsys, extra, reason):

@@ -252,7 +252,7 @@ def test_one_process_answers_and_writes_at_a_time(bot, corpus, tmp_path, monkeyp
         (["--batch-size", "0"], "at least 1"),
         (["--max-new-tokens", "0"], "at least 1"),
         (["--top-p", "0"], "top_p"),
-        (["--recipe", "stew"], "no recipe named"),
+        (["--recipe", "stew"], "invalid choice: 'stew'"),
         (["--recipe", "re-llm", "--prompt", "{speech}"], "--recipe, or"),
         (["--system", "Be kind."], "--recipe, or"),
         (["--prompt", "hello"], "no {speech} slot"),

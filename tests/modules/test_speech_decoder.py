@@ -5,8 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from empathy_lightning.checkpoints import constructor_arguments
 from empathy_lightning.modules.speech_decoder import ReadWriteSchedule, SpeechDecoder
+from empathy_lightning.parts import constructor_arguments
 from tests.conftest import golden, golden_seeds
 
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import re
+import sys
 import warnings
 from dataclasses import dataclass
 from typing import Any
 
-from jsonargparse import ArgumentError, set_parsing_settings
-from lightning.fabric.utilities.exceptions import MisconfigurationException
+from jsonargparse import ArgumentError, Namespace, set_parsing_settings
 from lightning.pytorch.cli import LightningCLI
 
 import empathy_lightning.tasks  # noqa: F401 - lets YAML name the tasks without their modules
 from empathy_lightning.commands import TRAINER_COMMANDS
+from empathy_lightning.commands.configuration import check_paths, refusal
 from empathy_lightning.datamodule import EmpathyDataModule
-from empathy_lightning.errors import InputError, mendable
 
 
 @dataclass
@@ -47,12 +46,26 @@ class _CLI(LightningCLI):
         """Let a YAML name its backbones once."""
         parser.add_class_arguments(Backbones, "backbones")
 
+    def parse_arguments(self, parser: Any, args: Any) -> None:
+        """Keep the words, which tell where a value came from."""
+        self.words: list[str] = sys.argv[1:] if args is None else list(args)
+        super().parse_arguments(parser, args)
+
     def instantiate_classes(self) -> None:
-        """Before anything runs, a value that a class refuses is one of the configuration's."""
+        """Cheap things first: what is missing or mislabelled is said before a model is loaded."""
+        given = self.config[self.subcommand]
+        check_paths(given)
+        try:
+            data = self._parser(self.subcommand).instantiate_classes(Namespace(data=given["data"])).data
+        except Exception as error:
+            raise refusal(error, self.words) from error
+        data.setup(self.subcommand)
         try:
             super().instantiate_classes()
-        except (ValueError, MisconfigurationException) as error:
-            raise mendable(error) or InputError(str(error)) from error
+        except Exception as error:
+            raise refusal(error, self.words) from error
+        # The one that has read the corpora already.
+        self.datamodule = data
 
 
 def train(words: list[str] | None) -> None:
@@ -82,18 +95,4 @@ def train(words: list[str] | None) -> None:
             args=words,
         )
     except ArgumentError as error:
-        if mendable(error) is not None:
-            raise
-        raise InputError(f"{_reason(str(error))} (see `empathy-lightning fit --help`)") from None
-
-
-def _reason(message: str) -> str:
-    """The line that matters of the parser's report, which tells of each type that a value might have had."""
-    lines = [line.strip(" -") for line in message.splitlines() if line.strip(" -")]
-    keys: list[str] = []
-    for line in lines:
-        if match := re.match(r'Parser key "(.+)":$', line):
-            keys.append(match[1])
-        elif "not accepted" in line or ("Expected" in line and "NoneType" not in line):
-            return f"{'.'.join(keys)}: {line}"
-    return " ".join(lines)
+        raise refusal(error, sys.argv[1:] if words is None else words) from error

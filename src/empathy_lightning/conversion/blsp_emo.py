@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 from transformers import Qwen2ForCausalLM, Wav2Vec2Config, WhisperConfig, WhisperModel
 
-from empathy_lightning.checkpoints import constructor_arguments, write_folder
 from empathy_lightning.conversion.audeering import OPTIONAL, emotion_encoder_names
 from empathy_lightning.conversion.qwen import partial_lora_name, qwen2_config, qwen2_names, without_wrapper
 from empathy_lightning.conversion.qwen_tokenizer import fast_tokenizer
@@ -31,11 +30,15 @@ from empathy_lightning.conversion.released import (
 )
 from empathy_lightning.conversion.report import ConversionReport
 from empathy_lightning.errors import InputError
+from empathy_lightning.folders import write_folder
 from empathy_lightning.modules.cformer import CFormer
 from empathy_lightning.modules.convolutional_adapter import ConvolutionalAdapter
 from empathy_lightning.modules.emotion_encoder import EmotionEncoder
+from empathy_lightning.modules.language_model import LanguageModel
 from empathy_lightning.modules.partial_lora import PartialLora
 from empathy_lightning.modules.pooled_heads import PooledEmotionHeads
+from empathy_lightning.modules.speech_encoder import SpeechEncoder
+from empathy_lightning.parts import described, entry
 from empathy_lightning.utterance import RATINGS
 
 EMOTIONS = ["neutral", "happy", "angry", "sad", "surprised"]
@@ -45,6 +48,7 @@ SYSTEM = "You are a helpful assistant. Your response should fulfill requests wit
 """System message of the release's empathetic replies; the user's turn is the speech alone."""
 
 _ADAPTER = {"subsampler.conv_layers": "convolutions", "fc1": "linear1", "fc2": "linear2", "speech_ln": "layernorm"}
+_BACKBONES = {"speech_encoder": SpeechEncoder, "language_model": LanguageModel, "emotion_encoder": EmotionEncoder}
 _WHISPER = [
     "d_model", "encoder_layers", "encoder_attention_heads", "encoder_ffn_dim", "num_mel_bins",
     "max_source_positions", "activation_function",
@@ -184,8 +188,7 @@ def _write(
         "emotions": EMOTIONS,
         "prompt": "{speech}",
         "system": SYSTEM,
-        "backbones": sources,
-        "parts": {name: constructor_arguments(module) for name, module in parts.items()},
-        "classes": {name: type(parts[name]).__name__ for name in ("speech_adapter", "emotion_nuance")},
+        "backbones": {name: entry(_BACKBONES[name], source) for name, source in sources.items()},
+        "parts": {name: described(name, module) for name, module in parts.items()},
     }
     write_folder(folder, config, zeros | trained)

@@ -9,12 +9,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from empathy_lightning.checkpoints import constructor_arguments, write_folder
 from empathy_lightning.conversion.released import finish, found, new_folder, place, read_weights, renamed
 from empathy_lightning.conversion.report import ConversionReport
 from empathy_lightning.conversion.whole import check_whole
 from empathy_lightning.errors import InputError
+from empathy_lightning.folders import write_folder
 from empathy_lightning.modules.empathy_classifier import EmpathyClassifier
+from empathy_lightning.parts import described
 
 MECHANISMS = {
     "emotional_reaction": r"ER|emotional[-_ ]?reactions?",
@@ -114,6 +115,6 @@ def _write(
     config = {
         "mechanism": mechanism,
         "tokenizer": "tokenizer" if there else "roberta-base",
-        "parts": {"empathy_classifier": constructor_arguments(classifier)},
+        "parts": {"empathy_classifier": described("empathy_classifier", classifier)},
     }
     write_folder(folder, config, {f"empathy_classifier.{name}": value for name, value in weights.items()})

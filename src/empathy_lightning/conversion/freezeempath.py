@@ -40,6 +40,14 @@ ENCODER = "model.speech_encoder."
 WHISPER_LARGE = "openai/whisper-large-v3"
 """The encoder that was frozen; it stands in where the shards leave it out."""
 
+_CLASSES = {
+    "speech_encoder": "empathy_lightning.modules.speech_encoder.SpeechEncoder",
+    "language_model": "empathy_lightning.modules.language_model.LanguageModel",
+    "speech_adapter": "empathy_lightning.modules.speech_adapter.SpeechAdapter",
+    "emotion_nuance": "empathy_lightning.modules.emotion_nuance.EmotionNuance",
+    "speech_decoder": "empathy_lightning.modules.speech_decoder.SpeechDecoder",
+}
+
 DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 
 
@@ -138,9 +146,13 @@ def _our_config(backbones: dict[str, Any], parts: dict[str, Any]) -> dict[str, A
         "emotions": EMOTIONS,
         "prompt": SPEECH_AND_EMOTION,
         "system": EMPATHY_SYSTEM,
-        "backbones": backbones,
-        "parts": parts,
+        "backbones": {name: _entry(name, arguments) for name, arguments in backbones.items()},
+        "parts": {name: _entry(name, arguments) for name, arguments in parts.items()},
     }
+
+
+def _entry(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    return {"class_path": _CLASSES[name], "init_args": arguments}
 
 
 def _speech_encoder(keys: _Source, config: dict[str, Any]) -> tuple[dict[str, StoredTensor], dict[str, Any]]:

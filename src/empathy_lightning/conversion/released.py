@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from empathy_lightning.conversion.report import ConversionReport
 from empathy_lightning.conversion.whole import check_whole
 from empathy_lightning.errors import InputError
+from empathy_lightning.files import usual_mode
 
 Found = dict[str, tuple[str, Tensor]]
 """Our name of a weight: the source's key and its tensor."""
@@ -202,6 +203,7 @@ def write_model(folder: Path, config: Any, weights: Mapping[str, Tensor], shard_
         file = f"model-{number:05d}-of-{len(shards):05d}.safetensors" if len(shards) > 1 else "model.safetensors"
         # Pieces of one tensor share its memory, which the format does not allow.
         save_file({name: tensor.clone() for name, tensor in shard.items()}, folder / file, metadata={"format": "pt"})
+        usual_mode(folder / file)
         places |= dict.fromkeys(shard, file)
     if len(shards) > 1:
         index = {"metadata": {"total_size": sum(t.nbytes for t in weights.values())}, "weight_map": places}

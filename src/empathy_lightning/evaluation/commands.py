@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from empathy_lightning.choices import RECIPES, TRUST
 from empathy_lightning.errors import InputError
 
 
@@ -20,7 +21,8 @@ def add_responses(commands: argparse._SubParsersAction[argparse.ArgumentParser],
     respond.add_argument("--checkpoint", type=Path, default=Path(checkpoint), help="default: %(default)s")
     respond.add_argument("--out", type=Path, required=True, help="manifest to write, .jsonl or .parquet")
     respond.add_argument("--split", default="test", help="which to answer, or `all` (default %(default)s)")
-    respond.add_argument("--recipe", help="prompt of freezeempath, blsp-emo or re-llm (default: the folder's own)")
+    respond.add_argument("--trust", metavar="PACKAGE", action="append", default=[], help=TRUST)
+    respond.add_argument("--recipe", choices=RECIPES, help="prompt of a paper (default: the folder's own)")
     respond.add_argument("--prompt", help="user's turn with {speech} (and {emotion}) instead")
     respond.add_argument("--system", help="system message of that prompt")
     respond.add_argument("--max-new-tokens", type=int, help="longest reply (default: the recipe's, or 128)")
@@ -77,7 +79,7 @@ def _respond(options: argparse.Namespace) -> None:
     words = (longest, options.temperature, options.top_p, options.seed)
     decoding = Decoding(*words, options.speech, options.unit_temperature)
     files = (options.checkpoint, options.manifest, options.out)
-    answer_manifest(*files, options.split, prompt, decoding, options.batch_size, options.per_shard)
+    answer_manifest(*files, options.split, prompt, decoding, options.batch_size, options.per_shard, options.trust)
 
 
 def _evaluate_responses(options: argparse.Namespace) -> None:

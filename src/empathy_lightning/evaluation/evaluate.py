@@ -19,7 +19,12 @@ from empathy_lightning.utterance import RATINGS, Utterance
 
 
 def evaluate(
-    checkpoint: Path, manifest: Path, out: Path, stages: Sequence[Path] = (), talks: int = 5
+    checkpoint: Path,
+    manifest: Path,
+    out: Path,
+    stages: Sequence[Path] = (),
+    talks: int = 5,
+    trust: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Measure a chatbot of the small world and write a report.
 
@@ -31,6 +36,7 @@ def evaluate(
         out: Folder for ``metrics.json``, ``report.html`` and ``replies/``.
         stages: Folders of the training stages, for their curves and the check of the frozen weights.
         talks: Questions answered aloud at the end, one of each emotion first.
+        trust: Packages besides this library whose classes the folder may name.
 
     Returns:
         What ``metrics.json`` holds.
@@ -41,7 +47,7 @@ def evaluate(
     utterances = [u for u in read_manifest(manifest) if u.split == "test"]
     if not utterances:
         raise CorpusError(f"{manifest} has no utterances in the test split")
-    bot = EmpatheticChatbot.from_pretrained(checkpoint)
+    bot = EmpatheticChatbot.from_pretrained(checkpoint, trust=trust)
     heard = hear_all(bot, utterances)
     reply = reply_figures(bot, heard, utterances)
     trainings = {stage.name: json.loads((stage / "training.json").read_text()) for stage in stages}

@@ -3,8 +3,9 @@
 Parsers, by name:
 
 ``words`` (default). The answer is lower-cased and searched for the categories' names and
-their synonyms as whole words. A mention right after a negation ("not", "isn't", "neither",
-"rather than", ..., with at most one adverb or article between) does not count. If all
+their other words (:mod:`empathy_lightning.emotion_words`) as whole words. A mention right
+after a negation ("not", "isn't", "neither", "rather than", ..., with at most one adverb or
+article between) does not count. If all
 mentions that are left belong to one category, that is the answer; if there is none, or
 they belong to several, the answer is unparseable.
 
@@ -21,19 +22,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-SYNONYMS: dict[str, tuple[str, ...]] = {
-    "neutral": ("neutrality", "emotionless", "unemotional", "matter-of-fact"),
-    "happy": ("happiness", "happily", "joy", "joyful", "cheerful", "delighted"),
-    "sad": ("sadness", "sadly", "sorrow", "sorrowful", "unhappy", "unhappiness"),
-    "angry": ("anger", "angrily", "furious", "irate", "enraged"),
-    "surprised": ("surprise", "surprising", "astonished", "astonishment", "amazed"),
-    "fearful": ("fear", "afraid", "scared", "frightened", "terrified"),
-    "disgusted": ("disgust", "disgusting", "revolted"),
-    "calm": ("calmness", "calmly"),
-    "excited": ("excitement",),
-    "frustrated": ("frustration",),
-}
-"""Words that stand for a category, unless they are the name of another one of the task."""
+from empathy_lightning.emotion_words import normalised, words_for
 
 _NEGATION = re.compile(
     r"(?:\b(?:not|no|never|neither|nor|without|than)|n't|\binstead of)\s+(?:(?:an?|the|very|really|\w+ly)\s+)?$"
@@ -51,12 +40,13 @@ def parse_words(answer: str, emotions: Sequence[str]) -> str | None:
         >>> parse_words("The speaker is not sad; the tone is one of joy.", ["sad", "happy"])
         'happy'
     """
-    meaning = {word: name for name in emotions for word in SYNONYMS.get(name, ())}
-    meaning |= {name.lower(): name for name in emotions}
+    meaning = {word: name for name in emotions for word in words_for(name)}
+    meaning |= {normalised(name): name for name in emotions}
     text = answer.lower().replace("\u2019", "'")
     longest_first = sorted(meaning, key=len, reverse=True)
-    pattern = re.compile(rf"(?<![\w-])(?:{'|'.join(map(re.escape, longest_first))})(?![\w-])")
-    named = {meaning[mention[0]] for mention in pattern.finditer(text) if not _NEGATION.search(text[: mention.start()])}
+    spelt = "|".join(r"[\s_-]+".join(map(re.escape, word.split())) for word in longest_first)
+    mentions = re.compile(rf"(?<![\w-])(?:{spelt})(?![\w-])").finditer(text)
+    named = {meaning[normalised(found[0])] for found in mentions if not _NEGATION.search(text[: found.start()])}
     return named.pop() if len(named) == 1 else None
 
 

@@ -35,6 +35,7 @@ def evaluate_emotion(
     parser: str = "words",
     per_token: bool = False,
     max_new_tokens: int = 32,
+    trust: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Measure how well a checkpoint recognises emotion, print UA, WA and the confusion, and write them.
 
@@ -49,13 +50,14 @@ def evaluate_emotion(
         parser: ``words`` or ``substring``.
         per_token: See :func:`~empathy_lightning.evaluation.prompting.score_options`.
         max_new_tokens: Longest answer.
+        trust: Packages besides this library whose classes the folder may name.
 
     Raises:
         InputError: If the checkpoint or the manifest cannot be used.
     """
     for target in (out, report):
         check_target(target, [manifest])
-    loaded = load(checkpoint)
+    loaded = load(checkpoint, trust)
     loaded.model.prompt, loaded.model.system = question.user, question.system
     model = loaded.model.to("cuda" if torch.cuda.is_available() else "cpu")
     recognise = recogniser(model, loaded.emotions, by, parser, per_token, max_new_tokens)

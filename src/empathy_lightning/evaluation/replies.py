@@ -65,6 +65,7 @@ def answer_manifest(
     decoding: Decoding | None = None,
     batch_size: int = 16,
     per_shard: int = 512,
+    trust: Sequence[str] = (),
 ) -> Path:
     """Let a bot answer recordings, and write a manifest with its replies as the responses.
 
@@ -80,6 +81,7 @@ def answer_manifest(
         decoding: How words are chosen, and whether they are spoken; None writes the likeliest.
         batch_size: Recordings of like length that are answered together.
         per_shard: Utterances in a shard, the most that an interruption costs.
+        trust: Packages besides this library whose classes the folder may name.
 
     Raises:
         InputError: If the checkpoint, the manifest or ``out`` cannot be used, or the shards answer something else.
@@ -103,7 +105,7 @@ def answer_manifest(
     said = {**_fingerprint(checkpoint, utterances, manifest.parent), **asked, **vars(decoding), "speech": aloud or None}
 
     def _load() -> AnswerShard:
-        return _answerer(checkpoint, prompt, decoding, batch_size, out)
+        return _answerer(load(checkpoint, trust), checkpoint, prompt, decoding, batch_size, out)
 
     def _lost(row: Utterance) -> bool:
         return row.response is None or (aloud and bool(row.units) and not speech_file(out, row).is_file())
@@ -198,8 +200,9 @@ def _fingerprint(checkpoint: Path, utterances: Sequence[Utterance], home: Path) 
     return {"checkpoint": " ".join(digests), "recordings": hashlib.sha256(repr(heard).encode()).hexdigest()}
 
 
-def _answerer(checkpoint: Path, prompt: Prompt | None, decoding: Decoding, batch_size: int, out: Path) -> AnswerShard:
-    loaded = load(checkpoint)
+def _answerer(
+    loaded: Checkpoint, checkpoint: Path, prompt: Prompt | None, decoding: Decoding, batch_size: int, out: Path
+) -> AnswerShard:
     if prompt is not None:
         loaded.model.prompt, loaded.model.system = prompt.user, prompt.system
     if loaded.model.language_model is None:

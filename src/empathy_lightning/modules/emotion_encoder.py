@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import Wav2Vec2Config, Wav2Vec2Model, Wav2Vec2PreTrainedModel
 
-from empathy_lightning.modules.pretrained import load
+from empathy_lightning.modules.pretrained import commit_of, load
 from empathy_lightning.modules.speech_encoder import freeze, length_mask
 
 
@@ -102,7 +102,7 @@ class EmotionEncoder(nn.Module):
         model = load(_Released, name_or_path, revision, spare=spare, dtype=torch.float32)
         encoder = cls(model.config)
         encoder.load_state_dict(model.state_dict())
-        encoder.source = {"name_or_path": name_or_path, "revision": revision}
+        encoder.source = {"name_or_path": name_or_path, "revision": commit_of(name_or_path, revision)}
         return encoder
 
     def frame_lengths(self, lengths: Tensor) -> Tensor:

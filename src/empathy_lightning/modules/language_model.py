@@ -16,7 +16,7 @@ from empathy_lightning.modules.context_cache import ContextCache
 from empathy_lightning.modules.frozen_head import decoder_of, logits_of, summed_cross_entropy
 from empathy_lightning.modules.gradient_checkpointing import checkpoint_blocks
 from empathy_lightning.modules.model_check import check, keeps_all_keys, takes_positions
-from empathy_lightning.modules.pretrained import dtype_named, load, load_tokenizer
+from empathy_lightning.modules.pretrained import commit_of, dtype_named, load, load_tokenizer
 from empathy_lightning.modules.sampling import SeededDraw
 from empathy_lightning.modules.speech_encoder import freeze, length_mask
 
@@ -68,7 +68,7 @@ class LanguageModel(nn.Module):
         cls,
         name_or_path: str,
         revision: str | None = None,
-        dtype: str = "float32",
+        dtype: Literal["float32", "bfloat16", "float16"] = "float32",
         quantization: Literal["bitsandbytes-4bit", "torchao-int8"] | None = None,
         gradient_checkpointing: bool = False,
     ) -> LanguageModel:
@@ -97,7 +97,7 @@ class LanguageModel(nn.Module):
         language_model = cls(model, tokenizer)
         language_model.source = {
             "name_or_path": name_or_path,
-            "revision": revision,
+            "revision": commit_of(name_or_path, revision),
             "dtype": str(options["dtype"]).removeprefix("torch."),
         }
         if quantization is not None:

@@ -8,6 +8,8 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+from empathy_lightning.errors import InputError
+
 _LFS = b"version https://git-lfs.github.com/spec/v1"
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 _TEXTS = (
@@ -16,7 +18,7 @@ _TEXTS = (
 )  # fmt: skip
 
 
-class PretrainedError(OSError, ValueError):
+class PretrainedError(InputError, OSError):
     """Files of a pretrained model that cannot be used; the message is one line of at most 300 characters."""
 
     def __str__(self) -> str:

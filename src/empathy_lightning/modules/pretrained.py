@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -186,3 +187,18 @@ def load(
                 f"{folder}: the weights lack {missing[0]}: they are another kind of model, or not whole"
             )
     return model
+
+
+def commit_of(name_or_path: str, revision: str | None = None) -> str | None:
+    """The commit of a model that was just loaded by its id; of a local folder, what was given.
+
+    Args:
+        name_or_path: Folder or model id.
+        revision: Branch, tag or commit that was asked for.
+    """
+    if Path(locate(name_or_path)).is_dir():
+        return revision
+    # The cache's folders have the commits for names.
+    file = cached_file(name_or_path, "config.json", revision=revision, local_files_only=True)
+    found = re.search(r"/snapshots/([0-9a-f]{40})/", Path(str(file)).as_posix())
+    return found[1] if found else revision

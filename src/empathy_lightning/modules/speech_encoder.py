@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperModel
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-from empathy_lightning.modules.pretrained import load
+from empathy_lightning.modules.pretrained import commit_of, load
 
 
 def length_mask(lengths: Tensor, width: int) -> Tensor:
@@ -162,7 +162,8 @@ class SpeechEncoder(nn.Module):
         model = load(WhisperModel, name_or_path, revision, "encoder.", dtype=torch.float32)
         encoder = cls(model.config, pad_to_30s=pad_to_30s, frozen=False, cut_padding=cut_padding)
         encoder.encoder.load_state_dict(model.encoder.state_dict())
-        encoder.source = {"name_or_path": name_or_path, "revision": revision, "pad_to_30s": pad_to_30s}
+        resolved = commit_of(name_or_path, revision)
+        encoder.source = {"name_or_path": name_or_path, "revision": resolved, "pad_to_30s": pad_to_30s}
         if cut_padding:
             encoder.source["cut_padding"] = True
         if frozen:

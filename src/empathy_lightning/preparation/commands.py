@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from empathy_lightning.choices import DTYPES, ENGINES, RECIPES, REFUSALS
 from empathy_lightning.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def add_answering(steps: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     for step in (responses, pairs):
         step.add_argument("--out", type=Path, required=True, help="manifest to write, .jsonl or .parquet")
         step.add_argument("--language-model", required=True, help="folder or model id")
-        step.add_argument("--recipe", help="prompts of a paper: freezeempath, blsp-emo or re-llm")
+        step.add_argument("--recipe", choices=RECIPES, help="prompts of a paper")
         step.add_argument("--prompt", help="user's turn with {speech} and {emotion} instead of a recipe's")
         step.add_argument("--system", help="system message")
         _add_generation(step)
@@ -42,13 +43,17 @@ def _add_generation(step: argparse.ArgumentParser) -> None:
     group.add_argument("--seed", type=int, default=0, help="seed of all draws")
     group.add_argument("--batch-size", type=int, default=64, help="prompts at a time (default %(default)s)")
     group.add_argument("--per-shard", type=int, default=1024, help="utterances in a shard (default %(default)s)")
-    group.add_argument("--dtype", default="float32", help="precision of the weights, for example bfloat16")
-    group.add_argument("--engine", default="transformers", help="transformers (default) or vllm")
+    group.add_argument(
+        "--dtype", choices=DTYPES, default=DTYPES[0], help="precision of the weights (default %(default)s)"
+    )
+    group.add_argument(
+        "--engine", choices=ENGINES, default=ENGINES[0], help="what runs the model (default %(default)s)"
+    )
 
 
 def _add_selection(step: argparse.ArgumentParser) -> None:
     group = step.add_argument_group("what is kept (changing it asks the model nothing again)")
-    group.add_argument("--refusals", default="published", help="filter: published (default), wide or off")
+    group.add_argument("--refusals", choices=REFUSALS, default=REFUSALS[0], help="filter (default %(default)s)")
     group.add_argument("--drop-cut", action="store_true", help="drop replies cut at the longest length")
     group.add_argument("--min-words", type=int, help="fewest words of a reply")
     group.add_argument("--max-words", type=int, help="most words of a reply")
@@ -106,12 +111,10 @@ def _generation(options: argparse.Namespace) -> Generation:
 
 
 def _selection(options: argparse.Namespace) -> ResponseSelection:
+    from empathy_lightning.preparation import response_selection
     from empathy_lightning.preparation.cleaning import Rule, cut, empty, in_script, length_within
-    from empathy_lightning.preparation.response_selection import REFUSALS, ResponseSelection
 
-    if options.refusals not in REFUSALS:
-        raise InputError(f"no refusal filter named {options.refusals!r}; there are {', '.join(REFUSALS)}")
-    refusal = REFUSALS[options.refusals]
+    refusal = response_selection.REFUSALS[options.refusals]
     rules: list[Rule] = [empty]
     rules += (
         [length_within(options.min_words or 0, options.max_words)] if options.min_words or options.max_words else []
@@ -119,6 +122,6 @@ def _selection(options: argparse.Namespace) -> ResponseSelection:
     rules += [refusal] if refusal else []
     rules += [cut] if options.drop_cut else []
     rules += [in_script(None if options.script == "own" else options.script)] if options.script else []
-    return ResponseSelection(
+    return response_selection.ResponseSelection(
         tuple(rules), options.max_repeats, options.max_overlap, options.max_similarity, options.keep
     )

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -97,7 +97,7 @@ def load_language_model(name_or_path: str, dtype: str = "float32") -> LanguageMo
     """
     device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
     try:
-        return LanguageModel.from_pretrained(name_or_path, dtype=dtype).to(device)
+        return LanguageModel.from_pretrained(name_or_path, dtype=cast(Any, dtype)).to(device)
     except PretrainedError as error:
         raise InputError(str(error)) from None
 

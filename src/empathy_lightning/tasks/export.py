@@ -15,7 +15,7 @@ from lightning.pytorch.strategies import FSDPStrategy
 from torch import nn
 from torch.distributed.tensor import DTensor
 
-from empathy_lightning.checkpoints import Checkpoint, backbone_source, emotion_names, save
+from empathy_lightning.checkpoints import Checkpoint, check_savable, emotion_names, save
 from empathy_lightning.errors import InputError
 
 
@@ -36,13 +36,11 @@ class Export(L.Callback):
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Refuse what could not be written in the end, and remember what must not change."""
-        self._emotions(trainer, pl_module)
         if isinstance(trainer.strategy, FSDPStrategy):
             raise InputError(
                 "Export cannot gather what FSDPStrategy shards: use empathy_lightning.tasks.ShardedBackboneStrategy"
             )
-        for name, part in pl_module.model.named_children():
-            backbone_source(name, part)
+        check_savable(self._checkpoint(trainer, pl_module))
         self._begin = time.time()
         self._frozen = self._digest(trainer, pl_module)
 
@@ -70,9 +68,7 @@ class Export(L.Callback):
         if best:
             state = torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
             pl_module.load_state_dict(state, strict=False)
-        model, emotions = pl_module.model, self._emotions(trainer, pl_module)
-        decoder, vocoder = getattr(pl_module, "speech_decoder", None), getattr(pl_module, "vocoder", None)
-        save(self.folder, Checkpoint(model, emotions, decoder, vocoder))
+        save(self.folder, self._checkpoint(trainer, pl_module))
         facts = {
             "seconds": round(time.time() - self._begin, 1),
             "frozen_sha256": digest,
@@ -81,6 +77,10 @@ class Export(L.Callback):
         }
         (Path(self.folder) / ".training.json").write_text(json.dumps(facts, indent=1) + "\n")
         (Path(self.folder) / ".training.json").replace(Path(self.folder) / "training.json")
+
+    def _checkpoint(self, trainer: L.Trainer, pl_module: Any) -> Checkpoint:
+        decoder, vocoder = getattr(pl_module, "speech_decoder", None), getattr(pl_module, "vocoder", None)
+        return Checkpoint(pl_module.model, self._emotions(trainer, pl_module), decoder, vocoder)
 
     def _digest(self, trainer: L.Trainer, pl_module: L.LightningModule) -> str:
         """On the first process alone, or on all where each holds a part."""

@@ -179,6 +179,10 @@ def losses_of(output: Any, batch: SpeechBatch, auxiliary_losses: nn.ModuleDict) 
 
 def weighted_sum(losses: dict[str, Tensor], weights: dict[str, float]) -> Tensor:
     """Sum of losses by their weights, 1 where not given; one of weight 0 is only logged and costs no backward pass."""
+    for name, loss in losses.items():
+        if not isinstance(loss, Tensor) or loss.ndim:
+            given = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+            raise InputError(f"the loss {name!r} gives no scalar but {given}: let its forward return the mean")
     weighed = [weights.get(n, 1.0) * (v if weights.get(n, 1.0) else v.detach()) for n, v in losses.items()]
     return torch.stack(weighed).sum() if weighed else torch.zeros(())
 

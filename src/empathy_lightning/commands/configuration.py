@@ -1,0 +1,269 @@
+"""What is wrong with a trainer's configuration: the innermost reason in one line, and checks before models are loaded.
+
+The parser tries the types of a value in turn and reports what each of them said. Only one of these
+reports is the reason; the exceptions that it keeps are followed down to it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import jsonargparse
+import lightning as L
+import yaml  # type: ignore[import-untyped]
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+import empathy_lightning.tasks
+from empathy_lightning.datamodule import EmpathyDataModule
+from empathy_lightning.errors import InputError
+from empathy_lightning.modules.pretrained import locate
+
+_LONGEST = 300
+_PARSER = str(Path(jsonargparse.__file__).parent)
+_REFUSALS = (ValueError, RuntimeError, OSError, ModuleNotFoundError, MisconfigurationException)
+"""What a constructor raises where it refuses a value; anything else is a fault of its own."""
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why one way to read the configuration failed.
+
+    Attributes:
+        keys: From the root down to the value.
+        classes: Paths of the classes around it, from the outermost.
+        error: What was raised.
+        constructing: Whether a class raised it, rather than the parser.
+    """
+
+    keys: tuple[str, ...]
+    classes: tuple[str, ...]
+    error: BaseException
+    constructing: bool
+
+    @property
+    def weight(self) -> tuple[int, int]:
+        """Order of the reasons: the least is the one to tell."""
+        message = str(self.error)
+        if self.constructing or isinstance(self.error, ModuleNotFoundError | AttributeError):
+            kind = 0
+        elif "not accepted" in message:
+            kind = 1
+        elif "NoneType" in message or "does not correspond" in message or "Expected a path" in message:
+            kind = 3
+        else:
+            kind = 2
+        return kind, -len(self.keys)
+
+
+def refusal(error: Exception, words: Sequence[str]) -> InputError:
+    """The line that tells what the configuration has wrong.
+
+    Args:
+        error: Of the parser, or of a class that it built.
+        words: Of the command line.
+
+    Raises:
+        Exception: The innermost error itself where it is no refusal but a fault.
+    """
+    for file in _config_files(words):
+        if broken := _broken_yaml(file):
+            return InputError(broken[:_LONGEST])
+    reasons = list(_reasons(error))
+    reason = min(reasons, key=lambda found: found.weight)
+    fault = reason.error
+    if isinstance(fault, InputError):
+        return fault
+    if reason.constructing and not isinstance(fault, _REFUSALS):
+        raise fault
+    alternatives = [str(found.error) for found in reasons if found.keys == reason.keys]
+    line = " ".join(_told(reason, alternatives).split())
+    if source := _source(reason.keys, words):
+        line = f"{source}: {line}"
+    return InputError(line if len(line) <= _LONGEST else f"{line[: _LONGEST - 3]}...")
+
+
+def _reasons(error: BaseException, keys: tuple[str, ...] = (), classes: tuple[str, ...] = ()) -> Iterator[Reason]:
+    """All innermost errors below one, with the keys and classes on the way."""
+    # The parser raises one message again and again; the key in it is entered once.
+    if str(error.__cause__) != str(error):
+        keys, classes = _entered(error, keys, classes)
+    tried = _tried(error.__traceback__)
+    inner = tried or ([error.__cause__] if error.__cause__ is not None and _of_parser(error) else [])
+    if not inner:
+        yield Reason(keys, classes, error, not _of_parser(error))
+    for below in inner:
+        yield from _reasons(below, keys, classes)
+
+
+def _entered(
+    error: BaseException, keys: tuple[str, ...], classes: tuple[str, ...]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Keys and classes with those that an error names, or in whose making it was raised."""
+    message = str(error)
+    if _of_parser(error) and (named := re.match(r'Parser key "([^"]+)"', message)):
+        return (*keys, named[1]), classes
+    if _of_parser(error) and (named := re.match(r"Problem with given class_path '([^']+)'", message)):
+        return keys, (*classes, named[1])
+    for frame in _frames(error.__traceback__):
+        component = frame.get("component")
+        if "namespace" in frame and component is not None:
+            keys = (*keys, str(component.dest))
+        if "val_class" in frame and hasattr(frame.get("value"), "class_path"):
+            classes = (*classes, str(frame["value"].class_path))
+    return keys, classes
+
+
+def _frames(traceback: TracebackType | None) -> Iterator[dict[str, Any]]:
+    while traceback is not None:
+        if traceback.tb_frame.f_code.co_filename.startswith(_PARSER):
+            yield traceback.tb_frame.f_locals
+        traceback = traceback.tb_next
+
+
+def _tried(traceback: TracebackType | None) -> list[BaseException]:
+    """What each type of a union said, where the parser raised because none of them fits."""
+    last: dict[str, Any] = {}
+    while traceback is not None:
+        last = traceback.tb_frame.f_locals if traceback.tb_next is None else last
+        traceback = traceback.tb_next
+    found = last.get("exceptions")
+    return [one for one in found if isinstance(one, BaseException)] if isinstance(found, list) else []
+
+
+def _of_parser(error: BaseException) -> bool:
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    return traceback is None or traceback.tb_frame.f_code.co_filename.startswith((_PARSER, "<frozen"))
+
+
+def _told(reason: Reason, alternatives: Sequence[str]) -> str:
+    """Key, reason and, for a slip of the pen, what may have been meant.
+
+    Args:
+        reason: What is told.
+        alternatives: What all types of the same value said.
+    """
+    key, message = ".".join(reason.keys), str(reason.error)
+    kind = reason.classes[-1] if reason.classes else ""
+    if unknown := re.search(r"(?:Option|Key|key) '([^']+)' is not (?:accepted|expected)", message):
+        return f"{key}.{unknown[1]}: there is no such key{_meant(unknown[1], _arguments(kind))}"
+    if unknown := re.match(r"unrecognized arguments: -*([\w.]+)", message):
+        return f"{unknown[1]}: there is no such key{_meant(unknown[1], _known_keys())}"
+    if isinstance(reason.error, ModuleNotFoundError) and kind.startswith(f"{reason.error.name}."):
+        return f"{key}: {message}: put the folder that holds {reason.error.name} on PYTHONPATH"
+    if missing := re.match(r"module '([\w.]+)' has no attribute '(\w+)'", message):
+        return f"{key}: {missing[1]} has no {missing[2]}{_meant(missing[2], dir(import_module(missing[1])))}"
+    if bare := re.match(r"Expected a dot import path string: (\w+)$", message):
+        return f"{key}: there is no class {bare[1]}{_meant(bare[1], empathy_lightning.tasks.__all__)}"
+    words = " ".join(re.findall(r"Literal\[([^\]]*)\]", " ".join(alternatives)))
+    if choices := re.findall(r"'([^']+)'", words):
+        value = message.rpartition("Got value: ")[2]
+        return f"{key}: {value!r} is none of {', '.join(dict.fromkeys(choices))}{_meant(value, choices)}"
+    named = f"{key} ({'.'.join(kind.rsplit('.', 2)[-2:])})" if reason.constructing and kind else key
+    return f"{named}: {re.sub(r'''<class '([^']+)'>''', lambda m: m[1], message)}".lstrip(": ")
+
+
+def _meant(word: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _arguments(kind: str) -> list[str]:
+    """Names of the arguments of a class or function by its path."""
+    module, _, name = kind.rpartition(".")
+    try:
+        return list(inspect.signature(getattr(import_module(module), name)).parameters)
+    except (ImportError, AttributeError, ValueError, TypeError):
+        return []
+
+
+def _known_keys() -> list[str]:
+    groups = {"trainer": L.Trainer, "data": EmpathyDataModule}
+    keys = [f"{group}.{name}" for group, kind in groups.items() for name in inspect.signature(kind).parameters]
+    return ["config", "model", "data", "trainer", "ckpt_path", "seed_everything", *keys]
+
+
+def _config_files(words: Sequence[str]) -> list[Path]:
+    """Configuration files in the order given."""
+    pairs = zip(words, [*words[1:], ""], strict=True)
+    named = [after if word in ("-c", "--config") else word.removeprefix("--config=") for word, after in pairs
+             if word in ("-c", "--config") or word.startswith("--config=")]  # fmt: skip
+    return [path for path in map(Path, named) if path.is_file()]
+
+
+def _broken_yaml(file: Path) -> str | None:
+    try:
+        yaml.safe_load(file.read_text(encoding="utf-8"))
+    except yaml.MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        return f"{file}{line}: no YAML: {error.problem or error.context}"
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        return f"{file}: no YAML: {' '.join(str(error).split())}"
+    return None
+
+
+def _source(keys: Sequence[str], words: Sequence[str]) -> str:
+    """The last configuration file that holds a key; nothing where the command line itself does."""
+    wanted = ".".join(keys)
+    if any(word.startswith("--") and word[2:].partition("=")[0].replace(".init_args", "").startswith(wanted)
+           for word in words if not word.startswith("--config")):  # fmt: skip
+        return ""
+    for file in reversed(_config_files(words)):
+        values: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
+        if keys and _holds(values, wanted.split(".")):
+            return str(file)
+    return ""
+
+
+def _holds(values: Any, keys: Sequence[str]) -> bool:
+    for key in keys:
+        if isinstance(values, dict) and key not in values:
+            values = values.get("init_args")
+        if not isinstance(values, dict) or key not in values:
+            return False
+        values = values[key]
+    return True
+
+
+def check_paths(config: Any, key: str = "") -> None:
+    """Look for the folders and files that a parsed configuration names, before anything is loaded.
+
+    Args:
+        config: Of a subcommand.
+        key: Where it stands in the whole.
+
+    Raises:
+        InputError: If one is missing; the message names its key.
+    """
+    name = key.rpartition(".")[2]
+    if isinstance(config, jsonargparse.Namespace | dict):
+        for below, value in vars(config).items() if isinstance(config, jsonargparse.Namespace) else config.items():
+            check_paths(value, f"{key}.{below}".lstrip("."))
+    elif isinstance(config, list):
+        for number, value in enumerate(config):
+            check_paths(value, key if name == "initial_weights" else f"{key}[{number}]")
+    elif not isinstance(config, str):
+        return
+    elif name == "initial_weights" and not (Path(config) / "config.json").is_file():
+        raise InputError(f"{_short(key)}: no checkpoint folder at {config}: train the stage before first")
+    elif name == "ckpt_path" and config not in ("best", "last", "hpc") and "://" not in config:
+        if not Path(config).exists():
+            raise InputError(f"{key}: no checkpoint at {config}")
+    elif name == "name_or_path":
+        try:
+            locate(config)
+        except FileNotFoundError as error:
+            raise InputError(f"{_short(key)}: {error}") from None
+
+
+def _short(key: str) -> str:
+    return key.replace(".init_args", "")
