@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 from empathy_lightning.conversion.report import ConversionReport
 from empathy_lightning.errors import InputError
+from empathy_lightning.files import check_new_folder, write_json
+from empathy_lightning.jobs import digest, folder_digest
 
 Found = dict[str, tuple[str, Tensor]]
 """Our name of a weight: the source's key and its tensor."""
@@ -156,19 +158,24 @@ def finish(
 
 
 @contextmanager
-def new_folder(out: Path) -> Iterator[Path]:
-    """A folder that appears whole, when everything in it has been written, or not at all.
+def new_folder(out: Path, source: Path) -> Iterator[Path]:
+    """A folder that appears whole, when everything in it has been written, or not at all; it says what it is made of.
+
+    Args:
+        out: The folder.
+        source: Folder or file of the release.
 
     Raises:
         InputError: If it is there already.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} is there already: give a new folder as --out")
+    check_new_folder(out)
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
         yield partial
+        release = folder_digest(source) if source.is_dir() else digest(source)
+        write_json(partial / "made_from.json", {"source": str(source), "sha256": release})
         if out.is_dir():
             out.rmdir()
         partial.replace(out)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+
+from empathy_lightning.files import write_json
 
 
 @dataclass
@@ -36,11 +37,7 @@ class ConversionReport:
 
     def write(self, path: str | Path) -> None:
         """Write the three lists as JSON; the file appears whole or not at all."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}")
-        partial.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
-        partial.replace(path)
+        write_json(Path(path), asdict(self))
 
 
 def _prefix(key: str) -> str:
