@@ -137,13 +137,13 @@ class Claim:
         self.path.unlink(missing_ok=True)
 
 
-def settled(folder: Path, name: str, make: Callable[[], Any]) -> Any:
+def settled(folder: Path, name: str, make: Callable[[], list[Any]]) -> list[Any]:
     """What the first process of a job decided, for all of its processes and for every later run that goes on.
 
     Args:
         folder: Of the job's parts, with its claim.
         name: Of what is decided.
-        make: Decides it, as JSON values.
+        make: Decides it, as a list of JSON values.
 
     Raises:
         InputError: If the file is damaged.
@@ -160,7 +160,7 @@ def settled(folder: Path, name: str, make: Callable[[], Any]) -> Any:
             # A file system without hard links; the last process wins there.
             own.replace(path)
         own.unlink(missing_ok=True)
-    return _read(path)
+    return _read(path, list)
 
 
 def digest(path: str | Path) -> str:
@@ -256,13 +256,13 @@ def _plain(values: Any) -> Any:
     return json.loads(json.dumps(values))
 
 
-def _read(path: Path) -> Any:
+def _read(path: Path, kind: type = dict) -> Any:
     if not path.is_file():
         return None
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
         values = None
-    if not isinstance(values, dict | list):
+    if not isinstance(values, kind):
         raise InputError(f"{path} is damaged: change --out, or make it anew with --again")
     return values

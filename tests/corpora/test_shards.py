@@ -12,7 +12,7 @@ from empathy_lightning.datamodule import EmpathyDataModule
 def test_shards_hold_what_the_files_held(corpus, tmp_path):
     utterances = read_manifest(corpus)
     folder = write_shards(utterances, tmp_path / "shards", per_shard=13)
-    assert sorted(p.name for p in folder.iterdir()) == [f"part-{i:05d}.parquet" for i in range(3)]
+    assert sorted(p.name for p in folder.iterdir()) == ["made_from.json", *(f"part-{i:05d}.parquet" for i in range(3))]
     stored = Shards(str(folder)).utterances()
     assert [u.id for u in stored] == [u.id for u in utterances]
     for before, after in zip(utterances, stored, strict=True):

@@ -9,7 +9,7 @@ from empathy_lightning.metrics.prosody import prosody
 from empathy_lightning.preparation import espeak
 from empathy_lightning.preparation.responses import prepare_responses
 from empathy_lightning.preparation.synthetic import write_synthetic_corpus
-from empathy_lightning.preparation.units import prepare_units, render_replies
+from empathy_lightning.preparation.units import prepare_units
 from empathy_lightning.prompts import Prompt
 
 
@@ -25,7 +25,7 @@ def test_the_corpus_is_written_once(synthetic):
     for utterance in utterances:
         assert abs(len(read(utterance.path)) / 16_000 - utterance.duration) < 0.01
     changed = synthetic.stat().st_mtime_ns
-    assert write_synthetic_corpus(synthetic.parent) == synthetic and synthetic.stat().st_mtime_ns == changed
+    assert write_synthetic_corpus(synthetic.parent, 10, 5, 5) == synthetic and synthetic.stat().st_mtime_ns == changed
 
 
 def test_rate_and_pitch_are_rendered():
@@ -87,8 +87,7 @@ def test_the_shipped_language_model_answers_label_and_words(synthetic, tmp_path)
 
 def test_units_of_replies_sound_in_their_style(synthetic, tmp_path):
     labelled = prepare_responses(synthetic, tmp_path / "l.jsonl", "small-world/language_model", Prompt())
-    spoken = render_replies(labelled, tmp_path / "s.jsonl")
-    units = prepare_units(spoken, tmp_path / "u.jsonl", tmp_path / "vocoder", num_units=64)
+    units = prepare_units(labelled, tmp_path / "u.jsonl", tmp_path / "vocoder", num_units=64)
     rows = read_manifest(units)
     assert len(rows) == 20
     for row in rows:

@@ -91,7 +91,8 @@ def test_an_existing_output_is_kept_and_a_failed_one_leaves_nothing(manifest, ch
     assert not out.exists()
     prepare_ratings(manifest, out, checkpoint)
     changed = out.stat().st_mtime_ns
-    assert prepare_ratings(manifest, out, "nowhere") == out and out.stat().st_mtime_ns == changed
+    monkeypatch.setattr("empathy_lightning.preparation.ratings.rate", lambda *_: pytest.fail("rated again"))
+    assert prepare_ratings(manifest, out, checkpoint) == out and out.stat().st_mtime_ns == changed
 
 
 def test_a_manifest_with_all_ratings_stays_as_it_is(corpus, checkpoint, tmp_path):
