@@ -3,8 +3,9 @@
     python examples/demo.py
 
 Each step is a command of ``empathy-lightning`` that you could type yourself; it is
-printed before it runs and skipped if its output is there. Everything lies in
-outputs/demo; ``make demo`` runs this after setting up.
+printed before it runs and skipped if its output is there and was made from what the steps before it
+and its configuration hold now. What was made from something else is refused, or made anew with ``--again``.
+Everything lies in outputs/demo; ``make demo`` runs this after setting up.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import time
 from pathlib import Path
 
 from empathy_lightning.__main__ import main
+from empathy_lightning.errors import InputError
+from empathy_lightning.jobs import Claim, digest
 
 OUT = "outputs/demo"
 CORPUS = f"{OUT}/corpus"
@@ -42,6 +45,12 @@ EVALUATE = [
 ]
 
 
+def claim(output: str, words: list[str], before: list[str]) -> Claim:
+    """What a step's output is made from: its configuration, and the outputs of the steps before it."""
+    configs = [word for word in words if word.endswith(".yaml")]
+    return Claim(Path(output), {name: digest(name) for name in (*configs, *before)})
+
+
 def run(words: list[str]) -> None:
     """Print a command, run it, and stop the demo if it fails."""
     print(f"\n$ empathy-lightning {' '.join(words)}", flush=True)
@@ -60,16 +69,30 @@ def show(path: str) -> None:
         print(f"{name:<46}{value:>8.3f}")
 
 
-if __name__ == "__main__":
-    start = time.time()
+def demo(again: bool) -> None:
+    """Run what is not done yet."""
+    before: list[str] = []
     for output, words in STEPS:
-        if Path(output).exists():
-            print(f"{output} is there already")
-        else:
+        if words[0] == "prepare":
+            # These know by themselves what they were made from.
+            run([*words, "--again"] if again else words)
+        elif not (step := claim(output, words, before)).is_done(again):
+            step.write()
             run(words)
-    if Path(f"{OUT}/report.html").exists() and Path(f"{OUT}/metrics.json").exists():
+        before.append(output)
+    report = claim(f"{OUT}/metrics.json", EVALUATE, before)
+    if report.is_done(again):
         show(f"{OUT}/metrics.json")
     else:
+        report.write()
         run(EVALUATE)
+
+
+if __name__ == "__main__":
+    start = time.time()
+    try:
+        demo("--again" in sys.argv[1:])
+    except InputError as error:
+        sys.exit(f"error: {error}")
     print(f"\nThe demo took {(time.time() - start) / 60:.1f} minutes. Now try your own voice:")
     print("  empathy-lightning chat YOUR.wav --out outputs/chat")

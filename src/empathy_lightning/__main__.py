@@ -153,7 +153,9 @@ def _add_ablate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 def _ablate(options: argparse.Namespace) -> int:
     from empathy_lightning.evaluation.ablations import read_ablations, run_ablations, table
+    from empathy_lightning.files import check_folder
 
+    check_folder(options.out)
     ablations = read_ablations(options.list, options.config)
     unknown = set(options.only or []) - {ablation.name for ablation in ablations}
     if unknown:

@@ -54,8 +54,8 @@ def evaluate_emotion(
     Raises:
         InputError: If the checkpoint or the manifest cannot be used.
     """
-    for target in (out, report):
-        check_target(target, [manifest])
+    check_target(out, [manifest])
+    check_target(report, [manifest, out])
     loaded = load(checkpoint)
     loaded.model.prompt, loaded.model.system = question.user, question.system
     model = loaded.model.to("cuda" if torch.cuda.is_available() else "cpu")
