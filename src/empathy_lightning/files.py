@@ -107,7 +107,11 @@ def _try(folder: Path, names: list[str]) -> None:
     longest = max((len(os.fsencode(name)) for name in names), default=0)
     prefix = ".try".ljust(longest - 7, "~")
     try:
-        with tempfile.NamedTemporaryFile(prefix=prefix, dir=there) as file:
-            file.write(bytes(_BLOCK))
+        descriptor, name = tempfile.mkstemp(prefix=prefix, dir=there)
+        try:
+            with open(descriptor, "wb") as file:
+                file.write(bytes(_BLOCK))
+        finally:
+            os.unlink(name)
     except OSError as error:
         raise InputError(f"nothing can be written to {there} ({error.strerror}): give --out another place") from None

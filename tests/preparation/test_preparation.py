@@ -2,6 +2,7 @@ import builtins
 
 import pytest
 
+from empathy_lightning.__main__ import main
 from empathy_lightning.audio import read
 from empathy_lightning.corpora import read_manifest
 from empathy_lightning.errors import InputError
@@ -93,3 +94,14 @@ def test_units_of_replies_sound_in_their_style(synthetic, tmp_path):
     for row in rows:
         seconds = len(read(row.response_path)) / 16_000
         assert abs(len(row.units) / 25 - seconds) < 0.1 and max(row.units) < 64
+
+
+def test_a_corpus_of_other_sizes_is_refused_or_made_anew(tmp_path, capsys):
+    pytest.importorskip("espeakng_loader")
+    words = ["prepare", "synthetic", "--out", str(tmp_path / "world"), "--validation", "1", "--test", "1", "--train"]
+    assert main([*words, "2"]) == main([*words, "2"]) == 0
+    assert "made from the same" in capsys.readouterr().out
+    assert main([*words, "3"]) == 2
+    assert "(train changed)" in capsys.readouterr().err and len(read_manifest(tmp_path / "world/manifest.jsonl")) == 4
+    assert main([*words, "3", "--again"]) == 0
+    assert len(read_manifest(tmp_path / "world/manifest.jsonl")) == 5
