@@ -1,5 +1,6 @@
 """Jobs that are stopped and go on: with the date they began with, and never with another model's or recording's."""
 
+import hashlib
 import json
 import shutil
 import sys
@@ -66,7 +67,7 @@ def today(monkeypatch):
 
 @pytest.fixture(params=["prepare responses", "respond"])
 def command(request, bot, dated, corpus, tmp_path):
-    """Answer 8 utterances in shards of 2, and whether the date was kept in the job's file."""
+    """Answer 8 utterances in shards of 2."""
     manifest = tmp_path / "in.jsonl"
     write_manifest(manifest, read_manifest(corpus)[:8])
 
@@ -80,8 +81,21 @@ def command(request, bot, dated, corpus, tmp_path):
     return _run
 
 
+@pytest.fixture
+def asked(monkeypatch):
+    """Digests of the prompts' embeddings, batch by batch."""
+    prompts, real = [], LanguageModel.generate
+
+    def _generate(self, embeddings, *args, **options):
+        prompts.append(hashlib.sha256(embeddings.numpy().tobytes()).hexdigest())
+        return real(self, embeddings, *args, **options)
+
+    monkeypatch.setattr(LanguageModel, "generate", _generate)
+    return prompts
+
+
 def shards(folder):
-    return {path.name: path.read_bytes() for path in folder.glob("part-*") or folder.glob("settled-*")}
+    return {path.name: path.read_bytes() for path in folder.glob("part-*")}
 
 
 def rendering(folder):
@@ -99,9 +113,11 @@ def stop_after(monkeypatch, count):
     monkeypatch.setattr(answers, "write_manifest", _write)
 
 
-def test_a_job_goes_on_with_the_date_it_began_with(command, today, monkeypatch, tmp_path):
+def test_a_job_goes_on_with_the_date_it_began_with(command, asked, today, monkeypatch, tmp_path):
     today(1)
     assert command("whole.jsonl") == 0
+    prompts = asked[:]
+    asked.clear()
     whole = shards(tmp_path / "whole.jsonl.shards")
     with monkeypatch.context() as patched, pytest.raises(StopIteration):
         stop_after(patched, 1)
@@ -110,20 +126,26 @@ def test_a_job_goes_on_with_the_date_it_began_with(command, today, monkeypatch, 
     today(2)
     assert command("stopped.jsonl") == 0
     assert shards(tmp_path / "stopped.jsonl.shards") == whole and len(whole) == 4
+    # The batch in which it was stopped was asked twice.
+    assert asked[:2] + asked[3:] == prompts and asked[2] == asked[1]
+    asked.clear()
     assert rendering(tmp_path / "stopped.jsonl.shards") == rendering(tmp_path / "whole.jsonl.shards")
     # A job that begins on another day asks otherwise, and one that began by mistake may begin again.
     assert command("tomorrow.jsonl") == 0
+    assert not set(asked) & set(prompts)
     assert rendering(tmp_path / "tomorrow.jsonl.shards") != rendering(tmp_path / "whole.jsonl.shards")
     assert command("whole.jsonl", "--again") == 0
     assert rendering(tmp_path / "whole.jsonl.shards") == rendering(tmp_path / "tomorrow.jsonl.shards")
 
 
-def test_midnight_within_a_job_changes_nothing(command, today, tmp_path):
+def test_midnight_within_a_job_changes_nothing(command, asked, today, tmp_path):
     today(1)
     assert command("whole.jsonl") == 0
+    prompts = asked[:]
+    asked.clear()
     today(0, step=1)  # The first look is at day 1.
     assert command("long.jsonl") == 0
-    assert shards(tmp_path / "long.jsonl.shards") == shards(tmp_path / "whole.jsonl.shards")
+    assert asked == prompts and shards(tmp_path / "long.jsonl.shards") == shards(tmp_path / "whole.jsonl.shards")
 
 
 def test_another_language_model_of_the_same_name_is_refused(command, dated, tmp_path, capsys):
