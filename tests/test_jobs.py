@@ -251,6 +251,7 @@ def test_the_demo_skips_only_what_was_made_from_the_same(tmp_path, monkeypatch, 
         return 0
 
     monkeypatch.setattr(demo, "main", _main)
+    monkeypatch.setattr(demo.subprocess, "call", lambda command: _main(command[3:]))
     demo.demo(again=False)
     demo.demo(again=False)
     assert ran == ["prepare", "fit", "evaluate", "prepare"]

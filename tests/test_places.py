@@ -75,6 +75,11 @@ def test_under_a_name_that_is_too_long(capsys, words):
     assert "File name too long" in refusal(capsys, words, f"new/{'x' * 300}")
 
 
+@pytest.mark.parametrize("name", ["prepare responses", "respond"])
+def test_with_no_room_for_the_name_of_the_claim(capsys, name):
+    assert "File name too long" in refusal(capsys, FILES[name], "x" * 245)
+
+
 @pytest.mark.parametrize("words", FILES.values(), ids=FILES)
 def test_a_folder_or_a_device_in_the_place_of_a_file(capsys, words):
     Path("folder").mkdir()

@@ -1,4 +1,6 @@
 import builtins
+import subprocess
+import sys
 
 import pytest
 
@@ -105,3 +107,12 @@ def test_a_corpus_of_other_sizes_is_refused_or_made_anew(tmp_path, capsys):
     assert "(train changed)" in capsys.readouterr().err and len(read_manifest(tmp_path / "world/manifest.jsonl")) == 4
     assert main([*words, "3", "--again"]) == 0
     assert len(read_manifest(tmp_path / "world/manifest.jsonl")) == 5
+
+
+def test_a_corpus_that_is_begun_anew_ends_with_the_same_bytes(tmp_path):
+    pytest.importorskip("espeakng_loader")
+    for name in "ab":
+        words = ["prepare", "synthetic", "--out", str(tmp_path / name), "--train=3", "--validation=1", "--test=1"]
+        subprocess.run([sys.executable, "-m", "empathy_lightning", *words], check=True, capture_output=True)
+    first, second = ({p.name: p.read_bytes() for p in (tmp_path / name).rglob("*.*")} for name in "ab")
+    assert first == second and len(first) == 7

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from empathy_lightning.corpora.manifest import read_manifest, write_manifest
 from empathy_lightning.errors import InputError
+from empathy_lightning.files import check_target
 from empathy_lightning.jobs import Claim, rank_and_world_size, seed_of, settled
 from empathy_lightning.preparation.engines import Answerer, Generation
 from empathy_lightning.preparation.identity import model_identity
@@ -30,11 +31,12 @@ def shards_of(out: Path) -> Path:
 
 
 def check_shards(out: Path, again: bool) -> None:
-    """Refuse a manifest without the shards that it would be written from.
+    """Refuse a manifest without the shards that it would be written from, or beside which no claim can be written.
 
     Raises:
         InputError: If so, and it is not to be made anew.
     """
+    check_target(Claim(out, {}).path, [])
     if out.is_file() and not shards_of(out).is_dir() and not again:
         raise InputError(
             f"{out} is there without {shards_of(out).name}, so what answered is unknown: change --out, or make it "
