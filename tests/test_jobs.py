@@ -193,12 +193,18 @@ def test_a_claim_that_is_written_before_its_output_promises_nothing(tmp_path):
     assert not Claim(out, {"a": 3}).is_met(again=True) and not out.exists()
 
 
-def test_again_is_for_one_process(tmp_path, monkeypatch):
+def test_again_is_for_one_process(command, tmp_path, monkeypatch, capsys):
     (tmp_path / "part-0").write_text("")
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(InputError, match="single process"):
         Claim(tmp_path, {}, "part-*").is_met(again=True)
     assert (tmp_path / "part-0").exists()
+    monkeypatch.delenv("WORLD_SIZE")
+    assert command("out.jsonl") == 0
+    held = {path: path.read_bytes() for path in tmp_path.glob("out*/*")}
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert command("out.jsonl", "--again") == 2 and "single process" in capsys.readouterr().err
+    assert (tmp_path / "out.jsonl").exists() and held == {path: path.read_bytes() for path in tmp_path.glob("out*/*")}
 
 
 def test_the_first_process_settles_for_all(tmp_path, monkeypatch):

@@ -87,6 +87,7 @@ class Claim:
         """
         check_target(self.path, [])
         if again:
+            check_again(self.out)
             self._remove()
             return False
         if not self._present():
@@ -130,11 +131,19 @@ class Claim:
         return sorted(self.out.glob(self.parts))
 
     def _remove(self) -> None:
-        if rank_and_world_size()[1] > 1:
-            raise InputError(f"--again is for a single process: remove {self.out}, then start them without it")
         for path in self._present():
             path.unlink()
         self.path.unlink(missing_ok=True)
+
+
+def check_again(out: Path) -> None:
+    """Refuse to make anew with several processes, of which one would remove what another has begun.
+
+    Raises:
+        InputError: If there are several.
+    """
+    if rank_and_world_size()[1] > 1:
+        raise InputError(f"--again is for a single process: remove {out}, then start them without it")
 
 
 def settled(folder: Path, name: str, make: Callable[[], list[Any]]) -> list[Any]:

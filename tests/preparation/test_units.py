@@ -14,6 +14,8 @@ from empathy_lightning.corpora import read_manifest, write_manifest
 from empathy_lightning.preparation import units
 from empathy_lightning.utterance import Utterance
 
+pytestmark = pytest.mark.filterwarnings("ignore:One of the clusters is empty")
+
 
 @pytest.fixture
 def spoken(corpus, tmp_path):

@@ -110,14 +110,14 @@ def answer_manifest(
     if aloud:
         _check_speech_files(out, utterances)
     asked = vars(prompt) if prompt else {"user": None, "system": None}
-    said = {**_fingerprint(checkpoint, utterances, manifest.parent), **asked, **vars(decoding), "speech": aloud or None}
+    said = {**_fingerprint(checkpoint, utterances, manifest.parent), **asked, **vars(decoding)}
 
     def _load() -> AnswerShard:
         return _answerer(checkpoint, prompt, decoding, batch_size, out, utterances)
 
-    def _lost(row: Utterance, written: float) -> bool:
+    def _lost(utterance: Utterance, row: Utterance, written: float) -> bool:
         silent = aloud and bool(row.units) and not speech_file(out, row).is_file()
-        return row.response is None or silent or _changed_since(row, written)
+        return row.response is None or silent or _changed_since(utterance, written)
 
     with alone(shards):
         if again:

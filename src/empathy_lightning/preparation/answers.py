@@ -15,7 +15,7 @@ from tqdm import tqdm
 from empathy_lightning.corpora.manifest import read_manifest, write_manifest
 from empathy_lightning.errors import InputError
 from empathy_lightning.files import check_target
-from empathy_lightning.jobs import Claim, rank_and_world_size, seed_of, settled
+from empathy_lightning.jobs import Claim, check_again, rank_and_world_size, seed_of, settled
 from empathy_lightning.preparation.engines import Answerer, Generation
 from empathy_lightning.preparation.identity import model_identity
 from empathy_lightning.prompts import Segment, fill
@@ -37,6 +37,8 @@ def check_shards(out: Path, again: bool) -> None:
         InputError: If so, and it is not to be made anew.
     """
     check_target(Claim(out, {}).path, [])
+    if again:
+        check_again(shards_of(out))
     if out.is_file() and not shards_of(out).is_dir() and not again:
         raise InputError(
             f"{out} is there without {shards_of(out).name}, so what answered is unknown: change --out, or make it "
@@ -81,7 +83,7 @@ def in_shards(
     load: Callable[[], AnswerShard],
     per_shard: int,
     what: str,
-    lost: Callable[[Utterance, float], bool] | None = None,
+    lost: Callable[[Utterance, Utterance, float], bool] | None = None,
     fields: Sequence[str] = ("response", "response_cut"),
     again: bool = False,
 ) -> list[Utterance] | None:
@@ -97,8 +99,8 @@ def in_shards(
         load: Makes what answers a shard; called only where one is missing.
         per_shard: Utterances in a shard.
         what: Stands before the progress bar.
-        lost: Which rows of a shard that is there, written at a time in seconds, are asked again; None leaves it as it
-            is.
+        lost: Whether an utterance is asked again, by its row in a shard and the second in which that was written; None
+            leaves shards as they are.
         fields: What an answer consists of; a recording or units that are no part of it belonged to another one and go.
         again: Remove the shards that are there first.
 
@@ -142,7 +144,9 @@ def in_shards(
     return answered
 
 
-def _owed(path: Path, shard: Sequence[Utterance], lost: Callable[[Utterance, float], bool] | None) -> list[int]:
+def _owed(
+    path: Path, shard: Sequence[Utterance], lost: Callable[[Utterance, Utterance, float], bool] | None
+) -> list[int]:
     """Positions in a shard that are to be answered: all where it is not there."""
     rows = _read_shard(path, shard)
     if rows is None:
@@ -150,7 +154,7 @@ def _owed(path: Path, shard: Sequence[Utterance], lost: Callable[[Utterance, flo
     if lost is None:
         return []
     written = path.stat().st_mtime
-    return [position for position, row in enumerate(rows) if lost(row, written)]
+    return [position for position, row in enumerate(rows) if lost(shard[position], row, written)]
 
 
 def _read_shard(path: Path, shard: Sequence[Utterance]) -> list[Utterance] | None:
