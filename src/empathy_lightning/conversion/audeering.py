@@ -12,14 +12,13 @@ from empathy_lightning.conversion.released import (
     Found,
     finish,
     found,
-    new_folder,
     place,
     read_json,
     read_weights,
     renamed,
     write_model,
 )
-from empathy_lightning.conversion.report import ConversionReport
+from empathy_lightning.conversion.report import ConversionReport, new_folder
 from empathy_lightning.errors import InputError
 from empathy_lightning.files import check_new_folder
 from empathy_lightning.modules.emotion_encoder import EmotionEncoder

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from empathy_lightning.checkpoints import constructor_arguments, write_folder
-from empathy_lightning.conversion.released import finish, found, new_folder, place, read_weights, renamed
-from empathy_lightning.conversion.report import ConversionReport
+from empathy_lightning.conversion.released import finish, found, place, read_weights, renamed
+from empathy_lightning.conversion.report import ConversionReport, new_folder
 from empathy_lightning.errors import InputError
 from empathy_lightning.files import check_new_folder
 from empathy_lightning.modules.empathy_classifier import EmpathyClassifier

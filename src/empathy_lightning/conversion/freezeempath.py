@@ -16,8 +16,7 @@ from typing import Any
 
 from empathy_lightning import __version__
 from empathy_lightning.conversion.names import QWEN2_CONFIG, WHISPER, WHISPER_BLOCK, qwen2_layers
-from empathy_lightning.conversion.released import new_folder
-from empathy_lightning.conversion.report import ConversionReport
+from empathy_lightning.conversion.report import ConversionReport, new_folder
 from empathy_lightning.conversion.shards import StoredTensor, read_checkpoint, write_shards, write_tensors
 from empathy_lightning.conversion.tokenizer import copy_tokenizer, read_json, token_ids, unit_ids
 from empathy_lightning.errors import InputError

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
-import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +15,6 @@ from torch import Tensor, nn
 
 from empathy_lightning.conversion.report import ConversionReport
 from empathy_lightning.errors import InputError
-from empathy_lightning.files import check_new_folder, write_json
-from empathy_lightning.jobs import digest, folder_digest
 
 Found = dict[str, tuple[str, Tensor]]
 """Our name of a weight: the source's key and its tensor."""
@@ -155,32 +151,6 @@ def finish(
     wrong = [name for name in report.missing if not name.startswith(optional)]
     if wrong and not dry_run:
         raise InputError(f"the release lacks {len(wrong)} weights, for instance {', '.join(wrong[:3])}")
-
-
-@contextmanager
-def new_folder(out: Path, source: Path) -> Iterator[Path]:
-    """A folder that appears whole, when everything in it has been written, or not at all; it says what it is made of.
-
-    Args:
-        out: The folder.
-        source: Folder or file of the release.
-
-    Raises:
-        InputError: If it is there already.
-    """
-    check_new_folder(out)
-    partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        release = folder_digest(source) if source.is_dir() else digest(source)
-        write_json(partial / "made_from.json", {"source": str(source), "sha256": release})
-        if out.is_dir():
-            out.rmdir()
-        partial.replace(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def write_model(folder: Path, config: Any, weights: Mapping[str, Tensor], shard_bytes: int = 10**9) -> None:
