@@ -70,19 +70,35 @@ def show(path: str) -> None:
         print(f"{name:<46}{value:>8.3f}")
 
 
+def train(step: Claim, words: list[str]) -> None:
+    """Train a stage; one that was stopped goes on from its last checkpoint, if it was made from the same."""
+    last = Path(OUT) / "logs" / step.out.parent.name / "last.ckpt"
+    goes_on = step.is_begun() and last.exists()
+    if not goes_on:
+        last.unlink(missing_ok=True)
+    step.write()
+    run([*words, "--ckpt_path", str(last)] if goes_on else words)
+    # From here on the stage is done: one that is asked for anew begins from the start.
+    last.unlink(missing_ok=True)
+
+
 def demo(again: bool) -> None:
-    """Run what is not done yet."""
+    """Run what is not done yet, or everything again."""
     before: list[str] = []
+    if again:
+        made = [output for output, words in STEPS if words[0] == "fit"]
+        for output in (*made, f"{OUT}/report.html"):
+            # All at once, so that an interruption leaves nothing of before.
+            Claim(Path(output), {}).is_met(again=True)
     for output, words in STEPS:
         if words[0] == "prepare":
             # These know by themselves what they were made from, and eSpeak says the same only in a process of its own.
             run([*words, "--again"] if again else words, apart=True)
-        elif not (step := claim(output, words, before)).is_done(again):
-            step.write()
-            run(words)
+        elif not (step := claim(output, words, before)).is_done():
+            train(step, words)
         before.append(output)
-    report = claim(f"{OUT}/metrics.json", EVALUATE, before)
-    if report.is_done(again):
+    report = claim(f"{OUT}/report.html", EVALUATE, before)
+    if report.is_done():
         show(f"{OUT}/metrics.json")
     else:
         report.write()

@@ -243,15 +243,22 @@ def test_the_demo_skips_only_what_was_made_from_the_same(tmp_path, monkeypatch, 
     monkeypatch.chdir(tmp_path)
     config = tmp_path / "stage.yaml"
     config.write_text("a: 1")
-    steps = [("corpus.jsonl", ["prepare", "synthetic"]), ("training.json", ["fit", "--config", str(config)])]
+    steps = [("corpus.jsonl", ["prepare", "synthetic"]), ("s/training.json", ["fit", "--config", str(config)])]
+    last = Path("logs/s/last.ckpt")
+    last.parent.mkdir(parents=True)
+    Path("s").mkdir()
+    last.write_text("of another job")
     monkeypatch.setattr(demo, "STEPS", steps)
     monkeypatch.setattr(demo, "OUT", ".")
     monkeypatch.setattr(demo, "show", lambda path: None)
     ran, corpus = [], ["first"]
 
     def _main(words):
-        ran.append(words[0])
-        outputs = {"prepare": "corpus.jsonl", "fit": "training.json", "evaluate": "metrics.json"}
+        ran.append(words[0] if "--ckpt_path" not in words else "go on")
+        if corpus[0] == "stopped" and ran[-1] == "fit":
+            last.write_text("of this job")
+            raise KeyboardInterrupt
+        outputs = {"prepare": "corpus.jsonl", "fit": "s/training.json", "evaluate": "report.html"}
         content = corpus[0] if words[0] == "prepare" else f"{words[0]} {len(ran)}"
         Path(outputs[words[0]]).write_text(json.dumps(content))
         return 0
@@ -267,4 +274,10 @@ def test_the_demo_skips_only_what_was_made_from_the_same(tmp_path, monkeypatch, 
             demo.demo(again=False)
         ran.clear()
         demo.demo(again=True)
-        assert ran == ["prepare", "fit", "evaluate"]
+        assert ran == ["prepare", "fit", "evaluate"] and not last.exists()
+    corpus[0] = "stopped"
+    with pytest.raises(KeyboardInterrupt):
+        demo.demo(again=True)
+    ran.clear()
+    demo.demo(again=False)
+    assert ran == ["prepare", "go on", "evaluate"] and not last.exists()

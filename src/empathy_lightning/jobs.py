@@ -114,16 +114,19 @@ class Claim:
             print(f"{self.out} is there already, made from the same")
         return met
 
+    def is_begun(self) -> bool:
+        """Whether this very claim was written before, so that what its job left unfinished may go on."""
+        return self.path.is_file() and _read(self.path) == _plain(dict(self.made_from))
+
     def write(self) -> None:
         """Write the claim; call it before anything of the output is written."""
-        values = _plain(dict(self.made_from))
-        if self.path.is_file() and _read(self.path) == values:
+        if self.is_begun():
             return
         if self.parts is not None:
             # What was settled belongs to the job that ended without a part.
             for settled_then in self.out.glob("settled-*.json"):
                 settled_then.unlink()
-        write_json(self.path, values)
+        write_json(self.path, _plain(dict(self.made_from)))
 
     def _present(self) -> list[Path]:
         if self.parts is None:
