@@ -3,18 +3,22 @@
     python examples/demo.py
 
 Each step is a command of ``empathy-lightning`` that you could type yourself; it is
-printed before it runs and skipped if its output is there. Everything lies in
-outputs/demo; ``make demo`` runs this after setting up.
+printed before it runs and skipped if its output is there and was made from what the steps before it
+and its configuration hold now. What was made from something else is refused, or made anew with ``--again``.
+Everything lies in outputs/demo; ``make demo`` runs this after setting up.
 """
 
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import time
 from pathlib import Path
 
 from empathy_lightning.__main__ import main
+from empathy_lightning.errors import InputError
+from empathy_lightning.jobs import Claim, digest
 
 OUT = "outputs/demo"
 CORPUS = f"{OUT}/corpus"
@@ -42,11 +46,17 @@ EVALUATE = [
 ]
 
 
-def run(words: list[str]) -> None:
-    """Print a command, run it, and stop the demo if it fails."""
+def claim(output: str, words: list[str], before: list[str]) -> Claim:
+    """What a step's output is made from: its configuration, and the outputs of the steps before it."""
+    configs = [word for word in words if word.endswith(".yaml")]
+    return Claim(Path(output), {name: digest(name) for name in (*configs, *before)})
+
+
+def run(words: list[str], apart: bool = False) -> None:
+    """Print a command, run it, here or in a process of its own, and stop the demo if it fails."""
     print(f"\n$ empathy-lightning {' '.join(words)}", flush=True)
     begin = time.time()
-    code = main(words)
+    code = subprocess.call([sys.executable, "-m", "empathy_lightning", *words]) if apart else main(words)
     if code:
         sys.exit(code)
     print(f"({time.time() - begin:.0f} s)", flush=True)
@@ -60,16 +70,46 @@ def show(path: str) -> None:
         print(f"{name:<46}{value:>8.3f}")
 
 
-if __name__ == "__main__":
-    start = time.time()
+def train(step: Claim, words: list[str]) -> None:
+    """Train a stage; one that was stopped goes on from its last checkpoint, if it was made from the same."""
+    last = Path(OUT) / "logs" / step.out.parent.name / "last.ckpt"
+    goes_on = step.is_begun() and last.exists()
+    if not goes_on:
+        last.unlink(missing_ok=True)
+    step.write()
+    run([*words, "--ckpt_path", str(last)] if goes_on else words)
+    # From here on the stage is done: one that is asked for anew begins from the start.
+    last.unlink(missing_ok=True)
+
+
+def demo(again: bool) -> None:
+    """Run what is not done yet, or everything again."""
+    before: list[str] = []
+    if again:
+        made = [output for output, words in STEPS if words[0] == "fit"]
+        for output in (*made, f"{OUT}/report.html"):
+            # All at once, so that an interruption leaves nothing of before.
+            Claim(Path(output), {}).is_met(again=True)
     for output, words in STEPS:
-        if Path(output).exists():
-            print(f"{output} is there already")
-        else:
-            run(words)
-    if Path(f"{OUT}/report.html").exists() and Path(f"{OUT}/metrics.json").exists():
+        if words[0] == "prepare":
+            # These know by themselves what they were made from, and eSpeak says the same only in a process of its own.
+            run([*words, "--again"] if again else words, apart=True)
+        elif not (step := claim(output, words, before)).is_done():
+            train(step, words)
+        before.append(output)
+    report = claim(f"{OUT}/report.html", EVALUATE, before)
+    if report.is_done():
         show(f"{OUT}/metrics.json")
     else:
+        report.write()
         run(EVALUATE)
+
+
+if __name__ == "__main__":
+    start = time.time()
+    try:
+        demo("--again" in sys.argv[1:])
+    except InputError as error:
+        sys.exit(f"error: {error}")
     print(f"\nThe demo took {(time.time() - start) / 60:.1f} minutes. Now try your own voice:")
     print("  empathy-lightning chat YOUR.wav --out outputs/chat")

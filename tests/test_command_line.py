@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import tempfile
 
 import numpy as np
 import pytest
@@ -102,7 +103,14 @@ def test_a_folder_that_cannot_be_written_is_one_line_before_any_answer(bot, tmp_
     good = recording(tmp_path, "good.wav", np.random.default_rng(0).standard_normal(16_000) * 0.1)
     (tmp_path / "file").write_text("here before")
     (tmp_path / "closed").mkdir()
-    monkeypatch.setattr("os.access", lambda path, mode: path != tmp_path / "closed")  # root may write anywhere
+    real = tempfile.mkstemp
+
+    def _mkstemp(prefix, dir):
+        if dir == tmp_path / "closed":  # root may write anywhere
+            raise PermissionError(13, "Permission denied")
+        return real(prefix=prefix, dir=dir)
+
+    monkeypatch.setattr("tempfile.mkstemp", _mkstemp)
     monkeypatch.setattr(EmpatheticChatbot, "respond", lambda *a, **k: pytest.fail("answered in vain"))
     assert main(["chat", str(good), "--out", str(tmp_path / name), "--checkpoint", str(bot)]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]

@@ -16,7 +16,7 @@ from empathy_lightning.choices import PARSERS, RECIPES, RECOGNISERS, TRUST
 from empathy_lightning.commands import TRAINER_COMMANDS
 from empathy_lightning.errors import InputError, concerns_named_file
 from empathy_lightning.evaluation.commands import add_responses
-from empathy_lightning.preparation.commands import add_answering
+from empathy_lightning.preparation.commands import add_again, add_preparation
 from empathy_lightning.threads import share_the_machine
 
 if TYPE_CHECKING:
@@ -92,27 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, does in trainers.items():
         commands.add_parser(name, help=f"{does} (--config FILE.yaml, see {name} --help)", add_help=False)
     _add_chat(commands)
-
-    prepare = commands.add_parser("prepare", help="make what the trainers need from what is there")
-    steps = prepare.add_subparsers(required=True, metavar="STEP")
-    synthetic = steps.add_parser("synthetic", help="render the small world's questions with eSpeak NG")
-    synthetic.add_argument("--out", type=Path, required=True, help="folder of the corpus")
-    for split, count in (("train", 3000), ("validation", 300), ("test", 300)):
-        synthetic.add_argument(f"--{split}", type=int, default=count, help="utterances (default %(default)s)")
-    synthetic.set_defaults(run=_synthetic)
-    add_answering(steps)
-    ratings = steps.add_parser("ratings", help="fill missing arousal, valence and dominance by a frozen encoder")
-    ratings.add_argument("manifest", type=Path)
-    ratings.add_argument("--out", type=Path, required=True, help="manifest with the ratings")
-    ratings.add_argument("--emotion-encoder", required=True, help="folder or model id of a wav2vec 2.0 emotion model")
-    ratings.set_defaults(run=_ratings)
-    units = steps.add_parser("units", help="render the replies and turn them into speech units")
-    units.add_argument("manifest", type=Path)
-    units.add_argument("--out", type=Path, required=True, help="manifest with the units")
-    units.add_argument("--vocoder", type=Path, required=True, help="folder of the vocoder; fitted if it is not there")
-    units.add_argument("--train", type=int, help="most training replies to use (default: all)")
-    units.set_defaults(run=_units)
-
+    add_preparation(commands)
     _add_corpora(commands)
     _add_ablate(commands)
     _add_convert(commands)
@@ -190,6 +170,7 @@ def _add_corpora(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         action.add_argument("name", help="as in `corpora list`")
         action.add_argument("root", help="folder of the corpus in its official layout")
         action.add_argument("--protocol", help="splits by a published protocol, see `corpora list`")
+    add_again(export)
     check.add_argument("--out", type=Path, help="report as JSON (default: outputs/corpora/NAME.json)")
     check.set_defaults(run=_check_corpus)
     export.add_argument("--out", type=Path, required=True, help="FILE.jsonl or FILE.parquet, or a folder for shards")
@@ -210,7 +191,9 @@ def _add_ablate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 def _ablate(options: argparse.Namespace) -> int:
     from empathy_lightning.evaluation.ablations import read_ablations, run_ablations, table
+    from empathy_lightning.files import check_folder
 
+    check_folder(options.out)
     ablations = read_ablations(options.list, options.config)
     unknown = set(options.only or []) - {ablation.name for ablation in ablations}
     if unknown:
@@ -271,13 +254,15 @@ def _list_corpora(options: argparse.Namespace) -> None:
 
 
 def _check_corpus(options: argparse.Namespace) -> int:
-    from empathy_lightning.corpora.check import check, describe, write_report
+    from empathy_lightning.corpora.check import check, describe
     from empathy_lightning.corpora.protocols import protocol_named
+    from empathy_lightning.files import check_target, write_json
 
+    out = options.out or Path("outputs/corpora") / f"{options.name}.json"
+    check_target(out, [])
     protocol = protocol_named(options.protocol) if options.protocol else None
     report = check(_corpus(options.name, options.root), protocol)
-    out = options.out or Path("outputs/corpora") / f"{options.name}.json"
-    write_report(out, report)
+    write_json(out, {"protocol": options.protocol, **report})
     print(f"{describe(report)}\nreport: {out}")
     return 1 if report["problems"] else 0
 
@@ -286,15 +271,25 @@ def _export_corpus(options: argparse.Namespace) -> None:
     from empathy_lightning.corpora.manifest import write_manifest
     from empathy_lightning.corpora.protocols import protocol_named
     from empathy_lightning.corpora.shards import write_shards
+    from empathy_lightning.files import check_folder, check_target
+    from empathy_lightning.jobs import Claim, utterances_digest
 
+    if options.shards:
+        check_folder(options.out)
+    else:
+        check_target(options.out, [Path(options.root)])
     corpus = _corpus(options.name, options.root)
     utterances = corpus.utterances()
     if options.protocol:
         utterances = protocol_named(options.protocol)(utterances)
     if options.shards:
-        write_shards(utterances, options.out)
+        write_shards(utterances, options.out, again=options.again)
     else:
-        write_manifest(options.out, utterances)
+        read = utterances_digest(utterances, options.out.parent)
+        claim = Claim(options.out, {"corpus": options.name, "protocol": options.protocol, "utterances": read})
+        if not claim.is_done(options.again):
+            claim.write()
+            write_manifest(options.out, utterances)
     print(f"{len(utterances)} utterances in {options.out}, {len(corpus.skipped)} left out")
 
 
@@ -309,12 +304,6 @@ def _chat(options: argparse.Namespace) -> None:
     chat(**words)
 
 
-def _synthetic(options: argparse.Namespace) -> None:
-    from empathy_lightning.preparation.synthetic import write_synthetic_corpus
-
-    print(write_synthetic_corpus(options.out, options.train, options.validation, options.test))
-
-
 def _evaluate_emotion(options: argparse.Namespace) -> None:
     from empathy_lightning.evaluation.recognition import evaluate_emotion
     from empathy_lightning.prompts import Prompt, recipe_named
@@ -324,19 +313,6 @@ def _evaluate_emotion(options: argparse.Namespace) -> None:
     files = (options.checkpoint, options.manifest, question, options.out, options.report)
     how = (options.by, options.parser, options.per_token, options.max_new_tokens, options.trust)
     evaluate_emotion(*files, options.split, *how)
-
-
-def _ratings(options: argparse.Namespace) -> None:
-    from empathy_lightning.preparation.ratings import prepare_ratings
-
-    print(prepare_ratings(options.manifest, options.out, options.emotion_encoder))
-
-
-def _units(options: argparse.Namespace) -> None:
-    from empathy_lightning.preparation.units import prepare_units, render_replies
-
-    spoken = render_replies(options.manifest, options.out.parent / "spoken.jsonl", options.train)
-    print(prepare_units(spoken, options.out, options.vocoder))
 
 
 def _evaluate(options: argparse.Namespace) -> None:

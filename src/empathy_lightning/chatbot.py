@@ -348,8 +348,8 @@ def chat(
 
     if batch_size < 1:
         raise InputError("batch_size has to be at least 1")
-    _check_files(files)
     check_folder(out)
+    _check_files(files)
     bot = EmpatheticChatbot.from_pretrained(checkpoint, trust=trust)
     replies: list[Reply] = []
     entries = []

@@ -16,7 +16,7 @@ from torch import nn
 
 from empathy_lightning import __version__
 from empathy_lightning.errors import InputError
-from empathy_lightning.files import usual_mode
+from empathy_lightning.files import usual_mode, whole, write_json
 from empathy_lightning.modules.model_files import PretrainedError, check_file
 from empathy_lightning.parts import build, is_entry
 
@@ -111,11 +111,8 @@ def load_part(folder: str | Path, name: str, trust: Sequence[str] = ()) -> nn.Mo
 def write_folder(folder: str | Path, config: dict[str, Any], weights: dict[str, Any]) -> None:
     """Write config.json and model.safetensors as :func:`load` reads them; each file appears whole or not at all."""
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     weights = {key: value.detach().cpu().contiguous() for key, value in weights.items()}
-    save_file(weights, folder / ".model.safetensors", metadata={"format": "pt"})
-    usual_mode(folder / ".model.safetensors")
-    (folder / ".model.safetensors").replace(folder / "model.safetensors")
-    config = {"library": "empathy_lightning", "version": __version__, **config}
-    (folder / ".config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    (folder / ".config.json").replace(folder / "config.json")
+    with whole(folder / "model.safetensors") as partial:
+        save_file(weights, partial, metadata={"format": "pt"})
+        usual_mode(partial)
+    write_json(folder / "config.json", {"library": "empathy_lightning", "version": __version__, **config})

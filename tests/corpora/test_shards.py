@@ -3,16 +3,18 @@ import shutil
 import pytest
 import torch
 
+from empathy_lightning.__main__ import main
 from empathy_lightning.audio import AudioError, duration_of, read
 from empathy_lightning.corpora import CorpusError, read_manifest, write_manifest
 from empathy_lightning.corpora.shards import Shards, write_shards
 from empathy_lightning.datamodule import EmpathyDataModule
+from tests.corpora import ravdess
 
 
 def test_shards_hold_what_the_files_held(corpus, tmp_path):
     utterances = read_manifest(corpus)
     folder = write_shards(utterances, tmp_path / "shards", per_shard=13)
-    assert sorted(p.name for p in folder.iterdir()) == [f"part-{i:05d}.parquet" for i in range(3)]
+    assert sorted(p.name for p in folder.iterdir()) == ["made_from.json", *(f"part-{i:05d}.parquet" for i in range(3))]
     stored = Shards(str(folder)).utterances()
     assert [u.id for u in stored] == [u.id for u in utterances]
     for before, after in zip(utterances, stored, strict=True):
@@ -69,3 +71,23 @@ def test_a_parquet_manifest_says_the_same_as_lines(corpus, tmp_path):
     (tmp_path / "bad.parquet").write_bytes(b"not parquet")
     with pytest.raises(CorpusError, match="not a Parquet file"):
         read_manifest(tmp_path / "bad.parquet")
+
+
+def test_an_export_of_something_else_is_refused_or_made_anew(tmp_path, capsys):
+    for actors, name in enumerate(("second", "first"), 1):
+        ravdess.write(tmp_path / name, actors)
+    for out, more in (("e.jsonl", ()), ("shards", ("--shards",))):
+
+        def _export(name, *again, out=out, more=more):
+            words = ["corpora", "export", "ravdess", str(tmp_path / name), "--out", str(tmp_path / out), *more, *again]
+            return main(words)
+
+        assert _export("first") == 0
+        held = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+        assert _export("first") == 0
+        assert _export("second") == 2
+        assert "utterances" in capsys.readouterr().err.strip().splitlines()[-1]
+        assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == held
+        assert _export("second", "--again") == 0
+        found = Shards(str(tmp_path / out)).utterances() if more else read_manifest(tmp_path / out)
+        assert len(found) == 15

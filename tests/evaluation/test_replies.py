@@ -17,11 +17,11 @@ from empathy_lightning.chatbot import EmpatheticChatbot
 from empathy_lightning.checkpoints import Checkpoint, load, save
 from empathy_lightning.corpora import read_manifest, write_manifest
 from empathy_lightning.errors import InputError
+from empathy_lightning.jobs import alone as lock
+from empathy_lightning.jobs import seed_of
 from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.modules.speech_decoder import SpeechDecoder
 from empathy_lightning.modules.vocoder import Vocoder
-from empathy_lightning.preparation.answers import alone as lock
-from empathy_lightning.preparation.answers import seed_of
 from empathy_lightning.prompts import recipe_named
 from empathy_lightning.utterance import EMOTIONS
 
@@ -150,7 +150,7 @@ def test_a_recipe_says_how_long_a_reply_may_be(bot, corpus, tmp_path, extra, lon
     write_manifest(tmp_path / "m.jsonl", read_manifest(corpus)[-1:])
     words = ["respond", str(tmp_path / "m.jsonl"), "--checkpoint", str(bot), "--out", str(tmp_path / "r.jsonl")]
     assert main([*words, *(f"--max-new-tokens={word}" if word == 7 else word for word in extra)]) == 0
-    assert json.loads((tmp_path / "r.jsonl.shards" / "generation.json").read_text())["max_new_tokens"] == longest
+    assert json.loads((tmp_path / "r.jsonl.shards" / "made_from.json").read_text())["max_new_tokens"] == longest
 
 
 def test_what_could_not_be_read_is_tried_again(bot, model, corpus, tmp_path, capsys):
@@ -377,15 +377,9 @@ def test_speech_that_is_lost_is_made_again_and_may_be_moved(talker, corpus, tmp_
 
 def test_shards_without_speech_are_not_those_with_it(talker, corpus, tmp_path, capsys):
     assert respond(talker, corpus, tmp_path / "r.jsonl") == 0
-    claim = tmp_path / "r.jsonl.shards" / "generation.json"
-    values = json.loads(claim.read_text())
-    old = {key: value for key, value in values.items() if key not in ("speech", "unit_temperature")}
-    # Shards from before there was speech say nothing of it.
-    for there in (values, old):
-        claim.write_text(json.dumps(there))
-        assert respond(talker, corpus, tmp_path / "r.jsonl", "--speech") == 2
-        assert "(speech changed)" in capsys.readouterr().err
-        assert respond(talker, corpus, tmp_path / "r.jsonl") == 0
+    assert respond(talker, corpus, tmp_path / "r.jsonl", "--speech") == 2
+    assert "(speech changed)" in capsys.readouterr().err
+    assert respond(talker, corpus, tmp_path / "r.jsonl") == 0
     assert respond(talker, corpus, tmp_path / "s.jsonl", "--speech") == 0
     for name, more in (("speech", []), ("unit_temperature", ["--speech", "--unit-temperature", "0.5"])):
         assert respond(talker, corpus, tmp_path / "s.jsonl", *more) == 2

@@ -1,5 +1,8 @@
+import shutil
+
 import pytest
 import torch
+from transformers import WhisperModel
 
 from empathy_lightning.modules.cached_encoder import CachedSpeechEncoder
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
@@ -42,3 +45,17 @@ def test_stages_of_one_process_share_what_was_heard(tmp_path, backbones):
     again(waveform, lengths)
     assert calls and CachedSpeechEncoder.shared(name) is not again
     CachedSpeechEncoder.shared(name).forget()
+
+
+def test_an_encoder_that_was_replaced_in_its_folder_is_another(tmp_path, backbones):
+    folder = tmp_path / "encoder"
+    shutil.copytree(backbones / "speech_encoder", folder)
+    waveform, lengths = torch.randn(1, 9_000), torch.tensor([9_000])
+    first = CachedSpeechEncoder.shared(str(folder))(waveform, lengths).frames
+    torch.manual_seed(1)
+    WhisperModel(whisper_config()).save_pretrained(folder)
+    second = CachedSpeechEncoder.shared(str(folder))
+    expected = SpeechEncoder.from_pretrained(str(folder))(waveform, lengths).frames
+    torch.testing.assert_close(second(waveform, lengths).frames, expected, rtol=1e-2, atol=2e-3)
+    assert (first - expected).abs().max() > 0.1
+    second.forget()

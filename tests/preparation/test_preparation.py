@@ -1,7 +1,10 @@
 import builtins
+import subprocess
+import sys
 
 import pytest
 
+from empathy_lightning.__main__ import main
 from empathy_lightning.audio import read
 from empathy_lightning.corpora import read_manifest
 from empathy_lightning.errors import InputError
@@ -9,7 +12,7 @@ from empathy_lightning.metrics.prosody import prosody
 from empathy_lightning.preparation import espeak
 from empathy_lightning.preparation.responses import prepare_responses
 from empathy_lightning.preparation.synthetic import write_synthetic_corpus
-from empathy_lightning.preparation.units import prepare_units, render_replies
+from empathy_lightning.preparation.units import prepare_units
 from empathy_lightning.prompts import Prompt
 
 
@@ -25,7 +28,7 @@ def test_the_corpus_is_written_once(synthetic):
     for utterance in utterances:
         assert abs(len(read(utterance.path)) / 16_000 - utterance.duration) < 0.01
     changed = synthetic.stat().st_mtime_ns
-    assert write_synthetic_corpus(synthetic.parent) == synthetic and synthetic.stat().st_mtime_ns == changed
+    assert write_synthetic_corpus(synthetic.parent, 10, 5, 5) == synthetic and synthetic.stat().st_mtime_ns == changed
 
 
 def test_rate_and_pitch_are_rendered():
@@ -87,10 +90,29 @@ def test_the_shipped_language_model_answers_label_and_words(synthetic, tmp_path)
 
 def test_units_of_replies_sound_in_their_style(synthetic, tmp_path):
     labelled = prepare_responses(synthetic, tmp_path / "l.jsonl", "small-world/language_model", Prompt())
-    spoken = render_replies(labelled, tmp_path / "s.jsonl")
-    units = prepare_units(spoken, tmp_path / "u.jsonl", tmp_path / "vocoder", num_units=64)
+    units = prepare_units(labelled, tmp_path / "u.jsonl", tmp_path / "vocoder", num_units=64)
     rows = read_manifest(units)
     assert len(rows) == 20
     for row in rows:
         seconds = len(read(row.response_path)) / 16_000
         assert abs(len(row.units) / 25 - seconds) < 0.1 and max(row.units) < 64
+
+
+def test_a_corpus_of_other_sizes_is_refused_or_made_anew(tmp_path, capsys):
+    pytest.importorskip("espeakng_loader")
+    words = ["prepare", "synthetic", "--out", str(tmp_path / "world"), "--validation", "1", "--test", "1", "--train"]
+    assert main([*words, "2"]) == main([*words, "2"]) == 0
+    assert "made from the same" in capsys.readouterr().out
+    assert main([*words, "3"]) == 2
+    assert "(train changed)" in capsys.readouterr().err and len(read_manifest(tmp_path / "world/manifest.jsonl")) == 4
+    assert main([*words, "3", "--again"]) == 0
+    assert len(read_manifest(tmp_path / "world/manifest.jsonl")) == 5
+
+
+def test_a_corpus_that_is_begun_anew_ends_with_the_same_bytes(tmp_path):
+    pytest.importorskip("espeakng_loader")
+    for name in "ab":
+        words = ["prepare", "synthetic", "--out", str(tmp_path / name), "--train=3", "--validation=1", "--test=1"]
+        subprocess.run([sys.executable, "-m", "empathy_lightning", *words], check=True, capture_output=True)
+    first, second = ({p.name: p.read_bytes() for p in (tmp_path / name).rglob("*.*")} for name in "ab")
+    assert first == second and len(first) == 7

@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 import soundfile
@@ -91,7 +93,8 @@ def test_an_existing_output_is_kept_and_a_failed_one_leaves_nothing(manifest, ch
     assert not out.exists()
     prepare_ratings(manifest, out, checkpoint)
     changed = out.stat().st_mtime_ns
-    assert prepare_ratings(manifest, out, "nowhere") == out and out.stat().st_mtime_ns == changed
+    monkeypatch.setattr("empathy_lightning.preparation.ratings.rate", lambda *_: pytest.fail("rated again"))
+    assert prepare_ratings(manifest, out, checkpoint) == out and out.stat().st_mtime_ns == changed
 
 
 def test_a_manifest_with_all_ratings_stays_as_it_is(corpus, checkpoint, tmp_path):
@@ -127,3 +130,36 @@ def test_the_command(manifest, checkpoint, tmp_path, capsys):
     assert not out.exists()
     assert main([*words, checkpoint]) == 0
     assert capsys.readouterr().out.strip() == str(out) and out.is_file()
+
+
+@pytest.mark.filterwarnings("ignore:without ratings", "ignore:3 of 10", "ignore:2 of 10")
+def test_ratings_of_something_else_are_not_kept(manifest, checkpoint, tmp_path, capsys):
+    out, other = tmp_path / "rated.jsonl", tmp_path / "other.jsonl"
+    words = ["prepare", "ratings", "--out", str(out), "--emotion-encoder"]
+    assert main([*words, checkpoint, str(manifest)]) == 0
+    first = out.read_bytes()
+    assert main([*words, checkpoint, str(manifest)]) == 0
+    assert "made from the same" in capsys.readouterr().out
+    write_manifest(other, read_manifest(manifest)[:2])
+    another = tmp_path / "encoder"
+    encoder = EmotionEncoder(tiny_config())
+    write_checkpoint(another, encoder.state_dict(), tiny_config())
+    for encoder_, source, reason in (
+        (checkpoint, other, "manifest, recordings changed"), (another, manifest, "emotion_encoder changed"),
+    ):  # fmt: skip
+        assert main([*words, str(encoder_), str(source)]) == 2
+        assert reason in capsys.readouterr().err.strip().splitlines()[-1] and out.read_bytes() == first
+    # The same encoder elsewhere is the same; a recording that was mended is another.
+    shutil.copytree(checkpoint, tmp_path / "copy")
+    assert main([*words, str(tmp_path / "copy"), str(manifest)]) == 0
+    soundfile.write(tmp_path / "silent.wav", 0.1 * np.ones(16_000), 16_000)
+    assert main([*words, checkpoint, str(manifest)]) == 2
+    assert "(recordings changed)" in capsys.readouterr().err
+    assert main([*words, checkpoint, str(manifest), "--again"]) == 0
+    assert next(u for u in read_manifest(out) if u.id == "silent").arousal is not None
+    assert main([*words, checkpoint, str(other), "--again"]) == 0
+    assert [u.id for u in read_manifest(out)] == [u.id for u in read_manifest(other)]
+    # What nothing is known of is nobody's to replace.
+    (tmp_path / "rated.jsonl.made_from.json").unlink()
+    assert main([*words, checkpoint, str(other)]) == 2
+    assert "no rated.jsonl.made_from.json says" in capsys.readouterr().err

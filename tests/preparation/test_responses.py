@@ -3,7 +3,6 @@
 import contextlib
 import itertools
 import json
-import os
 import resource
 import signal
 import subprocess
@@ -16,9 +15,9 @@ import torch
 from empathy_lightning.__main__ import main
 from empathy_lightning.corpora import read_manifest, write_manifest
 from empathy_lightning.errors import InputError
+from empathy_lightning.jobs import alone
 from empathy_lightning.modules.language_model import LanguageModel
 from empathy_lightning.preparation import engines
-from empathy_lightning.preparation.answers import alone
 from empathy_lightning.preparation.cleaning import cut
 from empathy_lightning.preparation.response_selection import ResponseSelection
 from empathy_lightning.preparation.responses import prepare_responses
@@ -185,8 +184,8 @@ def test_shards_that_answer_something_else_are_refused(manifest, tmp_path):
 @pytest.mark.parametrize("content", ['{"language_model": "sma', "[]", "null"])
 def test_a_damaged_claim_is_one_line(manifest, tmp_path, content):
     out = prepare_responses(manifest, tmp_path / "o.jsonl", SHIPPED, Prompt(), max_new_tokens=2)
-    (tmp_path / "o.jsonl.shards" / "generation.json").write_text(content)
-    with pytest.raises(InputError, match=r"generation\.json is damaged"):
+    (tmp_path / "o.jsonl.shards" / "made_from.json").write_text(content)
+    with pytest.raises(InputError, match=r"made_from\.json is damaged"):
         prepare_responses(manifest, out, SHIPPED, Prompt(), max_new_tokens=2)
 
 
@@ -274,7 +273,9 @@ def test_two_processes_do_not_make_the_same_shards_at_once(manifest, tmp_path):
     assert len(read_manifest(prepare_responses(manifest, tmp_path / "o.jsonl", SHIPPED, Prompt()))) == 30
 
 
-def test_a_full_disk_is_one_line_and_the_next_run_goes_on(manifest, tmp_path, capsys):
+def test_a_full_disk_is_one_line_and_the_next_run_goes_on(manifest, tmp_path, capsys, monkeypatch):
+    # There was still room when it was tried.
+    monkeypatch.setattr("empathy_lightning.files._BLOCK", 1)
     whole = prepare_responses(manifest, tmp_path / "whole.jsonl", SHIPPED, Prompt(), 64, None, 3, max_new_tokens=4)
     out = tmp_path / "o.jsonl"
     words = command(manifest, out, "--max-new-tokens", "4")[3:]
@@ -289,7 +290,8 @@ def test_a_full_disk_is_one_line_and_the_next_run_goes_on(manifest, tmp_path, ca
         error = capsys.readouterr().err.strip().splitlines()[-1]
         assert error.startswith("error:") and "cannot be written" in error
         names = sorted(path.name for path in (tmp_path / "o.jsonl.shards").iterdir())
-        assert names == [".process0.lock", "generation.json", *(f"part-{index:05d}.parquet" for index in range(parts))]
+        parts = [f"part-{index:05d}.parquet" for index in range(parts)]
+        assert names == [".process0.lock", "made_from.json", *parts, "settled-prompt.json"]
         assert not out.exists()
     assert main(words) == 0 and out.read_bytes() == whole.read_bytes()
 
@@ -323,7 +325,7 @@ def test_what_cannot_be_asked_about_is_reported(manifest, tmp_path):
 def test_the_command_speaks_the_papers_prompts(manifest, tmp_path, capsys):
     out = tmp_path / "o.parquet"
     assert main([*command(manifest, out, "--recipe", "re-llm")[3:], "--max-words", "6"]) == 0
-    said = json.loads((tmp_path / "o.parquet.shards" / "generation.json").read_text())
+    said = json.loads((tmp_path / "o.parquet.shards" / "made_from.json").read_text())
     assert said["max_new_tokens"] == 48 and said["system"] == "You are a helpful assistant."
     assert said["user"] == (
         "Continue the following sentence that reflects a '{emotion}' emotion tone in a coherent style: {speech}"
@@ -366,8 +368,11 @@ def test_without_vllm_the_engine_says_so(manifest, tmp_path, monkeypatch):
         prepare_responses(manifest, tmp_path / "o.jsonl", SHIPPED, Prompt(), engine="vllm")
 
 
-def test_a_manifest_without_its_shards_is_kept(manifest, tmp_path):
+def test_a_manifest_without_its_shards_is_refused_or_made_anew(manifest, tmp_path, capsys):
     out = tmp_path / "o.jsonl"
     write_manifest(out, read_manifest(manifest)[:2])
-    stamp = os.stat(out).st_mtime_ns
-    assert prepare_responses(manifest, out, SHIPPED, Prompt()) == out and os.stat(out).st_mtime_ns == stamp
+    before = out.read_bytes()
+    assert main(command(manifest, out)[3:]) == 2
+    assert "without o.jsonl.shards" in capsys.readouterr().err and out.read_bytes() == before
+    assert main(command(manifest, out, "--again")[3:]) == 0
+    assert [u.id for u in read_manifest(out)] == [u.id for u in read_manifest(manifest)]

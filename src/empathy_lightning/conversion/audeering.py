@@ -12,15 +12,15 @@ from empathy_lightning.conversion.released import (
     Found,
     finish,
     found,
-    new_folder,
     place,
     read_json,
     read_weights,
     renamed,
     write_model,
 )
-from empathy_lightning.conversion.report import ConversionReport
+from empathy_lightning.conversion.report import ConversionReport, new_folder
 from empathy_lightning.errors import InputError
+from empathy_lightning.files import check_new_folder
 from empathy_lightning.modules.emotion_encoder import EmotionEncoder
 
 _POSITIONS = "wav2vec2.encoder.pos_conv_embed.conv"
@@ -47,6 +47,8 @@ def convert(source: str | Path, out: str | Path, dry_run: bool = False) -> Conve
         InputError: If files or weights are missing, or it is another kind of model.
     """
     source, out = Path(source), Path(out)
+    if not dry_run:
+        check_new_folder(out)
     report = ConversionReport()
     config = Wav2Vec2Config(**{k: v for k, v in read_json(source / "config.json").items() if k != "architectures"})
     weights = read_weights(source)
@@ -58,7 +60,7 @@ def convert(source: str | Path, out: str | Path, dry_run: bool = False) -> Conve
     placed = place(report, "emotion_encoder", encoder, emotion_encoder_names(weights))
     finish(report, weights, dry_run, (OPTIONAL,))
     if not dry_run:
-        with new_folder(out) as folder:
+        with new_folder(out, source) as folder:
             write_model(folder, config, placed)
             report.write(folder / "conversion.json")
     return report

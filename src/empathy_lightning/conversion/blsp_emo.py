@@ -21,15 +21,15 @@ from empathy_lightning.conversion.released import (
     Found,
     finish,
     found,
-    new_folder,
     place,
     read_json,
     read_weights,
     renamed,
     write_model,
 )
-from empathy_lightning.conversion.report import ConversionReport
+from empathy_lightning.conversion.report import ConversionReport, new_folder
 from empathy_lightning.errors import InputError
+from empathy_lightning.files import check_new_folder
 from empathy_lightning.folders import write_folder
 from empathy_lightning.modules.cformer import CFormer
 from empathy_lightning.modules.convolutional_adapter import ConvolutionalAdapter
@@ -66,8 +66,10 @@ def convert(source: str | Path, out: str | Path, dry_run: bool = False) -> Conve
     Raises:
         InputError: If files or weights are missing, or do not fit the configuration.
     """
-    source = Path(source)
-    return convert_release(source, Path(out), dry_run, read_weights(source))
+    source, out = Path(source), Path(out)
+    if not dry_run:
+        check_new_folder(out)
+    return convert_release(source, out, dry_run, read_weights(source))
 
 
 def convert_release(
@@ -91,7 +93,7 @@ def convert_release(
     heads = tuple(f"emotion_nuance.{name}_head" for name in RATINGS)
     finish(report, weights, dry_run, heads if emotion_config is None else (OPTIONAL,))
     if not dry_run:
-        with new_folder(out) as folder:
+        with new_folder(out, source) as folder:
             _write(folder, backbones, parts, placed, tokenizer)
             report.write(folder / "conversion.json")
     return report

@@ -9,10 +9,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from empathy_lightning.conversion.released import finish, found, new_folder, place, read_weights, renamed
-from empathy_lightning.conversion.report import ConversionReport
+from empathy_lightning.conversion.released import finish, found, place, read_weights, renamed
+from empathy_lightning.conversion.report import ConversionReport, new_folder
 from empathy_lightning.conversion.whole import check_whole
 from empathy_lightning.errors import InputError
+from empathy_lightning.files import check_new_folder
 from empathy_lightning.folders import write_folder
 from empathy_lightning.modules.empathy_classifier import EmpathyClassifier
 from empathy_lightning.parts import described
@@ -51,6 +52,8 @@ def convert(source: str | Path, out: str | Path, dry_run: bool = False) -> Conve
         InputError: If no file is there, its mechanism is unclear, or weights are missing.
     """
     source, out = Path(source), Path(out)
+    if not dry_run:
+        check_new_folder(out)
     files = _files(source)
     report = ConversionReport()
     converted = {}
@@ -64,7 +67,7 @@ def convert(source: str | Path, out: str | Path, dry_run: bool = False) -> Conve
         report.missing += own.missing
     if not dry_run:
         folder = source if source.is_dir() else source.parent
-        with new_folder(out) as partial:
+        with new_folder(out, source) as partial:
             for mechanism, (classifier, placed) in converted.items():
                 _write(partial / mechanism, mechanism, classifier, placed, folder)
             report.write(partial / "conversion.json")

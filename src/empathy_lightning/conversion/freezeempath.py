@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from empathy_lightning import __version__
 from empathy_lightning.conversion.names import QWEN2_CONFIG, WHISPER, WHISPER_BLOCK, qwen2_layers
-from empathy_lightning.conversion.report import ConversionReport
+from empathy_lightning.conversion.report import ConversionReport, new_folder
 from empathy_lightning.conversion.shards import StoredTensor, read_checkpoint, write_shards, write_tensors
 from empathy_lightning.conversion.tokenizer import copy_tokenizer, read_json, token_ids, unit_ids
 from empathy_lightning.errors import InputError
+from empathy_lightning.files import check_new_folder
 from empathy_lightning.prompts import EMPATHY_SYSTEM, SPEECH_AND_EMOTION
 
 EMOTIONS = ["angry", "surprised", "happy", "sad", "neutral"]
@@ -95,8 +95,8 @@ def convert(source: str | Path, out: str | Path, dry_run: bool = False) -> Conve
         InputError: If the source is incomplete, damaged or of another form, or ``out`` is there already.
     """
     source, out = Path(source), Path(out)
-    if not dry_run and out.exists():
-        raise InputError(f"{out} is there already: remove it or name another --out")
+    if not dry_run:
+        check_new_folder(out)
     config = read_json(source / "config.json")
     if not isinstance(config.get("speech_generator"), dict):
         raise InputError(f"{source} is no FreezeEmpath checkpoint: its config.json has no speech_generator")
@@ -112,9 +112,7 @@ def convert(source: str | Path, out: str | Path, dry_run: bool = False) -> Conve
         return keys.report
     if missing := [key for key in keys.report.missing if key != f"{ENCODER}*"]:
         raise InputError(f"{source} lacks {len(missing)} weights, first {missing[0]}; --dry-run lists them all")
-    partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
+    with new_folder(out, source) as partial:
         if encoder:
             write_tensors(partial / "speech_encoder" / "model.safetensors", encoder)
             _write_json(partial / "speech_encoder" / "config.json", encoder_config)
@@ -133,9 +131,6 @@ def convert(source: str | Path, out: str | Path, dry_run: bool = False) -> Conve
         }
         _write_json(partial / "config.json", _our_config(backbones, arguments))
         keys.report.write(partial / "conversion.json")
-        partial.rename(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return keys.report
 
 

@@ -17,6 +17,7 @@ from empathy_lightning.conversion.blsp_emo import convert_release
 from empathy_lightning.conversion.released import read_json, read_weights
 from empathy_lightning.conversion.report import ConversionReport
 from empathy_lightning.errors import InputError
+from empathy_lightning.files import check_new_folder
 
 _RATINGS = {0: "arousal", 1: "dominance", 2: "valence"}
 
@@ -35,12 +36,14 @@ def convert(source: str | Path, out: str | Path, dry_run: bool = False) -> Conve
     Raises:
         InputError: If files or weights are missing, or do not fit the configuration.
     """
-    source = Path(source)
+    source, out = Path(source), Path(out)
+    if not dry_run:
+        check_new_folder(out)
     weights = read_weights(source)
     file = source / "emotion_encoder" / "config.json"
     values = {k: v for k, v in read_json(file).items() if k != "architectures"} if file.is_file() else None
     config = emotion_config(weights) if values is None else Wav2Vec2Config(**values)
-    return convert_release(source, Path(out), dry_run, weights, config)
+    return convert_release(source, out, dry_run, weights, config)
 
 
 def emotion_config(weights: dict[str, Tensor], prefix: str = "w2v2.wav2vec2.") -> Wav2Vec2Config:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
-import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -157,27 +155,6 @@ def finish(
     wrong = [name for name in report.missing if not name.startswith(optional)]
     if wrong and not dry_run:
         raise InputError(f"the release lacks {len(wrong)} weights, for instance {', '.join(wrong[:3])}")
-
-
-@contextmanager
-def new_folder(out: Path) -> Iterator[Path]:
-    """A folder that appears whole, when everything in it has been written, or not at all.
-
-    Raises:
-        InputError: If it is there already.
-    """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} is there already: give a new folder as --out")
-    partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        if out.is_dir():
-            out.rmdir()
-        partial.replace(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def write_model(folder: Path, config: Any, weights: Mapping[str, Tensor], shard_bytes: int = 10**9) -> None:

@@ -1,11 +1,16 @@
-"""What a conversion did with every key of a released checkpoint."""
+"""What a conversion did with every key of a released checkpoint, and the folder that it writes."""
 
 from __future__ import annotations
 
-import json
+import shutil
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+
+from empathy_lightning.files import check_new_folder, write_json
+from empathy_lightning.jobs import digest, folder_digest
 
 
 @dataclass
@@ -36,11 +41,33 @@ class ConversionReport:
 
     def write(self, path: str | Path) -> None:
         """Write the three lists as JSON; the file appears whole or not at all."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}")
-        partial.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
-        partial.replace(path)
+        write_json(Path(path), asdict(self))
+
+
+@contextmanager
+def new_folder(out: Path, source: Path) -> Iterator[Path]:
+    """A folder that appears whole, when everything in it has been written, or not at all; it says what it is made of.
+
+    Args:
+        out: The folder.
+        source: Folder or file of the release.
+
+    Raises:
+        InputError: If it is there already.
+    """
+    check_new_folder(out)
+    partial = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        release = folder_digest(source) if source.is_dir() else digest(source)
+        write_json(partial / "made_from.json", {"source": str(source), "sha256": release})
+        if out.is_dir():
+            out.rmdir()
+        partial.replace(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _prefix(key: str) -> str:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
@@ -205,11 +203,3 @@ def describe(report: dict[str, Any], most: int = 20) -> str:
     problems = report["problems"]
     lines += ["", f"{len(problems)} problem(s)" if problems else "nothing wrong", *(f"  {p}" for p in problems[:most])]
     return "\n".join(lines + ([f"  and {len(problems) - most} more"] if len(problems) > most else []))
-
-
-def write_report(path: Path, report: dict[str, Any]) -> None:
-    """Write the report as JSON, under a temporary name first."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}")
-    partial.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.replace(path)

@@ -19,6 +19,8 @@ from tqdm import tqdm
 from empathy_lightning.audio import SAMPLE_RATE, read
 from empathy_lightning.corpora.corpus import Corpus, CorpusError
 from empathy_lightning.corpora.manifest import from_parquet, to_table
+from empathy_lightning.files import check_folder, whole
+from empathy_lightning.jobs import Claim, recordings_digest, utterances_digest
 from empathy_lightning.utterance import Utterance
 
 ROWS = 8
@@ -67,22 +69,32 @@ def _files(root: str) -> tuple[Any, list[str]]:
     return system, sorted(system.glob(f"{path.rstrip('/')}/part-*.parquet"))
 
 
-def write_shards(utterances: Sequence[Utterance], folder: str | Path, per_shard: int = 2_000) -> Path:
-    """Write shards, each whole or not at all; those that are there already are kept, so a stopped run goes on.
+def write_shards(
+    utterances: Sequence[Utterance], folder: str | Path, per_shard: int = 2_000, again: bool = False
+) -> Path:
+    """Write shards, each whole or not at all; those made from the same are kept, so a stopped run goes on.
 
     Args:
         utterances: In the order in which they are stored; segments are cut out.
         folder: Local folder.
         per_shard: Utterances in a shard.
+        again: Make anew what is there, whatever it was made from.
 
     Raises:
         AudioError: If a file cannot be read; check the corpus first.
+        InputError: If the folder cannot be written to, or holds shards of something else.
     """
     import pyarrow
     import pyarrow.parquet
 
     folder = Path(folder)
+    check_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    recordings = recordings_digest((u.path for u in utterances), folder)
+    made_from = {"utterances": utterances_digest(utterances, folder), "recordings": recordings, "per_shard": per_shard}
+    claim = Claim(folder, made_from, "part-*.parquet")
+    if not claim.is_met(again):
+        claim.write()
     starts = range(0, len(utterances), per_shard)
     for index, start in enumerate(tqdm(starts, desc="shards")):
         path = folder / f"part-{index:05d}.parquet"
@@ -90,9 +102,8 @@ def write_shards(utterances: Sequence[Utterance], folder: str | Path, per_shard:
             continue
         rows = utterances[start : start + per_shard]
         table = to_table(rows).append_column("audio", pyarrow.array([encoded(u) for u in rows], pyarrow.binary()))
-        partial = path.with_name(f".{path.name}")
-        pyarrow.parquet.write_table(table, partial, row_group_size=ROWS, compression={"audio": "NONE"})
-        partial.replace(path)
+        with whole(path) as partial:
+            pyarrow.parquet.write_table(table, partial, row_group_size=ROWS, compression={"audio": "NONE"})
     return folder
 
 

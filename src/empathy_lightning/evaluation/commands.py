@@ -7,6 +7,7 @@ from pathlib import Path
 
 from empathy_lightning.choices import RECIPES, TRUST
 from empathy_lightning.errors import InputError
+from empathy_lightning.preparation.commands import add_again
 
 
 def add_responses(commands: argparse._SubParsersAction[argparse.ArgumentParser], checkpoint: str) -> None:
@@ -33,6 +34,7 @@ def add_responses(commands: argparse._SubParsersAction[argparse.ArgumentParser],
     respond.add_argument("--unit-temperature", type=float, help="of the speech units' draws, see chat --help")
     respond.add_argument("--batch-size", type=int, default=16, help="recordings at a time (default %(default)s)")
     respond.add_argument("--per-shard", type=int, default=512, help="utterances in a shard (default %(default)s)")
+    add_again(respond)
     respond.set_defaults(run=_respond)
 
     score = commands.add_parser(
@@ -79,7 +81,8 @@ def _respond(options: argparse.Namespace) -> None:
     words = (longest, options.temperature, options.top_p, options.seed)
     decoding = Decoding(*words, options.speech, options.unit_temperature)
     files = (options.checkpoint, options.manifest, options.out)
-    answer_manifest(*files, options.split, prompt, decoding, options.batch_size, options.per_shard, options.trust)
+    shape = (options.batch_size, options.per_shard)
+    answer_manifest(*files, options.split, prompt, decoding, *shape, options.trust, options.again)
 
 
 def _evaluate_responses(options: argparse.Namespace) -> None:

@@ -14,7 +14,8 @@ from empathy_lightning.audio import read, write
 from empathy_lightning.chatbot import EmpatheticChatbot, Reply, describe
 from empathy_lightning.corpora import CorpusError, read_manifest
 from empathy_lightning.evaluation.small_world import Heard, emotion_figures, hear_all, reply_figures, speech_figures
-from empathy_lightning.files import write_json
+from empathy_lightning.files import check_folder, check_target, write_json
+from empathy_lightning.jobs import digest, folder_digest
 from empathy_lightning.utterance import RATINGS, Utterance
 
 
@@ -44,6 +45,9 @@ def evaluate(
     Raises:
         InputError: If the checkpoint or the manifest cannot be used.
     """
+    check_target(out / "metrics.json", [manifest])
+    check_target(out / "report.html", [manifest])
+    check_folder(out / "replies")
     utterances = [u for u in read_manifest(manifest) if u.split == "test"]
     if not utterances:
         raise CorpusError(f"{manifest} has no utterances in the test split")
@@ -52,6 +56,7 @@ def evaluate(
     reply = reply_figures(bot, heard, utterances)
     trainings = {stage.name: json.loads((stage / "training.json").read_text()) for stage in stages}
     metrics: dict[str, Any] = {
+        "made_from": {"manifest": digest(manifest), "checkpoint": folder_digest(checkpoint)},
         "test_utterances": len(utterances),
         "emotion": emotion_figures(heard, utterances, bot.emotions),
         "reply": reply,

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from empathy_lightning.audio import split_at_pauses
+from empathy_lightning.files import whole
 from empathy_lightning.modules.language_model import LanguageModel
 from empathy_lightning.utterance import RATINGS
 
@@ -73,14 +74,10 @@ class Explanation:
         words.set(title="nearest words", xlabel="cosine")
         for axis in (emotions, ratings, words):
             axis.invert_yaxis()
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}")
-        with warnings.catch_warnings():
+        with whole(Path(path)) as partial, warnings.catch_warnings():
             # A word in a script that the font lacks is drawn as boxes; the text has it.
             warnings.filterwarnings("ignore", "Glyph .* missing")
             figure.savefig(partial, format="png", dpi=110)
-        partial.replace(path)
 
 
 @torch.no_grad()

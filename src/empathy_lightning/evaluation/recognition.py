@@ -19,6 +19,7 @@ from empathy_lightning.corpora.manifest import read_manifest
 from empathy_lightning.errors import InputError
 from empathy_lightning.evaluation.prompting import Recognition, readable_batches, recogniser
 from empathy_lightning.files import check_target, write_json
+from empathy_lightning.jobs import digest, folder_digest
 from empathy_lightning.metrics import Concordance, unweighted_accuracy, weighted_accuracy
 from empathy_lightning.prompts import Prompt
 from empathy_lightning.utterance import RATINGS
@@ -55,8 +56,8 @@ def evaluate_emotion(
     Raises:
         InputError: If the checkpoint or the manifest cannot be used.
     """
-    for target in (out, report):
-        check_target(target, [manifest])
+    check_target(out, [manifest])
+    check_target(report, [manifest, out])
     loaded = load(checkpoint, trust)
     loaded.model.prompt, loaded.model.system = question.user, question.system
     model = loaded.model.to("cuda" if torch.cuda.is_available() else "cpu")
@@ -73,7 +74,8 @@ def evaluate_emotion(
             progress.update(len(recognitions) + len(unreadable) - progress.n)
     if not recognitions:
         raise InputError(f"none of {len(chosen)} utterances can be read, for example {unreadable[0]}")
-    measured = {"by": by, "question": vars(question), "unreadable": unreadable}
+    of = {"manifest": digest(manifest), "checkpoint": folder_digest(checkpoint), "split": split}
+    measured = {"made_from": of, "by": by, "question": vars(question), "unreadable": unreadable}
     measured |= figures(recognitions, loaded.emotions)
     print(table(measured))
     if out is not None:

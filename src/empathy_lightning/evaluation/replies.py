@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,9 +21,21 @@ from empathy_lightning.corpora.manifest import read_manifest, write_manifest
 from empathy_lightning.errors import InputError
 from empathy_lightning.evaluation.prompting import readable_batches
 from empathy_lightning.files import check_folder, check_target
-from empathy_lightning.preparation.answers import AnswerShard, alone, in_shards, rank_and_world_size, seed_of
-from empathy_lightning.preparation.responses import shards_of
-from empathy_lightning.prompts import Prompt
+from empathy_lightning.jobs import (
+    Claim,
+    alone,
+    digest,
+    rank_and_world_size,
+    relative,
+    seed_of,
+    settled,
+    speech_file,
+    speech_files,
+)
+from empathy_lightning.models import EmpatheticLM
+from empathy_lightning.preparation.answers import AnswerShard, check_shards, in_shards, shards_of
+from empathy_lightning.preparation.identity import model_identity
+from empathy_lightning.prompts import Prompt, Segment
 from empathy_lightning.utterance import Utterance
 
 
@@ -66,11 +77,13 @@ def answer_manifest(
     batch_size: int = 16,
     per_shard: int = 512,
     trust: Sequence[str] = (),
+    again: bool = False,
 ) -> Path:
     """Let a bot answer recordings, and write a manifest with its replies as the responses.
 
     A run that was interrupted goes on with the shards that are missing. Speech beyond the
-    encoder's window (30 s) is cut; recordings that cannot be read are named and left for the next run.
+    encoder's window (30 s) is cut; recordings that cannot be read are named and left for the next run, which also
+    answers those anew that were changed since.
 
     Args:
         checkpoint: Folder of the bot; what fills its slots is what the folder says.
@@ -82,6 +95,7 @@ def answer_manifest(
         batch_size: Recordings of like length that are answered together.
         per_shard: Utterances in a shard, the most that an interruption costs.
         trust: Packages besides this library whose classes the folder may name.
+        again: Make anew what is there, whatever it was made from.
 
     Raises:
         InputError: If the checkpoint, the manifest or ``out`` cannot be used, or the shards answer something else.
@@ -90,10 +104,7 @@ def answer_manifest(
         raise InputError("batch_size and per_shard have to be at least 1")
     check_target(out, [manifest])
     shards, (rank, world_size) = shards_of(out), rank_and_world_size()
-    if out.is_file() and not shards.is_dir():
-        raise InputError(
-            f"{out} is there without {shards.name}, so what answered is unknown: change --out or remove it"
-        )
+    check_shards(out, again)
     utterances = _to_be_answered(manifest, split, prompt)
     decoding = decoding or Decoding()
     aloud = decoding.speech
@@ -101,17 +112,20 @@ def answer_manifest(
     if aloud:
         _check_speech_files(out, utterances)
     asked = vars(prompt) if prompt else {"user": None, "system": None}
-    # None where nothing is spoken, as in shards from before there was speech.
-    said = {**_fingerprint(checkpoint, utterances, manifest.parent), **asked, **vars(decoding), "speech": aloud or None}
+    said = {**_fingerprint(checkpoint, utterances, manifest.parent), **asked, **vars(decoding)}
 
     def _load() -> AnswerShard:
-        return _answerer(load(checkpoint, trust), checkpoint, prompt, decoding, batch_size, out)
+        return _answerer(load(checkpoint, trust), checkpoint, prompt, decoding, batch_size, out, utterances)
 
-    def _lost(row: Utterance) -> bool:
-        return row.response is None or (aloud and bool(row.units) and not speech_file(out, row).is_file())
+    def _lost(utterance: Utterance, row: Utterance, written: float) -> bool:
+        silent = aloud and bool(row.units) and not speech_file(out, row).is_file()
+        return row.response is None or silent or _changed_since(utterance, written)
 
     with alone(shards):
-        answered = in_shards(utterances, shards, said, _load, per_shard, "replies", _lost, fields)
+        if again:
+            # Its replies' speech is written over one by one.
+            out.unlink(missing_ok=True)
+        answered = in_shards(utterances, shards, said, _load, per_shard, "replies", _lost, fields, again)
         if answered is None:
             print(f"process {rank} of {world_size} is done; the one that ends last writes {out}")
             return out
@@ -122,11 +136,16 @@ def answer_manifest(
         ]
         if not replies:
             raise InputError(f"none of {len(utterances)} recordings can be read, for example {utterances[0].path}")
-        own = out.with_name(f".process{rank}.{out.name}")
-        write_manifest(own, replies)
-        own.replace(out)
+        Claim(out, {"manifest": digest(manifest), "split": split, **said}).write()
+        write_manifest(out, replies)
     _report(out, answered, aloud)
     return out
+
+
+def _changed_since(utterance: Utterance, time: float) -> bool:
+    """Whether a recording was written after a time in seconds; one that is gone was not."""
+    paths = [path.partition("#")[0] for path in (utterance.path, utterance.emotion_path) if path]
+    return any(os.path.getmtime(path) > time for path in paths if os.path.isfile(path))
 
 
 def _report(out: Path, answered: Sequence[Utterance], aloud: bool) -> None:
@@ -138,30 +157,8 @@ def _report(out: Path, answered: Sequence[Utterance], aloud: bool) -> None:
     print(f"{len(answered) - len(unread)} replies{unspoken}, unreadable recordings: {len(unread)}\nwritten: {out}")
 
 
-def speech_file(out: Path, utterance: Utterance) -> Path:
-    """Where the reply to an utterance lies as speech: ``<out>.speech/CORPUS/ID.wav``, other names where these are none.
-
-    Args:
-        out: Manifest of the replies.
-        utterance: Its corpus and id may hold anything.
-    """
-
-    def _name(text: str) -> str:
-        if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._ ()+-]{0,99}", text):
-            return text
-        return re.sub(r"[^A-Za-z0-9_-]", "_", text[:60]) + "-" + hashlib.sha256(text.encode()).hexdigest()[:16]
-
-    return out.with_name(f"{out.name}.speech") / _name(utterance.corpus) / f"{_name(utterance.id)}.wav"
-
-
 def _check_speech_files(out: Path, utterances: Sequence[Utterance]) -> None:
-    files: set[Path] = set()
-    for u in utterances:
-        file = speech_file(out, u)
-        if file in files:
-            raise InputError(f"{u.corpus}/{u.id} is there twice, so one reply's speech would replace the other's")
-        files.add(file)
-    for folder in {file.parent for file in files}:
+    for folder in {file.parent for file in speech_files(out, utterances)}:
         check_folder(folder)
 
 
@@ -183,25 +180,40 @@ def _fingerprint(checkpoint: Path, utterances: Sequence[Utterance], home: Path) 
     files = [checkpoint / name for name in ("config.json", "model.safetensors")]
     if not all(file.is_file() for file in files):
         raise CheckpointError(f"{checkpoint} is no checkpoint folder: config.json or model.safetensors is missing")
-    digests = []
-    for file in files:
-        with file.open("rb") as opened:
-            digests.append(hashlib.file_digest(opened, "sha256").hexdigest())
-    folder = os.path.realpath(home)
 
     def _named(path: str | None) -> str | None:
-        """Relative to the manifest, however that was typed and wherever it was moved with its recordings."""
-        return path if path is None or "://" in path else os.path.relpath(os.path.realpath(path), folder)
+        return None if path is None else relative(path, home)
 
     heard = [
         (_named(u.path), u.start, u.end, _named(u.emotion_path), u.emotion_start, u.emotion_end, u.prompt, u.system)
         for u in utterances
     ]
-    return {"checkpoint": " ".join(digests), "recordings": hashlib.sha256(repr(heard).encode()).hexdigest()}
+    return {
+        "checkpoint": " ".join(map(digest, files)),
+        **_backbones(checkpoint),
+        "recordings": hashlib.sha256(repr(heard).encode()).hexdigest(),
+    }
+
+
+def _backbones(checkpoint: Path) -> dict[str, str]:
+    """Which models the folder names, wherever they lie."""
+    try:
+        config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
+        names = {part: str(source["init_args"]["name_or_path"]) for part, source in config["backbones"].items()}
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return {}  # Loading it says what is wrong.
+    inside = {part: str(checkpoint / name) for part, name in names.items() if (checkpoint / name).is_dir()}
+    return {part: model_identity(name) for part, name in (names | inside).items()}
 
 
 def _answerer(
-    loaded: Checkpoint, checkpoint: Path, prompt: Prompt | None, decoding: Decoding, batch_size: int, out: Path
+    loaded: Checkpoint,
+    checkpoint: Path,
+    prompt: Prompt | None,
+    decoding: Decoding,
+    batch_size: int,
+    out: Path,
+    utterances: Sequence[Utterance],
 ) -> AnswerShard:
     if prompt is not None:
         loaded.model.prompt, loaded.model.system = prompt.user, prompt.system
@@ -210,8 +222,22 @@ def _answerer(
     if decoding.speech and (loaded.speech_decoder is None or loaded.vocoder is None):
         lacking = "speech decoder" if loaded.speech_decoder is None else "vocoder"
         raise CheckpointError(f"{checkpoint} cannot speak: it has no {lacking}; leave --speech out")
+    _settle_prompts(loaded.model, utterances, shards_of(out))
     loaded.to(f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu")
     return lambda utterances, progress: _answer(loaded, decoding, batch_size, out, utterances, progress)
+
+
+def _settle_prompts(model: EmpatheticLM, utterances: Sequence[Utterance], shards: Path) -> None:
+    """Ask each question all through the job as it was first rendered: a template may put today's date into it."""
+    own = [Prompt(u.prompt, u.system) for u in utterances if u.prompt is not None]
+    asked: list[Prompt | None] = [None, *dict.fromkeys(own)]
+    rendered = settled(shards, "prompts", lambda: [model.segments(prompt) for prompt in asked])
+    segments = dict(zip(asked, rendered, strict=True))
+
+    def _segments(prompt: Prompt | None = None) -> list[Segment]:
+        return segments[prompt]
+
+    model.segments = _segments  # type: ignore[method-assign]
 
 
 @torch.no_grad()

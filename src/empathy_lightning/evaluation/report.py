@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from empathy_lightning.audio import SAMPLE_RATE
+from empathy_lightning.files import write_text
 from empathy_lightning.levels import unclipped
 from empathy_lightning.modules.speech_encoder import LogMel
 
@@ -127,7 +128,7 @@ def mel_pair(question: Tensor, reply: Tensor) -> Figure:
 
 
 def write_page(path: Path, title: str, note: str, sections: Sequence[tuple[str, str]]) -> None:
-    """Write the page under a temporary name, then rename it.
+    """Write the page whole or not at all.
 
     Args:
         path: The HTML file.
@@ -141,7 +142,4 @@ def write_page(path: Path, title: str, note: str, sections: Sequence[tuple[str, 
         f"<title>{html.escape(title)}</title><style>{_STYLE}</style>"
         f'<h1>{html.escape(title)}</h1><p class="note">{html.escape(note)}</p>{body}</html>\n'
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}")
-    partial.write_text(page, encoding="utf-8")
-    partial.replace(path)
+    write_text(path, page)

@@ -22,6 +22,7 @@ from empathy_lightning.evaluation.reply_scores import (
 )
 from empathy_lightning.evaluation.reply_speech import SpeechRecogniser, speech_figures
 from empathy_lightning.files import check_target, write_json
+from empathy_lightning.jobs import digest
 from empathy_lightning.modules.empathy_classifier import EmpathyClassifier
 from empathy_lightning.utterance import Utterance
 
@@ -96,7 +97,8 @@ def evaluate_responses(
         made_of = files | {"split": split, "empathy_classifier": empathy_classifier, "bert_score": bert_score}
         made_of |= {"asr": asr, "asr_language": asr_language}
         named = {name: value and str(value) for name, value in made_of.items()} | {"bert_layer": bert_layer}
-        write_json(out, {"of": named} | figures | {"scores": rows})
+        read = {name: digest(file) for name, file in files.items() if file is not None}
+        write_json(out, {"of": named, "made_from": read} | figures | {"scores": rows})
     return figures
 
 

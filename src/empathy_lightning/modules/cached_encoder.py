@@ -40,13 +40,17 @@ class CachedSpeechEncoder(nn.Module):
     def shared(cls, name_or_path: str) -> CachedSpeechEncoder:
         """The same encoder, with what it remembers, for all stages that one process trains one after the other.
 
-        It stays in memory until the process asks for another encoder, or :meth:`forget` is called.
+        It stays in memory until the process asks for another encoder, the folder's files are changed, or
+        :meth:`forget` is called.
 
         Args:
             name_or_path: Folder or model id, see :meth:`SpeechEncoder.from_pretrained`.
         """
         folder = Path(locate(name_or_path))
-        return _shared(str(folder.resolve()) if folder.is_dir() else name_or_path)
+        if not folder.is_dir():
+            return _shared(name_or_path)
+        files = [(path.name, path.stat()) for path in sorted(folder.iterdir())]
+        return _shared(str(folder.resolve()), tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in files))
 
     def forget(self) -> None:
         """Let go of all that was heard: the encoder's weights are others now."""
@@ -74,5 +78,5 @@ class CachedSpeechEncoder(nn.Module):
 
 
 @lru_cache(maxsize=1)
-def _shared(name_or_path: str) -> CachedSpeechEncoder:
+def _shared(name_or_path: str, files: tuple[tuple[str, int, int], ...] = ()) -> CachedSpeechEncoder:
     return CachedSpeechEncoder(SpeechEncoder.from_pretrained(name_or_path))

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import math
-import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,40 +14,67 @@ from tqdm import tqdm
 
 from empathy_lightning.corpora.manifest import read_manifest, write_manifest
 from empathy_lightning.errors import InputError
+from empathy_lightning.files import check_target
+from empathy_lightning.jobs import Claim, check_again, rank_and_world_size, seed_of, settled
 from empathy_lightning.modules.chat_format import literal_ids
 from empathy_lightning.preparation.engines import Answerer, Generation
-from empathy_lightning.prompts import fill
+from empathy_lightning.preparation.identity import model_identity
+from empathy_lightning.prompts import Segment, fill
 from empathy_lightning.utterance import Utterance
-
-
-def rank_and_world_size() -> tuple[int, int]:
-    """Which process this is and of how many, as torchrun says it in the environment."""
-    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-
 
 AnswerShard = Callable[[Sequence[Utterance], Any], list[Utterance]]
 """Gives the utterances of a shard their responses, and moves the progress bar by each that is done."""
 
 
+def shards_of(out: Path) -> Path:
+    """Folder of the raw answers behind a manifest."""
+    return out.with_name(f"{out.name}.shards")
+
+
+def check_shards(out: Path, again: bool) -> None:
+    """Refuse a manifest without the shards that it would be written from, or beside which no claim can be written.
+
+    Raises:
+        InputError: If so, and it is not to be made anew.
+    """
+    check_target(Claim(out, {}).path, [])
+    if again:
+        check_again(shards_of(out))
+    if out.is_file() and not shards_of(out).is_dir() and not again:
+        raise InputError(
+            f"{out} is there without {shards_of(out).name}, so what answered is unknown: change --out, or make it "
+            "anew with --again"
+        )
+
+
 def answer_in_shards(
-    utterances: Sequence[Utterance], folder: Path, generation: Generation, per_shard: int = 1024
+    utterances: Sequence[Utterance], folder: Path, generation: Generation, per_shard: int = 1024, again: bool = False
 ) -> list[Utterance] | None:
     """Let the frozen model answer each transcript; see :func:`in_shards`.
+
+    A template may put today's date into the prompt, so the first process's rendering serves the whole job.
 
     Args:
         utterances: With transcripts and, for a prompt with an emotion slot, emotions.
         folder: Where the shards go.
         generation: Model, prompt and lengths.
         per_shard: Utterances in a shard.
+        again: Remove what is there first.
     """
 
     def _load() -> AnswerShard:
         answerer = generation.answerer()
-        return lambda shard, progress: _answer_shard(shard, answerer, generation, progress)
+        segments = settled(folder, "prompt", lambda: generation.prompt.segments(answerer.tokenizer))
+        return lambda shard, progress: _answer_shard(shard, answerer, generation, segments, progress)
 
-    said = {key: value for key, value in vars(generation).items() if key != "prompt"} | vars(generation.prompt)
     what = f"replies to {'labels' if '{emotion}' in generation.prompt.user else 'transcripts'}"
-    return in_shards(utterances, folder, said, _load, per_shard, what)
+    return in_shards(utterances, folder, asked(generation), _load, per_shard, what, again=again)
+
+
+def asked(generation: Generation) -> dict[str, Any]:
+    """What decides the answers beside the utterances, as JSON values."""
+    said = {key: value for key, value in vars(generation).items() if key != "prompt"} | vars(generation.prompt)
+    return said | {"language_model": model_identity(generation.language_model)}
 
 
 def in_shards(
@@ -60,8 +84,9 @@ def in_shards(
     load: Callable[[], AnswerShard],
     per_shard: int,
     what: str,
-    again: Callable[[Utterance], bool] | None = None,
+    lost: Callable[[Utterance, Utterance, float], bool] | None = None,
     fields: Sequence[str] = ("response", "response_cut"),
+    again: bool = False,
 ) -> list[Utterance] | None:
     """Answer each utterance; every shard is written whole or not at all, and those that are there are kept.
 
@@ -75,8 +100,10 @@ def in_shards(
         load: Makes what answers a shard; called only where one is missing.
         per_shard: Utterances in a shard.
         what: Stands before the progress bar.
-        again: Which rows of a shard that is there are asked again; None leaves it as it is.
+        lost: Whether an utterance is asked again, by its row in a shard and the second in which that was written; None
+            leaves shards as they are.
         fields: What an answer consists of; a recording or units that are no part of it belonged to another one and go.
+        again: Remove the shards that are there first.
 
     Returns:
         The utterances with their responses (None where there is none to give), or None while other processes still
@@ -87,11 +114,14 @@ def in_shards(
     """
     rank, world_size = rank_and_world_size()
     folder.mkdir(parents=True, exist_ok=True)
-    _claim(folder, utterances, {**said, "per_shard": per_shard})
+    made_from = {**said, "per_shard": per_shard, "utterances": _digest(utterances)}
+    claim = Claim(folder, made_from, "part-*.parquet")
+    if not claim.is_met(again):
+        claim.write()
     shards = [utterances[start : start + per_shard] for start in range(0, len(utterances), per_shard)]
     paths = [folder / f"part-{index:05d}.parquet" for index in range(len(shards))]
     mine = range(rank, len(shards), world_size)
-    owed = {index: _owed(_read_shard(paths[index], shards[index]), shards[index], again) for index in mine}
+    owed = {index: _owed(paths[index], shards[index], lost) for index in mine}
     left = sum(map(len, owed.values()))
     if left:
         answer = load()
@@ -116,12 +146,16 @@ def in_shards(
 
 
 def _owed(
-    rows: Sequence[Utterance] | None, shard: Sequence[Utterance], again: Callable[[Utterance], bool] | None
+    path: Path, shard: Sequence[Utterance], lost: Callable[[Utterance, Utterance, float], bool] | None
 ) -> list[int]:
     """Positions in a shard that are to be answered: all where it is not there."""
+    rows = _read_shard(path, shard)
     if rows is None:
         return list(range(len(shard)))
-    return [position for position, row in enumerate(rows) if again is not None and again(row)]
+    if lost is None:
+        return []
+    written = path.stat().st_mtime
+    return [position for position, row in enumerate(rows) if lost(shard[position], row, written)]
 
 
 def _read_shard(path: Path, shard: Sequence[Utterance]) -> list[Utterance] | None:
@@ -133,33 +167,14 @@ def _read_shard(path: Path, shard: Sequence[Utterance]) -> list[Utterance] | Non
     return rows if [(row.corpus, row.id) for row in rows] == [(u.corpus, u.id) for u in shard] else None
 
 
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Keep a folder of shards for this process; the lock is gone with the process, however it ends.
-
-    Raises:
-        InputError: If another process of this rank works on it.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f".process{rank_and_world_size()[0]}.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"another process makes {folder} now: wait for it, or change --out") from None
-        except OSError:
-            # Some shared file systems have no locks; work without one then.
-            pass
-        yield
-
-
 def _answer_shard(
     utterances: Sequence[Utterance],
     answerer: Answerer,
     generation: Generation,
+    segments: Sequence[Segment],
     progress: Any,
 ) -> list[Utterance]:
     """Prompts of like length share a batch, which keeps the padding low."""
-    segments = generation.prompt.segments(answerer.tokenizer)
 
     def _ids(text: str | None) -> list[int]:
         return literal_ids(answerer.tokenizer, text or "")
@@ -179,32 +194,8 @@ def _answer_shard(
     return answered
 
 
-def seed_of(seed: int, utterance: Utterance) -> int:
-    """Of an utterance's own draws, so that they depend on neither its batch nor its shard."""
-    return int.from_bytes(hashlib.sha256(f"{seed} {utterance.corpus} {utterance.id}".encode()).digest()[:4], "little")
-
-
-def _claim(folder: Path, utterances: Sequence[Utterance], said: dict[str, Any]) -> None:
-    """Write down what the shards answer, or check that it is the same."""
-    digest = hashlib.sha256()
+def _digest(utterances: Sequence[Utterance]) -> str:
+    read = hashlib.sha256()
     for u in utterances:
-        digest.update(json.dumps([u.corpus, u.id, u.transcript, u.emotion]).encode())
-    claim = {**said, "utterances": digest.hexdigest()}
-    path = folder / "generation.json"
-    if path.is_file() and any(folder.glob("part-*.parquet")):
-        try:
-            then = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            then = None
-        if not isinstance(then, dict):
-            raise InputError(f"{path} is damaged: change --out, or remove {folder}")
-        changed = ", ".join(key for key in claim if then.get(key) != claim[key])
-        if changed:
-            out = str(folder).removesuffix(".shards")
-            raise InputError(
-                f"{folder} holds answers to something else ({changed} changed): change --out, or remove it and {out}"
-            )
-        return
-    partial = folder / f".process{rank_and_world_size()[0]}.generation.json"
-    partial.write_text(json.dumps(claim, indent=2) + "\n", encoding="utf-8")
-    partial.replace(path)
+        read.update(json.dumps([u.corpus, u.id, u.transcript, u.emotion]).encode())
+    return read.hexdigest()

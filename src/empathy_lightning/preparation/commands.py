@@ -1,4 +1,4 @@
-"""The commands `prepare responses` and `prepare pseudo-dialogues`; what they need is imported when they run."""
+"""The commands `prepare ...`; what they need is imported when they run."""
 
 from __future__ import annotations
 
@@ -14,8 +14,54 @@ if TYPE_CHECKING:
     from empathy_lightning.preparation.response_selection import ResponseSelection
 
 
-def add_answering(steps: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add both steps, in which the frozen language model answers."""
+def add_again(command: argparse.ArgumentParser) -> None:
+    """Add the option of every command that keeps what is there if it was made from the same, and else refuses it."""
+    command.add_argument(
+        "--again", action="store_true", help="make --out anew, whatever it was made from (default: refuse another)"
+    )
+
+
+def add_preparation(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add all steps."""
+    prepare = commands.add_parser("prepare", help="make what the trainers need from what is there")
+    steps = prepare.add_subparsers(required=True, metavar="STEP")
+    _add_synthetic(steps)
+    _add_answering(steps)
+    ratings = steps.add_parser("ratings", help="fill missing arousal, valence and dominance by a frozen encoder")
+    ratings.add_argument("manifest", type=Path)
+    ratings.add_argument("--out", type=Path, required=True, help="manifest with the ratings")
+    ratings.add_argument("--emotion-encoder", required=True, help="folder or model id of a wav2vec 2.0 emotion model")
+    add_again(ratings)
+    ratings.set_defaults(run=_ratings)
+    _add_units(steps)
+
+
+def _add_synthetic(steps: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    synthetic = steps.add_parser("synthetic", help="render the small world's questions with eSpeak NG")
+    synthetic.add_argument("--out", type=Path, required=True, help="folder of the corpus")
+    for split, count in (("train", 3000), ("validation", 300), ("test", 300)):
+        synthetic.add_argument(f"--{split}", type=int, default=count, help="utterances (default %(default)s)")
+    add_again(synthetic)
+    synthetic.set_defaults(run=_synthetic)
+
+
+def _add_units(steps: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    units = steps.add_parser("units", help="turn the speech of the replies into speech units")
+    units.add_argument("manifest", type=Path)
+    units.add_argument("--out", type=Path, required=True, help="manifest with the units")
+    units.add_argument("--vocoder", type=Path, required=True, help="folder of the vocoder; fitted if it is not there")
+    units.add_argument("--train", type=int, help="most training replies to use (default: all)")
+    units.add_argument(
+        "--render",
+        action="store_true",
+        help="say every reply with eSpeak NG (default: only where no reply has a recording, response_path)",
+    )
+    add_again(units)
+    units.set_defaults(run=_units)
+
+
+def _add_answering(steps: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Both steps in which the frozen language model answers."""
     responses = steps.add_parser("responses", help="let the frozen language model answer each transcript")
     responses.add_argument("manifest", type=Path)
     responses.add_argument("--without-emotion", action="store_true", help="answer the transcript alone (stage 1)")
@@ -32,6 +78,7 @@ def add_answering(steps: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         step.add_argument("--recipe", choices=RECIPES, help="prompts of a paper")
         step.add_argument("--prompt", help="user's turn with {speech} and {emotion} instead of a recipe's")
         step.add_argument("--system", help="system message")
+        add_again(step)
         _add_generation(step)
         _add_selection(step)
 
@@ -64,15 +111,32 @@ def _add_selection(step: argparse.ArgumentParser) -> None:
     group.add_argument("--keep", type=int, help="keep this many replies that lie farthest apart")
 
 
+def _synthetic(options: argparse.Namespace) -> None:
+    from empathy_lightning.preparation.synthetic import write_synthetic_corpus
+
+    sizes = (options.train, options.validation, options.test)
+    print(write_synthetic_corpus(options.out, *sizes, again=options.again))
+
+
+def _ratings(options: argparse.Namespace) -> None:
+    from empathy_lightning.preparation.ratings import prepare_ratings
+
+    print(prepare_ratings(options.manifest, options.out, options.emotion_encoder, again=options.again))
+
+
+def _units(options: argparse.Namespace) -> None:
+    from empathy_lightning.preparation.units import prepare_units
+
+    files = (options.manifest, options.out, options.vocoder)
+    print(prepare_units(*files, options.train, options.render, options.again))
+
+
 def _responses(options: argparse.Namespace) -> None:
     from empathy_lightning.preparation.responses import prepare_responses
 
     asked = vars(_generation(options))
-    print(
-        prepare_responses(
-            options.manifest, options.out, selection=_selection(options), per_shard=options.per_shard, **asked
-        )
-    )
+    kept = {"selection": _selection(options), "per_shard": options.per_shard, "again": options.again}
+    print(prepare_responses(options.manifest, options.out, **kept, **asked))
 
 
 def _pseudo_dialogues(options: argparse.Namespace) -> None:
@@ -81,7 +145,7 @@ def _pseudo_dialogues(options: argparse.Namespace) -> None:
     shares = parse_distribution(options.distribution) if options.distribution else None
     files = (options.manifest, options.recordings, options.out)
     how = (shares, options.per_recording, options.per_shard)
-    print(prepare_pseudo_dialogues(*files, _generation(options), _selection(options), *how))
+    print(prepare_pseudo_dialogues(*files, _generation(options), _selection(options), *how, again=options.again))
 
 
 def _generation(options: argparse.Namespace) -> Generation:

@@ -56,6 +56,9 @@ def _library() -> tuple[Any, int, Path]:
     sample_rate = library.espeak_Initialize(_SYNCHRONOUS, 0, str(data).encode(), 0)
     if sample_rate <= 0:
         raise InputError("eSpeak NG did not start; reinstall it: pip install --force-reinstall espeakng-loader")
+    # Its noise and flutter begin at the time of day otherwise. What it has said still decides how it goes on, so that
+    # only a process that says the same from its beginning makes the same samples.
+    library.espeak_ng_SetRandSeed(0)
     return library, sample_rate, data / "voices" / "!v"
 
 

@@ -18,10 +18,12 @@ from typing import Any
 from empathy_lightning.corpora.manifest import read_manifest
 from empathy_lightning.corpora.mixture import with_voice_of
 from empathy_lightning.errors import InputError
-from empathy_lightning.preparation.answers import alone
+from empathy_lightning.files import check_target
+from empathy_lightning.jobs import alone, digest
+from empathy_lightning.preparation.answers import asked, check_shards, shards_of
 from empathy_lightning.preparation.engines import Generation
 from empathy_lightning.preparation.response_selection import ResponseSelection
-from empathy_lightning.preparation.responses import answer_and_select, shards_of, write_selected
+from empathy_lightning.preparation.responses import answer_and_select, write_selected
 from empathy_lightning.utterance import Utterance
 
 
@@ -125,6 +127,7 @@ def prepare_pseudo_dialogues(
     distribution: Mapping[str, float] | None = None,
     per_recording: int = 1,
     per_shard: int = 1024,
+    again: bool = False,
 ) -> Path:
     """Write a manifest of pseudo-empathetic pairs, and a report; sharded and resumable as expected responses are.
 
@@ -137,6 +140,7 @@ def prepare_pseudo_dialogues(
         distribution: Share of each label; None takes that of the recordings.
         per_recording: K, dialogues for each recording.
         per_shard: Instructions in a shard.
+        again: Make anew what is there, whatever it was made from.
 
     Raises:
         InputError: If something cannot be used, or a label of the distribution has no recording.
@@ -146,6 +150,8 @@ def prepare_pseudo_dialogues(
         raise InputError(f"the prompt {generation.prompt.user!r} has no {{emotion}} slot for the drawn label")
     if per_recording < 1:
         raise InputError("each recording needs at least one dialogue")
+    check_target(out, [Path(instructions), Path(recordings)])
+    check_shards(out, again)
     voices = sorted((u for u in read_manifest(recordings) if u.emotion), key=lambda u: (u.corpus, u.id))
     shares = dict(distribution or label_distribution(voices))
     unheard = set(shares) - {u.emotion for u in voices}
@@ -154,11 +160,14 @@ def prepare_pseudo_dialogues(
     spoken = sorted(read_manifest(instructions), key=lambda u: (u.corpus, u.id))
     labelled = draw_labels(spoken, shares, generation.seed)
     with alone(shards_of(out)):
-        done = answer_and_select(labelled, out, generation, selection or ResponseSelection(), per_shard)
+        done = answer_and_select(labelled, out, generation, selection or ResponseSelection(), per_shard, again)
         if done is not None:
             kept, figures = done
             pairs = pair(kept, voices, per_recording, generation.seed)
-            write_selected(out, pairs, figures | _pair_figures(pairs, kept, voices, shares))
+            figures |= _pair_figures(pairs, kept, voices, shares)
+            read = {"manifest": digest(instructions), "recordings": digest(recordings)}
+            drawn = {"distribution": shares, "per_recording": per_recording}
+            write_selected(out, pairs, figures, {**read, **drawn, **asked(generation)})
             print(f"{len(pairs)} pairs of {len(kept)} dialogues and {len(voices)} recordings")
     return out
 

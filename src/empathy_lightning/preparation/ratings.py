@@ -16,8 +16,11 @@ from empathy_lightning.audio import AudioError, check_speech, read
 from empathy_lightning.batch import SpeechDataset
 from empathy_lightning.corpora.manifest import read_manifest, write_manifest
 from empathy_lightning.errors import InputError
+from empathy_lightning.files import check_target
+from empathy_lightning.jobs import Claim, digest, recordings_digest
 from empathy_lightning.modules.emotion_encoder import EmotionEncoder
 from empathy_lightning.modules.model_files import PretrainedError
+from empathy_lightning.preparation.identity import model_identity
 from empathy_lightning.sampler import LengthBucketSampler
 from empathy_lightning.utterance import RATINGS, Utterance
 
@@ -43,8 +46,10 @@ def rate(encoder: EmotionEncoder, waveforms: Sequence[Tensor]) -> list[dict[str,
     return [{name: round(columns[name][row], 4) for name in RATINGS} for row in range(len(waveforms))]
 
 
-def prepare_ratings(manifest: str | Path, out: str | Path, emotion_encoder: str, batch_seconds: float = 60.0) -> Path:
-    """Write a manifest in which every utterance that can be heard has ratings; an existing one is kept.
+def prepare_ratings(
+    manifest: str | Path, out: str | Path, emotion_encoder: str, batch_seconds: float = 60.0, again: bool = False
+) -> Path:
+    """Write a manifest in which every utterance that can be heard has ratings; one made from the same is kept.
 
     Ratings that a corpus states are never changed: an utterance with all three stays
     as it is, and in one with some of them only the others are filled. What was
@@ -57,14 +62,22 @@ def prepare_ratings(manifest: str | Path, out: str | Path, emotion_encoder: str,
         out: Manifest to write, in the same order.
         emotion_encoder: Folder or model id of the frozen emotion encoder.
         batch_seconds: Most seconds of audio in a batch, padding included.
+        again: Make anew what is there, whatever it was made from.
 
     Raises:
-        InputError: If the emotion encoder is not one.
+        InputError: If the emotion encoder is not one, or ``out`` cannot be written or was made from something else.
     """
-    out = Path(out)
-    if out.is_file():
-        return out
+    manifest, out = Path(manifest), Path(out)
+    check_target(out, [manifest])
     utterances = read_manifest(manifest)
+    made_from = {
+        "manifest": digest(manifest),
+        "recordings": recordings_digest((u.path for u in utterances), manifest.parent),
+        "emotion_encoder": model_identity(emotion_encoder),
+    }
+    claim = Claim(out, made_from)
+    if claim.is_done(again):
+        return out
     encoder = _load(emotion_encoder)
     unrated = [index for index, u in enumerate(utterances) if _lacking(u)]
     durations = SpeechDataset([utterances[index] for index in unrated], MAX_SECONDS).durations()
@@ -84,6 +97,7 @@ def prepare_ratings(manifest: str | Path, out: str | Path, emotion_encoder: str,
             progress.update(len(batch))
     if unreadable:
         warnings.warn(f"{unreadable} of {len(unrated)} unrated utterance(s) stay without ratings", stacklevel=2)
+    claim.write()
     write_manifest(out, utterances)
     return out
 

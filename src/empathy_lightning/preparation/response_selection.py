@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from empathy_lightning.errors import InputError
 from empathy_lightning.preparation import cleaning, diversity
-from empathy_lightning.preparation.answers import rank_and_world_size
 from empathy_lightning.preparation.cleaning import Rule
 from empathy_lightning.utterance import Utterance
 
@@ -137,10 +134,3 @@ def table(figures: dict[str, Any]) -> str:
     rows = [("utterances", figures["utterances"]), *((f"  {r}", -n) for r, n in figures["reasons"].items())]
     rows += [("kept", figures["kept"]), ("  of these cut, without an end", figures["cut_and_kept"])]
     return "\n".join(f"{name:<46}{count:>8}" for name, count in rows)
-
-
-def write_report(path: Path, figures: dict[str, Any]) -> None:
-    """Write a report whole or not at all, also where several processes write the same one."""
-    partial = path.with_name(f".process{rank_and_world_size()[0]}.{path.name}")
-    partial.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.replace(path)

@@ -13,11 +13,9 @@ from torch import Tensor
 
 from empathy_lightning.corpora.manifest import read_manifest, write_manifest
 from empathy_lightning.errors import InputError
-from empathy_lightning.preparation.answers import (
-    alone,
-    answer_in_shards,
-    rank_and_world_size,
-)
+from empathy_lightning.files import check_target, write_json
+from empathy_lightning.jobs import Claim, alone, digest, rank_and_world_size
+from empathy_lightning.preparation.answers import answer_in_shards, asked, check_shards, shards_of
 from empathy_lightning.preparation.diversity import mean_embeddings
 from empathy_lightning.preparation.engines import Generation, load_language_model
 from empathy_lightning.preparation.response_selection import (
@@ -26,7 +24,6 @@ from empathy_lightning.preparation.response_selection import (
     report,
     select,
     table,
-    write_report,
 )
 from empathy_lightning.prompts import Prompt
 from empathy_lightning.utterance import Utterance
@@ -38,6 +35,7 @@ def answer_and_select(
     generation: Generation,
     selection: ResponseSelection,
     per_shard: int,
+    again: bool = False,
 ) -> tuple[list[Utterance], dict[str, Any]] | None:
     """Let the frozen model answer, and keep what the selection lets pass.
 
@@ -50,6 +48,7 @@ def answer_and_select(
         generation: Model, prompt and lengths.
         selection: What to keep.
         per_shard: Utterances in a shard.
+        again: Remove the shards that are there first.
 
     Returns:
         Utterances with responses and the report, or None while other processes still owe shards.
@@ -65,7 +64,7 @@ def answer_and_select(
     if not askable:
         reasons = " or ".join(sorted({reason for reason in lacking if reason}))
         raise InputError(f"nothing to ask about: {reasons or 'no utterance'} in the whole manifest")
-    answered = answer_in_shards(askable, shards_of(out), generation, per_shard)
+    answered = answer_in_shards(askable, shards_of(out), generation, per_shard, again)
     if answered is None:
         rank, world_size = rank_and_world_size()
         print(f"process {rank} of {world_size} is done; the one that ends last writes {out}")
@@ -75,11 +74,6 @@ def answer_and_select(
     unasked = [Dropped(u, reason) for u, reason in zip(utterances, lacking, strict=True) if reason]
     unasked += [Dropped(u, "prompt too long for the model") for u in answered if u.response is None]
     return kept, report(kept, [*unasked, *dropped])
-
-
-def shards_of(out: Path) -> Path:
-    """Folder of the raw answers behind a manifest."""
-    return out.with_name(f"{out.name}.shards")
 
 
 def _embed(generation: Generation, texts: Sequence[str]) -> Tensor:
@@ -96,12 +90,11 @@ def _lacking(utterance: Utterance, prompt: Prompt) -> str | None:
     return "no emotion label" if "{emotion}" in prompt.user and not utterance.emotion else None
 
 
-def write_selected(out: Path, kept: Sequence[Utterance], figures: dict[str, Any]) -> None:
-    """Write ``out`` and ``<out>.report.json`` whole or not at all, also where several processes end together."""
-    own = out.with_name(f".process{rank_and_world_size()[0]}.{out.name}")
-    write_report(out.with_name(f"{out.name}.report.json"), figures)
-    write_manifest(own, kept)
-    own.replace(out)
+def write_selected(out: Path, kept: Sequence[Utterance], figures: dict[str, Any], made_from: dict[str, Any]) -> None:
+    """Write ``out``, its claim and ``<out>.report.json``, each whole or not at all."""
+    write_json(out.with_name(f"{out.name}.report.json"), figures)
+    Claim(out, made_from).write()
+    write_manifest(out, kept)
     print(table(figures))
 
 
@@ -113,14 +106,14 @@ def prepare_responses(
     batch_size: int = 64,
     selection: ResponseSelection | None = None,
     per_shard: int = 1024,
+    again: bool = False,
     **generation: Any,
 ) -> Path:
     """Write a manifest with the response to each utterance and a report of what was dropped.
 
     Every other field, ratings included, stays as it is, but for the recording and
     units of an earlier response. A run that was interrupted
-    goes on with the shards that are missing and ends with the same result. A
-    manifest without its shards is kept as it is.
+    goes on with the shards that are missing and ends with the same result.
 
     Args:
         manifest: Utterances with transcripts.
@@ -130,19 +123,20 @@ def prepare_responses(
         batch_size: Prompts per generation.
         selection: What to keep; None drops refusals by the published rules.
         per_shard: Utterances in a shard, the most that an interruption costs.
+        again: Make anew what is there, whatever it was made from.
         **generation: Further fields of :class:`~empathy_lightning.preparation.engines.Generation`.
 
     Raises:
-        InputError: If the model, the manifest or the prompt cannot be used, or the shards answer something else.
+        InputError: If the model, the manifest, the prompt or ``out`` cannot be used, or the shards answer something
+            else.
     """
     out = Path(out)
-    if out.is_file() and not shards_of(out).is_dir():
-        print(f"{out} is there already and is kept")
-        return out
+    check_target(out, [Path(manifest)])
+    check_shards(out, again)
     utterances = sorted(read_manifest(manifest), key=lambda u: u.id)
-    asked = Generation(language_model, prompt, batch_size=batch_size, **generation)
+    questions = Generation(language_model, prompt, batch_size=batch_size, **generation)
     with alone(shards_of(out)):
-        done = answer_and_select(utterances, out, asked, selection or ResponseSelection(), per_shard)
+        done = answer_and_select(utterances, out, questions, selection or ResponseSelection(), per_shard, again)
         if done is not None:
-            write_selected(out, *done)
+            write_selected(out, *done, {"manifest": digest(manifest), **asked(questions)})
     return out

@@ -13,6 +13,8 @@ from tqdm import tqdm
 from empathy_lightning.audio import SAMPLE_RATE, resample, write
 from empathy_lightning.corpora.manifest import write_manifest
 from empathy_lightning.errors import InputError
+from empathy_lightning.files import check_folder, check_target
+from empathy_lightning.jobs import Claim
 from empathy_lightning.preparation.espeak import render
 from empathy_lightning.preparation.small_world import Sentence, draw_prosody, ratings, sentences
 from empathy_lightning.preparation.voices import voice
@@ -31,9 +33,14 @@ def drawn(split: str, count: int, seed: int) -> Iterator[tuple[Sentence, str, st
 
 
 def write_synthetic_corpus(
-    folder: str | Path, train: int = 3000, validation: int = 300, test: int = 300, seed: int = 0
+    folder: str | Path,
+    train: int = 3000,
+    validation: int = 300,
+    test: int = 300,
+    seed: int = 0,
+    again: bool = False,
 ) -> Path:
-    """Render the corpus once; what is there already is kept.
+    """Render the corpus once; one of the same sizes and seed is kept.
 
     Args:
         folder: Where ``audio/`` and ``manifest.jsonl`` go.
@@ -41,18 +48,22 @@ def write_synthetic_corpus(
         validation: In the validation split: other voices and other sentences.
         test: In the test split: other voices and other sentences again.
         seed: Seed of all draws.
+        again: Make anew what is there, whatever it was made from.
 
     Returns:
         The manifest.
 
     Raises:
-        InputError: If eSpeak NG is not installed.
+        InputError: If eSpeak NG is not installed, or the folder cannot be written to or holds another corpus.
     """
     folder = Path(folder)
     manifest = folder / "manifest.jsonl"
-    if manifest.is_file():
-        return manifest
     sizes = {"train": train, "validation": validation, "test": test}
+    check_target(manifest, [])
+    check_folder(folder / "audio")
+    claim = Claim(manifest, {**sizes, "seed": seed})
+    if claim.is_done(again):
+        return manifest
     utterances = []
     with tqdm(total=sum(sizes.values()), desc="rendering questions") as bar:
         for split, count in sizes.items():
@@ -78,6 +89,7 @@ def write_synthetic_corpus(
                     )
                 )
                 bar.update()
+    claim.write()
     write_manifest(manifest, utterances)
     return manifest
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from scipy.cluster.vq import kmeans2
@@ -15,40 +17,40 @@ from empathy_lightning.audio import read, resample, write
 from empathy_lightning.checkpoints import load_vocoder, save_vocoder
 from empathy_lightning.corpora.manifest import read_manifest, write_manifest
 from empathy_lightning.errors import InputError
+from empathy_lightning.files import check_folder, check_target
+from empathy_lightning.jobs import Claim, digest, folder_digest, recordings_digest, speech_files
 from empathy_lightning.modules.vocoder import Vocoder
 from empathy_lightning.preparation.espeak import render
 from empathy_lightning.preparation.small_world import REPLY_STYLES, REPLY_VOICE
+from empathy_lightning.utterance import Utterance
 
 
-def render_replies(manifest: str | Path, out: str | Path, train: int | None = None) -> Path:
+def render_replies(utterances: Sequence[Utterance], out: str | Path) -> list[Utterance]:
     """Say each response in the style that suits the emotion; a synthetic stand-in for recorded replies.
 
     Args:
-        manifest: Utterances with responses.
-        out: Manifest to write; the audio goes beside it. An existing one is kept.
-        train: Most training replies to render; None renders all.
+        utterances: With responses and the small world's emotions.
+        out: Manifest beside whose name the recordings go, see :func:`~empathy_lightning.jobs.speech_file`.
+
+    Returns:
+        The utterances with the recordings of their replies.
 
     Raises:
-        InputError: If eSpeak NG is not installed.
+        InputError: If eSpeak NG is not installed, or an utterance cannot be said.
     """
-    out = Path(out)
-    if out.is_file():
-        return out
-    utterances = read_manifest(manifest)
-    chosen = [u for u in utterances if u.split == "train"][:train] + [u for u in utterances if u.split != "train"]
-    for utterance in chosen:
-        if not utterance.response or utterance.emotion not in REPLY_STYLES:
+    for u in utterances:
+        if not u.response or u.emotion not in REPLY_STYLES:
             raise InputError(
-                f"{manifest}: {utterance.id} needs a response and one of the emotions {', '.join(REPLY_STYLES)}"
+                f"{u.corpus}/{u.id} has no recording of its reply (response_path), and to render one it needs a "
+                f"response and one of the emotions {', '.join(REPLY_STYLES)}"
             )
     spoken = []
-    for utterance in tqdm(chosen, desc="rendering replies"):
-        waveform, rate = render(utterance.response or "", REPLY_VOICE, REPLY_STYLES[utterance.emotion or ""])
-        path = out.parent / "replies" / f"{utterance.id}.flac"
+    files = speech_files(Path(out), utterances)
+    for u, path in zip(tqdm(utterances, desc="rendering replies"), files, strict=True):
+        waveform, rate = render(u.response or "", REPLY_VOICE, REPLY_STYLES[u.emotion or ""])
         write(path, resample(torch.from_numpy(waveform), rate))
-        spoken.append(replace(utterance, response_path=str(path)))
-    write_manifest(out, spoken)
-    return out
+        spoken.append(replace(u, response_path=str(path)))
+    return spoken
 
 
 def fit_vocoder(
@@ -81,30 +83,82 @@ def fit_vocoder(
     vocoder.codebook[counts == 0] = 1e4
 
 
-def prepare_units(manifest: str | Path, out: str | Path, vocoder_folder: str | Path, num_units: int = 512) -> Path:
-    """Fit a vocoder to the training replies, unless one is there, and write each reply's units.
+def prepare_units(
+    manifest: str | Path,
+    out: str | Path,
+    vocoder_folder: str | Path,
+    train: int | None = None,
+    rendered: bool = False,
+    again: bool = False,
+    num_units: int = 512,
+) -> Path:
+    """Write the units of each reply's recording; a manifest made from the same is kept.
+
+    The recordings are the utterances' own (``response_path``), whatever the emotions, and replies without one are
+    left out. Where no reply has one, all are rendered, see :func:`render_replies`.
 
     Args:
-        manifest: Utterances with ``response_path``.
-        out: Manifest to write; an existing one is kept.
-        vocoder_folder: Where the vocoder is, or goes.
+        manifest: Utterances with responses, spoken or not.
+        out: Manifest to write; rendered replies go to ``<out>.speech``.
+        vocoder_folder: Where the vocoder is, and is used as it is; if there is none, it is fitted to the training
+            replies and saved there.
+        train: Most training replies to use; None takes all.
+        rendered: Render replies that have recordings, too.
+        again: Make anew what is there, whatever it was made from; not the vocoder.
         num_units: Size of a new codebook.
+
+    Raises:
+        InputError: If there are no replies to use, or ``out`` cannot be written or was made from something else.
     """
-    out = Path(out)
-    if out.is_file():
+    manifest, out, folder = Path(manifest), Path(out), Path(vocoder_folder)
+    check_target(out, [manifest])
+    there = (folder / "config.json").is_file()
+    if not there:
+        check_folder(folder)
+    chosen = _chosen(read_manifest(manifest), manifest, train)
+    spoken = [] if rendered else [u for u in chosen if u.response_path]
+    fitted_to = {"manifest": digest(manifest), "train": train, "rendered": not spoken}
+    fitted_to["replies"] = recordings_digest((u.response_path or "" for u in spoken), manifest.parent)
+    made_from = fitted_to | {"vocoder": folder_digest(folder) if there else None}
+    if Claim(out, made_from).is_done(again):
         return out
-    utterances = [u for u in read_manifest(manifest) if u.response_path]
-    if not (Path(vocoder_folder) / "config.json").is_file():
-        vocoder = Vocoder(num_units)
-        train = [u for u in utterances if u.split == "train"][:600]
-        fit_vocoder(vocoder, [read(u.response_path or "") for u in tqdm(train, desc="codebook")])
-        save_vocoder(vocoder_folder, vocoder)
-    vocoder = load_vocoder(str(vocoder_folder))
-    write_manifest(
-        out,
-        [
-            replace(u, units=vocoder.encode(read(u.response_path or "")).tolist())
-            for u in tqdm(utterances, desc="units of replies")
-        ],
-    )
+    if spoken and len(spoken) < len(chosen):
+        print(f"left out: {len(chosen) - len(spoken)} of {len(chosen)} replies, which have no recording")
+    vocoder = _known(folder, fitted_to) if there else None
+    spoken = spoken or render_replies(chosen, out)
+    if vocoder is None:
+        vocoder = _fitted(folder, spoken, num_units, fitted_to)
+    recordings = tqdm(spoken, desc="units of replies")
+    units = [replace(u, units=vocoder.encode(read(u.response_path or "")).tolist()) for u in recordings]
+    Claim(out, made_from | {"vocoder": folder_digest(folder)}).write()
+    write_manifest(out, units)
     return out
+
+
+def _chosen(utterances: Sequence[Utterance], manifest: Path, train: int | None) -> list[Utterance]:
+    training = [u for u in utterances if u.split == "train"]
+    chosen = training[:train] + [u for u in utterances if u.split != "train"]
+    if not chosen:
+        raise InputError(f"{manifest} has no utterances, so there are no replies to use")
+    return chosen
+
+
+def _known(folder: Path, fitted_to: dict[str, Any]) -> Vocoder:
+    """The vocoder that is there, with a line that tells whether it is this job's own."""
+    vocoder = load_vocoder(str(folder))
+    told = Claim(folder / "model.safetensors", fitted_to)
+    own = told.path.is_file() and json.loads(told.path.read_text(encoding="utf-8")) == fitted_to
+    print(f"vocoder: {folder} is there and is used as it is" + ("" if own else ", not fitted to these replies"))
+    return vocoder
+
+
+def _fitted(folder: Path, spoken: Sequence[Utterance], num_units: int, fitted_to: dict[str, Any]) -> Vocoder:
+    """A new vocoder, fitted to the training replies and saved."""
+    training = [u for u in spoken if u.split == "train"][:600]
+    if not training:
+        raise InputError(f"there is no vocoder at {folder}, and no reply in split train to fit one to")
+    vocoder = Vocoder(num_units)
+    fit_vocoder(vocoder, [read(u.response_path or "") for u in tqdm(training, desc="codebook")])
+    Claim(folder / "model.safetensors", fitted_to).write()
+    save_vocoder(folder, vocoder)
+    return load_vocoder(str(folder))

@@ -17,6 +17,7 @@ from torch.distributed.tensor import DTensor
 
 from empathy_lightning.checkpoints import Checkpoint, check_savable, emotion_names, save
 from empathy_lightning.errors import InputError
+from empathy_lightning.files import check_folder
 
 
 class Export(L.Callback):
@@ -36,6 +37,7 @@ class Export(L.Callback):
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Refuse what could not be written in the end, and remember what must not change."""
+        check_folder(Path(self.folder))
         if isinstance(trainer.strategy, FSDPStrategy):
             raise InputError(
                 "Export cannot gather what FSDPStrategy shards: use empathy_lightning.tasks.ShardedBackboneStrategy"

@@ -1,0 +1,151 @@
+"""Units of the replies: of the user's own recordings as they are, of this manifest, by this vocoder."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from empathy_lightning.__main__ import main
+from empathy_lightning.audio import read, write
+from empathy_lightning.checkpoints import load_vocoder
+from empathy_lightning.corpora import read_manifest, write_manifest
+from empathy_lightning.preparation import units
+from empathy_lightning.utterance import Utterance
+
+pytestmark = pytest.mark.filterwarnings("ignore:One of the clusters is empty")
+
+
+@pytest.fixture
+def spoken(corpus, tmp_path):
+    """A manifest of 12 utterances whose replies are recordings of their own, in emotions that no style has."""
+    chosen = [u for u in read_manifest(corpus) if int(u.id) < 8 or u.split == "test"][:12]
+    rows = [replace(u, emotion="fearful", units=None) for u in chosen]
+    for row in rows:
+        row.response_path = shutil.copyfile(row.path, str(tmp_path / f"reply_{row.id}.wav"))
+    write_manifest(tmp_path / "spoken.jsonl", rows)
+    return tmp_path / "spoken.jsonl"
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """A small codebook, which short tones can fill."""
+    monkeypatch.setattr(units, "Vocoder", lambda size: _vocoder(size // 32))
+
+
+def _vocoder(size):
+    from empathy_lightning.modules.vocoder import Vocoder
+
+    return Vocoder(size)
+
+
+def command(manifest, *more, out="units.jsonl"):
+    home = Path(manifest).parent
+    files = ("--out", str(home / out), "--vocoder", str(home / "vocoder"))
+    return main(["prepare", "units", str(manifest), *files, *map(str, more)])
+
+
+def error_of(capsys):
+    return capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_own_recordings_are_used_as_they_are(spoken, small, monkeypatch, capsys):
+    monkeypatch.setattr(units, "render", lambda *_: pytest.fail("a reply was rendered"))
+    before = {path: path.read_bytes() for path in spoken.parent.glob("*.wav")}
+    assert command(spoken) == 0
+    rows, vocoder = read_manifest(spoken.parent / "units.jsonl"), load_vocoder(str(spoken.parent / "vocoder"))
+    assert [u.id for u in rows] == [u.id for u in read_manifest(spoken)]
+    for row in rows:
+        assert row.response_path == str(spoken.parent / f"reply_{row.id}.wav") and row.emotion == "fearful"
+        assert row.units == vocoder.encode(read(row.response_path)).tolist()
+    assert before == {path: path.read_bytes() for path in spoken.parent.rglob("*.wav")}
+
+
+def test_replies_without_a_recording_among_others_are_left_out_and_counted(spoken, small, capsys):
+    rows = read_manifest(spoken)
+    rows[1].response_path = None
+    write_manifest(spoken, rows)
+    assert command(spoken) == 0
+    assert "left out: 1 of 12 replies" in capsys.readouterr().out
+    assert [u.id for u in read_manifest(spoken.parent / "units.jsonl")] == [u.id for u in rows if u is not rows[1]]
+
+
+def test_what_can_be_neither_read_nor_rendered_is_one_line(spoken, small, capsys):
+    write_manifest(spoken, [replace(u, response_path=None) for u in read_manifest(spoken)])
+    assert command(spoken) == 2
+    assert "response_path" in error_of(capsys)
+    assert {path.name for path in spoken.parent.iterdir()} >= {"spoken.jsonl"}
+    assert not (spoken.parent / "units.jsonl").exists() and not (spoken.parent / "vocoder").exists()
+
+
+def test_another_manifest_in_the_same_folder_gets_its_own_units(spoken, small, capsys):
+    assert command(spoken) == 0
+    rows = read_manifest(spoken)[::-1]
+    for row in rows:
+        row.response = f"Other words than before, {row.id}."
+    write_manifest(spoken.parent / "other.jsonl", rows)
+    first = (spoken.parent / "units.jsonl").read_bytes()
+    assert command(spoken.parent / "other.jsonl") == 2
+    assert "(manifest, " in error_of(capsys) and (spoken.parent / "units.jsonl").read_bytes() == first
+    assert command(spoken.parent / "other.jsonl", out="second.jsonl") == 0
+    assert "not fitted to these replies" in capsys.readouterr().out
+    said = {u.id: u.response for u in rows}
+    assert {u.id: u.response for u in read_manifest(spoken.parent / "second.jsonl")} == said
+    assert command(spoken.parent / "other.jsonl", "--again") == 0
+    assert {u.id: u.response for u in read_manifest(spoken.parent / "units.jsonl")} == said
+
+
+def test_the_same_is_kept_and_anything_else_is_refused(spoken, small, monkeypatch, capsys):
+    assert command(spoken) == 0
+    capsys.readouterr()
+    with monkeypatch.context() as patched:
+        patched.setattr(units, "load_vocoder", lambda *_: pytest.fail("made again"))
+        assert command(spoken) == 0
+    assert "units.jsonl is there already, made from the same" in capsys.readouterr().out
+    assert command(spoken, "--train", 3) == 2
+    assert "(train, " in error_of(capsys)
+    reply = Path(read_manifest(spoken)[0].response_path)
+    heard = reply.read_bytes()
+    write(reply, torch.linspace(-0.5, 0.5, 16_000).sin())
+    assert command(spoken) == 2
+    assert "(replies changed)" in error_of(capsys)
+    reply.unlink()
+    reply.write_bytes(heard)
+    shutil.rmtree(spoken.parent / "vocoder")
+    assert command(spoken) == 2
+    assert "vocoder" in error_of(capsys)
+
+
+def test_stopped_anywhere_it_ends_with_the_same_files(spoken, small, monkeypatch, tmp_path):
+    assert command(spoken) == 0
+    made = [spoken.parent / name for name in ("units.jsonl", "vocoder/model.safetensors", "vocoder/config.json")]
+    whole = [path.read_bytes() for path in made]
+    for stopped in ("save_vocoder", "load_vocoder", "write_manifest"):
+        for name in ("units.jsonl", "units.jsonl.made_from.json"):
+            (spoken.parent / name).unlink(missing_ok=True)
+        shutil.rmtree(spoken.parent / "vocoder")
+        with monkeypatch.context() as patched, pytest.raises(ZeroDivisionError):
+            patched.setattr(units, stopped, lambda *_: 1 / 0)
+            command(spoken)
+        assert not (spoken.parent / "units.jsonl").exists()
+        assert command(spoken) == 0
+        assert [path.read_bytes() for path in made] == whole
+
+
+def test_rendered_replies_of_two_manifests_lie_apart(tmp_path, small, capsys):
+    pytest.importorskip("espeakng_loader")
+    for name, text in (("first", "I am sorry."), ("second", "That is wonderful news, my friend.")):
+        row = Utterance(id="a/1", corpus="c", path="a.wav", split="train", emotion="sad", response=text)
+        write_manifest(tmp_path / f"{name}.jsonl", [row, replace(row, id="b")])
+        assert command(tmp_path / f"{name}.jsonl", out=f"{name}_units.jsonl") == 0
+    first, second = (read_manifest(tmp_path / f"{name}_units.jsonl") for name in ("first", "second"))
+    assert first[0].response_path != second[0].response_path
+    assert 1.3 * len(read(first[0].response_path)) < len(read(second[0].response_path))
+    # A recording that is there is rendered where that is asked for.
+    rows = [replace(row, response="I am sorry.") for row in second]
+    write_manifest(tmp_path / "third.jsonl", rows)
+    assert command(tmp_path / "third.jsonl", "--render", out="third_units.jsonl") == 0
+    third = read_manifest(tmp_path / "third_units.jsonl")
+    assert third[0].response_path.startswith(str(tmp_path / "third_units.jsonl.speech"))
+    assert 1.3 * len(read(third[0].response_path)) < len(read(second[0].response_path))
