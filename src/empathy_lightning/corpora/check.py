@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ import soundfile
 from tqdm import tqdm
 
 from empathy_lightning.corpora.corpus import Corpus
-from empathy_lightning.corpora.protocols import Protocol
+from empathy_lightning.corpora.protocols import Protocol, words_of
 from empathy_lightning.utterance import Utterance
 
 
@@ -80,7 +80,7 @@ def check(corpus: Corpus, protocol: Protocol | None = None) -> dict[str, Any]:
         "hours": round(sum(r.seconds for r in heard.values()) / 3600, 4),
         "seconds": quantiles([r.seconds for r in heard.values() if not r.problem]),
         "sample_rates": count(r.sample_rate for r in heard.values() if r.sample_rate),
-        "shared_sentences": overlap(split, "transcript"),
+        "shared_sentences": overlap(split, "transcript", words_of),
         "skipped": [f"{path}: {reason}" for path, reason in corpus.skipped],
         "problems": [
             *against_published(utterances, corpus),
@@ -106,13 +106,15 @@ def quantiles(seconds: Sequence[float]) -> dict[str, float]:
     return {"shortest": ordered[0], "median": ordered[len(ordered) // 2], "longest": ordered[-1]}
 
 
-def overlap(utterances: Sequence[Utterance], field: str) -> dict[str, list[str]]:
-    """Values of a field that occur in more than one split, with those splits."""
+def overlap(
+    utterances: Sequence[Utterance], field: str, form: Callable[[str], str] = str.strip
+) -> dict[str, list[str]]:
+    """Values of a field that occur in more than one split, in the form in which they are compared, with those splits."""
     seen: dict[str, set[str]] = defaultdict(set)
     for utterance in utterances:
         value = getattr(utterance, field)
         if value is not None and utterance.split is not None:
-            seen[f"{utterance.corpus} {value}"].add(utterance.split)
+            seen[f"{utterance.corpus} {form(value)}"].add(utterance.split)
     return {value: sorted(splits) for value, splits in seen.items() if len(splits) > 1}
 
 
