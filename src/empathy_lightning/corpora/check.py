@@ -16,6 +16,7 @@ import soundfile
 from tqdm import tqdm
 
 from empathy_lightning.corpora.corpus import Corpus
+from empathy_lightning.corpora.left_out import Tally, count_left_by, count_skipped
 from empathy_lightning.corpora.protocols import Protocol, words_of
 from empathy_lightning.utterance import Utterance
 
@@ -64,6 +65,10 @@ def check(corpus: Corpus, protocol: Protocol | None = None) -> dict[str, Any]:
     """
     utterances = corpus.utterances()
     split = utterances if protocol is None else protocol(utterances)
+    tally = Tally(kept=len(split))
+    count_skipped(corpus, tally)
+    if protocol is not None:
+        count_left_by(protocol, utterances, split, tally)
     paths = sorted({u.path for u in utterances})
     with ThreadPoolExecutor() as pool:
         heard = dict(zip(paths, tqdm(pool.map(listen, paths), total=len(paths), desc="listening"), strict=True))
@@ -71,6 +76,7 @@ def check(corpus: Corpus, protocol: Protocol | None = None) -> dict[str, Any]:
     return {
         "corpus": corpus.name,
         "root": str(corpus.root),
+        "read": tally.describe(),
         "utterances": len(utterances),
         "emotions": count(u.emotion for u in utterances),
         "published": dict(corpus.counts),
@@ -109,7 +115,7 @@ def quantiles(seconds: Sequence[float]) -> dict[str, float]:
 def overlap(
     utterances: Sequence[Utterance], field: str, form: Callable[[str], str] = str.strip
 ) -> dict[str, list[str]]:
-    """Values of a field that occur in more than one split, in the form in which they are compared, with those splits."""
+    """Values of a field, in the form in which they are compared, that are in more than one split, with those splits."""
     seen: dict[str, set[str]] = defaultdict(set)
     for utterance in utterances:
         value = getattr(utterance, field)
@@ -177,6 +183,7 @@ def describe(report: dict[str, Any], most: int = 20) -> str:
     lines = [f"{name:<34}{value!s:>16}" for name, value in rows]
     problems = report["problems"]
     lines += ["", f"{len(problems)} problem(s)" if problems else "nothing wrong", *(f"  {p}" for p in problems[:most])]
+    lines.insert(0, report["read"])
     return "\n".join(lines + ([f"  and {len(problems) - most} more"] if len(problems) > most else []))
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from empathy_lightning.corpora.corpus import Corpus, CorpusError
 from empathy_lightning.corpora.manifest import read_manifest
+from empathy_lightning.corpora.protocols import Protocol
 from empathy_lightning.emotion_words import chosen_emotion, emotion_named, suggested_emotion
 from empathy_lightning.records import SPLITS, split_named
 from empathy_lightning.utterance import Utterance
@@ -109,6 +110,22 @@ def count_skipped(corpus: Corpus, tally: Tally) -> None:
             tally.lose(kind_of(reason), path)
 
 
+def count_left_by(protocol: Protocol, before: Sequence[Utterance], after: Sequence[Utterance], tally: Tally) -> None:
+    """Count what a protocol leaves out: asked for, but for a whole corpus and for labels that are no emotion words."""
+    taken = {(u.corpus, u.id) for u in after}
+    corpora = {u.corpus for u in after}
+    for utterance in before:
+        if (utterance.corpus, utterance.id) in taken:
+            continue
+        label = utterance.emotion
+        if utterance.corpus not in corpora:
+            tally.lose(f"of {utterance.corpus}, of which the protocol takes none", utterance.id)
+        elif protocol.emotions is not None and label is not None and emotion_named(label) is None:
+            tally.lose(f"labelled {outside(label, protocol.emotions)}, which is no known emotion word", utterance.id)
+        else:
+            tally.asked["by the protocol"] += 1
+
+
 def with_files(utterances: Iterable[Utterance], tally: Tally) -> list[Utterance]:
     """The utterances whose audio is there, without a look into it; the others are counted.
 
@@ -190,7 +207,7 @@ def read_chosen(
         manifest: The manifest.
         split: Split to use, in any spelling, or ``all``.
         most: Share that may be left out without having been asked for.
-        audio: Whether each needs its audio file.
+        audio: Whether each needs its audio file. Those without one are counted here, and named by the command.
         emotions: The task's categories, where only utterances with one of them are used; none takes all.
 
     Raises:
@@ -212,9 +229,7 @@ def read_chosen(
             tally.asked[f"labelled {label}, not among the task's emotions"] += n
         tally.unlabelled.clear()
         tally.asked = +tally.asked
-    if audio:
-        utterances = with_files(utterances, tally)
-    tally.kept = len(utterances)
+    tally.kept = len(with_files(utterances, tally)) if audio else len(utterances)
     print(tally.describe(), file=sys.stderr)
     tally.refuse_above(most, "--allow-left-out")
     return utterances

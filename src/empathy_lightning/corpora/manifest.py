@@ -165,7 +165,7 @@ def _values(column: Any, name: str) -> list[Any]:
     import pyarrow.types as types
 
     if not types.is_string(column.type) and not types.is_large_string(column.type):
-        return column.to_pylist()  # type: ignore[no-any-return]
+        return column.to_pylist()
     encoded = column.combine_chunks().dictionary_encode()
     distinct = encoded.dictionary.to_pylist()
     values = [*(map(_from_json, distinct) if name in ENCODED else distinct), None]

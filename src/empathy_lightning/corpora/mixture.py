@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from empathy_lightning.corpora.corpus import Corpus, CorpusError
-from empathy_lightning.corpora.left_out import Tally, count_skipped, in_task, outside, with_files
+from empathy_lightning.corpora.left_out import Tally, count_left_by, count_skipped, in_task, with_files
 from empathy_lightning.corpora.protocols import Protocol, protocol_named
-from empathy_lightning.emotion_words import emotion_named
 from empathy_lightning.errors import InputError
 from empathy_lightning.records import doubled
 from empathy_lightning.utterance import RATINGS, Utterance
@@ -54,22 +53,6 @@ def read_corpora(
         utterances = with_files(utterances, tally)
     tally.kept += len(utterances)
     return utterances
-
-
-def count_left_by(protocol: Protocol, before: Sequence[Utterance], after: Sequence[Utterance], tally: Tally) -> None:
-    """Count what a protocol leaves out: asked for, but for a whole corpus and for labels that are no emotion words."""
-    taken = {(u.corpus, u.id) for u in after}
-    corpora = {u.corpus for u in after}
-    for utterance in before:
-        if (utterance.corpus, utterance.id) in taken:
-            continue
-        label = utterance.emotion
-        if utterance.corpus not in corpora:
-            tally.lose(f"of {utterance.corpus}, of which the protocol takes none", utterance.id)
-        elif protocol.emotions is not None and label is not None and emotion_named(label) is None:
-            tally.lose(f"labelled {outside(label, protocol.emotions)}, which is no known emotion word", utterance.id)
-        else:
-            tally.asked["by the protocol"] += 1
 
 
 def answered(utterances: Sequence[Utterance], answer: Answer, emotions: Sequence[str]) -> list[Utterance]:

@@ -322,9 +322,10 @@ class PerCorpus(Protocol):
         for index, utterance in enumerate(utterances):
             members[utterance.corpus].append(index)
         if members and not members.keys() & self.protocols.keys():
+            read, known = (", ".join(sorted(names)) for names in (members, self.protocols))
             raise CorpusError(
-                f"the protocol knows none of {', '.join(sorted(members))}, only {', '.join(self.protocols)}: give another "
-                "one as data.protocol, or null for the corpora's own splits"
+                f"the protocol knows none of the corpora ({read[:60]}), only {known[:130]}; "
+                "give another one, or null for the corpora's own splits"
             )
         splits: list[str | None] = [None] * len(utterances)
         for corpus, indices in members.items():

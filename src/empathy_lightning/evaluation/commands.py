@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from empathy_lightning.errors import InputError
+from empathy_lightning.options import add_left_out
 
 
 def add_responses(commands: argparse._SubParsersAction[argparse.ArgumentParser], checkpoint: str) -> None:
@@ -31,6 +32,7 @@ def add_responses(commands: argparse._SubParsersAction[argparse.ArgumentParser],
     respond.add_argument("--unit-temperature", type=float, help="of the speech units' draws, see chat --help")
     respond.add_argument("--batch-size", type=int, default=16, help="recordings at a time (default %(default)s)")
     respond.add_argument("--per-shard", type=int, default=512, help="utterances in a shard (default %(default)s)")
+    add_left_out(respond)
     respond.set_defaults(run=_respond)
 
     score = commands.add_parser(
@@ -77,7 +79,9 @@ def _respond(options: argparse.Namespace) -> None:
     words = (longest, options.temperature, options.top_p, options.seed)
     decoding = Decoding(*words, options.speech, options.unit_temperature)
     files = (options.checkpoint, options.manifest, options.out)
-    answer_manifest(*files, options.split, prompt, decoding, options.batch_size, options.per_shard)
+    answer_manifest(
+        *files, options.split, prompt, decoding, options.batch_size, options.per_shard, options.allow_left_out
+    )
 
 
 def _evaluate_responses(options: argparse.Namespace) -> None:

@@ -12,14 +12,20 @@ import torch
 
 from empathy_lightning.audio import read, write
 from empathy_lightning.chatbot import EmpatheticChatbot, Reply, describe
-from empathy_lightning.corpora import CorpusError, read_manifest
+from empathy_lightning.corpora import CorpusError
+from empathy_lightning.corpora.left_out import MOST, read_chosen
 from empathy_lightning.evaluation.small_world import Heard, emotion_figures, hear_all, reply_figures, speech_figures
 from empathy_lightning.files import write_json
 from empathy_lightning.utterance import RATINGS, Utterance
 
 
 def evaluate(
-    checkpoint: Path, manifest: Path, out: Path, stages: Sequence[Path] = (), talks: int = 5
+    checkpoint: Path,
+    manifest: Path,
+    out: Path,
+    stages: Sequence[Path] = (),
+    talks: int = 5,
+    max_left_out: float = MOST,
 ) -> dict[str, Any]:
     """Measure a chatbot of the small world and write a report.
 
@@ -31,6 +37,7 @@ def evaluate(
         out: Folder for ``metrics.json``, ``report.html`` and ``replies/``.
         stages: Folders of the training stages, for their curves and the check of the frozen weights.
         talks: Questions answered aloud at the end, one of each emotion first.
+        max_left_out: Share of the utterances that may lack their audio file.
 
     Returns:
         What ``metrics.json`` holds.
@@ -38,7 +45,7 @@ def evaluate(
     Raises:
         InputError: If the checkpoint or the manifest cannot be used.
     """
-    utterances = [u for u in read_manifest(manifest) if u.split == "test"]
+    utterances = read_chosen(manifest, "test", max_left_out)
     if not utterances:
         raise CorpusError(f"{manifest} has no utterances in the test split")
     bot = EmpatheticChatbot.from_pretrained(checkpoint)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from empathy_lightning.errors import InputError
+from empathy_lightning.options import add_left_out
 
 if TYPE_CHECKING:
     from empathy_lightning.preparation.engines import Generation
@@ -24,6 +25,7 @@ def add_answering(steps: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     pairs.add_argument("--recordings", type=Path, required=True, help="manifest of emotional speech with labels")
     pairs.add_argument("--distribution", help="neutral=0.3,happy=0.2,... (default: that of the recordings)")
     pairs.add_argument("--per-recording", type=int, default=1, help="dialogues for each recording (default 1)")
+    add_left_out(pairs)
     pairs.set_defaults(run=_pseudo_dialogues, without_emotion=False)
     for step in (responses, pairs):
         step.add_argument("--out", type=Path, required=True, help="manifest to write, .jsonl or .parquet")
@@ -75,7 +77,7 @@ def _pseudo_dialogues(options: argparse.Namespace) -> None:
 
     shares = parse_distribution(options.distribution) if options.distribution else None
     files = (options.manifest, options.recordings, options.out)
-    how = (shares, options.per_recording, options.per_shard)
+    how = (shares, options.per_recording, options.per_shard, options.allow_left_out)
     print(prepare_pseudo_dialogues(*files, _generation(options), _selection(options), *how))
 
 

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from empathy_lightning.corpora.manifest import read_manifest
+from empathy_lightning.corpora.left_out import MOST, read_chosen
 from empathy_lightning.corpora.mixture import with_voice_of
 from empathy_lightning.errors import InputError
 from empathy_lightning.preparation.answers import alone
@@ -125,6 +125,7 @@ def prepare_pseudo_dialogues(
     distribution: Mapping[str, float] | None = None,
     per_recording: int = 1,
     per_shard: int = 1024,
+    max_left_out: float = MOST,
 ) -> Path:
     """Write a manifest of pseudo-empathetic pairs, and a report; sharded and resumable as expected responses are.
 
@@ -137,6 +138,7 @@ def prepare_pseudo_dialogues(
         distribution: Share of each label; None takes that of the recordings.
         per_recording: K, dialogues for each recording.
         per_shard: Instructions in a shard.
+        max_left_out: Share of the utterances that may lack their audio file.
 
     Raises:
         InputError: If something cannot be used, or a label of the distribution has no recording.
@@ -146,12 +148,14 @@ def prepare_pseudo_dialogues(
         raise InputError(f"the prompt {generation.prompt.user!r} has no {{emotion}} slot for the drawn label")
     if per_recording < 1:
         raise InputError("each recording needs at least one dialogue")
-    voices = sorted((u for u in read_manifest(recordings) if u.emotion), key=lambda u: (u.corpus, u.id))
+    voices = sorted(
+        (u for u in read_chosen(recordings, most=max_left_out) if u.emotion), key=lambda u: (u.corpus, u.id)
+    )
     shares = dict(distribution or label_distribution(voices))
     unheard = set(shares) - {u.emotion for u in voices}
     if unheard or not shares:
         raise InputError(f"{recordings} has no training utterance with the emotion {', '.join(sorted(unheard)) or '?'}")
-    spoken = sorted(read_manifest(instructions), key=lambda u: (u.corpus, u.id))
+    spoken = sorted(read_chosen(instructions, most=max_left_out), key=lambda u: (u.corpus, u.id))
     labelled = draw_labels(spoken, shares, generation.seed)
     with alone(shards_of(out)):
         done = answer_and_select(labelled, out, generation, selection or ResponseSelection(), per_shard)

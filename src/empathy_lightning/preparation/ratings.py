@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 from empathy_lightning.audio import AudioError, check_speech, read
 from empathy_lightning.batch import SpeechDataset
-from empathy_lightning.corpora.manifest import read_manifest, write_manifest
+from empathy_lightning.corpora.left_out import MOST, read_chosen
+from empathy_lightning.corpora.manifest import write_manifest
 from empathy_lightning.errors import InputError
 from empathy_lightning.modules.emotion_encoder import EmotionEncoder
 from empathy_lightning.sampler import LengthBucketSampler
@@ -43,7 +44,13 @@ def rate(encoder: EmotionEncoder, waveforms: Sequence[Tensor]) -> list[dict[str,
     return [{name: round(columns[name][row], 4) for name in RATINGS} for row in range(len(waveforms))]
 
 
-def prepare_ratings(manifest: str | Path, out: str | Path, emotion_encoder: str, batch_seconds: float = 60.0) -> Path:
+def prepare_ratings(
+    manifest: str | Path,
+    out: str | Path,
+    emotion_encoder: str,
+    batch_seconds: float = 60.0,
+    max_left_out: float = MOST,
+) -> Path:
     """Write a manifest in which every utterance that can be heard has ratings; an existing one is kept.
 
     Ratings that a corpus states are never changed: an utterance with all three stays
@@ -57,6 +64,7 @@ def prepare_ratings(manifest: str | Path, out: str | Path, emotion_encoder: str,
         out: Manifest to write, in the same order.
         emotion_encoder: Folder or model id of the frozen emotion encoder.
         batch_seconds: Most seconds of audio in a batch, padding included.
+        max_left_out: Share of the utterances that may lack their audio file.
 
     Raises:
         InputError: If the emotion encoder is not one.
@@ -64,7 +72,7 @@ def prepare_ratings(manifest: str | Path, out: str | Path, emotion_encoder: str,
     out = Path(out)
     if out.is_file():
         return out
-    utterances = read_manifest(manifest)
+    utterances = read_chosen(manifest, most=max_left_out)
     encoder = _load(emotion_encoder)
     unrated = [index for index, u in enumerate(utterances) if _lacking(u)]
     durations = SpeechDataset([utterances[index] for index in unrated], MAX_SECONDS).durations()

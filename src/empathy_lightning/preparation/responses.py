@@ -11,7 +11,8 @@ from typing import Any
 
 from torch import Tensor
 
-from empathy_lightning.corpora.manifest import read_manifest, write_manifest
+from empathy_lightning.corpora.left_out import read_chosen
+from empathy_lightning.corpora.manifest import write_manifest
 from empathy_lightning.errors import InputError
 from empathy_lightning.preparation.answers import (
     alone,
@@ -139,7 +140,7 @@ def prepare_responses(
     if out.is_file() and not shards_of(out).is_dir():
         print(f"{out} is there already and is kept")
         return out
-    utterances = sorted(read_manifest(manifest), key=lambda u: u.id)
+    utterances = sorted(read_chosen(manifest, audio=False), key=lambda u: u.id)
     asked = Generation(language_model, prompt, batch_size=batch_size, **generation)
     with alone(shards_of(out)):
         done = answer_and_select(utterances, out, asked, selection or ResponseSelection(), per_shard)

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from empathy_lightning.audio import read, resample, write
 from empathy_lightning.checkpoints import load_vocoder, save_vocoder
+from empathy_lightning.corpora.left_out import read_chosen
 from empathy_lightning.corpora.manifest import read_manifest, write_manifest
 from empathy_lightning.errors import InputError
 from empathy_lightning.modules.vocoder import Vocoder
@@ -34,7 +35,7 @@ def render_replies(manifest: str | Path, out: str | Path, train: int | None = No
     out = Path(out)
     if out.is_file():
         return out
-    utterances = read_manifest(manifest)
+    utterances = read_chosen(manifest, audio=False)
     chosen = [u for u in utterances if u.split == "train"][:train] + [u for u in utterances if u.split != "train"]
     for utterance in chosen:
         if not utterance.response or utterance.emotion not in REPLY_STYLES:
