@@ -4,8 +4,6 @@ import json
 import shutil
 
 import pytest
-import soundfile
-import torch
 
 from empathy_lightning.__main__ import main
 from empathy_lightning.corpora import CorpusError, Manifest, read_manifest, write_manifest
@@ -15,7 +13,7 @@ from empathy_lightning.corpora.ravdess import RAVDESS
 from empathy_lightning.datamodule import EmpathyDataModule
 from empathy_lightning.utterance import Utterance
 from empathy_lightning.walk import files_below
-from tests.corpora import noise, ravdess
+from tests.corpora import ravdess
 
 
 def test_links_are_followed_under_their_own_names(tmp_path):

@@ -171,7 +171,7 @@ def test_unreadable_recordings_are_left_out_and_named(bot, corpus, tmp_path):
     [
         (["--by", "luck"], "luck"),
         (["--parser", "eye"], "no parser named"),
-        (["--split", "none"], "no utterance in split none"),
+        (["--split", "none"], "no split is named 'none'"),
         (["--prompt", "What is it?"], "no {speech} slot"),
         (["--recipe", "x"], "no recipe named"),
     ],

@@ -248,7 +248,7 @@ def test_one_process_answers_and_writes_at_a_time(bot, corpus, tmp_path, monkeyp
 @pytest.mark.parametrize(
     ("extra", "reason"),
     [
-        (["--split", "none"], "no utterance in split none"),
+        (["--split", "none"], "no split is named 'none'"),
         (["--batch-size", "0"], "at least 1"),
         (["--max-new-tokens", "0"], "at least 1"),
         (["--top-p", "0"], "top_p"),

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from empathy_lightning.batch import SpeechDataset
 from empathy_lightning.checkpoints import load
-from empathy_lightning.corpora.left_out import MOST, read_chosen
+from empathy_lightning.corpora.left_out import read_chosen
 from empathy_lightning.errors import InputError
 from empathy_lightning.evaluation.prompting import Recognition, readable_batches, recogniser
 from empathy_lightning.files import check_target, write_json
@@ -35,7 +35,7 @@ def evaluate_emotion(
     parser: str = "words",
     per_token: bool = False,
     max_new_tokens: int = 32,
-    max_left_out: float = MOST,
+    max_left_out: float = 1.0,
 ) -> dict[str, Any]:
     """Measure how well a checkpoint recognises emotion, print UA, WA and the confusion, and write them.
 

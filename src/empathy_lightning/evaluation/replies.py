@@ -18,7 +18,7 @@ from empathy_lightning.audio import write
 from empathy_lightning.batch import SpeechDataset
 from empathy_lightning.chatbot import speak_replies
 from empathy_lightning.checkpoints import Checkpoint, CheckpointError, load
-from empathy_lightning.corpora.left_out import MOST, read_chosen
+from empathy_lightning.corpora.left_out import read_chosen
 from empathy_lightning.corpora.manifest import write_manifest
 from empathy_lightning.errors import InputError
 from empathy_lightning.evaluation.prompting import readable_batches
@@ -66,7 +66,7 @@ def answer_manifest(
     decoding: Decoding | None = None,
     batch_size: int = 16,
     per_shard: int = 512,
-    max_left_out: float = MOST,
+    max_left_out: float = 1.0,
 ) -> Path:
     """Let a bot answer recordings, and write a manifest with its replies as the responses.
 

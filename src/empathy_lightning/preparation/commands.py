@@ -77,8 +77,9 @@ def _pseudo_dialogues(options: argparse.Namespace) -> None:
 
     shares = parse_distribution(options.distribution) if options.distribution else None
     files = (options.manifest, options.recordings, options.out)
-    how = (shares, options.per_recording, options.per_shard, options.allow_left_out)
-    print(prepare_pseudo_dialogues(*files, _generation(options), _selection(options), *how))
+    how = (shares, options.per_recording, options.per_shard)
+    asked = (_generation(options), _selection(options))
+    print(prepare_pseudo_dialogues(*files, *asked, *how, max_left_out=options.allow_left_out))
 
 
 def _generation(options: argparse.Namespace) -> Generation:
