@@ -162,7 +162,9 @@ def test_unreadable_recordings_are_left_out_and_named(bot, corpus, tmp_path):
     from empathy_lightning.corpora import write_manifest
 
     write_manifest(tmp_path / "m.jsonl", rows)
-    measured = evaluate(bot, tmp_path / "m.jsonl", tmp_path / "o.json", "--by", "classifier", "--split", "all")
+    measured = evaluate(
+        bot, tmp_path / "m.jsonl", tmp_path / "o.json", "--by", "classifier", "--split", "all", "--allow-left-out", "1"
+    )
     assert measured["utterances"] == len(rows) - 1 and "/nowhere.wav" in measured["unreadable"][0]
 
 
