@@ -77,9 +77,16 @@ def _pseudo_dialogues(options: argparse.Namespace) -> None:
 
     shares = parse_distribution(options.distribution) if options.distribution else None
     files = (options.manifest, options.recordings, options.out)
-    how = (shares, options.per_recording, options.per_shard)
-    asked = (_generation(options), _selection(options))
-    print(prepare_pseudo_dialogues(*files, *asked, *how, max_left_out=options.allow_left_out))
+    dialogues = prepare_pseudo_dialogues(
+        *files,
+        generation=_generation(options),
+        selection=_selection(options),
+        distribution=shares,
+        per_recording=options.per_recording,
+        per_shard=options.per_shard,
+        max_left_out=options.allow_left_out,
+    )
+    print(dialogues)
 
 
 def _generation(options: argparse.Namespace) -> Generation:
