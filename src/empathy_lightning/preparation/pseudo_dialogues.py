@@ -138,7 +138,7 @@ def prepare_pseudo_dialogues(
         distribution: Share of each label; None takes that of the recordings.
         per_recording: K, dialogues for each recording.
         per_shard: Instructions in a shard.
-        max_left_out: Share of the utterances that may lack their audio file.
+        max_left_out: Share of the utterances that may be left out though no option asks for it.
 
     Raises:
         InputError: If something cannot be used, or a label of the distribution has no recording.
@@ -149,13 +149,14 @@ def prepare_pseudo_dialogues(
     if per_recording < 1:
         raise InputError("each recording needs at least one dialogue")
     voices = sorted(
-        (u for u in read_chosen(recordings, most=max_left_out) if u.emotion), key=lambda u: (u.corpus, u.id)
+        (u for u in read_chosen(recordings, most=max_left_out, audio=False) if u.emotion),
+        key=lambda u: (u.corpus, u.id),
     )
     shares = dict(distribution or label_distribution(voices))
     unheard = set(shares) - {u.emotion for u in voices}
     if unheard or not shares:
         raise InputError(f"{recordings} has no training utterance with the emotion {', '.join(sorted(unheard)) or '?'}")
-    spoken = sorted(read_chosen(instructions, most=max_left_out), key=lambda u: (u.corpus, u.id))
+    spoken = sorted(read_chosen(instructions, most=max_left_out, audio=False), key=lambda u: (u.corpus, u.id))
     labelled = draw_labels(spoken, shares, generation.seed)
     with alone(shards_of(out)):
         done = answer_and_select(labelled, out, generation, selection or ResponseSelection(), per_shard)
