@@ -16,7 +16,8 @@ from empathy_lightning.choices import PARSERS, RECIPES, RECOGNISERS, TRUST
 from empathy_lightning.commands import TRAINER_COMMANDS
 from empathy_lightning.errors import InputError, concerns_named_file
 from empathy_lightning.evaluation.commands import add_responses
-from empathy_lightning.preparation.commands import add_again, add_preparation
+from empathy_lightning.options import add_again, add_left_out
+from empathy_lightning.preparation.commands import add_preparation
 from empathy_lightning.threads import share_the_machine
 
 if TYPE_CHECKING:
@@ -107,6 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--out", type=Path, required=True, help="folder for metrics.json, report.html and replies/")
     report.add_argument("--trust", metavar="PACKAGE", action="append", default=[], help=TRUST)
     report.add_argument("--stages", nargs="*", type=Path, default=[], help="folders of the stages, for their curves")
+    add_left_out(report)
     report.set_defaults(run=_evaluate)
     _add_evaluate_emotion(commands)
     add_responses(commands, DEMO_CHECKPOINT)
@@ -137,6 +139,7 @@ def _add_evaluate_emotion(commands: argparse._SubParsersAction[argparse.Argument
     command.add_argument(
         "--report", type=Path, help="write an HTML page: confusion, ratings, classes, speakers, curves"
     )
+    add_left_out(command)
     command.set_defaults(run=_evaluate_emotion)
 
 
@@ -167,13 +170,14 @@ def _add_corpora(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     check = actions.add_parser("check", help="count, listen to every file and look for leaks; exit code 1 if wrong")
     export = actions.add_parser("export", help="write a corpus as one manifest")
     for action in (check, export):
-        action.add_argument("name", help="as in `corpora list`")
-        action.add_argument("root", help="folder of the corpus in its official layout")
+        action.add_argument("name", help="as in `corpora list`, or manifest for one of your own")
+        action.add_argument("root", help="folder of the corpus in its official layout, or the manifest")
         action.add_argument("--protocol", help="splits by a published protocol, see `corpora list`")
     add_again(export)
     check.add_argument("--out", type=Path, help="report as JSON (default: outputs/corpora/NAME.json)")
     check.set_defaults(run=_check_corpus)
     export.add_argument("--out", type=Path, required=True, help="FILE.jsonl or FILE.parquet, or a folder for shards")
+    add_left_out(export)
     export.add_argument("--shards", action="store_true", help="write Parquet shards with the audio inside")
     export.set_defaults(run=_export_corpus)
 
@@ -232,10 +236,12 @@ def _convert(options: argparse.Namespace) -> int:
 
 
 def _corpus(name: str, root: str) -> Corpus:
-    from empathy_lightning.corpora import CORPORA
+    from empathy_lightning.corpora import CORPORA, Manifest
 
+    if name == "manifest":
+        return Manifest(root)
     if name not in CORPORA:
-        raise InputError(f"no corpus named {name!r}; there are {', '.join(CORPORA)}")
+        raise InputError(f"no corpus named {name!r}; there are manifest, {', '.join(CORPORA)}")
     return CORPORA[name](root)
 
 
@@ -268,6 +274,7 @@ def _check_corpus(options: argparse.Namespace) -> int:
 
 
 def _export_corpus(options: argparse.Namespace) -> None:
+    from empathy_lightning.corpora.left_out import Tally, count_left_by, count_skipped, with_files
     from empathy_lightning.corpora.manifest import write_manifest
     from empathy_lightning.corpora.protocols import protocol_named
     from empathy_lightning.corpora.shards import write_shards
@@ -280,17 +287,25 @@ def _export_corpus(options: argparse.Namespace) -> None:
         check_target(options.out, [Path(options.root)])
     corpus = _corpus(options.name, options.root)
     utterances = corpus.utterances()
+    tally = Tally()
+    count_skipped(corpus, tally)
     if options.protocol:
-        utterances = protocol_named(options.protocol)(utterances)
+        protocol, read = protocol_named(options.protocol), utterances
+        utterances = protocol(read)
+        count_left_by(protocol, read, utterances, tally)
+    utterances = with_files(utterances, tally)
+    tally.kept = len(utterances)
+    print(tally.describe(), file=sys.stderr)
+    tally.refuse_above(options.allow_left_out, "--allow-left-out")
     if options.shards:
         write_shards(utterances, options.out, again=options.again)
     else:
-        read = utterances_digest(utterances, options.out.parent)
-        claim = Claim(options.out, {"corpus": options.name, "protocol": options.protocol, "utterances": read})
+        content = utterances_digest(utterances, options.out.parent)
+        claim = Claim(options.out, {"corpus": options.name, "protocol": options.protocol, "utterances": content})
         if not claim.is_done(options.again):
             claim.write()
             write_manifest(options.out, utterances)
-    print(f"{len(utterances)} utterances in {options.out}, {len(corpus.skipped)} left out")
+    print(f"{len(utterances)} utterances in {options.out}")
 
 
 def _chat(options: argparse.Namespace) -> None:
@@ -312,13 +327,14 @@ def _evaluate_emotion(options: argparse.Namespace) -> None:
     question = Prompt(options.prompt, options.system) if options.prompt else recognition
     files = (options.checkpoint, options.manifest, question, options.out, options.report)
     how = (options.by, options.parser, options.per_token, options.max_new_tokens, options.trust)
-    evaluate_emotion(*files, options.split, *how)
+    evaluate_emotion(*files, options.split, *how, max_left_out=options.allow_left_out)
 
 
 def _evaluate(options: argparse.Namespace) -> None:
     from empathy_lightning.evaluation.evaluate import evaluate
 
-    evaluate(options.checkpoint, options.manifest, options.out, options.stages, trust=options.trust)
+    shares = {"trust": options.trust, "max_left_out": options.allow_left_out}
+    evaluate(options.checkpoint, options.manifest, options.out, options.stages, **shares)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from empathy_lightning.audio import SAMPLE_RATE, AudioError, read
+from empathy_lightning.walk import files_below
 
 
 class Augmentation:
@@ -66,7 +67,7 @@ class Augmentation:
 
     @cached_property
     def _noises(self) -> list[Path]:
-        paths = sorted(p for p in Path(str(self.noise_folder)).rglob("*") if p.suffix.lower() in (".wav", ".flac"))
+        paths = [p for p in files_below(Path(str(self.noise_folder))) if p.suffix.lower() in (".wav", ".flac")]
         if not paths:
             raise AudioError(f"{self.noise_folder}: no WAV or FLAC file of noise")
         return paths

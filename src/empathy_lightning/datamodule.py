@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
+from collections import Counter
 from functools import partial
 from typing import Any, Literal
 
@@ -13,6 +15,7 @@ from torch.utils.data import DataLoader
 from empathy_lightning.augmentation import Augmentation
 from empathy_lightning.batch import SpeechBatch, SpeechDataset, collate
 from empathy_lightning.corpora.corpus import Corpus, CorpusError
+from empathy_lightning.corpora.left_out import MOST, Tally, in_task
 from empathy_lightning.corpora.mixture import (
     Answer,
     MixedIn,
@@ -23,6 +26,7 @@ from empathy_lightning.corpora.mixture import (
     with_random_voices,
 )
 from empathy_lightning.corpora.protocols import Protocol, hold_out, protocol_named
+from empathy_lightning.emotion_words import chosen_emotion
 from empathy_lightning.sampler import LengthBucketSampler
 from empathy_lightning.utterance import EMOTIONS, Utterance
 
@@ -56,6 +60,9 @@ class EmpathyDataModule(L.LightningDataModule):
         cache: Keep decoded waveforms in memory (2 bytes a sample).
         augmentation: Changes to the training waveforms; None leaves them as they are.
         max_unreadable: Share of the utterances that may be unreadable before the run stops.
+        max_left_out: Share of the utterances that may be left out, though no protocol and no option asks for it,
+            before the run is refused: those without a file, or with a label that is no emotion word.
+        allow_empty_classes: Whether one of the emotions may have no training utterance where emotions are learnt.
         num_workers: Loader processes.
         seed: Seed of the order of the batches.
     """
@@ -77,6 +84,8 @@ class EmpathyDataModule(L.LightningDataModule):
         cache: bool = False,
         augmentation: Augmentation | None = None,
         max_unreadable: float = 0.05,
+        max_left_out: float = MOST,
+        allow_empty_classes: bool = False,
         num_workers: int = 0,
         seed: int = 0,
     ) -> None:
@@ -96,6 +105,8 @@ class EmpathyDataModule(L.LightningDataModule):
         self.cache = cache
         self.augmentation = augmentation
         self.max_unreadable = max_unreadable
+        self.max_left_out = max_left_out
+        self.allow_empty_classes = allow_empty_classes
         self.num_workers = num_workers
         self.seed = seed
         self.splits: dict[str, list[Utterance]] = {}
@@ -103,29 +114,61 @@ class EmpathyDataModule(L.LightningDataModule):
         self.unreadable: list[str] = []
 
     def setup(self, stage: str | None = None) -> None:
-        """Read the corpora once.
+        """Read the corpora once, say what was read, and refuse what would train on too little of it.
 
         Raises:
-            CorpusError: If a corpus is missing, or an utterance has no split and no protocol gives it one.
+            CorpusError: If a corpus is missing, an utterance has no split and no protocol gives it one, too much is
+                left out, or one of the emotions that are to be learnt has no training utterance.
         """
+        tally = Tally()
         if not self.splits:
-            self.splits = self._read()
+            self.splits = self._read(tally)
         if stage in (None, "fit") and not self.mixed:
             held_out = {heard for split in _SPLITS[1:] for u in self.splits[split] for heard in recordings_of(u)}
-            read = [task.utterances(self.emotions) for task in self.mixed_in]
+            read = [task.utterances(self.emotions, tally, self.read_audio) for task in self.mixed_in]
             self.mixed = [[u for u in rows if not held_out & recordings_of(u)] for rows in read]
-            if dropped := sum(map(len, read)) - sum(map(len, self.mixed)):
-                warnings.warn(f"data.mixed_in: {dropped} utterances left out that validate or test", stacklevel=2)
+            tally.drop(sum(map(len, read)) - sum(map(len, self.mixed)), "of data.mixed_in that validate or test")
+        if not self._learns_emotions():
+            tally.unknown = 0
+        if tally.kept and (self.trainer is None or self.trainer.is_global_zero):
+            print(tally.describe(), file=sys.stderr)
+        tally.refuse_above(self.max_left_out, "--data.max_left_out")
+        if stage in (None, "fit"):
+            self._refuse_empty_classes()
 
-    def _read(self) -> dict[str, list[Utterance]]:
-        utterances = read_corpora(self.corpora, self.protocol, "data.protocol")
+    def _read(self, tally: Tally) -> dict[str, list[Utterance]]:
+        utterances = read_corpora(self.corpora, self.protocol, "data.protocol", tally, self.read_audio)
         unknown = set(self.weights) - {u.corpus for u in utterances}
         if unknown:
             raise CorpusError(f"data.weights name no corpus that is here: {', '.join(sorted(unknown))}")
+        utterances = in_task(utterances, self.emotions, tally)
         utterances = answered(utterances, self.answer, self.emotions)
         if not any(u.split == "validation" for u in utterances):
             utterances = hold_out(utterances, 0.05)
-        return {split: [u for u in utterances if u.split == split] for split in _SPLITS}
+        splits = {split: [u for u in utterances if u.split == split] for split in _SPLITS}
+        tally.drop(len(utterances) - sum(map(len, splits.values())), "of further test sets")
+        return splits
+
+    def _learns_emotions(self) -> bool:
+        task = self.trainer.lightning_module if self.trainer else None
+        return self.answer == "emotion" or bool(getattr(task, "learns_emotions", False))
+
+    def _refuse_empty_classes(self) -> None:
+        if self.allow_empty_classes or not self._learns_emotions():
+            return
+        rows = [*self.splits["train"], *(u for rows in self.mixed for u in rows)]
+        trained = {u.emotion for u in rows} | {heard for u in rows for heard in u.emotion_votes}
+        chosen = self.protocol.emotions if self.protocol is not None else None
+        # What the protocol leaves out was asked for.
+        wanted = [name for name in self.emotions if chosen is None or chosen_emotion(name, chosen) is not None]
+        empty = [name for name in wanted if name not in trained]
+        if empty:
+            labels = Counter(u.emotion for u in rows if u.emotion is not None)
+            found = ", ".join(f"{name} {count}" for name, count in labels.most_common(8)) or "no label at all"
+            raise CorpusError(
+                f"data.emotions: no training utterance is labelled {', '.join(empty)} (there are {found}); "
+                "take them out of data.emotions, or give --data.allow_empty_classes true"
+            )
 
     def train_dataloader(self) -> Any:
         """Shuffled batches of the training split."""

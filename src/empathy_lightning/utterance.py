@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 EMOTIONS: tuple[str, ...] = ("neutral", "happy", "sad", "angry", "surprised")
@@ -84,28 +84,6 @@ class Utterance:
     raw_labels: dict[str, str] = field(default_factory=dict)
     emotion_votes: dict[str, float] = field(default_factory=dict)
 
-    def validate(self) -> None:
-        """Check the value ranges.
-
-        Raises:
-            ValueError: If a rating is outside 0..1, the votes are no shares, the segment is empty, an id is missing or
-                the prompt has no place for the speech.
-        """
-        if not self.id or not self.corpus or not self.path:
-            raise ValueError(f"utterance {self.id!r} of corpus {self.corpus!r} needs an id, a corpus and a path")
-        for start, end in ((self.start, self.end), (self.emotion_start, self.emotion_end)):
-            if start < 0 or (end is not None and end <= start):
-                raise ValueError(f"utterance {self.id!r}: segment {start}..{end} s is empty or negative")
-        if "{speech}" not in (self.prompt if self.prompt is not None else "{speech}" if self.system is None else ""):
-            raise ValueError(f"utterance {self.id!r}: a prompt of its own needs a {{speech}} slot, a system message it")
-        for name in RATINGS:
-            value = getattr(self, name)
-            if value is not None and not 0.0 <= value <= 1.0:
-                raise ValueError(f"utterance {self.id!r}: {name} {value} lies outside 0..1")
-        votes = self.emotion_votes.values()
-        if votes and (min(votes) < 0 or abs(sum(votes) - 1) > 1e-3):
-            raise ValueError(f"utterance {self.id!r}: emotion_votes {self.emotion_votes} are not shares that sum to 1")
-
     def to_dict(self) -> dict[str, Any]:
         """Return the fields that are set, ready for JSON."""
         return {
@@ -113,23 +91,6 @@ class Utterance:
             for key, value in asdict(self).items()
             if value is not None and value != {} and (key, value) not in _DEFAULTS
         }
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Utterance:
-        """Build a validated record from :meth:`to_dict`'s result.
-
-        Raises:
-            ValueError: If a key is unknown, a required one is missing or a value out of range.
-        """
-        unknown = set(values) - {f.name for f in fields(cls)}
-        if unknown:
-            raise ValueError(f"unknown utterance field(s): {', '.join(sorted(unknown))}")
-        try:
-            utterance = cls(**values)
-        except TypeError as error:
-            raise ValueError(f"utterance {values.get('id')!r}: {error}") from None
-        utterance.validate()
-        return utterance
 
 
 def vote_shares(votes: Sequence[str]) -> dict[str, float]:

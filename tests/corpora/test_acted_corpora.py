@@ -14,6 +14,7 @@ from empathy_lightning.corpora.emozionalmente import Emozionalmente
 from empathy_lightning.corpora.jl_corpus import JLCorpus
 from empathy_lightning.corpora.m3ed import M3ED
 from empathy_lightning.corpora.mafw import MAFW
+from empathy_lightning.corpora.manifest import valid
 from empathy_lightning.corpora.mead import MEAD
 from empathy_lightning.corpora.resd import RESD
 from empathy_lightning.corpora.savee import SAVEE
@@ -56,8 +57,8 @@ def test_every_file_of_the_official_layout_is_read(corpus, tmp_path):
     utterances = reader.utterances()
     assert len(utterances) == count
     assert {u.emotion for u in utterances} == set(corpus.emotions.values())
+    assert valid(utterances, "the parser") == utterances
     for utterance in utterances:
-        utterance.validate()
         assert utterance.raw_labels["emotion"] in corpus.emotions
         assert all(isinstance(value, str) for value in utterance.raw_labels.values())
         assert json.dumps(utterance.to_dict())

@@ -37,7 +37,7 @@ def test_all_encodings_are_read(corpus):
 def test_labels_and_audio(corpus):
     angry = next(u for u in corpus.utterances() if u.id == "0001_000370")
     assert (angry.emotion, angry.split, angry.speaker, angry.raw_labels) == (
-        "angry", "validation", "0001", {"emotion": "生气"},
+        "angry", "validation", "0001", {"emotion": "生气", "sentence": "20"},
     )  # fmt: skip
     assert read(angry.path).shape == (1600,)
 

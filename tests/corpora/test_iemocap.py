@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from empathy_lightning.audio import read
 from empathy_lightning.corpora import CorpusError
 from empathy_lightning.corpora.iemocap import IEMOCAP, parse_name
+from empathy_lightning.corpora.manifest import valid
 from tests.corpora import iemocap
 
 
@@ -50,7 +51,7 @@ def test_raters_are_kept(turns):
 def test_votes_are_those_of_the_raters_not_of_the_actors(turns):
     turn = turns["Ses05F_script03_2_M001"]
     assert turn.emotion_votes == {"frustrated": 0.5, "angry": 0.25, "neutral": 0.25}
-    turn.validate()
+    assert valid([turn], "the parser") == [turn]
 
 
 def test_transcripts_lose_sounds_but_no_words(turns):

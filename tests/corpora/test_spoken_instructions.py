@@ -34,8 +34,8 @@ def test_questions_and_answers_of_json_lines_and_its_bad_lines(tmp_path):
     first, second = corpus.utterances()
     assert first.id == "voice-identity-0-1-1" and second.path.endswith("1.wav")
     assert (first.transcript, first.response, first.units) == ("Who are you?", "An assistant.", None)
-    reasons = [reason for _, reason in corpus.skipped]
-    assert len(reasons) == 4 and any("line 5 is not JSON" in reason for reason in reasons)
+    reasons = [f"{path}: {reason}" for path, reason in corpus.skipped]
+    assert len(reasons) == 4 and any("line 5: not JSON" in reason for reason in reasons)
     assert any("gone.wav" in reason for reason in reasons)
 
 

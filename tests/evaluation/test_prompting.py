@@ -165,7 +165,9 @@ def test_unreadable_recordings_are_left_out_and_named(bot, corpus, tmp_path):
     from empathy_lightning.corpora import write_manifest
 
     write_manifest(tmp_path / "m.jsonl", rows)
-    measured = evaluate(bot, tmp_path / "m.jsonl", tmp_path / "o.json", "--by", "classifier", "--split", "all")
+    measured = evaluate(
+        bot, tmp_path / "m.jsonl", tmp_path / "o.json", "--by", "classifier", "--split", "all", "--allow-left-out", "1"
+    )
     assert measured["utterances"] == len(rows) - 1 and "/nowhere.wav" in measured["unreadable"][0]
 
 
@@ -175,7 +177,7 @@ def test_unreadable_recordings_are_left_out_and_named(bot, corpus, tmp_path):
         (["--by", "luck"], "invalid choice: 'luck'"),
         (["--parser", "eye"], "invalid choice: 'eye'"),
         (["--recipe", "x"], "invalid choice: 'x'"),
-        (["--split", "none"], "no utterance in split none"),
+        (["--split", "none"], "no split is named 'none'"),
         (["--prompt", "What is it?"], "no {speech} slot"),
     ],
 )

@@ -321,14 +321,16 @@ def test_a_reply_that_is_not_utf_8_is_one_line(tmp_path, capsys):
 def test_everything_is_refused_before_the_measuring(classifiers, encoder, manifest, tmp_path, capsys, monkeypatch):
     for name in ("empathy", "overlap", "variety"):
         monkeypatch.setattr(f"empathy_lightning.evaluation.responses.{name}", lambda *a, **k: pytest.fail("measured"))
-    write_manifest(tmp_path / "twice.jsonl", [*utterances(), utterances()[2]])
+    write_manifest(tmp_path / "twice.jsonl", utterances())
+    lines = (tmp_path / "twice.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "twice.jsonl").write_text("".join([*lines, lines[2]]))
     silent = [replace(u, transcript=None) for u in utterances()]
     write_manifest(tmp_path / "silent.jsonl", silent)
     whole = manifest.read_text()
     empathy, references = ["--empathy-classifier", classifiers], ["--references", manifest]
     for reason, *words in (
-        ("several responses to c/2", "--references", tmp_path / "twice.jsonl"),
-        ("several responses to c/2", *empathy, "--against", tmp_path / "twice.jsonl"),
+        ("was there before", "--references", tmp_path / "twice.jsonl"),
+        ("was there before", *empathy, "--against", tmp_path / "twice.jsonl"),
         ("no transcripts", *empathy, "--against", tmp_path / "silent.jsonl"),
         ("no folder at nowhere", *empathy, *references, "--bert-score", "nowhere"),
         ("layers 0 to 2", *empathy, *references, "--bert-score", encoder, "--bert-layer", 3),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,8 @@ from tqdm import tqdm
 from empathy_lightning.audio import LISTENED, AudioError, content, opened, samples_of
 from empathy_lightning.containers import missing_part
 from empathy_lightning.corpora.corpus import Corpus
-from empathy_lightning.corpora.protocols import Protocol
+from empathy_lightning.corpora.left_out import Tally, count_left_by, count_skipped
+from empathy_lightning.corpora.protocols import Protocol, words_of
 from empathy_lightning.levels import faults, measure, mixed
 from empathy_lightning.utterance import Utterance
 
@@ -71,6 +72,10 @@ def check(corpus: Corpus, protocol: Protocol | None = None) -> dict[str, Any]:
     """
     utterances = corpus.utterances()
     split = utterances if protocol is None else protocol(utterances)
+    tally = Tally(kept=len(split))
+    count_skipped(corpus, tally)
+    if protocol is not None:
+        count_left_by(protocol, utterances, split, tally)
     paths = sorted({u.path for u in utterances})
     with ThreadPoolExecutor() as pool:
         heard = dict(zip(paths, tqdm(pool.map(listen, paths), total=len(paths), desc="listening"), strict=True))
@@ -78,6 +83,7 @@ def check(corpus: Corpus, protocol: Protocol | None = None) -> dict[str, Any]:
     return {
         "corpus": corpus.name,
         "root": str(corpus.root),
+        "read": tally.describe(),
         "utterances": len(utterances),
         "emotions": count(u.emotion for u in utterances),
         "published": dict(corpus.counts),
@@ -87,7 +93,7 @@ def check(corpus: Corpus, protocol: Protocol | None = None) -> dict[str, Any]:
         "hours": round(sum(r.seconds for r in heard.values()) / 3600, 4),
         "seconds": quantiles([r.seconds for r in heard.values() if not r.problem]),
         "sample_rates": count(r.sample_rate for r in heard.values() if r.sample_rate),
-        "shared_sentences": overlap(split, "transcript"),
+        "shared_sentences": overlap(split, "transcript", words_of),
         "skipped": [f"{path}: {reason}" for path, reason in corpus.skipped],
         "problems": [
             *against_published(utterances, corpus),
@@ -115,13 +121,15 @@ def quantiles(seconds: Sequence[float]) -> dict[str, float]:
     return {"shortest": ordered[0], "median": ordered[len(ordered) // 2], "longest": ordered[-1]}
 
 
-def overlap(utterances: Sequence[Utterance], field: str) -> dict[str, list[str]]:
-    """Values of a field that occur in more than one split, with those splits."""
+def overlap(
+    utterances: Sequence[Utterance], field: str, form: Callable[[str], str] = str.strip
+) -> dict[str, list[str]]:
+    """Values of a field, in the form in which they are compared, that are in more than one split, with those splits."""
     seen: dict[str, set[str]] = defaultdict(set)
     for utterance in utterances:
         value = getattr(utterance, field)
         if value is not None and utterance.split is not None:
-            seen[f"{utterance.corpus} {value}"].add(utterance.split)
+            seen[f"{utterance.corpus} {form(value)}"].add(utterance.split)
     return {value: sorted(splits) for value, splits in seen.items() if len(splits) > 1}
 
 
@@ -202,4 +210,5 @@ def describe(report: dict[str, Any], most: int = 20) -> str:
     lines = [f"{name:<34}{value!s:>16}" for name, value in rows]
     problems = report["problems"]
     lines += ["", f"{len(problems)} problem(s)" if problems else "nothing wrong", *(f"  {p}" for p in problems[:most])]
+    lines.insert(0, report["read"])
     return "\n".join(lines + ([f"  and {len(problems) - most} more"] if len(problems) > most else []))

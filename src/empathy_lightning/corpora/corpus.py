@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import ClassVar
 
 from empathy_lightning.errors import InputError
+from empathy_lightning.records import Faults, checked, columns_of
 from empathy_lightning.utterance import Utterance, scale_rating
+from empathy_lightning.walk import files_below
 
 _LFS = b"version https://git-lfs"
+_ANNEX = b"/annex/objects/"
 
 
 class CorpusError(InputError):
@@ -74,12 +78,25 @@ class Corpus(ABC):
                 self.skip(utterance.path, f"doubled copy of {found[utterance.id].path}")
             else:
                 found[utterance.id] = utterance
-        if not found:
+        utterances = self._valid(list(found.values()))
+        if not utterances:
             reasons = "; ".join(f"{path}: {reason}" for path, reason in self.skipped[:3])
             raise CorpusError(
                 f"no utterance of {self.name} below {folder} ({reasons or 'no file fits'}); {self.access}"
             )
-        return list(found.values())
+        return utterances
+
+    def _valid(self, found: list[Utterance]) -> list[Utterance]:
+        utterances = checked(columns_of(found), len(found), Faults())
+        if utterances:
+            return utterances
+        # Something is wrong with some of them: which?
+        for utterance in found:
+            faults = Faults()
+            utterances += checked(columns_of([utterance]), 1, faults)
+            if faults.count:
+                self.skip(utterance.path or utterance.id, faults.text)
+        return utterances
 
     def skip(self, path: str | Path, reason: str) -> None:
         """Remember what was left out, and why."""
@@ -111,21 +128,31 @@ class Corpus(ABC):
             suffixes: In lower case with the dot; by default those of WAV and FLAC.
         """
         wanted = suffixes or (".wav", ".flac")
-        for path in sorted(folder.rglob("*")):
-            if path.name.startswith(".") or path.suffix.lower() not in wanted or not path.is_file():
+
+        def _dangling(path: Path) -> None:
+            # A link without a suffix may have led to a whole folder.
+            if path.suffix.lower() in (*wanted, ""):
+                self.skip(path, "a link that leads nowhere; in a git-annex checkout run `git annex get`")
+
+        for path in files_below(folder, _dangling):
+            if path.suffix.lower() not in wanted:
                 continue
             if is_lfs_pointer(path):
                 self.skip(path, "a Git LFS pointer, not audio; run `git lfs pull` in the corpus's checkout")
             else:
                 yield path
 
+    def files(self, folder: Path, *patterns: str) -> list[Path]:
+        """Files below a folder, at any depth, whose names fit one of the patterns; links are followed."""
+        return [path for path in files_below(folder) if any(fnmatchcase(path.name, pattern) for pattern in patterns)]
+
 
 def is_lfs_pointer(path: Path) -> bool:
-    """Whether a file is only a pointer that Git LFS left in place of the real one."""
-    if path.stat().st_size > 200:
+    """Whether a file is only a pointer that Git LFS or git-annex left in place of the real one."""
+    if path.stat().st_size > 400:
         return False
     with path.open("rb") as file:
-        return file.read(len(_LFS)) == _LFS
+        return file.read(len(_LFS)).startswith((_LFS, _ANNEX))
 
 
 def find_root(root: str | Path, folders: tuple[str, ...], where_to_get: str) -> Path:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from empathy_lightning.corpora.corpus import Corpus, CorpusError, is_lfs_pointer
+from empathy_lightning.corpora.corpus import Corpus, CorpusError, decode, is_lfs_pointer
 from empathy_lightning.utterance import Utterance
 
 _PART = re.compile(r".*_(train|valid|test)_fold_?\d+")
@@ -75,19 +75,20 @@ class EmoBox(Corpus):
         for file in self._files():
             part = _PART.fullmatch(file.stem)
             split = _SPLITS[part[1]] if part else None
-            with file.open(encoding="utf-8") as lines:
-                for number, line in enumerate(lines, 1):
-                    try:
-                        utterance = self._utterance(json.loads(line), folder, split, words)
-                    except (ValueError, TypeError, KeyError, AttributeError) as error:
-                        self.skip(f"{file}, line {number}", f"not a row of EmoBox: {error!r}")
-                        continue
-                    if not Path(utterance.path).is_file():
-                        self.skip(utterance.path, "a row without audio")
-                    elif is_lfs_pointer(Path(utterance.path)):
-                        self.skip(utterance.path, "a Git LFS pointer, not audio")
-                    else:
-                        yield utterance
+            for number, line in enumerate(decode(file).split("\n"), 1):
+                if not line.strip():
+                    continue
+                try:
+                    utterance = self._utterance(json.loads(line), folder, split, words)
+                except (ValueError, TypeError, KeyError, AttributeError) as error:
+                    self.skip(f"{file}, line {number}", f"not a row of EmoBox: {error!r}")
+                    continue
+                if not Path(utterance.path).is_file():
+                    self.skip(utterance.path, "a row without audio")
+                elif is_lfs_pointer(Path(utterance.path)):
+                    self.skip(utterance.path, "a Git LFS pointer, not audio")
+                else:
+                    yield utterance
 
     def _files(self) -> list[Path]:
         if self.path.is_file():
@@ -125,7 +126,7 @@ class EmoBox(Corpus):
     def _label_map(self) -> dict[str, str]:
         for folder in (self.path, *self.path.parents[:2]):
             if (folder / "label_map.json").is_file():
-                words: dict[str, str] = json.loads((folder / "label_map.json").read_text(encoding="utf-8"))
+                words: dict[str, str] = json.loads(decode(folder / "label_map.json"))
                 # In lower case, as the rows of EmoDB and its map disagree about capitals.
                 return {code.lower(): word.lower() for code, word in words.items()}
         return {}

@@ -40,7 +40,7 @@ class EmoVDB(Corpus):
     def read(self, folder: Path) -> Iterator[Utterance]:
         """Read the names and folders, and the sentences where their file lies anywhere below."""
         sentences: dict[str, str] = {}
-        for table in sorted(folder.rglob("cmuarctic.data")):
+        for table in self.files(folder, "cmuarctic.data"):
             sentences |= dict(_SENTENCE.findall(decode(table, "latin-1")))
         if not sentences:
             self.skip(folder / "cmuarctic.data", "label only: not there, so there are no transcripts")

@@ -94,12 +94,13 @@ class ESD(Corpus):
             speaker=speaker,
             split=_SPLITS.get(path.parent.name, split),
             emotion=self.emotions[folder],
-            raw_labels={"emotion": written or folder},
+            # The same in each block, and so for each emotion, however the speaker's file spells the words.
+            raw_labels={"emotion": written or folder, "sentence": str((int(path.stem[-6:]) - 1) % 350 + 1)},
         )
 
     def _lines(self, folder: Path) -> dict[str, tuple[str, str]]:
         lines: dict[str, tuple[str, str]] = {}
-        for path in sorted(folder.rglob("[0-9][0-9][0-9][0-9].txt")):
+        for path in self.files(folder, "[0-9][0-9][0-9][0-9].txt"):
             if _language(path.stem) not in self.chosen:
                 continue
             encodings = ("gb18030",) if _language(path.stem) == "zh" else ("cp1252", "latin-1")

@@ -40,7 +40,7 @@ class JLCorpus(Corpus):
 
     def read(self, folder: Path) -> Iterator[Utterance]:
         """Read the file names and the sentences beside them."""
-        texts = {path.stem: path for path in sorted(folder.rglob("*.txt")) if _NAME.fullmatch(path.stem)}
+        texts = {path.stem: path for path in self.files(folder, "*.txt") if _NAME.fullmatch(path.stem)}
         stems = set()
         for path in self.audio(folder):
             match = _NAME.fullmatch(path.stem)

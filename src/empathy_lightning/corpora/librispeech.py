@@ -32,10 +32,8 @@ class LibriSpeech(Corpus):
     def read(self, folder: Path) -> Iterator[Utterance]:
         """Join the lines of the transcripts with the audio files."""
         files = {path.stem: path for path in self.audio(folder)}
-        for table in sorted(folder.rglob("*.trans.txt")):
-            if table.name.startswith("."):
-                continue
-            for line in decode(table, "latin-1").splitlines():
+        for table in self.files(folder, "*.trans.txt"):
+            for line in filter(str.strip, decode(table, "latin-1").splitlines()):
                 key, _, text = line.strip().partition(" ")
                 path = files.pop(key, None)
                 if path is None or not text:

@@ -50,12 +50,12 @@ class M3ED(Corpus):
                     try:
                         path = files.pop(f"{turn['Speaker']}_{key}", None)
                         if path is None:
-                            self.skip(table, f"{key} has no audio file")
+                            self.skip(f"{table}, {key}", "no audio file")
                             continue
                         utterance = self._utterance(key, turn, path)
                         name = content.get("SpeakerInfo", {}).get(turn["Speaker"], {}).get("Name")
                     except (KeyError, TypeError, AttributeError) as error:
-                        self.skip(table, f"{key} is not in the known form ({error!r})")
+                        self.skip(f"{table}, {key}", f"not in the known form ({error!r})")
                         continue
                     utterance.speaker = f"{show}_{name}" if name else None
                     utterance.session = dialogue

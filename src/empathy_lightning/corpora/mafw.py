@@ -49,14 +49,16 @@ class MAFW(Corpus):
 
     def read(self, folder: Path) -> Iterator[Utterance]:
         """Join the fold's lists with the clips."""
-        lists = next(iter(sorted(folder.rglob(f"single/no_caption/set_{self.fold}"))), None)
-        if lists is None:
+        wanted = ("single", "no_caption", f"set_{self.fold}")
+        tables = [path for path in self.files(folder, "train.txt", "test.txt") if path.parts[-4:-1] == wanted]
+        if not tables:
             raise CorpusError(f"no single/no_caption/set_{self.fold} below {folder}; {self.access}")
         found = self.audio(folder, ".mp4", ".wav", ".flac")
         files = {path.stem: path for path in sorted(found, key=lambda path: path.suffix.lower() != ".mp4")}
         for split in ("train", "test"):
-            table = lists / f"{split}.txt"
-            for line in decode(table, "gb18030").splitlines() if table.is_file() else ():
+            table = tables[0].with_name(f"{split}.txt")
+            lines = decode(table, "gb18030").splitlines() if table.is_file() else []
+            for line in filter(str.strip, lines):
                 clip, _, emotion = line.strip().partition(" ")
                 path = files.pop(Path(clip).stem, None)
                 if path is None or not emotion:

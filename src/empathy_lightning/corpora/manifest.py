@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import fields
-from itertools import repeat
+from array import array
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from empathy_lightning.corpora.corpus import Corpus, CorpusError
 from empathy_lightning.files import whole
+from empathy_lightning.records import FIELDS, Faults, checked, columns_of, doubled, unknown_field
 from empathy_lightning.utterance import RATINGS, Utterance
 
-COLUMNS = tuple(f.name for f in fields(Utterance))
+ENCODED = ("raw_labels", "emotion_votes")
+"""Fields that a Parquet file holds as JSON."""
 PATHS = ("path", "emotion_path", "response_path")
 
 
@@ -44,10 +45,10 @@ class Manifest(Corpus):
 
 
 def read_manifest(path: str | Path) -> list[Utterance]:
-    """Read a manifest.
+    """Read a manifest; see :mod:`empathy_lightning.records` for what a record may hold.
 
     Raises:
-        CorpusError: If the file is missing or a line is not an utterance; the line is named.
+        CorpusError: If the file is missing or a record is no utterance; file, line or row and field are named.
     """
     path = Path(path)
     if not path.is_file():
@@ -67,14 +68,61 @@ def _absolute(home: str, name: str) -> str:
 
 
 def _read_lines(path: Path) -> list[Utterance]:
-    utterances = []
-    with path.open(encoding="utf-8", errors="surrogateescape") as lines:
-        for number, line in enumerate(lines, 1):
-            try:
-                utterances.append(Utterance.from_dict(json.loads(line)))
-            except (ValueError, TypeError) as error:
-                raise CorpusError(f"{path}, line {number}: {error}") from None
+    utterances: list[Utterance] = []
+    numbers = array("L")
+    faults = Faults()
+    for lines, rows in _parsed(path, faults):
+        names = {name for row in rows for name in row}
+        columns = {name: [row.get(name) for row in rows] for name in names & set(FIELDS)}
+        for name in names - set(FIELDS):
+            holders = [line for line, row in zip(lines, rows, strict=True) if name in row]
+            for line in holders:
+                faults.add(line, unknown_field(name))
+        in_rows = Faults()
+        utterances += checked(columns, len(rows), in_rows)
+        faults.join(in_rows, lines)
+        numbers.extend(lines)
+    _refuse(faults, str(path), "line")
+    _refuse_doubled(utterances, str(path), "line", numbers)
     return utterances
+
+
+def _parsed(path: Path, faults: Faults, most: int = 20_000) -> Iterator[tuple[list[int], list[dict[str, Any]]]]:
+    """Objects of the lines that are not blank, with the numbers of their lines, so many at a time."""
+    numbers: list[int] = []
+    rows: list[dict[str, Any]] = []
+    with path.open(encoding="utf-8-sig", errors="surrogateescape") as lines:
+        for number, line in enumerate(lines, 1):
+            if line.isspace():
+                continue
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                faults.add(number, f"not JSON: {error}")
+                continue
+            if not isinstance(row, dict):
+                faults.add(number, 'not a JSON object, such as {"id": ...}')
+                continue
+            numbers.append(number)
+            rows.append(row)
+            if len(rows) == most:
+                yield numbers, rows
+                numbers, rows = [], []
+    yield numbers, rows
+
+
+def _refuse(faults: Faults, where: str, unit: str) -> None:
+    if faults.count:
+        raise CorpusError(faults.describe(f"{where}, {unit} {faults.row}"))
+
+
+def _refuse_doubled(utterances: list[Utterance], where: str, unit: str, numbers: Sequence[int]) -> None:
+    faults = Faults()
+    for index, first in doubled(utterances):
+        utterance = utterances[index]
+        before = f"in {unit} {numbers[first]}"
+        faults.add(numbers[index], f"id {utterance.id!r} of corpus {utterance.corpus!r} was there before, {before}")
+    _refuse(faults, where, unit)
 
 
 def _read_parquet(path: Path) -> list[Utterance]:
@@ -83,61 +131,52 @@ def _read_parquet(path: Path) -> list[Utterance]:
 
     try:
         return from_parquet(pyarrow.parquet.ParquetFile(path, memory_map=True), str(path))
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise CorpusError(f"{path} is not a Parquet file, or a damaged one: {' '.join(str(error).split())}") from None
 
 
-def from_parquet(file: Any, where: str) -> list[Utterance]:
+def from_parquet(file: Any, where: str, beside: Collection[str] = ()) -> list[Utterance]:
     """Utterances from an open Parquet file, one column after the other, so that little is held twice.
 
     Args:
-        file: A ``pyarrow.parquet.ParquetFile``; columns that are not an utterance's are ignored.
+        file: A ``pyarrow.parquet.ParquetFile``.
         where: Names it in errors.
+        beside: Columns that it may have beside an utterance's.
 
     Raises:
-        CorpusError: If ids, corpora or paths are missing, a rating is outside 0..1 or a prompt has no speech slot.
+        CorpusError: If a row is no utterance; row and field are named.
     """
-    import pyarrow.compute as compute
-
-    present = set(file.schema_arrow.names)
-    missing = {"id", "corpus", "path"} - present
-    if missing:
-        raise CorpusError(f"{where} has no column {', '.join(sorted(missing))}")
-    columns: list[Iterable[Any]] = []
-    defaults = Utterance("", "", "")
-    for name in COLUMNS:
-        default = getattr(defaults, name)
-        if name not in present:
-            columns.append(repeat(default))
-            continue
-        column = file.read([name])[name]
-        if name in RATINGS:
-            bounds = compute.min_max(column).as_py()
-            if bounds["min"] is not None and not 0 <= bounds["min"] <= bounds["max"] <= 1:
-                raise CorpusError(f"{where}: {name} lies outside 0..1")
-        columns.append(_values(column, default))
-    utterances = list(map(Utterance, *columns))
-    for utterance in utterances:
-        if utterance.prompt is not None or utterance.system is not None:
-            try:
-                utterance.validate()
-            except ValueError as error:
-                raise CorpusError(f"{where}: {error}") from None
+    count = file.metadata.num_rows
+    columns: dict[str, Any] = {}
+    faults = Faults()
+    for name in file.schema_arrow.names:
+        if name in FIELDS:
+            columns[name] = _values(file.read([name])[name], name)
+        elif name not in beside:
+            faults.add(1, unknown_field(name))
+    utterances = checked(columns, count, faults, first=1)
+    _refuse(faults, where, "row")
+    _refuse_doubled(utterances, where, "row", range(1, count + 1))
     return utterances
 
 
-def _values(column: Any, default: Any) -> Iterable[Any]:
+def _values(column: Any, name: str) -> list[Any]:
     """A column's values; equal texts are one object, which is what makes millions of rows fit in memory."""
     import pyarrow.types as types
 
-    if column.null_count == len(column):
-        return repeat(default, len(column))
     if not types.is_string(column.type) and not types.is_large_string(column.type):
-        return [default if value is None else value for value in column.to_pylist()]
+        return column.to_pylist()
     encoded = column.combine_chunks().dictionary_encode()
     distinct = encoded.dictionary.to_pylist()
-    values = [*(map(json.loads, distinct) if isinstance(default, dict) else distinct), default]
+    values = [*(map(_from_json, distinct) if name in ENCODED else distinct), None]
     return [values[index] for index in encoded.indices.fill_null(len(distinct)).to_numpy().tolist()]
+
+
+def _from_json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
 
 
 def to_table(utterances: Iterable[Utterance]) -> Any:
@@ -147,10 +186,10 @@ def to_table(utterances: Iterable[Utterance]) -> Any:
     rows = list(utterances)
     text, number = pyarrow.string(), pyarrow.float64()
     numbers = ("start", "end", "duration", "emotion_start", "emotion_end", *RATINGS)
-    kinds = dict.fromkeys(COLUMNS, text) | dict.fromkeys(numbers, number)
+    kinds = dict.fromkeys(FIELDS, text) | dict.fromkeys(numbers, number)
     kinds |= {"units": pyarrow.list_(pyarrow.int32()), "response_cut": pyarrow.bool_()}
-    columns = {name: [getattr(u, name) for u in rows] for name in COLUMNS}
-    for name in ("raw_labels", "emotion_votes"):
+    columns = {name: [getattr(u, name) for u in rows] for name in FIELDS}
+    for name in ENCODED:
         columns[name] = [json.dumps(v, ensure_ascii=False) if (v := getattr(u, name)) else None for u in rows]
     return pyarrow.table({name: pyarrow.array(values, kinds[name]) for name, values in columns.items()})
 
@@ -163,11 +202,31 @@ def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> None:
         utterances: What to write.
 
     Raises:
-        InputError: If it cannot be written, because the disk is full or a text is not UTF-8; nothing is left then.
+        InputError: If a record is not as it may be read again, or it cannot be written, because the disk is full or
+            a text is not UTF-8; nothing is left then.
     """
     path = Path(path)
+    rows = valid(utterances, str(path))
     with whole(path) as partial:
-        _write(partial, (_stored(path, utterance) for utterance in utterances))
+        _write(partial, (_stored(path, utterance) for utterance in rows))
+
+
+def valid(utterances: Iterable[Utterance], where: str) -> list[Utterance]:
+    """Records that were built in Python, as they would be read again.
+
+    Args:
+        utterances: The records.
+        where: Names their source in errors.
+
+    Raises:
+        CorpusError: If one of them is no utterance; its place and field are named.
+    """
+    given = list(utterances)
+    faults = Faults()
+    found = checked(columns_of(given), len(given), faults, first=1)
+    _refuse(faults, where, "record")
+    _refuse_doubled(found, where, "record", range(1, len(found) + 1))
+    return found
 
 
 def _write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
@@ -182,8 +241,10 @@ def _write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 def _stored(manifest: Path, utterance: Utterance) -> dict[str, Any]:
     values = utterance.to_dict()
+    # Links are not followed: what a linked file is called elsewhere is not its name.
+    home = manifest.parent.absolute()
     for key in PATHS:
         if key in values and "://" not in values[key]:
-            full, home = Path(values[key]).resolve(), manifest.parent.resolve()
+            full = Path(values[key]).absolute()
             values[key] = str(full.relative_to(home)) if full.is_relative_to(home) else str(full)
     return values

@@ -73,7 +73,7 @@ class MELD(Corpus):
                 self.skip(videos.get(key, key), reason)
 
     def _rows(self, folder: Path, part: str) -> Iterator[tuple[str, dict[str, str]]]:
-        for path in sorted(folder.rglob(f"{part}_sent_emo.csv"))[:1]:
+        for path in self.files(folder, f"{part}_sent_emo.csv")[:1]:
             text = decode(path, "cp1252", "latin-1")
             text = _CONTROL.sub(lambda match: match[0].encode("latin-1").decode("cp1252", "ignore"), text)
             for row in csv.DictReader(io.StringIO(text, newline="")):

@@ -3,45 +3,55 @@
 from __future__ import annotations
 
 import random
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from empathy_lightning.corpora.corpus import Corpus, CorpusError
+from empathy_lightning.corpora.left_out import Tally, count_left_by, count_skipped, in_task, with_files
 from empathy_lightning.corpora.protocols import Protocol, protocol_named
 from empathy_lightning.errors import InputError
+from empathy_lightning.records import doubled
 from empathy_lightning.utterance import RATINGS, Utterance
 
 Answer = Literal["response", "emotion", "transcript"]
 """What the language model is to say: the prepared response, the emotion's name or the words that were said."""
 
 
-def read_corpora(corpora: Sequence[Corpus], protocol: Protocol | None, option: str) -> list[Utterance]:
-    """Utterances of corpora, each with a split; what was left out is warned of.
+def read_corpora(
+    corpora: Sequence[Corpus], protocol: Protocol | None, option: str, tally: Tally, audio: bool = True
+) -> list[Utterance]:
+    """Utterances of corpora, each with a split; what is left out is counted.
 
     Args:
         corpora: Where the utterances come from.
         protocol: Who trains and who tests; None takes the corpora's own splits.
         option: Where the protocol is given, for the message.
+        tally: Counts what was read and what was not.
+        audio: Whether each utterance needs its audio file.
 
     Raises:
-        CorpusError: If a corpus is missing, or an utterance has no split.
+        CorpusError: If a corpus is missing, an utterance has no split, or two have one id.
     """
-    utterances = [utterance for corpus in corpora for utterance in corpus.utterances()]
+    read: list[Utterance] = []
     for corpus in corpora:
-        if corpus.skipped:
-            path, reason = corpus.skipped[0]
-            message = f"{corpus.name}: {len(corpus.skipped)} things left out, for example {path}: {reason}"
-            warnings.warn(f"{message}; see `empathy-lightning corpora check`", stacklevel=2)
+        read += corpus.utterances()
+        count_skipped(corpus, tally)
+    for index, _ in doubled(read)[:1]:
+        again = read[index]
+        raise CorpusError(f"{again.corpus}: two corpora of this run hold the id {again.id!r}; list each corpus once")
+    utterances = read if protocol is None else protocol(read)
     if protocol is not None:
-        utterances = protocol(utterances)
+        count_left_by(protocol, read, utterances, tally)
     for utterance in utterances:
         if utterance.split is None:
             raise CorpusError(
                 f"{utterance.corpus} has no splits of its own ({utterance.id}): give {option}, "
                 "for example leave-one-speaker-out"
             )
+    if audio:
+        utterances = with_files(utterances, tally)
+    tally.kept += len(utterances)
     return utterances
 
 
@@ -82,11 +92,13 @@ class MixedIn:
         if "{speech}" not in (self.prompt if self.prompt is not None else "{speech}" if self.system is None else ""):
             raise InputError("data.mixed_in: a prompt needs a {speech} slot, and a system message a prompt")
 
-    def utterances(self, emotions: Sequence[str]) -> list[Utterance]:
+    def utterances(self, emotions: Sequence[str], tally: Tally, audio: bool = True) -> list[Utterance]:
         """The utterances that train, with their prompts and answers; none where the share is 0.
 
         Args:
             emotions: The task's categories; others are no answer.
+            tally: Counts what was read and what was not.
+            audio: Whether each utterance needs its audio file.
 
         Raises:
             CorpusError: If a corpus cannot be read, or nothing in it has an answer.
@@ -94,10 +106,13 @@ class MixedIn:
         if self.share == 0:
             return []
         protocol = protocol_named(self.protocol) if isinstance(self.protocol, str) else self.protocol
-        read = read_corpora(self.corpora, protocol, "the protocol in data.mixed_in")
-        rows = [u for u in answered(read, self.answer, emotions) if u.split == "train" and u.response]
+        read = read_corpora(self.corpora, protocol, "the protocol in data.mixed_in", tally, audio)
+        training = [u for u in in_task(read, emotions, tally) if u.split == "train"]
+        rows = [u for u in answered(training, self.answer, emotions) if u.response]
         if not rows:
             raise CorpusError(f"data.mixed_in: no training utterance has the {self.answer} that is to be said")
+        tally.drop(len(read) - len(training), "of data.mixed_in's other splits")
+        tally.drop(len(training) - len(rows), f"without the {self.answer} that is to be said")
         return rows if self.prompt is None else [replace(u, prompt=self.prompt, system=self.system) for u in rows]
 
 

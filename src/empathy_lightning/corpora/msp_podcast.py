@@ -18,11 +18,13 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 from sys import intern
 
 from empathy_lightning.corpora.corpus import Corpus, CorpusError, decode
 from empathy_lightning.utterance import Utterance, vote_shares
+from empathy_lightning.walk import files_below
 
 _SPLITS = {
     "Train": "train", "Validation": "validation", "Development": "validation",
@@ -141,7 +143,8 @@ class MSPPodcast(Corpus):
 
 
 def _labels(folder: Path, name: str) -> Path | None:
-    files = [path for suffix in ("csv", "json") for path in sorted(folder.rglob(f"{name}.{suffix}"))]
+    below = files_below(folder)
+    files = [path for form in ("csv", "json") for path in below if fnmatchcase(path.name, f"{name}.{form}")]
     return files[0] if files else None
 
 

@@ -10,13 +10,16 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from empathy_lightning.corpora.corpus import CorpusError
+from empathy_lightning.corpora.corpus import CorpusError, decode
+from empathy_lightning.emotion_words import emotion_named
+from empathy_lightning.records import SPLITS, split_named
 from empathy_lightning.utterance import EMOTIONS, Utterance
 
 FOUR = ("neutral", "happy", "sad", "angry")
@@ -39,8 +42,8 @@ class Protocol:
         citation: str = "",
         expected: Mapping[str, int] | None = None,
     ) -> None:
-        self.emotions = None if emotions is None else tuple(emotions)
-        self.merge = dict(merge or {})
+        self.emotions = None if emotions is None else tuple(map(_name, emotions))
+        self.merge = {_name(word): _name(other) for word, other in (merge or {}).items()}
         self.citation = citation
         self.expected = dict(expected or {})
 
@@ -62,6 +65,17 @@ class Protocol:
         return replace(utterance, emotion=emotion, emotion_votes=dict(votes))
 
 
+def _name(emotion: str) -> str:
+    return emotion_named(emotion) or emotion
+
+
+def _split(word: str) -> str:
+    split = split_named(word)
+    if split is None:
+        raise CorpusError(f"protocol: no split is named {word!r}; there are {', '.join(SPLITS)}")
+    return split
+
+
 class Whole(Protocol):
     """Everything goes to one split.
 
@@ -75,7 +89,7 @@ class Whole(Protocol):
         self, split: str, emotions: Sequence[str] | None = None, merge: Mapping[str, str] | None = None
     ) -> None:
         super().__init__(emotions, merge)
-        self.split = split
+        self.split = _split(split)
 
     def splits(self, utterances: Sequence[Utterance]) -> list[str | None]:
         """The same for all."""
@@ -153,7 +167,7 @@ class SentenceSplit(Protocol):
         self.language = language
 
     def splits(self, utterances: Sequence[Utterance]) -> list[str | None]:
-        """By the words said, whatever their case and spacing."""
+        """By the number that the corpus gives a sentence and by its words, whatever their case and punctuation."""
         if self.language is not None:
             own = [u for u in utterances if u.language == self.language]
             of_own = dict(zip(map(id, own), self._by_sentence(own), strict=True))
@@ -161,11 +175,42 @@ class SentenceSplit(Protocol):
         return list(self._by_sentence(utterances))
 
     def _by_sentence(self, utterances: Sequence[Utterance]) -> list[str]:
-        said = [" ".join((u.transcript or u.id).lower().split()) for u in utterances]
+        said = sentences(utterances)
         order = sorted(set(said))
         random.Random(self.seed).shuffle(order)
         training = set(order[: round(self.train * len(order))])
         return ["train" if words in training else "test" for words in said]
+
+
+def words_of(transcript: str) -> str:
+    """A transcript without case, punctuation and spacing, to compare it with others."""
+    text = unicodedata.normalize("NFKC", transcript).casefold().replace("'", "").replace("\u2019", "")
+    return " ".join("".join(c if c.isalnum() else " " for c in text).split())
+
+
+def sentences(utterances: Sequence[Utterance]) -> list[str]:
+    """One name for each utterance's sentence: equal where the corpus gives it one number, or the words are equal."""
+    keys: list[tuple[str, ...]] = []
+    names: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    for utterance in utterances:
+        words = words_of(utterance.transcript or "") or utterance.id
+        number = utterance.raw_labels.get("sentence")
+        key = (words,) if number is None else (utterance.corpus, utterance.language or "", number)
+        keys.append(key)
+        names[key].add(words)
+    # Numbers that share their words are one sentence, and so are all spellings of one number.
+    leader: dict[str, str] = {}
+
+    def _first(words: str) -> str:
+        while leader.get(words, words) != words:
+            words = leader[words]
+        return words
+
+    for spellings in names.values():
+        first, *others = sorted(map(_first, spellings))
+        for other in others:
+            leader[other] = first
+    return [_first(min(names[key])) for key in keys]
 
 
 class RandomSubset(Protocol):
@@ -181,8 +226,8 @@ class RandomSubset(Protocol):
     def __init__(
         self, sizes: Mapping[str, int], seed: int = 0, emotions: Sequence[str] | None = None, citation: str = ""
     ) -> None:
-        super().__init__(emotions, None, citation, sizes)
-        self.sizes = dict(sizes)
+        self.sizes = {_split(name): size for name, size in sizes.items()}
+        super().__init__(emotions, None, citation, self.sizes)
         self.seed = seed
 
     def splits(self, utterances: Sequence[Utterance]) -> list[str | None]:
@@ -226,10 +271,23 @@ class EmoBoxFolds(Protocol):
             raise CorpusError(f"no EmoBox fold {self.fold} in {self.folder}; check out github.com/emo-box/EmoBox")
         split_of: dict[tuple[str, str], str] = {}
         for split, files in lists.items():
-            for line in (line for file in files for line in file.read_text(encoding="utf-8").splitlines() if line):
-                path = Path(json.loads(line)["wav"])
-                split_of[path.parent.name, path.stem] = split
+            for file in files:
+                split_of |= dict.fromkeys(_listed(file), split)
         return [split_of.get((Path(u.path).parent.name, Path(u.path).stem)) for u in utterances]
+
+
+def _listed(file: Path) -> list[tuple[str, str]]:
+    """Folder and stem of the files that a list of EmoBox names."""
+    names = []
+    for number, line in enumerate(decode(file).split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            path = Path(json.loads(line)["wav"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise CorpusError(f"{file}, line {number}: not a row of EmoBox with wav ({error!r})") from None
+        names.append((path.parent.name, path.stem))
+    return names
 
 
 _EMOBOX = {"train": "train", "validation": "valid", "test": "test"}
@@ -263,6 +321,12 @@ class PerCorpus(Protocol):
         members: dict[str, list[int]] = defaultdict(list)
         for index, utterance in enumerate(utterances):
             members[utterance.corpus].append(index)
+        if members and not members.keys() & self.protocols.keys():
+            read, known = (", ".join(sorted(names)) for names in (members, self.protocols))
+            raise CorpusError(
+                f"the protocol knows none of the corpora ({read[:60]}), only {known[:130]}; "
+                "give another one, or null for the corpora's own splits"
+            )
         splits: list[str | None] = [None] * len(utterances)
         for corpus, indices in members.items():
             if corpus in self.protocols:

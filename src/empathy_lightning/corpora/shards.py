@@ -44,7 +44,7 @@ class Shards(Corpus):
         system, names = _files(self.root)
         for name in names:
             with system.open(name, "rb") as file:
-                utterances = from_parquet(pyarrow.parquet.ParquetFile(file), name)
+                utterances = from_parquet(pyarrow.parquet.ParquetFile(file), name, beside=("audio",))
             for row, utterance in enumerate(utterances):
                 utterance.path = f"{system.unstrip_protocol(name)}#{row}"
                 utterance.start, utterance.end = 0.0, None

@@ -34,7 +34,7 @@ class ShEMO(Corpus):
 
     def read(self, folder: Path) -> Iterator[Utterance]:
         """Read the file names and the transcripts of the same stem."""
-        texts = {path.stem: path for path in sorted(folder.rglob("*.ort")) if not path.name.startswith(".")}
+        texts = {path.stem: path for path in self.files(folder, "*.ort")}
         stems = set()
         for path in self.audio(folder):
             match = _NAME.fullmatch(path.stem)

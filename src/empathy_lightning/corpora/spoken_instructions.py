@@ -51,25 +51,23 @@ class SpokenInstructions(Corpus):
 
     def __init__(self, root: str, files: str = "*.json*", language: str = "en", first_turn_only: bool = False) -> None:
         super().__init__(root)
-        self.files = files
+        self.pattern = files
         self.language = language
         self.first_turn_only = first_turn_only
 
     def read(self, folder: Path) -> Iterator[Utterance]:
         """Read all conversations of all files."""
-        for file in sorted(folder.rglob(self.files)):
-            if file.name.startswith("."):
-                continue
+        for file in self.files(folder, self.pattern):
             for number, record in enumerate(self._records(file)):
                 exchanges = _exchanges(record)
                 if not exchanges:
-                    self.skip(file, f"record {number} holds no question with an answer")
+                    self.skip(f"{file}, record {number}", "no question with an answer")
                 session = f"{file.stem}-{_name(record, number)}"
                 for turn, (question, answer) in enumerate(exchanges[: 1 if self.first_turn_only else None], 1):
                     path, units = _locate(file, _first(question, _SPEECH)), _first(answer, _UNITS)
                     if path is None:
                         audio = str(_first(question, _SPEECH))[:100]
-                        self.skip(file, f"record {number}, turn {turn}: no audio file ({audio})")
+                        self.skip(f"{file}, record {number}, turn {turn}", f"no audio file ({audio})")
                         continue
                     yield Utterance(
                         id=f"{session}-{turn}",
@@ -97,7 +95,7 @@ class SpokenInstructions(Corpus):
                     if line.strip():
                         yield json.loads(line)
                 except ValueError as error:
-                    self.skip(file, f"line {number} is not JSON ({error})")
+                    self.skip(f"{file}, line {number}", f"not JSON ({error})")
 
 
 def _name(record: Any, number: int) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from empathy_lightning.choices import RECIPES, TRUST
 from empathy_lightning.errors import InputError
-from empathy_lightning.preparation.commands import add_again
+from empathy_lightning.options import add_again, add_left_out
 
 
 def add_responses(commands: argparse._SubParsersAction[argparse.ArgumentParser], checkpoint: str) -> None:
@@ -35,6 +35,7 @@ def add_responses(commands: argparse._SubParsersAction[argparse.ArgumentParser],
     respond.add_argument("--batch-size", type=int, default=16, help="recordings at a time (default %(default)s)")
     respond.add_argument("--per-shard", type=int, default=512, help="utterances in a shard (default %(default)s)")
     add_again(respond)
+    add_left_out(respond)
     respond.set_defaults(run=_respond)
 
     score = commands.add_parser(
@@ -81,8 +82,17 @@ def _respond(options: argparse.Namespace) -> None:
     words = (longest, options.temperature, options.top_p, options.seed)
     decoding = Decoding(*words, options.speech, options.unit_temperature)
     files = (options.checkpoint, options.manifest, options.out)
-    shape = (options.batch_size, options.per_shard)
-    answer_manifest(*files, options.split, prompt, decoding, *shape, options.trust, options.again)
+    answer_manifest(
+        *files,
+        options.split,
+        prompt,
+        decoding,
+        options.batch_size,
+        options.per_shard,
+        trust=options.trust,
+        again=options.again,
+        max_left_out=options.allow_left_out,
+    )
 
 
 def _evaluate_responses(options: argparse.Namespace) -> None:

@@ -12,7 +12,8 @@ import torch
 
 from empathy_lightning.audio import read, write
 from empathy_lightning.chatbot import EmpatheticChatbot, Reply, describe
-from empathy_lightning.corpora import CorpusError, read_manifest
+from empathy_lightning.corpora import CorpusError
+from empathy_lightning.corpora.left_out import MOST, read_chosen
 from empathy_lightning.evaluation.small_world import Heard, emotion_figures, hear_all, reply_figures, speech_figures
 from empathy_lightning.files import check_folder, check_target, write_json
 from empathy_lightning.jobs import digest, folder_digest
@@ -26,6 +27,7 @@ def evaluate(
     stages: Sequence[Path] = (),
     talks: int = 5,
     trust: Sequence[str] = (),
+    max_left_out: float = MOST,
 ) -> dict[str, Any]:
     """Measure a chatbot of the small world and write a report.
 
@@ -38,6 +40,7 @@ def evaluate(
         stages: Folders of the training stages, for their curves and the check of the frozen weights.
         talks: Questions answered aloud at the end, one of each emotion first.
         trust: Packages besides this library whose classes the folder may name.
+        max_left_out: Share of the utterances that may lack their audio file.
 
     Returns:
         What ``metrics.json`` holds.
@@ -48,7 +51,7 @@ def evaluate(
     check_target(out / "metrics.json", [manifest])
     check_target(out / "report.html", [manifest])
     check_folder(out / "replies")
-    utterances = [u for u in read_manifest(manifest) if u.split == "test"]
+    utterances = read_chosen(manifest, "test", max_left_out)
     if not utterances:
         raise CorpusError(f"{manifest} has no utterances in the test split")
     bot = EmpatheticChatbot.from_pretrained(checkpoint, trust=trust)

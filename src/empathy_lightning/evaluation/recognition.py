@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from empathy_lightning.batch import SpeechDataset
 from empathy_lightning.checkpoints import load
-from empathy_lightning.corpora.manifest import read_manifest
+from empathy_lightning.corpora.left_out import MOST, read_chosen
 from empathy_lightning.errors import InputError
 from empathy_lightning.evaluation.prompting import Recognition, readable_batches, recogniser
 from empathy_lightning.files import check_target, write_json
@@ -37,6 +37,7 @@ def evaluate_emotion(
     per_token: bool = False,
     max_new_tokens: int = 32,
     trust: Sequence[str] = (),
+    max_left_out: float = MOST,
 ) -> dict[str, Any]:
     """Measure how well a checkpoint recognises emotion, print UA, WA and the confusion, and write them.
 
@@ -52,6 +53,7 @@ def evaluate_emotion(
         per_token: See :func:`~empathy_lightning.evaluation.prompting.score_options`.
         max_new_tokens: Longest answer.
         trust: Packages besides this library whose classes the folder may name.
+        max_left_out: Share of the utterances that may lack their audio file.
 
     Raises:
         InputError: If the checkpoint or the manifest cannot be used.
@@ -62,7 +64,7 @@ def evaluate_emotion(
     loaded.model.prompt, loaded.model.system = question.user, question.system
     model = loaded.model.to("cuda" if torch.cuda.is_available() else "cpu")
     recognise = recogniser(model, loaded.emotions, by, parser, per_token, max_new_tokens)
-    chosen = [u for u in read_manifest(manifest) if split in ("all", u.split) and u.emotion in loaded.emotions]
+    chosen = read_chosen(manifest, split, max_left_out, emotions=loaded.emotions)
     if not chosen:
         raise InputError(f"{manifest} has no utterance in split {split} with one of {', '.join(loaded.emotions)}")
     recognitions: list[Recognition] = []

@@ -17,7 +17,8 @@ from empathy_lightning.audio import write
 from empathy_lightning.batch import SpeechDataset
 from empathy_lightning.chatbot import speak_replies
 from empathy_lightning.checkpoints import Checkpoint, CheckpointError, load
-from empathy_lightning.corpora.manifest import read_manifest, write_manifest
+from empathy_lightning.corpora.left_out import MOST, read_chosen
+from empathy_lightning.corpora.manifest import write_manifest
 from empathy_lightning.errors import InputError
 from empathy_lightning.evaluation.prompting import readable_batches
 from empathy_lightning.files import check_folder, check_target
@@ -78,6 +79,7 @@ def answer_manifest(
     per_shard: int = 512,
     trust: Sequence[str] = (),
     again: bool = False,
+    max_left_out: float = MOST,
 ) -> Path:
     """Let a bot answer recordings, and write a manifest with its replies as the responses.
 
@@ -96,6 +98,7 @@ def answer_manifest(
         per_shard: Utterances in a shard, the most that an interruption costs.
         trust: Packages besides this library whose classes the folder may name.
         again: Make anew what is there, whatever it was made from.
+        max_left_out: Share of the utterances that may lack their audio file.
 
     Raises:
         InputError: If the checkpoint, the manifest or ``out`` cannot be used, or the shards answer something else.
@@ -105,7 +108,7 @@ def answer_manifest(
     check_target(out, [manifest])
     shards, (rank, world_size) = shards_of(out), rank_and_world_size()
     check_shards(out, again)
-    utterances = _to_be_answered(manifest, split, prompt)
+    utterances = _to_be_answered(manifest, split, prompt, max_left_out)
     decoding = decoding or Decoding()
     aloud = decoding.speech
     fields = ("response", "response_cut", *["units"] * aloud)
@@ -162,8 +165,8 @@ def _check_speech_files(out: Path, utterances: Sequence[Utterance]) -> None:
         check_folder(folder)
 
 
-def _to_be_answered(manifest: Path, split: str, prompt: Prompt | None) -> list[Utterance]:
-    utterances = [u for u in read_manifest(manifest) if split in ("all", u.split)]
+def _to_be_answered(manifest: Path, split: str, prompt: Prompt | None, max_left_out: float) -> list[Utterance]:
+    utterances = read_chosen(manifest, split, max_left_out)
     if not utterances:
         raise InputError(f"{manifest} has no utterance in split {split}; --split all takes every one")
     for u in utterances:

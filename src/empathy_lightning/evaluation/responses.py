@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from empathy_lightning.audio import AudioError, duration_of
-from empathy_lightning.corpora.manifest import read_manifest
+from empathy_lightning.corpora.left_out import read_chosen
 from empathy_lightning.errors import InputError
 from empathy_lightning.evaluation.reply_scores import (
     LEVELS,
@@ -103,7 +103,7 @@ def evaluate_responses(
 
 
 def _answered(manifest: Path, split: str) -> list[Utterance]:
-    utterances = [u for u in read_manifest(manifest) if split in ("all", u.split) and u.response is not None]
+    utterances = [u for u in read_chosen(manifest, split, audio=False) if u.response is not None]
     if not utterances:
         raise InputError(f"{manifest} has no responses in split {split}; --split all takes every one")
     return utterances

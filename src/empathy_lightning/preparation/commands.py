@@ -8,17 +8,11 @@ from typing import TYPE_CHECKING
 
 from empathy_lightning.choices import DTYPES, ENGINES, RECIPES, REFUSALS
 from empathy_lightning.errors import InputError
+from empathy_lightning.options import add_again, add_left_out
 
 if TYPE_CHECKING:
     from empathy_lightning.preparation.engines import Generation
     from empathy_lightning.preparation.response_selection import ResponseSelection
-
-
-def add_again(command: argparse.ArgumentParser) -> None:
-    """Add the option of every command that keeps what is there if it was made from the same, and else refuses it."""
-    command.add_argument(
-        "--again", action="store_true", help="make --out anew, whatever it was made from (default: refuse another)"
-    )
 
 
 def add_preparation(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -32,6 +26,7 @@ def add_preparation(commands: argparse._SubParsersAction[argparse.ArgumentParser
     ratings.add_argument("--out", type=Path, required=True, help="manifest with the ratings")
     ratings.add_argument("--emotion-encoder", required=True, help="folder or model id of a wav2vec 2.0 emotion model")
     add_again(ratings)
+    add_left_out(ratings)
     ratings.set_defaults(run=_ratings)
     _add_units(steps)
 
@@ -71,6 +66,7 @@ def _add_answering(steps: argparse._SubParsersAction[argparse.ArgumentParser]) -
     pairs.add_argument("--recordings", type=Path, required=True, help="manifest of emotional speech with labels")
     pairs.add_argument("--distribution", help="neutral=0.3,happy=0.2,... (default: that of the recordings)")
     pairs.add_argument("--per-recording", type=int, default=1, help="dialogues for each recording (default 1)")
+    add_left_out(pairs)
     pairs.set_defaults(run=_pseudo_dialogues, without_emotion=False)
     for step in (responses, pairs):
         step.add_argument("--out", type=Path, required=True, help="manifest to write, .jsonl or .parquet")
@@ -121,7 +117,8 @@ def _synthetic(options: argparse.Namespace) -> None:
 def _ratings(options: argparse.Namespace) -> None:
     from empathy_lightning.preparation.ratings import prepare_ratings
 
-    print(prepare_ratings(options.manifest, options.out, options.emotion_encoder, again=options.again))
+    kept = {"again": options.again, "max_left_out": options.allow_left_out}
+    print(prepare_ratings(options.manifest, options.out, options.emotion_encoder, **kept))
 
 
 def _units(options: argparse.Namespace) -> None:
@@ -145,7 +142,8 @@ def _pseudo_dialogues(options: argparse.Namespace) -> None:
     shares = parse_distribution(options.distribution) if options.distribution else None
     files = (options.manifest, options.recordings, options.out)
     how = (shares, options.per_recording, options.per_shard)
-    print(prepare_pseudo_dialogues(*files, _generation(options), _selection(options), *how, again=options.again))
+    kept = {"again": options.again, "max_left_out": options.allow_left_out}
+    print(prepare_pseudo_dialogues(*files, _generation(options), _selection(options), *how, **kept))
 
 
 def _generation(options: argparse.Namespace) -> Generation:

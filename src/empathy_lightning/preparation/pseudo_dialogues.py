@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from empathy_lightning.corpora.manifest import read_manifest
+from empathy_lightning.corpora.left_out import MOST, read_chosen
 from empathy_lightning.corpora.mixture import with_voice_of
 from empathy_lightning.errors import InputError
 from empathy_lightning.files import check_target
@@ -128,6 +128,7 @@ def prepare_pseudo_dialogues(
     per_recording: int = 1,
     per_shard: int = 1024,
     again: bool = False,
+    max_left_out: float = MOST,
 ) -> Path:
     """Write a manifest of pseudo-empathetic pairs, and a report; sharded and resumable as expected responses are.
 
@@ -141,6 +142,7 @@ def prepare_pseudo_dialogues(
         per_recording: K, dialogues for each recording.
         per_shard: Instructions in a shard.
         again: Make anew what is there, whatever it was made from.
+        max_left_out: Share of the utterances that may be left out though no option asks for it.
 
     Raises:
         InputError: If something cannot be used, or a label of the distribution has no recording.
@@ -152,12 +154,15 @@ def prepare_pseudo_dialogues(
         raise InputError("each recording needs at least one dialogue")
     check_target(out, [Path(instructions), Path(recordings)])
     check_shards(out, again)
-    voices = sorted((u for u in read_manifest(recordings) if u.emotion), key=lambda u: (u.corpus, u.id))
+    voices = sorted(
+        (u for u in read_chosen(recordings, most=max_left_out, audio=False) if u.emotion),
+        key=lambda u: (u.corpus, u.id),
+    )
     shares = dict(distribution or label_distribution(voices))
     unheard = set(shares) - {u.emotion for u in voices}
     if unheard or not shares:
         raise InputError(f"{recordings} has no training utterance with the emotion {', '.join(sorted(unheard)) or '?'}")
-    spoken = sorted(read_manifest(instructions), key=lambda u: (u.corpus, u.id))
+    spoken = sorted(read_chosen(instructions, most=max_left_out, audio=False), key=lambda u: (u.corpus, u.id))
     labelled = draw_labels(spoken, shares, generation.seed)
     with alone(shards_of(out)):
         done = answer_and_select(labelled, out, generation, selection or ResponseSelection(), per_shard, again)

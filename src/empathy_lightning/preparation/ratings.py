@@ -14,7 +14,8 @@ from tqdm import tqdm
 
 from empathy_lightning.audio import AudioError, check_speech, read
 from empathy_lightning.batch import SpeechDataset
-from empathy_lightning.corpora.manifest import read_manifest, write_manifest
+from empathy_lightning.corpora.left_out import MOST, read_chosen
+from empathy_lightning.corpora.manifest import write_manifest
 from empathy_lightning.errors import InputError
 from empathy_lightning.files import check_target
 from empathy_lightning.jobs import Claim, digest, recordings_digest
@@ -47,7 +48,12 @@ def rate(encoder: EmotionEncoder, waveforms: Sequence[Tensor]) -> list[dict[str,
 
 
 def prepare_ratings(
-    manifest: str | Path, out: str | Path, emotion_encoder: str, batch_seconds: float = 60.0, again: bool = False
+    manifest: str | Path,
+    out: str | Path,
+    emotion_encoder: str,
+    batch_seconds: float = 60.0,
+    again: bool = False,
+    max_left_out: float = MOST,
 ) -> Path:
     """Write a manifest in which every utterance that can be heard has ratings; one made from the same is kept.
 
@@ -63,13 +69,14 @@ def prepare_ratings(
         emotion_encoder: Folder or model id of the frozen emotion encoder.
         batch_seconds: Most seconds of audio in a batch, padding included.
         again: Make anew what is there, whatever it was made from.
+        max_left_out: Share of the utterances that may lack their audio file.
 
     Raises:
         InputError: If the emotion encoder is not one, or ``out`` cannot be written or was made from something else.
     """
     manifest, out = Path(manifest), Path(out)
     check_target(out, [manifest])
-    utterances = read_manifest(manifest)
+    utterances = read_chosen(manifest, most=max_left_out)
     made_from = {
         "manifest": digest(manifest),
         "recordings": recordings_digest((u.path for u in utterances), manifest.parent),

@@ -11,7 +11,8 @@ from typing import Any
 
 from torch import Tensor
 
-from empathy_lightning.corpora.manifest import read_manifest, write_manifest
+from empathy_lightning.corpora.left_out import read_chosen
+from empathy_lightning.corpora.manifest import write_manifest
 from empathy_lightning.errors import InputError
 from empathy_lightning.files import check_target, write_json
 from empathy_lightning.jobs import Claim, alone, digest, rank_and_world_size
@@ -133,7 +134,7 @@ def prepare_responses(
     out = Path(out)
     check_target(out, [Path(manifest)])
     check_shards(out, again)
-    utterances = sorted(read_manifest(manifest), key=lambda u: u.id)
+    utterances = sorted(read_chosen(manifest, audio=False), key=lambda u: u.id)
     questions = Generation(language_model, prompt, batch_size=batch_size, **generation)
     with alone(shards_of(out)):
         done = answer_and_select(utterances, out, questions, selection or ResponseSelection(), per_shard, again)

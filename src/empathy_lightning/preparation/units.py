@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 from empathy_lightning.audio import read, resample, write
 from empathy_lightning.checkpoints import load_vocoder, save_vocoder
-from empathy_lightning.corpora.manifest import read_manifest, write_manifest
+from empathy_lightning.corpora.left_out import read_chosen
+from empathy_lightning.corpora.manifest import write_manifest
 from empathy_lightning.errors import InputError
 from empathy_lightning.files import check_folder, check_target
 from empathy_lightning.jobs import Claim, digest, folder_digest, recordings_digest, speech_files
@@ -115,7 +116,7 @@ def prepare_units(
     there = (folder / "config.json").is_file()
     if not there:
         check_folder(folder)
-    chosen = _chosen(read_manifest(manifest), manifest, train)
+    chosen = _chosen(read_chosen(manifest, audio=False), manifest, train)
     spoken = [] if rendered else [u for u in chosen if u.response_path]
     fitted_to = {"manifest": digest(manifest), "train": train, "rendered": not spoken}
     fitted_to["replies"] = recordings_digest((u.response_path or "" for u in spoken), manifest.parent)

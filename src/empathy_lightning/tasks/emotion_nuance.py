@@ -10,6 +10,7 @@ from torchmetrics import Metric
 from empathy_lightning.batch import SpeechBatch
 from empathy_lightning.checkpoints import load_weights
 from empathy_lightning.errors import InputError
+from empathy_lightning.losses.categorical import CategoricalLoss, FocalLoss
 from empathy_lightning.metrics import Concordance, EmotionConfusion, unweighted_accuracy, weighted_accuracy
 from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.modules.speech_encoder import freeze
@@ -66,6 +67,11 @@ class EmotionNuanceTask(TrainedPartsTask):
         self.concordance = nn.ModuleDict(
             {f"{stage}_{name}": Concordance() for stage in ("validation", "test") for name in RATINGS}
         )
+
+    @property
+    def learns_emotions(self) -> bool:
+        """Whether a loss compares with the labels, so that a class without any cannot be learnt."""
+        return any(isinstance(loss, CategoricalLoss | FocalLoss) for loss in self.auxiliary_losses.values())
 
     def on_fit_start(self) -> None:
         """Refuse to train what is not used."""
