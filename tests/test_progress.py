@@ -4,7 +4,7 @@ import time
 import pytest
 
 from empathy_lightning import progress as module
-from empathy_lightning.progress import progress
+from empathy_lightning.progress import progress_bar
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def impatient(monkeypatch):
 
 
 def test_a_log_gets_a_line_now_and_then(capsys, impatient):
-    for _ in progress(range(40), "listening"):
+    for _ in progress_bar(range(40), "listening"):
         time.sleep(0.02)
     lines = capsys.readouterr().err.splitlines()
     assert 2 <= len(lines) <= 12
@@ -24,13 +24,13 @@ def test_a_log_gets_a_line_now_and_then(capsys, impatient):
 
 
 def test_work_of_a_moment_says_nothing(capsys):
-    for _ in progress(range(40), "listening"):
+    for _ in progress_bar(range(40), "listening"):
         pass
     assert capsys.readouterr().err == ""
 
 
 def test_work_that_was_begun_before_goes_on_counting(capsys, impatient):
-    with progress(what="answers", total=10, done=6) as bar:
+    with progress_bar(what="answers", total=10, done=6) as bar:
         for _ in range(4):
             time.sleep(0.1)
             bar.update()

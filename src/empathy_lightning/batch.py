@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
-from tqdm import tqdm
 
 from empathy_lightning.audio import SAMPLE_RATE, AudioError, duration_of, read
+from empathy_lightning.progress import progress_bar
 from empathy_lightning.prompts import Prompt
 from empathy_lightning.utterance import EMOTIONS, Utterance
 
@@ -169,7 +169,7 @@ class SpeechDataset(Dataset[Row | AudioError]):
         Where another recording gives the emotion, the longer of the two counts.
         """
         known = sum(u.duration is not None for u in self.utterances)
-        rows = tqdm(self.utterances, desc="lengths of files", disable=len(self) - known < 2_000)
+        rows = progress_bar(self.utterances, what="lengths of files", shown=len(self) - known >= 2_000)
         return [min(self.max_seconds, self._length(u)) for u in rows]
 
     def _length(self, utterance: Utterance) -> float:

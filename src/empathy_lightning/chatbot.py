@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from empathy_lightning.audio import SAMPLE_RATE, AudioError, from_samples, read_speech, split_at_pauses, write
 from empathy_lightning.checkpoints import Checkpoint, CheckpointError, load
@@ -22,6 +21,7 @@ from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.modules.emotion_nuance import EmotionEstimate
 from empathy_lightning.modules.speech_decoder import SpeechDecoder
 from empathy_lightning.modules.vocoder import Vocoder
+from empathy_lightning.progress import progress_bar, say
 from empathy_lightning.prompts import follow_language
 from empathy_lightning.slots import Turn
 from empathy_lightning.thinking import visible
@@ -354,7 +354,7 @@ def chat(
     replies: list[Reply] = []
     entries = []
     size = 1 if conversation else batch_size
-    for start in tqdm(range(0, len(files), size), desc="answering", disable=len(files) <= size):
+    for start in progress_bar(range(0, len(files), size), what="answering", shown=len(files) > size):
         batch = files[start : start + size]
         history = [[reply.turn for reply in replies]] if conversation else None
         for file, reply in zip(batch, bot.respond(batch, history, batch_size=batch_size, **options), strict=True):
@@ -370,7 +370,7 @@ def chat(
                 explanation.plot(out / f"{name}_explained.png")
                 entry["explanation"] = explanation.values()
                 lines.append(f"{explanation}\n  plot     {out / f'{name}_explained.png'}")
-            tqdm.write("\n".join([str(file), *lines]))
+            say("\n".join([str(file), *lines]))
             replies.append(reply)
             entries.append(entry)
         # After every batch, so that an interruption loses no words of the replies that were made.

@@ -29,8 +29,13 @@ class _Lines(tqdm):  # type: ignore[misc]
         self.disable = True
 
 
-def progress(
-    rows: Iterable[Any] | None = None, what: str = "", total: int | None = None, done: int = 0, line: int = 0
+def progress_bar(
+    rows: Iterable[Any] | None = None,
+    what: str = "",
+    total: int | None = None,
+    done: int = 0,
+    line: int = 0,
+    shown: bool = True,
 ) -> Any:
     """Count long work as it goes on, on standard error.
 
@@ -40,18 +45,28 @@ def progress(
         total: Number of rows, where it does not follow from them.
         done: How many were done before.
         line: Which line of the terminal, where several processes write to one.
+        shown: False counts in silence, where there is little to do.
 
     Returns:
         A tqdm bar, also a context: iterate over it, or call its ``update``.
     """
     if sys.stderr.isatty():
-        return tqdm(rows, desc=what, total=total, initial=done, position=line)
+        return tqdm(rows, desc=what, total=total, initial=done, position=line, disable=not shown)
     return _Lines(
         rows,
         desc=what,
         total=total,
         initial=done,
+        disable=not shown,
         mininterval=SECONDS_BETWEEN_LINES,
         delay=_FIRST_LINE_AFTER,
         bar_format=_LINE,
     )
+
+
+def say(text: str) -> None:
+    """Print to standard output, above the bars of a terminal."""
+    if sys.stderr.isatty():
+        tqdm.write(text)
+    else:
+        print(text, flush=True)

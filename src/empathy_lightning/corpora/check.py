@@ -9,14 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from tqdm import tqdm
-
 from empathy_lightning.audio import LISTENED, AudioError, content, opened, samples_of
 from empathy_lightning.containers import missing_part
 from empathy_lightning.corpora.corpus import Corpus
 from empathy_lightning.corpora.left_out import Tally, count_left_by, count_skipped
 from empathy_lightning.corpora.protocols import Protocol, words_of
 from empathy_lightning.levels import faults, measure, mixed
+from empathy_lightning.progress import progress_bar
 from empathy_lightning.utterance import Utterance
 
 
@@ -78,7 +77,7 @@ def check(corpus: Corpus, protocol: Protocol | None = None) -> dict[str, Any]:
         count_left_by(protocol, utterances, split, tally)
     paths = sorted({u.path for u in utterances})
     with ThreadPoolExecutor() as pool:
-        heard = dict(zip(paths, tqdm(pool.map(listen, paths), total=len(paths), desc="listening"), strict=True))
+        heard = dict(zip(paths, progress_bar(pool.map(listen, paths), total=len(paths), what="listening"), strict=True))
     leaks = overlap(split, "speaker")
     return {
         "corpus": corpus.name,

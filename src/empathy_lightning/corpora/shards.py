@@ -14,13 +14,13 @@ from typing import Any
 
 import soundfile
 import torch
-from tqdm import tqdm
 
 from empathy_lightning.audio import SAMPLE_RATE, read
 from empathy_lightning.corpora.corpus import Corpus, CorpusError
 from empathy_lightning.corpora.manifest import from_parquet, to_table
 from empathy_lightning.files import check_folder, whole
 from empathy_lightning.jobs import Claim, recordings_digest, utterances_digest
+from empathy_lightning.progress import progress_bar
 from empathy_lightning.utterance import Utterance
 
 ROWS = 8
@@ -96,7 +96,7 @@ def write_shards(
     if not claim.is_met(again):
         claim.write()
     starts = range(0, len(utterances), per_shard)
-    for index, start in enumerate(tqdm(starts, desc="shards")):
+    for index, start in enumerate(progress_bar(starts, what="shards")):
         path = folder / f"part-{index:05d}.parquet"
         if path.is_file():
             continue

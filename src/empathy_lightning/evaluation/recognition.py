@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from empathy_lightning.batch import SpeechDataset
 from empathy_lightning.checkpoints import load
@@ -21,6 +20,7 @@ from empathy_lightning.evaluation.prompting import Recognition, readable_batches
 from empathy_lightning.files import check_target, write_json
 from empathy_lightning.jobs import digest, folder_digest
 from empathy_lightning.metrics import Concordance, unweighted_accuracy, weighted_accuracy
+from empathy_lightning.progress import progress_bar
 from empathy_lightning.prompts import Prompt
 from empathy_lightning.utterance import RATINGS
 
@@ -70,7 +70,7 @@ def evaluate_emotion(
     recognitions: list[Recognition] = []
     unreadable: list[str] = []
     dataset = SpeechDataset(chosen, getattr(model.speech_encoder, "max_seconds", 30.0))
-    with tqdm(total=len(chosen), desc="recognising emotion") as progress:
+    with progress_bar(total=len(chosen), what="recognising emotion") as progress:
         for batch, utterances in readable_batches(dataset, loaded.emotions, unreadable):
             recognitions += recognise(batch.to(next(model.parameters()).device), utterances)
             progress.update(len(recognitions) + len(unreadable) - progress.n)

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from empathy_lightning.checkpoints import load_empathy_classifier
 from empathy_lightning.conversion.epitome import MECHANISMS
@@ -21,6 +20,7 @@ from empathy_lightning.modules.empathy_classifier import EmpathyClassifier
 from empathy_lightning.modules.model_files import PretrainedError
 from empathy_lightning.modules.pretrained import opened
 from empathy_lightning.preparation.cleaning import words
+from empathy_lightning.progress import progress_bar
 from empathy_lightning.utterance import EMOTIONS, Utterance
 
 LEVELS = ("none", "weak", "strong")
@@ -84,7 +84,7 @@ def empathy(
     levels: list[int | None] = [0 if (u.transcript or "").strip() else None for u in utterances]
     truncated = [False] * len(utterances)
     said = [i for i, u in enumerate(utterances) if levels[i] is not None and (u.response or "").strip()]
-    for start in tqdm(range(0, len(said), batch_size), desc=what):
+    for start in progress_bar(range(0, len(said), batch_size), what=what):
         rows = said[start : start + batch_size]
         seekers, responses = ([getattr(utterances[i], name) for i in rows] for name in ("transcript", "response"))
         estimate = classifier.estimate(seekers, responses)
@@ -170,7 +170,7 @@ def bert_scorer(
     def _scores(replies: Sequence[str], references: Sequence[str]) -> list[float]:
         scores = [0.0] * len(replies)
         said = [i for i, reply in enumerate(replies) if reply.strip() and references[i].strip()]
-        for start in tqdm(range(0, len(said), batch_size), desc="BERTScore"):
+        for start in progress_bar(range(0, len(said), batch_size), what="BERTScore"):
             rows = said[start : start + batch_size]
             found = greedy_match(*_tokens([replies[i] for i in rows]), *_tokens([references[i] for i in rows]))
             for i, score in zip(rows, found.tolist(), strict=True):

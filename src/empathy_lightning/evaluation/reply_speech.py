@@ -11,13 +11,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from empathy_lightning.audio import SAMPLE_RATE, AudioError, duration_of, read
 from empathy_lightning.errors import InputError
 from empathy_lightning.evaluation.reply_scores import rounded
 from empathy_lightning.modules.model_files import PretrainedError
 from empathy_lightning.modules.pretrained import load, opened
+from empathy_lightning.progress import progress_bar
 from empathy_lightning.utterance import Utterance
 
 SPACELESS = ("zh", "yue", "ja", "th", "lo", "my", "km", "bo")
@@ -148,7 +148,7 @@ class SpeechRecogniser:
                 except AudioError as error:
                     unreadable.append(str(error))
         longest = self.processor.feature_extractor.n_samples / SAMPLE_RATE
-        with tqdm(total=len(seconds), desc=what) as progress:
+        with progress_bar(total=len(seconds), what=what) as progress:
             for beyond in (False, True):
                 rows = sorted((row for row in seconds if (seconds[row] > longest) is beyond), key=seconds.__getitem__)
                 for start in range(0, len(rows), self.batch_size):

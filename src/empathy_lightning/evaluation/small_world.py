@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torchmetrics.functional import concordance_corrcoef
-from tqdm import tqdm
 
 from empathy_lightning.audio import read
 from empathy_lightning.chatbot import EmpatheticChatbot
@@ -18,6 +17,7 @@ from empathy_lightning.metrics import EmotionConfusion, unweighted_accuracy, wei
 from empathy_lightning.metrics.prosody import prosody
 from empathy_lightning.modules.emotion_nuance import EmotionEstimate
 from empathy_lightning.preparation.small_world import EMOTION_WORDS, sentence_of
+from empathy_lightning.progress import progress_bar
 from empathy_lightning.slots import EmotionSlot, SpeechSlot, emotion_content, known
 from empathy_lightning.utterance import RATINGS, Utterance
 
@@ -41,7 +41,7 @@ def hear_all(bot: EmpatheticChatbot, utterances: Sequence[Utterance]) -> Heard:
             raise InputError(
                 f"{utterance.id} needs one of the emotions {', '.join(bot.emotions)}, and all three ratings"
             )
-    parts = [bot.hear([read(u.path, u.start, u.end)]) for u in tqdm(utterances, desc="listening")]
+    parts = [bot.hear([read(u.path, u.start, u.end)]) for u in progress_bar(utterances, what="listening")]
     names = vars(parts[0][1])
     joined = {name: torch.cat([getattr(emotion, name).cpu() for _, emotion in parts]) for name in names}
     return Heard([speech for said, _ in parts for speech in said], EmotionEstimate(**joined))
@@ -82,7 +82,7 @@ def answer(
     prompts = bot.model.prompt_rows(speech, emotion)
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     replies = [""] * len(prompts)
-    for start in tqdm(range(0, len(order), 50), desc=name):
+    for start in progress_bar(range(0, len(order), 50), what=name):
         rows = order[start : start + 50]
         for row, ids in zip(rows, bot.model.respond([prompts[i] for i in rows], 64), strict=True):
             replies[row] = bot.model.text(ids)
@@ -145,7 +145,7 @@ def speech_figures(bot: EmpatheticChatbot, utterances: Sequence[Utterance], per_
     for emotion in bot.emotions:
         chosen += [u for u in utterances if u.emotion == emotion and u.response and u.response_path][:per_emotion]
     measured: dict[str, list[dict[str, dict[str, float]]]] = {}
-    for utterance in tqdm(chosen, desc="speaking"):
+    for utterance in progress_bar(chosen, what="speaking"):
         spoken = speak_text(bot, utterance)
         words = len((utterance.response or "").split())
         try:

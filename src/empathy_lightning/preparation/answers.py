@@ -10,8 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from empathy_lightning.corpora.manifest import read_manifest, write_manifest
 from empathy_lightning.errors import InputError
 from empathy_lightning.files import check_target
@@ -19,6 +17,7 @@ from empathy_lightning.jobs import Claim, check_again, rank_and_world_size, seed
 from empathy_lightning.modules.chat_format import literal_ids
 from empathy_lightning.preparation.engines import Answerer, Generation
 from empathy_lightning.preparation.identity import model_identity
+from empathy_lightning.progress import progress_bar
 from empathy_lightning.prompts import Segment, fill
 from empathy_lightning.utterance import Utterance
 
@@ -126,7 +125,7 @@ def in_shards(
     if left:
         answer = load()
         total = sum(len(shards[index]) for index in mine)
-        with tqdm(total=total, initial=total - left, desc=what, position=rank) as progress:
+        with progress_bar(total=total, done=total - left, what=what, line=rank) as progress:
             for index, positions in owed.items():
                 if positions:
                     rows = _read_shard(paths[index], shards[index]) or list(shards[index])

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from empathy_lightning.modules.chat_format import literal_ids
 from empathy_lightning.modules.language_model import LanguageModel, pack
 from empathy_lightning.preparation.cleaning import words
+from empathy_lightning.progress import progress_bar
 
 _BLOCK = 256
 """Rows compared with all kept ones in one matrix product."""
@@ -95,7 +95,7 @@ def mean_embeddings(language_model: LanguageModel, texts: Sequence[str], batch_s
     ids = [literal_ids(language_model.tokenizer, text) for text in texts]
     order = sorted(range(len(ids)), key=lambda index: len(ids[index]))
     means = torch.zeros(len(ids), language_model.hidden_size)
-    for start in tqdm(range(0, len(order), batch_size), desc="embeddings of replies"):
+    for start in progress_bar(range(0, len(order), batch_size), what="embeddings of replies"):
         batch = order[start : start + batch_size]
         embeddings, mask = pack([language_model.embed(ids[index]) for index in batch])
         hidden = language_model(embeddings, mask).float() * mask[..., None]

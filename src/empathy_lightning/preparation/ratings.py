@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from empathy_lightning.audio import AudioError, check_speech, read
 from empathy_lightning.batch import SpeechDataset
@@ -22,6 +21,7 @@ from empathy_lightning.jobs import Claim, digest, recordings_digest
 from empathy_lightning.modules.emotion_encoder import EmotionEncoder
 from empathy_lightning.modules.model_files import PretrainedError
 from empathy_lightning.preparation.identity import model_identity
+from empathy_lightning.progress import progress_bar
 from empathy_lightning.sampler import LengthBucketSampler
 from empathy_lightning.utterance import RATINGS, Utterance
 
@@ -89,7 +89,7 @@ def prepare_ratings(
     unrated = [index for index, u in enumerate(utterances) if _lacking(u)]
     durations = SpeechDataset([utterances[index] for index in unrated], MAX_SECONDS).durations()
     unreadable = 0
-    with tqdm(total=len(unrated), desc="ratings of voices") as progress:
+    with progress_bar(total=len(unrated), what="ratings of voices") as progress:
         for batch in LengthBucketSampler(durations, batch_seconds, shuffle=False) if unrated else ():
             heard = {}
             for index in (unrated[position] for position in batch):

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from empathy_lightning.audio import SAMPLE_RATE, resample, write
 from empathy_lightning.corpora.manifest import write_manifest
@@ -18,6 +17,7 @@ from empathy_lightning.jobs import Claim
 from empathy_lightning.preparation.espeak import render
 from empathy_lightning.preparation.small_world import Sentence, draw_prosody, ratings, sentences
 from empathy_lightning.preparation.voices import voice
+from empathy_lightning.progress import progress_bar
 from empathy_lightning.utterance import EMOTIONS, Utterance
 
 
@@ -65,7 +65,7 @@ def write_synthetic_corpus(
     if claim.is_done(again):
         return manifest
     utterances = []
-    with tqdm(total=sum(sizes.values()), desc="rendering questions") as bar:
+    with progress_bar(total=sum(sizes.values()), what="rendering questions") as bar:
         for split, count in sizes.items():
             generator = random.Random(f"{seed} {split} prosody")
             for index, (sentence, speaker, emotion) in enumerate(drawn(split, count, seed)):

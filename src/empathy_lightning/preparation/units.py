@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from scipy.cluster.vq import kmeans2
 from torch import Tensor
-from tqdm import tqdm
 
 from empathy_lightning.audio import read, resample, write
 from empathy_lightning.checkpoints import load_vocoder, save_vocoder
@@ -23,6 +22,7 @@ from empathy_lightning.jobs import Claim, digest, folder_digest, recordings_dige
 from empathy_lightning.modules.vocoder import Vocoder
 from empathy_lightning.preparation.espeak import render
 from empathy_lightning.preparation.small_world import REPLY_STYLES, REPLY_VOICE
+from empathy_lightning.progress import progress_bar
 from empathy_lightning.utterance import Utterance
 
 
@@ -47,7 +47,7 @@ def render_replies(utterances: Sequence[Utterance], out: str | Path) -> list[Utt
             )
     spoken = []
     files = speech_files(Path(out), utterances)
-    for u, path in zip(tqdm(utterances, desc="rendering replies"), files, strict=True):
+    for u, path in zip(progress_bar(utterances, what="rendering replies"), files, strict=True):
         waveform, rate = render(u.response or "", REPLY_VOICE, REPLY_STYLES[u.emotion or ""])
         write(path, resample(torch.from_numpy(waveform), rate))
         spoken.append(replace(u, response_path=str(path)))
@@ -129,7 +129,7 @@ def prepare_units(
     spoken = spoken or render_replies(chosen, out)
     if vocoder is None:
         vocoder = _fitted(folder, spoken, num_units, fitted_to)
-    recordings = tqdm(spoken, desc="units of replies")
+    recordings = progress_bar(spoken, what="units of replies")
     units = [replace(u, units=vocoder.encode(read(u.response_path or "")).tolist()) for u in recordings]
     Claim(out, made_from | {"vocoder": folder_digest(folder)}).write()
     write_manifest(out, units)
@@ -159,7 +159,7 @@ def _fitted(folder: Path, spoken: Sequence[Utterance], num_units: int, fitted_to
     if not training:
         raise InputError(f"there is no vocoder at {folder}, and no reply in split train to fit one to")
     vocoder = Vocoder(num_units)
-    fit_vocoder(vocoder, [read(u.response_path or "") for u in tqdm(training, desc="codebook")])
+    fit_vocoder(vocoder, [read(u.response_path or "") for u in progress_bar(training, what="codebook")])
     Claim(folder / "model.safetensors", fitted_to).write()
     save_vocoder(folder, vocoder)
     return load_vocoder(str(folder))
