@@ -27,17 +27,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Words after ``empathy-lightning``; None takes those of the process.
 
     Returns:
-        Exit code: 0; 2 for bad input, after one line that says what is wrong; 130 if it was interrupted.
+        Exit code: 0; 2 for bad input, after one line that says what is wrong; 130 if it was interrupted, 143 if it
+        was terminated.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if words and words[0] in TRAINER_COMMANDS:
             from empathy_lightning.commands.trainer import train
 
-            train(None if arguments is None else words)
-        else:
-            options = _parser().parse_args(words)
-            return options.run(options) or 0
+            return train(None if arguments is None else words)
+        options = _parser().parse_args(words)
+        return options.run(options) or 0
     except Exception as error:
         fault = mendable(error)
         if fault is None:
@@ -47,7 +47,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
