@@ -110,6 +110,7 @@ def save(folder: str | Path, checkpoint: Checkpoint) -> None:
         "prompt": model.prompt,
         "system": model.system,
         "slots": {name: getattr(model, name) for name in ("speech_slot", "emotion_slot", "reference_compat")},
+        "untrained_heads": sorted(model.untrained_heads),
         "backbones": {name: backbone_source(name, part) for name, part in present.items() if name not in trained},
         "parts": {name: constructor_arguments(module) for name, module in trained.items()},
     }
@@ -258,6 +259,7 @@ def load(folder: str | Path) -> Checkpoint:
     if "speech_encoder" not in parts:
         raise CheckpointError(f"{folder}/config.json names no speech_encoder")
     model = EmpatheticLM(**parts, prompt=prompt, system=system, **config.get("slots", {}))
+    model.untrained_heads = frozenset(config.get("untrained_heads", ()))
     for module in (model, decoder, vocoder):
         if module is not None:
             module.eval()

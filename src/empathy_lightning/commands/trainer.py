@@ -7,12 +7,13 @@ import re
 import sys
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import lightning as L
 from jsonargparse import ArgumentError, set_parsing_settings
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
@@ -76,6 +77,9 @@ class _CLI(LightningCLI):
         if not bar and config["enable_progress_bar"] is not False and not sys.stdout.isatty():
             config["callbacks"] = [*chosen, ProgressLines()]
         trainer = super().instantiate_trainer(**kwargs)
+        if trainer.fast_dev_run:
+            # Lightning's own saves last.ckpt at the end of a dry run, over a real one's.
+            trainer.callbacks = [call for call in trainer.callbacks if not isinstance(call, ModelCheckpoint)]
         trainer.callbacks.append(StopOnSignal())
         return trainer
 
@@ -124,7 +128,7 @@ def places(trainer: L.Trainer) -> list[str]:
     if last := newest(trainer):
         lines.append(f"last         {last}")
     if trainer.log_dir is not None and trainer.loggers:
-        lines.append(f"curves       {trainer.log_dir}")
+        lines.append(f"curves       {Path(trainer.log_dir)}")
     return lines
 
 
@@ -142,7 +146,7 @@ def train(words: list[str] | None) -> int:
     """
     # Frozen parts are in eval mode on purpose, folders of another run are refused, the others are the trainer's affairs.
     for message in (
-        *(".*in eval mode at the start", ".*LeafSpec", ".*does not have many workers"),
+        *(".*in eval mode at the start", ".*LeafSpec", ".*does not have many workers", ".*args parameter is"),
         *("Checkpoint directory .* exists and is not empty", "Experiment logs directory .* exists and is not empty"),
     ):
         warnings.filterwarnings("ignore", message)

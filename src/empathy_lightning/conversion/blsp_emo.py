@@ -184,6 +184,7 @@ def _write(
         "emotions": EMOTIONS,
         "prompt": "{speech}",
         "system": SYSTEM,
+        "untrained_heads": [n for n in RATINGS if f"{n}_head.weight" not in placed["emotion_nuance"]],
         "backbones": sources,
         "parts": {name: constructor_arguments(module) for name, module in parts.items()},
         "classes": {name: type(parts[name]).__name__ for name in ("speech_adapter", "emotion_nuance")},

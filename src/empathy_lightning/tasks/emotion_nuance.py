@@ -55,7 +55,8 @@ class EmotionNuanceTask(TrainedPartsTask):
         self.model = model
         self.auxiliary_losses = nn.ModuleDict(auxiliary_losses)
         self.loss_weights = check_weights(loss_weights, list(auxiliary_losses))
-        filled = self._filled = {part for folder in initial_weights or [] for part in load_weights(folder, model)}
+        self.initial_weights = list(initial_weights or [])
+        filled = self._filled = {part for folder in self.initial_weights for part in load_weights(folder, model)}
         if model.speech_adapter is not None and trainable is None:
             freeze(model.speech_adapter)
         self.train_only(trainable)

@@ -20,6 +20,7 @@ from empathy_lightning.checkpoints import Checkpoint, backbone_source, emotion_n
 from empathy_lightning.errors import InputError
 from empathy_lightning.files import write_json
 from empathy_lightning.tasks.finite import check_finite
+from empathy_lightning.tasks.heads import untrained_heads
 
 
 class Export(L.Callback):
@@ -85,6 +86,8 @@ class Export(L.Callback):
         check_finite((n, p) for n, p in pl_module.named_parameters() if p.requires_grad)
         model, emotions = pl_module.model, self._emotions(trainer, pl_module)
         decoder, vocoder = getattr(pl_module, "speech_decoder", None), getattr(pl_module, "vocoder", None)
+        untrained = untrained_heads(model.emotion_nuance, trainer.optimizers, pl_module.initial_weights)
+        model.untrained_heads = frozenset(untrained)
         save(self.folder, Checkpoint(model, emotions, decoder, vocoder))
         facts = {
             "seconds": round(self._seconds(), 1),

@@ -60,13 +60,14 @@ class SpeechDecoderTask(TrainedPartsTask):
                 f"text_vocab_size {speech_decoder.text_vocab_size} is too small: the language model's tokenizer has "
                 f"{needed} tokens of text"
             )
-        filled = {part for folder in initial_weights or [] for part in load_weights(folder, model)}
+        self.initial_weights = list(initial_weights or [])
+        filled = {part for folder in self.initial_weights for part in load_weights(folder, model)}
         for name in ("speech_adapter", "emotion_nuance"):
             if getattr(model, name) is not None and name not in filled:
                 raise InputError(f"{name} would be frozen untrained: give the folder of its stage as initial_weights")
         freeze(model)
         self.speech_decoder = speech_decoder
-        for folder in initial_weights or []:
+        for folder in self.initial_weights:
             filled.update(load_weights(folder, self))
         self._filled = filled
         self.vocoder = vocoder

@@ -42,6 +42,7 @@ class TrainedPartsTask(L.LightningModule):
         self._in_training: set[nn.Module] | None = None
         self._watch = LossWatch()
         self._filled: set[str] = set()
+        self.initial_weights: list[str] = []
         # Frozen backbones are not in the checkpoint, so a resumed run must not ask for them.
         self.strict_loading = False
 
