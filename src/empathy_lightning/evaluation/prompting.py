@@ -21,7 +21,7 @@ from empathy_lightning.slots import positions_of
 from empathy_lightning.utterance import RATINGS, Utterance
 
 OFFERED = {"surprised": "surprise"}
-"""Categories that the papers' questions offer under another word."""
+"""Categories that a question may offer under another word."""
 
 
 @torch.no_grad()
@@ -115,7 +115,7 @@ def recogniser(
 
     def _options(prompts: Sequence[Tensor]) -> list[tuple[str, str | None]]:
         assert model.language_model is not None
-        words = [OFFERED.get(name, name) for name in emotions]
+        words = [name if name in model.prompt else OFFERED.get(name, name) for name in emotions]
         scores = score_options(model.language_model, prompts, words, per_token, adapted_at=model.adapted_at)
         return [(words[index], emotions[index]) for index in scores.argmax(1).tolist()]
 

@@ -12,12 +12,18 @@ from torch import nn
 
 
 class PartsSummary(L.Callback):
-    """Before training, one line for each part: its class, its parameters, and how many of them train."""
+    """Before training, one line for each part: its class, its parameters, and how many of them train; and the batch."""
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Print on the first process."""
-        if trainer.is_global_zero:
-            print("\n".join(part_lines(pl_module)), flush=True)
+        if not trainer.is_global_zero:
+            return
+        lines = part_lines(pl_module)
+        size, batches = getattr(trainer.datamodule, "batch_size", None), trainer.accumulate_grad_batches
+        if size is not None:
+            step = f"{size * trainer.world_size * batches}: {size} x {trainer.world_size} processes x {batches} batches"
+            lines.append(f"utterances a step  at most {step}")
+        print("\n".join(lines), flush=True)
 
 
 def part_lines(module: nn.Module) -> list[str]:
