@@ -14,6 +14,14 @@ import yaml
 from safetensors.torch import load_file
 
 from empathy_lightning.__main__ import main
+from empathy_lightning.checkpoints import Checkpoint, save
+from empathy_lightning.corpora import read_manifest
+from empathy_lightning.evaluation.report import rating_scatter
+from empathy_lightning.models import EmpatheticLM
+from empathy_lightning.modules.convolutional_adapter import ConvolutionalAdapter
+from empathy_lightning.modules.pooled_heads import PooledEmotionHeads
+from empathy_lightning.modules.speech_encoder import SpeechEncoder
+from empathy_lightning.utterance import EMOTIONS, RATINGS
 from tests.conftest import ROOT
 
 
@@ -42,7 +50,8 @@ def place(backbones, corpus, tmp_path, monkeypatch):
         },
         "model": {"class_path": "empathy_lightning.tasks.EmotionNuanceTask", "init_args": {
             "auxiliary_losses": {
-                "categorical": {"class_path": f"{loss}.CategoricalLoss"}, "rating": {"class_path": f"{loss}.RatingLoss"},
+                "categorical": {"class_path": f"{loss}.CategoricalLoss"},
+                "rating": {"class_path": f"{loss}.RatingLoss"},
             },
             "model": {"class_path": "empathy_lightning.models.EmpatheticLM", "init_args": {
                 "speech_encoder": {
@@ -241,3 +250,69 @@ def test_a_log_without_terminal_shows_progress_and_no_advertisement(place):
     assert frozen.endswith("frozen") and trains.endswith("trains")
     for place_ in ("out", "last.ckpt", "logs/run"):
         assert any(line.endswith(place_) for line in output.splitlines()[-4:]), output[-500:]
+
+
+def heads_left_out(folder):
+    return json.loads((folder / "config.json").read_text())["untrained_heads"]
+
+
+def recognised(corpus, folder):
+    """Answers of `evaluate-emotion` for a folder."""
+    words = ["--checkpoint", str(folder), "--manifest", str(corpus), "--by=classifier", "--out=figures.json"]
+    assert main(["evaluate-emotion", *words]) == 0
+    return json.loads((folder.parent / "figures.json").read_text())
+
+
+def test_heads_that_no_loss_trained_hear_nothing(place, corpus, capsys):
+    once = ["--trainer.max_epochs=1", "--again=true"]
+    only = "--model.auxiliary_losses={{{name}: {{class_path: empathy_lightning.losses.{name}Loss}}}}".format
+    assert run("fit", *once, only(name="Categorical")) == 0
+    assert heads_left_out(place / "out") == ["arousal", "dominance", "valence"]
+    figures = recognised(corpus, place / "out")
+    assert not any("arousal" in answer for answer in figures["answers"]) and "concordance_arousal" not in figures
+    # A later stage counts what the one before has trained.
+    (place / "out").rename(place / "first")
+    assert run("fit", *once, only(name="Rating"), "--model.initial_weights=[first]") == 0
+    assert heads_left_out(place / "out") == []
+    assert all("arousal" in answer for answer in recognised(corpus, place / "out")["answers"])
+    assert run("fit", *once, only(name="Rating")) == 0
+    assert heads_left_out(place / "out") == ["categorical"]
+    words = ["--checkpoint=out", "--manifest", str(corpus), "--by=classifier"]
+    assert main(["evaluate-emotion", *words]) == 2
+    assert "classifier was never trained" in last_line(capsys)
+
+
+def test_a_bot_keeps_quiet_about_untrained_heads(model, corpus, tmp_path, capsys):
+    model.untrained_heads = frozenset({"categorical", "arousal", "valence", "dominance"})
+    save(tmp_path / "bot", Checkpoint(model, list(EMOTIONS)))
+    words = [read_manifest(corpus)[0].path, "--checkpoint", str(tmp_path / "bot"), "--max-new-tokens=2"]
+    assert main(["chat", *words, "--out", str(tmp_path / "replies"), "--explain"]) == 0
+    (entry,) = json.loads((tmp_path / "replies/replies.json").read_text(), parse_constant=pytest.fail)
+    assert entry["emotion"] is None and entry["probabilities"] == {} and entry["arousal"] is None
+    assert "neutral" not in capsys.readouterr().out
+
+
+def test_ratings_are_reported_in_their_scale(backbones, corpus, language_model, tmp_path):
+    """RE-LLM's heads are linear."""
+    heads = PooledEmotionHeads(32)
+    for name in RATINGS:
+        torch.nn.init.normal_(getattr(heads, f"{name}_head").weight, std=100)
+    encoder = SpeechEncoder.from_pretrained(str(backbones / "speech_encoder"))
+    save(
+        tmp_path / "bot",
+        Checkpoint(EmpatheticLM(encoder, ConvolutionalAdapter(32, 32), language_model, heads), list(EMOTIONS)),
+    )
+    out, page = tmp_path / "figures.json", tmp_path / "page.html"
+    words = ["--checkpoint", str(tmp_path / "bot"), "--manifest", str(corpus), "--by=classifier", "--out", str(out)]
+    assert main(["evaluate-emotion", *words, "--report", str(page)]) == 0
+    ratings = [answer[name] for answer in json.loads(out.read_text())["answers"] for name in RATINGS]
+    assert ratings and all(0 <= rating <= 1 for rating in ratings) and {0, 1} & set(ratings)
+    assert "macro f1" in page.read_text().lower()
+
+
+def test_a_plot_shows_all_its_points():
+    figure = rating_scatter(
+        {"arousal": torch.tensor([-0.35, 1.2])}, {"arousal": torch.tensor([0.1, 1.3])}, ["sad", "sad"]
+    )
+    (low, high), (left, right) = figure.axes[0].get_ylim(), figure.axes[0].get_xlim()
+    assert low <= -0.35 and high >= 1.2 and left <= 0 and right >= 1.3

@@ -144,7 +144,7 @@ def train(words: list[str] | None) -> int:
     Raises:
         InputError: If the configuration cannot be used, or a loss is no number.
     """
-    # Frozen parts are in eval mode on purpose, folders of another run are refused, the others are the trainer's affairs.
+    # Frozen parts are in eval mode on purpose, folders of another run are refused, the others are Lightning's affairs.
     for message in (
         *(".*in eval mode at the start", ".*LeafSpec", ".*does not have many workers", ".*args parameter is"),
         *("Checkpoint directory .* exists and is not empty", "Experiment logs directory .* exists and is not empty"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import time
 from collections.abc import Iterator
@@ -27,8 +26,8 @@ class Export(L.Callback):
     """At the end of ``fit``, take the best weights and write the checkpoint folder.
 
     A dry run (``fast_dev_run``), one that was interrupted and one whose weights are not finite write nothing, and
-    what an earlier run wrote stays as it is. Beside the weights lies ``training.json``: the logged figures per epoch, the time that training
-    took, and whether the frozen weights are byte-identical to those before it.
+    what an earlier run wrote stays as it is. Beside the weights lies ``training.json``: the logged figures per epoch,
+    the time that training took, and whether the frozen weights are byte-identical to those before it.
 
     Args:
         folder: Where to write.

@@ -42,8 +42,8 @@ class LossWatch:
         name = min(steps, key=lambda name: steps[name])
         if math.isfinite(steps[name]):
             raise InputError(
-                f"{name} is NaN or infinite after {steps[name]:.0f} optimiser steps: the run ends, nothing is exported; "
-                "look at this loss and its labels, or lower learning_rate"
+                f"{name} is NaN or infinite after {steps[name]:.0f} optimiser steps: the run ends and exports "
+                "nothing; look at this loss and its labels, or lower learning_rate"
             )
 
 
