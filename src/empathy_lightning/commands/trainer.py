@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 from jsonargparse import ArgumentError, set_parsing_settings
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
@@ -68,7 +67,7 @@ class _CLI(LightningCLI):
         if self.subcommand != "fit":
             self.save_config_kwargs = {**self.save_config_kwargs, "config_filename": f"{self.subcommand}.config.yaml"}
 
-    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+    def instantiate_trainer(self, **kwargs: Any) -> Any:
         """Lines instead of a bar where no terminal is attached, and signals obeyed after all other callbacks."""
         config = self._get(self.config_init, "trainer")
         chosen = config["callbacks"] or []
@@ -76,7 +75,7 @@ class _CLI(LightningCLI):
         bar = any(isinstance(callback, ProgressBar) for callback in chosen)
         if not bar and config["enable_progress_bar"] is not False and not sys.stdout.isatty():
             config["callbacks"] = [*chosen, ProgressLines()]
-        trainer = super().instantiate_trainer(**kwargs)
+        trainer: Any = super().instantiate_trainer(**kwargs)
         if trainer.fast_dev_run:
             # Lightning's own saves last.ckpt at the end of a dry run, over a real one's.
             trainer.callbacks = [call for call in trainer.callbacks if not isinstance(call, ModelCheckpoint)]
@@ -90,8 +89,9 @@ class _CLI(LightningCLI):
 
     def after_fit(self) -> None:
         """Say where everything is."""
-        if self.trainer.is_global_zero and not self.trainer.fast_dev_run:
-            print("\n".join(places(self.trainer)))
+        trainer: Any = self.trainer
+        if trainer.is_global_zero and not trainer.fast_dev_run:
+            print("\n".join(places(trainer)))
 
     def before_validate(self) -> None:
         """Measure what was trained."""
@@ -120,7 +120,7 @@ class _CLI(LightningCLI):
             raise mendable(error) or InputError(str(error)) from error
 
 
-def places(trainer: L.Trainer) -> list[str]:
+def places(trainer: Any) -> list[str]:
     """Lines that say where a training has left its folder, its checkpoints and its curves."""
     lines = [f"folder       {call.folder}" for call in trainer.callbacks if isinstance(call, Export)]
     if best := getattr(trainer.checkpoint_callback, "best_model_path", ""):

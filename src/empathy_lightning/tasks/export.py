@@ -67,7 +67,7 @@ class Export(L.Callback):
         finite = {k: round(v, 6) if math.isfinite(v) else None for k, v in figures.items()}
         self.history.append({"step": trainer.global_step, **finite})
 
-    def on_fit_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+    def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
         """Write the folder, on the first process only; the others give their shards of what is frozen.
 
         Raises:

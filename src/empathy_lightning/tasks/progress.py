@@ -14,7 +14,7 @@ from torch import nn
 class PartsSummary(L.Callback):
     """Before training, one line for each part: its class, its parameters, and how many of them train; and the batch."""
 
-    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_fit_start(self, trainer: Any, pl_module: L.LightningModule) -> None:
         """Print on the first process."""
         if not trainer.is_global_zero:
             return

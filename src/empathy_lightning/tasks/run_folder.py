@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import os
 from pathlib import Path
+from typing import Any
 
-import lightning as L
 import torch
 from lightning.pytorch.loggers import CSVLogger
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from lightning.fabric.utilities.rank_zero import _get_rank
 
 from empathy_lightning.errors import InputError
 from empathy_lightning.files import whole
@@ -19,7 +19,7 @@ from empathy_lightning.tasks.interruption import checkpoint_folders
 CURVE = "metrics.csv"
 
 
-def enter_run_folder(trainer: L.Trainer, ckpt_path: str | None, again: bool) -> None:
+def enter_run_folder(trainer: Any, ckpt_path: str | None, again: bool) -> None:
     """Before ``fit``: refuse folders of another run, or let the curve of the one that is resumed go on.
 
     Args:
@@ -38,7 +38,7 @@ def enter_run_folder(trainer: L.Trainer, ckpt_path: str | None, again: bool) -> 
             f"{taken} is of another run: go on with --ckpt_path last, begin anew in its place with --again true, "
             "or give other folders"
         )
-    if rank_zero_only.rank != 0:
+    if (_get_rank() or 0) != 0:
         return
     if resumed is None:
         # A later --ckpt_path last must not find what is no longer this run's.
@@ -52,7 +52,7 @@ def enter_run_folder(trainer: L.Trainer, ckpt_path: str | None, again: bool) -> 
             _go_on(logger, steps)
 
 
-def measure_beside(trainer: L.Trainer, command: str) -> None:
+def measure_beside(trainer: Any, command: str) -> None:
     """Before ``validate`` and ``test``: let CSV loggers write into a folder of that name inside the run's."""
     loggers = []
     for logger in trainer.loggers:
@@ -62,13 +62,13 @@ def measure_beside(trainer: L.Trainer, command: str) -> None:
     trainer.loggers = loggers
 
 
-def newest(trainer: L.Trainer) -> Path | None:
+def newest(trainer: Any) -> Path | None:
     """The latest state of the run in the trainer's folders; None if there is none."""
     found = [path for folder in checkpoint_folders(trainer) for path in folder.glob("last*.ckpt")]
     return max(found, key=lambda path: path.stat().st_mtime, default=None)
 
 
-def _resumed(trainer: L.Trainer, ckpt_path: str | None) -> Path | None:
+def _resumed(trainer: Any, ckpt_path: str | None) -> Path | None:
     """The checkpoint of this very run from which it goes on."""
     # After a job was requeued under SLURM, Lightning takes these up unasked.
     requeued = sorted(Path(trainer.default_root_dir).glob("hpc_ckpt_*.ckpt"), key=lambda path: path.stat().st_mtime)
@@ -86,7 +86,7 @@ def _resumed(trainer: L.Trainer, ckpt_path: str | None) -> Path | None:
     return path if any(folder in path.parents for folder in own) else None
 
 
-def _taken(trainer: L.Trainer) -> Path | None:
+def _taken(trainer: Any) -> Path | None:
     """What a run has left where this one is to write; None if there is nothing."""
     curves = [Path(logger.log_dir) / CURVE for logger in trainer.loggers if isinstance(logger, CSVLogger)]
     exports = [Path(call.folder) / "training.json" for call in trainer.callbacks if isinstance(call, Export)]

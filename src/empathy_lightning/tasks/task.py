@@ -132,7 +132,8 @@ class TrainedPartsTask(L.LightningModule):
         """
         loss = self._step(batch, "train")
         self._watch.note({"train/loss": loss}, self.global_step)
-        if loss.device.type == "cpu" or (batch_idx + 1) % self.trainer.log_every_n_steps == 0:
+        trainer: Any = self._trainer
+        if loss.device.type == "cpu" or (batch_idx + 1) % trainer.log_every_n_steps == 0:
             self._watch.check()
         return loss
 
