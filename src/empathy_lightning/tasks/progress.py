@@ -81,7 +81,7 @@ class ProgressLines(ProgressBar):
 
     def on_validation_batch_end(self, trainer: L.Trainer, *arguments: Any) -> None:
         """A line, if the last one was long ago."""
-        if self._due():
+        if self._due() and not trainer.sanity_checking:
             self._say(f"validation, batch {arguments[3] + 1} of {_total(trainer.num_val_batches)}", None)
 
     def on_test_batch_end(self, trainer: L.Trainer, *arguments: Any) -> None:

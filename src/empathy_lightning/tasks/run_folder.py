@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch.loggers import CSVLogger
 from lightning.fabric.utilities.rank_zero import _get_rank
+from lightning.pytorch.loggers import CSVLogger
 
 from empathy_lightning.errors import InputError
 from empathy_lightning.files import whole
