@@ -24,6 +24,7 @@ from empathy_lightning.tasks.export import Export
 from empathy_lightning.tasks.interruption import StopOnSignal
 from empathy_lightning.tasks.progress import PartsSummary, ProgressLines
 from empathy_lightning.tasks.run_folder import enter_run_folder, measure_beside, newest
+from empathy_lightning.tasks.task import TrainedPartsTask
 
 
 @dataclass
@@ -104,7 +105,8 @@ class _CLI(LightningCLI):
     def _before_measuring(self) -> None:
         ckpt_path = self._get(self.config_init, "ckpt_path")
         found = newest(self.trainer) if ckpt_path == "last" else ckpt_path
-        random = self.model.untrained_parts() if found is None else []
+        ours = isinstance(self.model, TrainedPartsTask)
+        random = self.model.untrained_parts() if ours and found is None else []
         if random and not self._get(self.config_init, "untrained"):
             raise InputError(
                 f"{', '.join(random)} would be measured untrained: give --ckpt_path with the weights of a run, "

@@ -73,12 +73,13 @@ class TrainedPartsTask(L.LightningModule):
     def untrained_parts(self) -> list[str]:
         """Names of the parts that this task trains and that hold nothing trained so far.
 
-        A backbone has the weights with which it was loaded, and ``initial_weights`` those of an earlier stage.
+        A backbone has the weights with which it was loaded, and ``initial_weights`` those of an earlier stage; what a
+        loss trains of its own is no part.
         """
         names: list[str] = []
         for name, parameter in self.named_parameters():
             part = name.removeprefix("model.").partition(".")[0]
-            if parameter.requires_grad and part not in names:
+            if parameter.requires_grad and part not in (*names, "auxiliary_losses"):
                 names.append(part)
         backbones = [name for name in names if getattr(getattr(self.model, name, None), "source", None) is not None]
         return [name for name in names if name not in self._filled and name not in backbones]
