@@ -27,6 +27,18 @@ from empathy_lightning.tasks.run_folder import enter_run_folder, measure_beside,
 from empathy_lightning.tasks.task import TrainedPartsTask
 
 
+# Frozen parts are in eval mode on purpose, folders of another run are refused, `last` may find nothing.
+_IDLE_WARNINGS = (
+    ".*in eval mode at the start",
+    ".*LeafSpec",
+    ".*does not have many workers",
+    ".*args parameter is intended",
+    ".*no last checkpoint available",
+    "Checkpoint directory .* exists and is not empty",
+    "Experiment logs directory .* exists and is not empty",
+)
+
+
 @dataclass
 class Backbones:
     """Frozen models of a run and the sizes that follow from them; ``${backbones.NAME}`` anywhere in a YAML reads them.
@@ -146,11 +158,7 @@ def train(words: list[str] | None) -> int:
     Raises:
         InputError: If the configuration cannot be used, or a loss is no number.
     """
-    # Frozen parts are in eval mode on purpose, folders of another run are refused, the others are Lightning's affairs.
-    for message in (
-        *(".*in eval mode at the start", ".*LeafSpec", ".*does not have many workers", ".*args parameter is"),
-        *("Checkpoint directory .* exists and is not empty", "Experiment logs directory .* exists and is not empty"),
-    ):
+    for message in _IDLE_WARNINGS:
         warnings.filterwarnings("ignore", message)
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
         logging.getLogger(name).addFilter(_no_advertisement)
