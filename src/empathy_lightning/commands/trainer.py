@@ -26,7 +26,6 @@ from empathy_lightning.tasks.progress import PartsSummary, ProgressLines
 from empathy_lightning.tasks.run_folder import enter_run_folder, measure_beside, newest
 from empathy_lightning.tasks.task import TrainedPartsTask
 
-
 # Frozen parts are in eval mode on purpose, folders of another run are refused, `last` may find nothing.
 _IDLE_WARNINGS = (
     ".*in eval mode at the start",
