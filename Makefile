@@ -2,8 +2,9 @@
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+BOUNDS := tests/test_imports.py tests/test_chatbot.py tests/test_examples.py tests/tasks/test_runs.py
 
-.PHONY: demo test check clean
+.PHONY: demo test check bounds clean
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py
@@ -16,10 +17,25 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# At the lowest versions that setup.cfg allows, and at the newest that there are.
+bounds: .venv-lowest/.ready .venv-newest/.ready
+	.venv-lowest/bin/python -m pytest $(BOUNDS)
+	.venv-newest/bin/python -m pytest $(BOUNDS)
+
+.venv-lowest/.ready: setup.cfg constraints-lowest.txt
+	python3 -m venv .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet --constraint constraints-lowest.txt --editable '.[dev,synthetic]'
+	touch $@
+
+.venv-newest/.ready: setup.cfg
+	python3 -m venv .venv-newest
+	.venv-newest/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager --editable '.[dev,synthetic]'
+	touch $@
+
 $(READY): setup.cfg pyproject.toml constraints.txt
 	python3 -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,synthetic]'
 	touch $@
 
 clean:
-	rm -rf $(VENV) outputs build dist
+	rm -rf $(VENV) .venv-lowest .venv-newest outputs build dist

@@ -24,15 +24,17 @@ OUT = "outputs/demo"
 CORPUS = f"{OUT}/corpus"
 RESPONSES = ["prepare", "responses", f"{CORPUS}/manifest.jsonl", "--language-model", "small-world/language_model"]
 UNITS = ["prepare", "units", f"{CORPUS}/labelled.jsonl", "--vocoder", f"{OUT}/vocoder", "--train", "1500"]
+# A stage that was stopped goes on from its last checkpoint.
+FIT = ["fit", "--ckpt_path", "last", "--config"]
 
 STEPS: list[tuple[str, list[str]]] = [
     (f"{CORPUS}/manifest.jsonl", ["prepare", "synthetic", "--out", CORPUS]),
     (f"{CORPUS}/labelled.jsonl", [*RESPONSES, "--out", f"{CORPUS}/labelled.jsonl"]),
     (f"{CORPUS}/units.jsonl", [*UNITS, "--out", f"{CORPUS}/units.jsonl"]),
-    (f"{OUT}/speech_adapter/training.json", ["fit", "--config", "examples/demo/speech_adapter.yaml"]),
-    (f"{OUT}/emotion_recognition/training.json", ["fit", "--config", "examples/demo/emotion_recognition.yaml"]),
-    (f"{OUT}/emotion_nuance/training.json", ["fit", "--config", "examples/demo/emotion_nuance.yaml"]),
-    (f"{OUT}/speech_decoder/training.json", ["fit", "--config", "examples/demo/speech_decoder.yaml"]),
+    (f"{OUT}/speech_adapter/training.json", [*FIT, "examples/demo/speech_adapter.yaml"]),
+    (f"{OUT}/emotion_recognition/training.json", [*FIT, "examples/demo/emotion_recognition.yaml"]),
+    (f"{OUT}/emotion_nuance/training.json", [*FIT, "examples/demo/emotion_nuance.yaml"]),
+    (f"{OUT}/speech_decoder/training.json", [*FIT, "examples/demo/speech_decoder.yaml"]),
 ]
 EVALUATE = [
     *("evaluate", "--checkpoint", f"{OUT}/speech_decoder", "--manifest", f"{CORPUS}/units.jsonl", "--out", OUT),

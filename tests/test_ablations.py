@@ -34,13 +34,14 @@ def fit(folder, corpus, stage, *overrides, command="fit", code=0):
     words = [
         command, "--config", str(ROOT / f"examples/demo/{stage}.yaml"), f"--data.corpora.path={corpus}",
         "--trainer.max_epochs=1", "--trainer.limit_train_batches=2", "--trainer.limit_val_batches=1",
-        "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", *overrides,
+        "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--again=true", *overrides,
     ]  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         assert main(words) == code
     figures = {}
-    if (path := folder / DEMO / "logs" / stage / "metrics.csv").is_file():
+    beside = "" if command == "fit" else command
+    if (path := folder / DEMO / "logs" / stage / beside / "metrics.csv").is_file():
         for row in csv.DictReader(path.open()):
             figures.update({name: float(value) for name, value in row.items() if value})
     return figures

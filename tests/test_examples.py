@@ -12,7 +12,12 @@ from tests.conftest import ROOT
 from tests.corpora import ravdess
 from tests.test_recipes import BLSP_EMO, FREEZEEMPATH, RE_LLM
 
-FEW_STEPS = ["--trainer.max_epochs=1", "--trainer.limit_train_batches=2", "--trainer.limit_val_batches=1"]
+FEW_STEPS = [
+    "--trainer.max_epochs=1",
+    "--trainer.limit_train_batches=2",
+    "--trainer.limit_val_batches=1",
+    "--again=true",
+]
 STAGES = ("speech_adapter", "emotion_recognition", "emotion_nuance", "speech_decoder")
 
 

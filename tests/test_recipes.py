@@ -17,7 +17,7 @@ from empathy_lightning.modules.language_model import LanguageModel
 from empathy_lightning.modules.partial_lora import PartialLora
 from empathy_lightning.modules.pooled_heads import PooledEmotionHeads
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
-from empathy_lightning.prompts import Prompt
+from empathy_lightning.prompts import RECIPES, Prompt
 from empathy_lightning.tasks import EmotionNuanceTask
 from empathy_lightning.utterance import EMOTIONS
 from tests.conftest import ROOT
@@ -244,11 +244,68 @@ def test_the_presets_of_machines(place):
     assert training(place / "outputs/freezeempath/1_semantic_alignment")["frozen_unchanged"]
 
 
-def test_effective_batches_are_the_papers():
-    expected = dict.fromkeys((f"freezeempath/{stage}" for stage in FREEZEEMPATH[:3]), 128)
-    expected |= dict.fromkeys((f"freezeempath/{stage}" for stage in FREEZEEMPATH[3:]), 32)
-    expected |= {"blsp_emo_stage1": 768, "blsp_emo_stage2": 128} | dict.fromkeys(RE_LLM, 16)
-    for recipe, size in expected.items():
-        content = yaml.safe_load((EXAMPLES / f"{recipe}.yaml").read_text())
-        trainer = content["trainer"]
-        assert content["data"]["batch_size"] * trainer["devices"] * trainer["accumulate_grad_batches"] == size
+PER_STEP = dict.fromkeys((f"freezeempath/{stage}" for stage in FREEZEEMPATH[:3]), 128)
+PER_STEP |= dict.fromkeys((f"freezeempath/{stage}" for stage in FREEZEEMPATH[3:]), 32)
+PER_STEP |= {"blsp_emo_stage1": 768, "blsp_emo_stage2": 128} | dict.fromkeys(RE_LLM, 16)
+PRESETS = {
+    "one_gpu": (*(f"freezeempath/{stage}" for stage in FREEZEEMPATH[:3]), "blsp_emo_stage2"),
+    "one_gpu_stage3": tuple(f"freezeempath/{stage}" for stage in FREEZEEMPATH[3:]),
+    "one_gpu_blsp_emo_stage1": ("blsp_emo_stage1",),
+}
+PAIRS = [(recipe, None) for recipe in PER_STEP]
+PAIRS += [(recipe, preset) for preset, recipes in PRESETS.items() for recipe in recipes]
+
+
+@pytest.mark.parametrize(("recipe", "preset"), PAIRS)
+def test_effective_batches_are_the_papers(recipe, preset):
+    content = yaml.safe_load((EXAMPLES / f"{recipe}.yaml").read_text())
+    if preset is not None:
+        machine = yaml.safe_load((EXAMPLES / f"presets/{preset}.yaml").read_text())
+        assert machine["trainer"]["devices"] == 1
+        content["trainer"] |= machine["trainer"]
+        content["data"] |= machine["data"]
+    trainer, data = content["trainer"], content["data"]
+    assert data["batch_size"] * trainer["devices"] * trainer["accumulate_grad_batches"] == PER_STEP[recipe]
+
+
+def test_each_recipe_of_many_gpus_has_a_preset_for_one():
+    several = {recipe for recipe in PER_STEP
+               if yaml.safe_load((EXAMPLES / f"{recipe}.yaml").read_text())["trainer"]["devices"] > 1}  # fmt: skip
+    assert several == {recipe for recipes in PRESETS.values() for recipe in recipes}
+    assert set(PRESETS) == {path.stem for path in (EXAMPLES / "presets").glob("one_gpu*.yaml")}
+
+
+def recipes_that_train():
+    """All configurations under examples/ with a trainer."""
+    files = [path for path in EXAMPLES.rglob("*.yaml") if "presets" not in path.parts]
+    contents = {path.relative_to(EXAMPLES).as_posix(): yaml.safe_load(path.read_text()) for path in files}
+    return {name: content for name, content in contents.items() if "trainer" in content}
+
+
+@pytest.mark.parametrize("name", sorted(recipes_that_train()))
+def test_every_recipe_saves_in_the_middle_of_an_epoch(name):
+    callbacks = recipes_that_train()[name]["trainer"]["callbacks"]
+    saving = [call["init_args"] for call in callbacks if call["class_path"].endswith("ModelCheckpoint")]
+    (by_steps,) = [call for call in saving if call.get("every_n_train_steps")]
+    assert by_steps["save_last"] and len({call["dirpath"] for call in saving}) == 1
+
+
+def test_the_questions_of_training_and_evaluation_are_the_same():
+    contents = recipes_that_train()
+
+    def _asked(name):
+        model = contents[name]["model"]["init_args"]["model"]["init_args"]
+        return Prompt(model["prompt"], model.get("system"))
+
+    freezeempath = RECIPES["freezeempath"]
+    assert _asked("freezeempath/1_semantic_alignment.yaml") == freezeempath.unlabelled
+    assert _asked("freezeempath/2a_ser_pretraining.yaml") == freezeempath.recognition
+    (mixed_in,) = contents["freezeempath/2b_empathetic_instruction_tuning.yaml"]["data"]["mixed_in"]
+    assert Prompt(mixed_in["prompt"], mixed_in.get("system")) == freezeempath.recognition
+    assert all(name in freezeempath.recognition.user for name in EMOTIONS)
+    for stage in ("2b_empathetic_instruction_tuning", "3b_query_to_response"):
+        assert _asked(f"freezeempath/{stage}.yaml") == freezeempath.spoken
+    assert _asked("blsp_emo_stage1.yaml") == RECIPES["blsp-emo"].unlabelled
+    assert _asked("blsp_emo_stage2.yaml") == RECIPES["blsp-emo"].spoken
+    for name in RE_LLM:
+        assert _asked(f"{name}.yaml") == RECIPES["re-llm"].spoken

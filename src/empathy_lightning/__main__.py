@@ -33,8 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Words after ``empathy-lightning``; None takes those of the process.
 
     Returns:
-        Exit code: 0; 2 for bad input, after one line that says what is wrong; 130 if it was interrupted. An error of
-        the program itself is raised.
+        Exit code: 0; 2 for bad input, after one line that says what is wrong; 130 if it was interrupted, 143 if it
+        was terminated. An error of the program itself is raised.
     """
     share_the_machine()
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -42,10 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if words and words[0] in TRAINER_COMMANDS:
             from empathy_lightning.commands.trainer import train
 
-            train(None if arguments is None else words)
-        else:
-            options = _parser().parse_args(words)
-            return options.run(options) or 0
+            return train(None if arguments is None else words)
+        options = _parser().parse_args(words)
+        return options.run(options) or 0
     except InputError as error:
         return _refused(error)
     except OSError as error:
@@ -56,7 +55,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    return 0
 
 
 def _refused(error: Exception) -> int:

@@ -39,8 +39,8 @@ class Reply:
 
     Attributes:
         text: The reply.
-        emotion: Likeliest category.
-        probabilities: Of each category, by name.
+        emotion: Likeliest category, or None if the checkpoint's classifier was never trained.
+        probabilities: Of each category, by name; empty without a trained classifier.
         arousal: In 0..1, or None if the checkpoint does not rate.
         valence: As arousal.
         dominance: As arousal.
@@ -51,7 +51,7 @@ class Reply:
     """
 
     text: str
-    emotion: str
+    emotion: str | None
     probabilities: dict[str, float]
     arousal: float | None
     valence: float | None
@@ -224,12 +224,13 @@ class EmpatheticChatbot:
         units: Tensor | None,
         waveform: Tensor | None,
     ) -> Reply:
-        probabilities = emotion.logits[row].float().softmax(-1)
+        shares = emotion.logits[row].float().softmax(-1)
+        known = not bool(shares.isnan().any())
         text = self.model.text(tokens)
         return Reply(
             text=text,
-            emotion=self.emotions[int(probabilities.argmax())],
-            probabilities={n: round(p, 4) for n, p in zip(self.emotions, probabilities.tolist(), strict=True)},
+            emotion=self.emotions[int(shares.argmax())] if known else None,
+            probabilities={n: round(p, 4) for n, p in zip(self.emotions, shares.tolist(), strict=True) if known},
             arousal=_rating(emotion.arousal[row]),
             valence=_rating(emotion.valence[row]),
             dominance=_rating(emotion.dominance[row]),
@@ -391,11 +392,13 @@ def _check_files(files: Sequence[Path]) -> None:
 
 
 def _rating(value: Tensor) -> float | None:
-    return None if value.isnan() else float(value)
+    # RE-LLM's linear heads leave the scale of ratings.
+    return None if value.isnan() else float(value.clamp(0, 1))
 
 
 def describe(reply: Reply) -> str:
     """What was heard and what is answered, in lines for a terminal."""
     ratings = {"arousal": reply.arousal, "valence": reply.valence, "dominance": reply.dominance}
-    rated = "".join(f", {name} {value:.2f}" for name, value in ratings.items() if value is not None)
-    return f"  heard    {reply.emotion} ({reply.probabilities[reply.emotion]:.0%}){rated}\n  reply    {reply.text}"
+    heard = [] if reply.emotion is None else [f"{reply.emotion} ({reply.probabilities[reply.emotion]:.0%})"]
+    heard += [f"{name} {value:.2f}" for name, value in ratings.items() if value is not None]
+    return f"  heard    {', '.join(heard) or 'an emotion without a name'}\n  reply    {reply.text}"

@@ -89,6 +89,7 @@ def save(folder: str | Path, checkpoint: Checkpoint) -> None:
         "prompt": model.prompt,
         "system": model.system,
         "slots": {name: getattr(model, name) for name in _SLOTS},
+        "untrained_heads": sorted(model.untrained_heads),
         "backbones": {},
         "parts": {},
     }
@@ -219,6 +220,7 @@ def load(folder: str | Path, trust: Sequence[str] = ()) -> Checkpoint:
     if "speech_encoder" not in parts:
         raise CheckpointError(f"{folder}/config.json names no speech_encoder")
     model: Any = whole(**parts, prompt=prompt, system=system, **config.get("slots", {}))
+    model.untrained_heads = frozenset(config.get("untrained_heads", ()))
     for module in (model, decoder, vocoder):
         if module is not None:
             module.eval()

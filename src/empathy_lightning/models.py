@@ -110,6 +110,7 @@ class EmpatheticLM(nn.Module):
         self.speech_slot = speech_slot
         self.emotion_slot = emotion_slot
         self.reference_compat = reference_compat
+        self.untrained_heads: frozenset[str] = frozenset()
 
     def segments(self, prompt: Prompt | None = None) -> list[Segment]:
         """A prompt, or the model's own, cut at its slots."""
@@ -222,7 +223,10 @@ class EmpatheticLM(nn.Module):
         return adapted
 
     def feel(self, encoded: EncodedSpeech, adapted: tuple[Tensor, Tensor] | None) -> EmotionEstimate | None:
-        """The emotion, from the encoder's layers or, for pooled heads, from :meth:`adapt`'s embeddings."""
+        """The emotion, from the encoder's layers or, for pooled heads, from :meth:`adapt`'s embeddings.
+
+        What a head says that was never trained (:attr:`untrained_heads`, as a folder names them) is NaN.
+        """
         if self.emotion_nuance is None:
             return None
         if isinstance(self.emotion_nuance, PooledEmotionHeads):
@@ -230,6 +234,9 @@ class EmpatheticLM(nn.Module):
             estimate: EmotionEstimate = self.emotion_nuance(*adapted)
         else:
             estimate = self.emotion_nuance(encoded.layers, encoded.mask)
+        for head in self.untrained_heads:
+            name = "logits" if head == "categorical" else head
+            setattr(estimate, name, torch.full_like(getattr(estimate, name), torch.nan))
         return estimate
 
     def forward(self, batch: SpeechBatch) -> EmpatheticOutput:

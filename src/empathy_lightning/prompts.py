@@ -205,6 +205,9 @@ _CONTINUE_LABELLED = Prompt(
     HELPFUL_SYSTEM,
 )
 _CONTINUE = Prompt("Continue the following sentence in a coherent style: {speech}", HELPFUL_SYSTEM)
+_CONTINUE_SPOKEN = Prompt(
+    "Continue the following sentence based on the conveyed emotion tone in a coherent style: {speech}", HELPFUL_SYSTEM
+)
 
 RECIPES: dict[str, Recipe] = {
     "freezeempath": Recipe(
@@ -212,17 +215,15 @@ RECIPES: dict[str, Recipe] = {
         unlabelled=Prompt(SPEECH_ONLY),
         spoken=Prompt(SPEECH_AND_EMOTION, EMPATHY_SYSTEM),
         recognition=Prompt(
-            f"{SPEECH_AND_EMOTION}\n\nPlease identify the emotion tone of the speech provided above. {_OPTIONS}"
+            f"{SPEECH_AND_EMOTION} Please identify the emotion tone of the speech provided above. "
+            "Select from the following options: neutral, sad, angry, happy, or surprised."
         ),
         max_new_tokens=256,
     ),
     "blsp-emo": Recipe(
         labelled=_CONTINUE_LABELLED,
         unlabelled=_CONTINUE,
-        spoken=Prompt(
-            "Continue the following sentence based on the conveyed emotion tone in a coherent style: {speech}",
-            HELPFUL_SYSTEM,
-        ),
+        spoken=_CONTINUE_SPOKEN,
         recognition=Prompt(
             f"Please identify the emotion tone of the speech provided below. {_OPTIONS}\n\nSpeech: {{speech}}",
             HELPFUL_SYSTEM,
@@ -232,9 +233,7 @@ RECIPES: dict[str, Recipe] = {
     "re-llm": Recipe(
         labelled=_CONTINUE_LABELLED,
         unlabelled=_CONTINUE,
-        spoken=Prompt(
-            "Continue the following sentence that reflects a tone in a coherent style: {speech}", HELPFUL_SYSTEM
-        ),
+        spoken=_CONTINUE_SPOKEN,
         recognition=Prompt(
             f"Please identify the emotion tone of the sentence provided below. {_OPTIONS}\n\nSentence: {{speech}}",
             HELPFUL_SYSTEM,
@@ -244,9 +243,11 @@ RECIPES: dict[str, Recipe] = {
 }
 """Prompts by paper: FreezeEmpath (arXiv 2604.18159), BLSP-Emo's released code, RE-LLM (arXiv 2602.10716).
 
-Two wordings are this library's, because the paper's are not published: FreezeEmpath's question for the emotion, and
-no system message for its transcripts alone. RE-LLM's code says "conveyed emotion tone" and "speech" where its paper,
-followed here, says "reflects a tone" and "sentence": those are the wordings of ``blsp-emo``.
+The trainers' YAML files give the same words. Two wordings are this library's, because the paper's are not published:
+FreezeEmpath's question for the emotion, which offers the names that stage 2a's answers have, and no system message for
+its transcripts alone. RE-LLM's paper says "reflects a tone" in its text, and "conveyed emotion tone", as its code does,
+in its figure; that is taken here. Its code asks for the emotion of the "speech" where its paper, followed here, says
+"sentence": that is the wording of ``blsp-emo``.
 """
 
 

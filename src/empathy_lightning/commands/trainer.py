@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentError, Namespace, set_parsing_settings
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningCLI
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 import empathy_lightning.tasks  # noqa: F401 - lets YAML name the tasks without their modules
 from empathy_lightning.commands import TRAINER_COMMANDS
 from empathy_lightning.commands.configuration import check_paths, refusal
 from empathy_lightning.datamodule import EmpathyDataModule
+from empathy_lightning.errors import InputError
+from empathy_lightning.tasks.export import Export
+from empathy_lightning.tasks.interruption import StopOnSignal
+from empathy_lightning.tasks.progress import PartsSummary, ProgressLines
+from empathy_lightning.tasks.run_folder import enter_run_folder, measure_beside, newest
+from empathy_lightning.tasks.task import TrainedPartsTask
+
+# Frozen parts are in eval mode on purpose, folders of another run are refused, `last` may find nothing.
+_IDLE_WARNINGS = (
+    ".*in eval mode at the start",
+    ".*LeafSpec",
+    ".*does not have many workers",
+    ".*args parameter is intended",
+    ".*no last checkpoint available",
+    "Checkpoint directory .* exists and is not empty",
+    "Experiment logs directory .* exists and is not empty",
+)
 
 
 @dataclass
@@ -43,8 +64,65 @@ class Backbones:
 
 class _CLI(LightningCLI):
     def add_arguments_to_parser(self, parser: Any) -> None:
-        """Let a YAML name its backbones once."""
+        """Let a YAML name its backbones once, and let two things happen that are refused unless asked for."""
         parser.add_class_arguments(Backbones, "backbones")
+        parser.add_argument(
+            "--untrained", type=bool, default=False, help="validate and test: measure parts without trained weights"
+        )
+        parser.add_argument(
+            "--again", type=bool, default=False, help="fit: begin anew in the place of the run in the same folders"
+        )
+
+    def before_instantiate_classes(self) -> None:
+        """A measurement's configuration lies beside the one of the training."""
+        if self.subcommand != "fit":
+            self.save_config_kwargs = {**self.save_config_kwargs, "config_filename": f"{self.subcommand}.config.yaml"}
+
+    def instantiate_trainer(self, **kwargs: Any) -> Any:
+        """Lines instead of a bar where no terminal is attached, and signals obeyed after all other callbacks."""
+        config = self._get(self.config_init, "trainer")
+        chosen = config["callbacks"] or []
+        chosen = chosen if isinstance(chosen, list) else [chosen]
+        bar = any(isinstance(callback, ProgressBar) for callback in chosen)
+        if not bar and config["enable_progress_bar"] is not False and not sys.stdout.isatty():
+            config["callbacks"] = [*chosen, ProgressLines()]
+        trainer: Any = super().instantiate_trainer(**kwargs)
+        if trainer.fast_dev_run:
+            # Lightning's own saves last.ckpt at the end of a dry run, over a real one's.
+            trainer.callbacks = [call for call in trainer.callbacks if not isinstance(call, ModelCheckpoint)]
+        trainer.callbacks.append(StopOnSignal())
+        return trainer
+
+    def before_fit(self) -> None:
+        """One run for each folder."""
+        again = self._get(self.config_init, "again")
+        enter_run_folder(self.trainer, self._get(self.config_init, "ckpt_path"), again)
+
+    def after_fit(self) -> None:
+        """Say where everything is."""
+        trainer: Any = self.trainer
+        if trainer.is_global_zero and not trainer.fast_dev_run:
+            print("\n".join(places(trainer)))
+
+    def before_validate(self) -> None:
+        """Measure what was trained."""
+        self._before_measuring()
+
+    def before_test(self) -> None:
+        """Measure what was trained."""
+        self._before_measuring()
+
+    def _before_measuring(self) -> None:
+        ckpt_path = self._get(self.config_init, "ckpt_path")
+        found = newest(self.trainer) if ckpt_path == "last" else ckpt_path
+        ours = isinstance(self.model, TrainedPartsTask)
+        random = self.model.untrained_parts() if ours and found is None else []
+        if random and not self._get(self.config_init, "untrained"):
+            raise InputError(
+                f"{', '.join(random)} would be measured untrained: give --ckpt_path with the weights of a run, "
+                "or --untrained true"
+            )
+        measure_beside(self.trainer, str(self.subcommand))
 
     def parse_arguments(self, parser: Any, args: Any) -> None:
         """Keep the words, which tell where a value came from."""
@@ -68,21 +146,55 @@ class _CLI(LightningCLI):
         self.datamodule = data
 
 
-def train(words: list[str] | None) -> None:
+def places(trainer: Any) -> list[str]:
+    """Lines that say where a training has left its folder, its checkpoints and its curves."""
+    lines = [f"folder       {call.folder}" for call in trainer.callbacks if isinstance(call, Export)]
+    if best := getattr(trainer.checkpoint_callback, "best_model_path", ""):
+        lines.append(f"best         {best}")
+    if last := newest(trainer):
+        lines.append(f"last         {last}")
+    if trainer.log_dir is not None and trainer.loggers:
+        lines.append(f"curves       {Path(trainer.log_dir)}")
+    return lines
+
+
+def train(words: list[str] | None) -> int:
     """Run a trainer's command.
 
     Args:
         words: The command and its options; None takes those of the process.
 
+    Returns:
+        Exit code: 0, or 128 + the number of the signal that ended it.
+
     Raises:
-        InputError: If the configuration cannot be used.
+        InputError: If the configuration cannot be used, or a loss is no number.
     """
-    # Frozen parts are in eval mode on purpose; the other two are the trainer's own affairs.
-    for message in (".*in eval mode at the start", ".*LeafSpec", ".*does not have many workers"):
+    for message in _IDLE_WARNINGS:
         warnings.filterwarnings("ignore", message)
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
+        logging.getLogger(name).addFilter(_no_advertisement)
     # Absolute keys in ${...} stay right under the subcommand, and see overrides from the command line.
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
+    try:
+        _run(words)
+    except SIGTERMException:
+        return 143
+    except SystemExit as ended:
+        # Lightning makes an exit of the interruption.
+        if isinstance(ended.__context__, KeyboardInterrupt):
+            return 130
+        if isinstance(ended.code, int) and ended.code > 128:
+            return ended.code
+        raise
+    return 0
 
+
+def _no_advertisement(record: logging.LogRecord) -> bool:
+    return "litlogger" not in record.getMessage() and "litmodels" not in record.getMessage()
+
+
+def _run(words: list[str] | None) -> None:
     parsing = {"parser_mode": "omegaconf+", "exit_on_error": False}
     try:
         _CLI(
@@ -91,7 +203,11 @@ def train(words: list[str] | None) -> None:
             save_config_kwargs={"overwrite": True},
             parser_kwargs={**parsing, **{command: parsing for command in TRAINER_COMMANDS}},
             seed_everything_default=0,
-            trainer_defaults={"use_distributed_sampler": False},
+            trainer_defaults={
+                "use_distributed_sampler": False,
+                "enable_model_summary": False,
+                "callbacks": [PartsSummary()],
+            },
             args=words,
         )
     except ArgumentError as error:

@@ -190,6 +190,7 @@ def _write(
         "emotions": EMOTIONS,
         "prompt": "{speech}",
         "system": SYSTEM,
+        "untrained_heads": [n for n in RATINGS if f"{n}_head.weight" not in placed["emotion_nuance"]],
         "backbones": {name: entry(_BACKBONES[name], source) for name, source in sources.items()},
         "parts": {name: described(name, module) for name, module in parts.items()},
     }

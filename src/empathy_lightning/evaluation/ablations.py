@@ -133,15 +133,17 @@ def _run(ablation: Ablation, out: Path) -> dict[str, float] | None:
     words = [*configs, *redirected(ablation.config, folder), *ablation.words(out)]
     if ablation.weights is None and not (folder / "trained").is_file():
         last = folder / "checkpoints" / "last.ckpt"
-        resume = [f"--ckpt_path={last}"] if last.is_file() else []
+        resume = [f"--ckpt_path={last}"] if last.is_file() else ["--again=true"]
         if not _process(["fit", *words, *resume], folder):
             return None
         (folder / "trained").touch()
-    if ablation.weights != "initial":
+    if ablation.weights == "initial":
+        words.append("--untrained=true")
+    else:
         words.append(f"--ckpt_path={_checkpoint((out / (ablation.weights or ablation.name)).resolve())}")
-    if not _process(["test", *words, "--trainer.logger.init_args.name=test"], folder):
+    if not _process(["test", *words], folder):
         return None
-    figures = _test_figures(folder / "test" / "metrics.csv")
+    figures = _test_figures(folder / "fit" / "test" / "metrics.csv")
     if not figures:
         return None
     _write(folder / "metrics.json", json.dumps(figures, indent=1) + "\n")

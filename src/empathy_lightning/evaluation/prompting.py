@@ -22,7 +22,7 @@ from empathy_lightning.slots import positions_of
 from empathy_lightning.utterance import RATINGS, Utterance
 
 OFFERED = {"surprised": "surprise"}
-"""Categories that the papers' questions offer under another word."""
+"""Categories that a question may offer under another word."""
 
 
 @torch.no_grad()
@@ -74,7 +74,7 @@ class Recognition:
         utterance: With the true emotion.
         answer: What was said, or the best option or class.
         emotion: The category, or None where the answer could not be parsed.
-        ratings: What the rating heads heard, by name; empty where there are none.
+        ratings: What the rating heads heard, by name, in 0..1; empty where there are none.
     """
 
     utterance: Utterance
@@ -107,6 +107,8 @@ def recogniser(
         raise InputError(f"emotion cannot be recognised by {by!r}; there are {', '.join(parts)}")
     if parts[by] is None:
         raise InputError(f"the checkpoint has no part to recognise emotion by {by}")
+    if by == "classifier" and "categorical" in model.untrained_heads:
+        raise InputError("the checkpoint's classifier was never trained: recognise emotion by answer or options")
 
     def _answer(prompts: Sequence[Tensor]) -> list[tuple[str, str | None]]:
         texts = [model.text(tokens) for tokens in model.respond(prompts, max_new_tokens)]
@@ -114,7 +116,7 @@ def recogniser(
 
     def _options(prompts: Sequence[Tensor]) -> list[tuple[str, str | None]]:
         assert model.language_model is not None
-        words = [OFFERED.get(name, name) for name in emotions]
+        words = [name if name in model.prompt else OFFERED.get(name, name) for name in emotions]
         scores = score_options(model.language_model, prompts, words, per_token, adapted_at=model.adapted_at)
         return [(words[index], emotions[index]) for index in scores.argmax(1).tolist()]
 
@@ -127,12 +129,13 @@ def recogniser(
         else:
             prompts, heard = ask(model, batch)
             answers = _answer(prompts) if by == "answer" else _options(prompts)
-        ratings = {} if heard is None else {name: getattr(heard, name).tolist() for name in RATINGS}
-        # Heads that are not there rate NaN.
-        return [
-            Recognition(utterance, *answer, {n: values[row] for n, values in ratings.items() if isfinite(values[row])})
-            for row, (utterance, answer) in enumerate(zip(utterances, answers, strict=True))
-        ]
+        ratings = {} if heard is None else {name: getattr(heard, name).clamp(0, 1).tolist() for name in RATINGS}
+        recognitions = []
+        for row, (utterance, answer) in enumerate(zip(utterances, answers, strict=True)):
+            # Heads that are not there, or never trained, rate NaN.
+            rated = {name: values[row] for name, values in ratings.items() if isfinite(values[row])}
+            recognitions.append(Recognition(utterance, *answer, rated))
+        return recognitions
 
     return _recognise
 

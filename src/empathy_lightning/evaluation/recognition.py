@@ -115,6 +115,7 @@ def figures(recognitions: Sequence[Recognition], emotions: Sequence[str]) -> dic
         "utterances": len(recognitions),
         "unweighted_accuracy": round(float(unweighted_accuracy(counts)), 6),
         "weighted_accuracy": round(float(weighted_accuracy(counts)), 6),
+        "macro_f1": round(macro_f1(counts, emotions), 6),
         "unparseable": int(counts[:, -1].sum()),
         "emotions": list(emotions),
         "confusion": counts.tolist(),
@@ -137,6 +138,7 @@ def table(measured: dict[str, Any]) -> str:
     agreed = "".join(f"  {name} {measured[key]:.3f}" for name in RATINGS if (key := f"concordance_{name}") in measured)
     return (
         f"UA {measured['unweighted_accuracy']:.3f}  WA {measured['weighted_accuracy']:.3f}  "
+        f"macro F1 {measured['macro_f1']:.3f}  "
         f"{measured['unparseable']} of {measured['utterances']} answers unparseable\n"
         + (f"concordance:{agreed}\n" if agreed else "")
         + "\n".join(lines)
@@ -151,6 +153,12 @@ def class_rows(counts: Tensor, emotions: Sequence[str]) -> list[tuple[str, int, 
         if total:
             rows.append((name, total, right / total, right / max(1, named), 2 * right / (total + named)))
     return rows
+
+
+def macro_f1(counts: Tensor, emotions: Sequence[str]) -> float:
+    """Mean F1 of the classes that occur in the reference; counts as of :func:`confusion`."""
+    scores = [f1 for *_, f1 in class_rows(counts, emotions)]
+    return sum(scores) / max(1, len(scores))
 
 
 def speaker_rows(recognitions: Sequence[Recognition]) -> list[tuple[str, int, float]]:
@@ -186,7 +194,7 @@ def write_report(path: Path, measured: dict[str, Any], recognitions: Sequence[Re
         groups = [r.utterance.emotion or "" for r in pairs]
         scatter = report.rating_scatter({name: torch.tensor(heard)}, {name: torch.tensor(true)}, groups)
         pictures += report.picture(scatter, f"{name}, heard against rated")
-    keys = ["unweighted_accuracy", "weighted_accuracy", *(f"concordance_{name}" for name in RATINGS)]
+    keys = ["unweighted_accuracy", "weighted_accuracy", "macro_f1", *(f"concordance_{name}" for name in RATINGS)]
     rows = [(key.replace("_", " "), measured[key]) for key in keys if key in measured]
     sections = [
         ("Figures", report.table(rows, ("", "value"))),

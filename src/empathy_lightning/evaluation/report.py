@@ -21,6 +21,7 @@ from empathy_lightning.modules.speech_encoder import LogMel
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 _STYLE = """
 :root { color-scheme: light dark; }
@@ -70,16 +71,22 @@ def table(rows: Sequence[Sequence[Any]], head: Sequence[str]) -> str:
 
 
 def curves(histories: dict[str, list[dict[str, float]]]) -> Figure:
-    """Training and validation loss of each stage over its steps."""
+    """Training and validation loss of each stage over its steps, on a logarithmic axis where they fall that far."""
     figure, axes = plt.subplots(1, len(histories), figsize=(4 * len(histories), 3), squeeze=False, layout="constrained")
     for axis, (stage, history) in zip(axes[0], histories.items(), strict=True):
         for split in ("train", "validation"):
             names = [n for n in history[0] if n.startswith(f"{split}/") and n.endswith("loss")]
             name = f"{split}/loss" if f"{split}/loss" in names else names[0] if names else None
             if name is not None:
-                points = [(row["step"], row[name]) for row in history if name in row]
+                points = [(row["step"], row[name]) for row in history if row.get(name) is not None]
                 axis.plot(*zip(*points, strict=True), marker="o", markersize=3, label=name)
-        axis.set(title=stage.replace("_", " "), xlabel="step", yscale="log")
+        axis.set(title=stage.replace("_", " "), xlabel="step")
+        drawn = [value for line in axis.lines for value in line.get_ydata()]
+        if drawn and 0 < 10 * min(drawn) < max(drawn):
+            axis.set_yscale("log")
+            axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axis.yaxis.set_minor_formatter(NullFormatter())
         axis.legend(fontsize=8)
     return figure
 
@@ -109,7 +116,10 @@ def rating_scatter(predicted: dict[str, Tensor], target: dict[str, Tensor], grou
             rows = torch.tensor([g == group for g in groups])
             axis.scatter(target[name][rows], predicted[name][rows], s=8, alpha=0.7, label=group)
         axis.plot([0, 1], [0, 1], color="grey", linewidth=1)
-        axis.set(title=name, xlabel="reference", xlim=(0, 1), ylim=(0, 1))
+        axis.set(title=name, xlabel="reference")
+        # All points are to be seen, those outside 0..1 too.
+        axis.set_xlim(min(0.0, *axis.get_xlim()), max(1.0, *axis.get_xlim()))
+        axis.set_ylim(min(0.0, *axis.get_ylim()), max(1.0, *axis.get_ylim()))
     axes[0, 0].set_ylabel("heard")
     axes[0, -1].legend(fontsize=7, loc="lower right")
     return figure

@@ -56,7 +56,8 @@ class EmotionNuanceTask(TrainedPartsTask):
         self.model = model
         self.auxiliary_losses = nn.ModuleDict(auxiliary_losses)
         self.loss_weights = check_weights(loss_weights, list(auxiliary_losses))
-        filled = [part for folder in initial_weights or [] for part in load_weights(folder, model)]
+        self.initial_weights = list(initial_weights or [])
+        filled = self._filled = {part for folder in self.initial_weights for part in load_weights(folder, model)}
         if model.speech_adapter is not None and trainable is None:
             freeze(model.speech_adapter)
         self.train_only(trainable)
@@ -88,7 +89,7 @@ class EmotionNuanceTask(TrainedPartsTask):
         output = self.model(batch)
         losses = losses_of(output, batch, self.auxiliary_losses)
         total = weighted_sum(losses, self.loss_weights) + self.untouched()
-        logged = {f"{stage}/{name}_loss": loss for name, loss in losses.items()} | {f"{stage}/loss": total}
+        logged = self.watched(losses, stage) | {f"{stage}/loss": total}
         self.log_dict(logged, prog_bar=stage == "train", batch_size=len(batch), sync_dist=stage != "train")
         if stage != "train":
             self._confusion(stage).update(output.emotion.logits, batch.emotion)
@@ -100,14 +101,14 @@ class EmotionNuanceTask(TrainedPartsTask):
         confusion = self._confusion(stage)
         counts = confusion.compute()
         if counts.sum() > 0:
-            self.log(f"{stage}/unweighted_accuracy", unweighted_accuracy(counts), prog_bar=True)
-            self.log(f"{stage}/weighted_accuracy", weighted_accuracy(counts))
+            self.log(f"{stage}/unweighted_accuracy", unweighted_accuracy(counts), prog_bar=True, sync_dist=True)
+            self.log(f"{stage}/weighted_accuracy", weighted_accuracy(counts), sync_dist=True)
         confusion.reset()
         for name in RATINGS:
             metric = self._concordance(stage, name)
             # Every process computes; whether there are ratings is the same for all after that.
             if (value := metric.compute()).isfinite():
-                self.log(f"{stage}/concordance_{name}", value)
+                self.log(f"{stage}/concordance_{name}", value, sync_dist=True)
             metric.reset()
 
     def on_validation_epoch_end(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,14 +17,17 @@ from torch.distributed.tensor import DTensor
 
 from empathy_lightning.checkpoints import Checkpoint, check_savable, emotion_names, save
 from empathy_lightning.errors import InputError
-from empathy_lightning.files import check_folder
+from empathy_lightning.files import check_folder, write_json
+from empathy_lightning.tasks.finite import check_finite
+from empathy_lightning.tasks.heads import untrained_heads
 
 
 class Export(L.Callback):
     """At the end of ``fit``, take the best weights and write the checkpoint folder.
 
-    Beside it lies ``training.json``: the logged figures per epoch, the time that training
-    took, and whether the frozen weights are byte-identical to those before it.
+    A dry run (``fast_dev_run``), one that was interrupted and one whose weights are not finite write nothing, and
+    what an earlier run wrote stays as it is. Beside the weights lies ``training.json``: the logged figures per epoch,
+    the time that training took, and whether the frozen weights are byte-identical to those before it.
 
     Args:
         folder: Where to write.
@@ -32,8 +35,8 @@ class Export(L.Callback):
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
-        self.history: list[dict[str, float]] = []
-        self._frozen, self._begin = "", 0.0
+        self.history: list[dict[str, float | None]] = []
+        self._frozen, self._begin, self._earlier = "", 0.0, 0.0
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Refuse what could not be written in the end, and remember what must not change."""
@@ -47,22 +50,30 @@ class Export(L.Callback):
         self._frozen = self._digest(trainer, pl_module)
 
     def state_dict(self) -> dict[str, Any]:
-        """The history goes on where a run is resumed."""
-        return {"history": self.history}
+        """The history goes on where a run is resumed, and so does the time."""
+        return {"history": self.history, "seconds": self._seconds()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up an interrupted run's history."""
-        self.history = state_dict["history"]
+        self.history, self._earlier = state_dict["history"], state_dict["seconds"]
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Keep the epoch's figures for the curves, once all of them are there."""
         if trainer.sanity_checking:
             return
-        figures = {k: round(float(v), 6) for k, v in trainer.callback_metrics.items() if "/" in k}
-        self.history.append({"step": trainer.global_step, **figures})
+        figures = {k: float(v) for k, v in trainer.callback_metrics.items() if "/" in k}
+        # JSON has no word for NaN.
+        finite = {k: round(v, 6) if math.isfinite(v) else None for k, v in figures.items()}
+        self.history.append({"step": trainer.global_step, **finite})
 
-    def on_fit_end(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """Write the folder, on the first process only; the others give their shards of what is frozen."""
+    def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
+        """Write the folder, on the first process only; the others give their shards of what is frozen.
+
+        Raises:
+            InputError: If the weights are not finite.
+        """
+        if trainer.fast_dev_run:
+            return
         digest = self._digest(trainer, pl_module)
         if not trainer.is_global_zero:
             return
@@ -70,15 +81,23 @@ class Export(L.Callback):
         if best:
             state = torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
             pl_module.load_state_dict(state, strict=False)
-        save(self.folder, self._checkpoint(trainer, pl_module))
+        check_finite((n, p) for n, p in pl_module.named_parameters() if p.requires_grad)
+        checkpoint = self._checkpoint(trainer, pl_module)
+        nuance = checkpoint.model.emotion_nuance
+        untrained = untrained_heads(nuance, trainer.optimizers, pl_module.initial_weights)
+        checkpoint.model.untrained_heads = frozenset(untrained)
+        save(self.folder, checkpoint)
         facts = {
-            "seconds": round(time.time() - self._begin, 1),
+            "seconds": round(self._seconds(), 1),
             "frozen_sha256": digest,
             "frozen_unchanged": digest == self._frozen,
             "history": self.history,
         }
-        (Path(self.folder) / ".training.json").write_text(json.dumps(facts, indent=1) + "\n")
-        (Path(self.folder) / ".training.json").replace(Path(self.folder) / "training.json")
+        write_json(Path(self.folder) / "training.json", facts)
+
+    def _seconds(self) -> float:
+        """Time that training took, before an interruption too."""
+        return self._earlier + time.time() - self._begin
 
     def _checkpoint(self, trainer: L.Trainer, pl_module: Any) -> Checkpoint:
         decoder, vocoder = getattr(pl_module, "speech_decoder", None), getattr(pl_module, "vocoder", None)

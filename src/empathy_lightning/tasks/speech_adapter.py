@@ -54,7 +54,7 @@ class SpeechAdapterTask(TrainedPartsTask):
         output = self.model(batch)
         losses = losses_of(output, batch, self.auxiliary_losses)
         total = weighted_sum(losses, self.loss_weights) + self.untouched()
-        logged = {f"{stage}/{name}_loss": loss for name, loss in losses.items()}
+        logged = self.watched(losses, stage)
         if self.auxiliary_losses:
             logged[f"{stage}/loss"] = total
         self.log_dict(logged, prog_bar=True, on_epoch=True, batch_size=len(batch), sync_dist=stage != "train")

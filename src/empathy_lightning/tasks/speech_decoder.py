@@ -61,14 +61,16 @@ class SpeechDecoderTask(TrainedPartsTask):
                 f"text_vocab_size {speech_decoder.text_vocab_size} is too small: the language model's tokenizer has "
                 f"{needed} tokens of text"
             )
-        filled = [part for folder in initial_weights or [] for part in load_weights(folder, model)]
+        self.initial_weights = list(initial_weights or [])
+        filled = {part for folder in self.initial_weights for part in load_weights(folder, model)}
         for name in ("speech_adapter", "emotion_nuance"):
             if getattr(model, name) is not None and name not in filled:
                 raise InputError(f"{name} would be frozen untrained: give the folder of its stage as initial_weights")
         freeze(model)
         self.speech_decoder = speech_decoder
-        for folder in initial_weights or []:
-            load_weights(folder, self)
+        for folder in self.initial_weights:
+            filled.update(load_weights(folder, self))
+        self._filled = filled
         self.vocoder = vocoder
         self.train_only(trainable)
 
@@ -98,7 +100,6 @@ class SpeechDecoderTask(TrainedPartsTask):
         loss = self.untouched()
         if any(response and units is not None for response, units in zip(batch.responses, batch.units, strict=True)):
             loss = loss + self.speech_decoder(*self.reply_states(batch))
-        self.log(
-            f"{stage}/unit_loss", loss, prog_bar=True, on_epoch=True, batch_size=len(batch), sync_dist=stage != "train"
-        )
+        logged = self.watched({"unit": loss}, stage)
+        self.log_dict(logged, prog_bar=True, on_epoch=True, batch_size=len(batch), sync_dist=stage != "train")
         return loss

@@ -17,6 +17,7 @@ from empathy_lightning.batch import SpeechBatch
 from empathy_lightning.datamodule import EmpathyDataModule
 from empathy_lightning.errors import InputError
 from empathy_lightning.modules.cached_encoder import CachedSpeechEncoder
+from empathy_lightning.tasks.finite import LossWatch, check_finite
 from empathy_lightning.tasks.schedule import ScheduleName, factor, warmup_steps
 
 
@@ -39,6 +40,9 @@ class TrainedPartsTask(L.LightningModule):
         self.warmup = warmup
         self.schedule: ScheduleName = schedule
         self._in_training: set[nn.Module] | None = None
+        self._watch = LossWatch()
+        self._filled: set[str] = set()
+        self.initial_weights: list[str] = []
         # Frozen backbones are not in the checkpoint, so a resumed run must not ask for them.
         self.strict_loading = False
 
@@ -65,6 +69,20 @@ class TrainedPartsTask(L.LightningModule):
                 raise InputError("trainable: a CachedSpeechEncoder cannot train; give its encoder as speech_encoder")
         self._in_training = _in_training(self)
         self.train()
+
+    def untrained_parts(self) -> list[str]:
+        """Names of the parts that this task trains and that hold nothing trained so far.
+
+        A backbone has the weights with which it was loaded, and ``initial_weights`` those of an earlier stage; what a
+        loss trains of its own is no part.
+        """
+        names: list[str] = []
+        for name, parameter in self.named_parameters():
+            part = name.removeprefix("model.").partition(".")[0]
+            if parameter.requires_grad and part not in (*names, "auxiliary_losses"):
+                names.append(part)
+        backbones = [name for name in names if getattr(getattr(self.model, name, None), "source", None) is not None]
+        return [name for name in names if name not in self._filled and name not in backbones]
 
     def _remembers(self) -> bool:
         return isinstance(getattr(self.model, "speech_encoder", None), CachedSpeechEncoder)
@@ -107,8 +125,18 @@ class TrainedPartsTask(L.LightningModule):
         raise NotImplementedError
 
     def training_step(self, batch: SpeechBatch, batch_idx: int) -> Tensor:
-        """Loss of a batch."""
-        return self._step(batch, "train")
+        """Loss of a batch.
+
+        Raises:
+            InputError: If a loss is NaN or infinite; on a GPU looked up only where the figures are logged, which waits
+                for it anyway, and before a checkpoint is saved.
+        """
+        loss = self._step(batch, "train")
+        self._watch.note({"train/loss": loss}, self.global_step)
+        trainer: Any = self._trainer
+        if loss.device.type == "cpu" or (batch_idx + 1) % trainer.log_every_n_steps == 0:
+            self._watch.check()
+        return loss
 
     def validation_step(self, batch: SpeechBatch, batch_idx: int) -> None:
         """Losses and metrics of a batch."""
@@ -117,6 +145,13 @@ class TrainedPartsTask(L.LightningModule):
     def test_step(self, batch: SpeechBatch, batch_idx: int) -> None:
         """Losses and metrics of a batch."""
         self._step(batch, "test")
+
+    def watched(self, losses: dict[str, Tensor], stage: str) -> dict[str, Tensor]:
+        """The losses of a batch by the names under which they are logged; those of training must stay finite."""
+        named = {f"{stage}/{name}_loss": loss for name, loss in losses.items()}
+        if stage == "train":
+            self._watch.note(named, self.global_step)
+        return named
 
     def check_training_data(self, field: str, wanted: str) -> None:
         """Refuse to train where no utterance has what is trained on.
@@ -137,7 +172,11 @@ class TrainedPartsTask(L.LightningModule):
             datamodule.report_unreadable()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Leave frozen weights out."""
+        """Leave frozen weights out, refuse what is not finite, and leave no figures behind that are older."""
+        self._watch.check()
+        check_finite((name, p) for name, p in self.named_parameters() if p.requires_grad)
+        for logger in self.loggers:
+            logger.save()
         kept = trained_names(self)
         checkpoint["state_dict"] = {name: value for name, value in checkpoint["state_dict"].items() if name in kept}
 

@@ -1,0 +1,113 @@
+"""The folders of a run: one run each, curves that go on, and measurements beside them."""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.utilities.rank_zero import _get_rank
+from lightning.pytorch.loggers import CSVLogger
+
+from empathy_lightning.errors import InputError
+from empathy_lightning.files import whole
+from empathy_lightning.tasks.export import Export
+from empathy_lightning.tasks.interruption import checkpoint_folders
+
+CURVE = "metrics.csv"
+
+
+def enter_run_folder(trainer: Any, ckpt_path: str | None, again: bool) -> None:
+    """Before ``fit``: refuse folders of another run, or let the curve of the one that is resumed go on.
+
+    Args:
+        trainer: Its callbacks and loggers say where the run writes.
+        ckpt_path: Checkpoint to resume from; ``last`` takes the run's own, or begins where there is none.
+        again: Begin anew in the place of the run that is there.
+
+    Raises:
+        InputError: If another run is there.
+    """
+    if trainer.fast_dev_run:
+        return
+    resumed = _resumed(trainer, ckpt_path)
+    if resumed is None and ckpt_path != "last" and not again and (taken := _taken(trainer)):
+        raise InputError(
+            f"{taken} is of another run: go on with --ckpt_path last, begin anew in its place with --again true, "
+            "or give other folders"
+        )
+    if (_get_rank() or 0) != 0:
+        return
+    if resumed is None:
+        # A later --ckpt_path last must not find what is no longer this run's.
+        for folder in checkpoint_folders(trainer):
+            for path in folder.glob("*.ckpt"):
+                path.unlink()
+        return
+    steps = torch.load(resumed, map_location="cpu", weights_only=True, mmap=True)["global_step"]
+    for logger in trainer.loggers:
+        if isinstance(logger, CSVLogger):
+            _go_on(logger, steps)
+
+
+def measure_beside(trainer: Any, command: str) -> None:
+    """Before ``validate`` and ``test``: let CSV loggers write into a folder of that name inside the run's."""
+    loggers = []
+    for logger in trainer.loggers:
+        if isinstance(logger, CSVLogger) and isinstance(logger.version, str):
+            logger = CSVLogger(logger.save_dir, logger.name, os.path.join(logger.version, command))
+        loggers.append(logger)
+    trainer.loggers = loggers
+
+
+def newest(trainer: Any) -> Path | None:
+    """The latest state of the run in the trainer's folders; None if there is none."""
+    found = [path for folder in checkpoint_folders(trainer) for path in folder.glob("last*.ckpt")]
+    return max(found, key=lambda path: path.stat().st_mtime, default=None)
+
+
+def _resumed(trainer: Any, ckpt_path: str | None) -> Path | None:
+    """The checkpoint of this very run from which it goes on."""
+    # After a job was requeued under SLURM, Lightning takes these up unasked.
+    requeued = sorted(Path(trainer.default_root_dir).glob("hpc_ckpt_*.ckpt"), key=lambda path: path.stat().st_mtime)
+    if requeued:
+        return requeued[-1]
+    if ckpt_path == "last":
+        return newest(trainer)
+    if ckpt_path is None or "://" in ckpt_path:
+        return None
+    if not Path(ckpt_path).is_file():
+        raise InputError(f"no checkpoint at {ckpt_path}")
+    path = Path(ckpt_path).resolve()
+    own = [folder.resolve() for folder in checkpoint_folders(trainer)]
+    own += [Path(logger.log_dir).resolve() for logger in trainer.loggers if getattr(logger, "log_dir", None)]
+    return path if any(folder in path.parents for folder in own) else None
+
+
+def _taken(trainer: Any) -> Path | None:
+    """What a run has left where this one is to write; None if there is nothing."""
+    curves = [Path(logger.log_dir) / CURVE for logger in trainer.loggers if isinstance(logger, CSVLogger)]
+    exports = [Path(call.folder) / "training.json" for call in trainer.callbacks if isinstance(call, Export)]
+    saved = [path for folder in checkpoint_folders(trainer) for path in folder.glob("*.ckpt")]
+    return next((path for path in [*curves, *exports, *saved] if path.exists()), None)
+
+
+def _go_on(logger: CSVLogger, steps: int) -> None:
+    """Keep a curve up to the checkpoint; what came after it will come again."""
+    path = Path(logger.log_dir) / CURVE
+    if not path.is_file():
+        return
+    with path.open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        rows = [row for row in reader if int(row["step"]) < steps]
+        names = list(reader.fieldnames or [])
+    with whole(path) as partial:
+        with partial.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, names)
+            writer.writeheader()
+            writer.writerows(rows)
+        # A new logger deletes the file that is there.
+        experiment = logger.experiment
+    experiment.metrics_keys = names

@@ -1,0 +1,318 @@
+"""A run says what happened: nothing untrained is measured, nothing broken exported, nothing of an earlier run lost."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from empathy_lightning.__main__ import main
+from empathy_lightning.checkpoints import Checkpoint, save
+from empathy_lightning.corpora import read_manifest
+from empathy_lightning.evaluation.report import rating_scatter
+from empathy_lightning.models import EmpatheticLM
+from empathy_lightning.modules.convolutional_adapter import ConvolutionalAdapter
+from empathy_lightning.modules.pooled_heads import PooledEmotionHeads
+from empathy_lightning.modules.speech_encoder import SpeechEncoder
+from empathy_lightning.utterance import EMOTIONS, RATINGS
+from tests.conftest import ROOT
+
+
+@pytest.fixture
+def place(backbones, corpus, tmp_path, monkeypatch):
+    """A working folder with a recogniser that trains on the tiny corpus in a second."""
+    monkeypatch.chdir(tmp_path)
+    checkpoints = {"dirpath": "logs/run", "save_last": True, "enable_version_counter": False}
+    callback, loss = "lightning.pytorch.callbacks.ModelCheckpoint", "empathy_lightning.losses"
+    content = {
+        "trainer": {
+            "max_epochs": 2, "accelerator": "cpu", "log_every_n_steps": 1,
+            "logger": {
+                "class_path": "lightning.pytorch.loggers.CSVLogger",
+                "init_args": {"save_dir": "logs", "name": "run", "version": ""},
+            },
+            "callbacks": [
+                {"class_path": callback, "init_args": {**checkpoints, "monitor": "validation/loss"}},
+                {"class_path": callback, "init_args": {**checkpoints, "every_n_train_steps": 3, "save_top_k": 0}},
+                {"class_path": "empathy_lightning.tasks.Export", "init_args": {"folder": "out"}},
+            ],
+        },
+        "data": {
+            "corpora": [{"class_path": "empathy_lightning.corpora.Manifest", "init_args": {"path": str(corpus)}}],
+            "batch_size": 4,
+        },
+        "model": {"class_path": "empathy_lightning.tasks.EmotionNuanceTask", "init_args": {
+            "auxiliary_losses": {
+                "categorical": {"class_path": f"{loss}.CategoricalLoss"},
+                "rating": {"class_path": f"{loss}.RatingLoss"},
+            },
+            "model": {"class_path": "empathy_lightning.models.EmpatheticLM", "init_args": {
+                "speech_encoder": {
+                    "class_path": "empathy_lightning.modules.speech_encoder.SpeechEncoder.from_pretrained",
+                    "init_args": {"name_or_path": str(backbones / "speech_encoder")},
+                },
+                "emotion_nuance": {
+                    "class_path": "empathy_lightning.modules.emotion_nuance.EmotionNuance",
+                    "init_args": {"input_size": 32, "output_size": 16, "hidden_size": 16, "gate_size": 8},
+                },
+            }},
+        }},
+    }  # fmt: skip
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(content))
+    (tmp_path / "my_losses.py").write_text(LOSSES)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return tmp_path
+
+
+LOSSES = """
+import os, signal, torch
+
+class Broken(torch.nn.Module):
+    '''NaN from the fourth batch on.'''
+    calls = 0
+    def forward(self, output, batch):
+        Broken.calls += self.training
+        return output.emotion.arousal.sum() * (float("nan") if Broken.calls > 3 else 0.0)
+
+class Slow(torch.nn.Module):
+    '''Says that it is called, and takes its time.'''
+    def forward(self, output, batch):
+        import time
+        if self.training:
+            open("called", "a").write(".")
+            time.sleep(0.2)
+        return output.emotion.arousal.sum() * 0.0
+"""
+
+
+def run(command, *words):
+    return main([command, "--config", "run.yaml", *words])
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def rows(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def last_line(capsys):
+    return capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_what_was_not_trained_is_measured_only_when_asked_for(place, capsys):
+    for words in (["test"], ["validate"], ["test", "--ckpt_path=last"]):
+        assert run(*words) == 2
+        assert "emotion_nuance would be measured untrained" in last_line(capsys)
+    assert not list(place.glob("logs/**/metrics.csv"))
+    assert run("validate", "--untrained=true") == 0
+    assert list(place.glob("logs/run/validate/metrics.csv"))
+
+
+def test_weights_of_an_earlier_stage_are_trained_ones(place):
+    assert run("fit", "--trainer.max_epochs=1") == 0
+    assert run("test", "--model.initial_weights=[out]") == 0
+    assert run("test", "--ckpt_path=logs/run/last.ckpt") == 0
+
+
+def test_a_dry_run_exports_nothing(place):
+    assert run("fit", "--trainer.max_epochs=1") == 0
+    before = contents(place / "out"), contents(place / "logs/run")
+    assert run("fit", "--trainer.fast_dev_run=true") == 0
+    assert (contents(place / "out"), contents(place / "logs/run")) == before
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_is_named(place, capsys):
+    assert run("fit", "--trainer.max_epochs=1") == 0
+    before = contents(place / "out")
+    broken = "--model.auxiliary_losses.mine=my_losses.Broken"
+    assert run("fit", "--again=true", broken) == 2
+    error = last_line(capsys)
+    assert error.startswith("error: train/mine_loss is NaN") and "after 3 optimiser steps" in error
+    assert contents(place / "out") == before
+    for path in (place / "logs/run").glob("*.ckpt"):
+        state = torch.load(path, weights_only=True)["state_dict"]
+        assert all(value.isfinite().all() for value in state.values())
+
+
+def test_figures_that_are_no_numbers_are_valid_json(place, monkeypatch):
+    from empathy_lightning.losses import RatingLoss
+
+    forward = RatingLoss.forward
+    monkeypatch.setattr(
+        RatingLoss, "forward", lambda self, o, b: forward(self, o, b) * (1.0 if self.training else float("nan"))
+    )
+    assert run("fit") == 0
+    history = json.loads((place / "out/training.json").read_text(), parse_constant=pytest.fail)["history"]
+    assert history[-1]["validation/rating_loss"] is None and history[-1]["validation/categorical_loss"] > 0
+    assert all(value.isfinite().all() for value in load_file(place / "out/model.safetensors").values())
+
+
+def test_weights_that_are_no_numbers_are_not_exported(place, monkeypatch, capsys):
+    """A gradient may be NaN where the loss is not."""
+    from empathy_lightning.tasks import EmotionNuanceTask
+
+    def _break(task):
+        with torch.no_grad():
+            task.model.emotion_nuance.categorical_head.weight[0, 0] = float("inf")
+
+    monkeypatch.setattr(EmotionNuanceTask, "on_train_end", _break, raising=False)
+    assert run("fit", "--trainer.enable_checkpointing=false", '--trainer.callbacks=[{"class_path": '
+               '"empathy_lightning.tasks.Export", "init_args": {"folder": "out"}}]') == 2  # fmt: skip
+    assert "emotion_nuance.categorical_head.weight is NaN or infinite" in last_line(capsys)
+    assert not (place / "out").exists()
+
+
+def started(place, *words):
+    """A run in a process of its own, after its seventh batch."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(place)]), "OMP_NUM_THREADS": "1"}
+    slow = "--model.auxiliary_losses.slow=my_losses.Slow"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "empathy_lightning", "fit", "--config", "run.yaml", slow, *words],
+        cwd=place, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    called = place / "called"
+    while process.poll() is None and not (called.is_file() and called.stat().st_size >= 7):
+        time.sleep(0.05)
+    return process
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_and_tells(place, number, code):
+    process = started(place, "--trainer.max_epochs=40", "--trainer.accumulate_grad_batches=2", "--data.batch_size=5")
+    process.send_signal(number)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == code, error
+    assert f"{number.name} after step" in error and "Traceback" not in error
+    saved = torch.load(place / "logs/run/last.ckpt", weights_only=True)
+    # No step is half made, and nothing is exported.
+    batches = saved["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["processed"]
+    assert saved["global_step"] == batches / 2 >= 3
+    assert not (place / "out").exists()
+
+
+def test_curves_go_on_and_tests_write_beside_them(place):
+    assert run("fit", "--trainer.max_epochs=3", "--trainer.limit_val_batches=0") == 0
+    whole = rows(place / "logs/run/metrics.csv")
+    assert run("fit", "--trainer.max_epochs=1", "--again=true", "--trainer.limit_val_batches=0") == 0
+    # The process died after the checkpoint: what it wrote after it comes again.
+    with (place / "logs/run/metrics.csv").open("a", newline="") as file:
+        csv.DictWriter(file, list(rows(place / "logs/run/metrics.csv")[0])).writerow({"step": 5, "epoch": 1})
+    resumed = "--ckpt_path=logs/run/last.ckpt"
+    assert run("fit", "--trainer.max_epochs=3", resumed, "--trainer.limit_val_batches=0") == 0
+    assert [row["step"] for row in rows(place / "logs/run/metrics.csv")] == [row["step"] for row in whole]
+    before = contents(place / "logs/run")
+    assert run("test", "--ckpt_path=last") == 0
+    assert contents(place / "logs/run") == before
+    assert {path.name for path in (place / "logs/run/test").iterdir()} >= {"metrics.csv", "test.config.yaml"}
+    assert rows(place / "logs/run/test/metrics.csv")[0]["test/loss"]
+
+
+def test_a_folder_of_another_run_is_refused(place, capsys):
+    once = ["--trainer.max_epochs=1"]
+    assert run("fit", *once) == 0
+    before = contents(place / "out"), contents(place / "logs/run")
+    assert run("fit", *once) == 2
+    assert "metrics.csv is of another run: go on with --ckpt_path last" in last_line(capsys)
+    assert (contents(place / "out"), contents(place / "logs/run")) == before
+    assert run("fit", "--trainer.max_epochs=2", "--ckpt_path=last") == 0
+    assert torch.load(place / "logs/run/last.ckpt", weights_only=True)["epoch"] == 1
+    assert run("fit", *once, "--again=true") == 0
+    assert torch.load(place / "logs/run/last.ckpt", weights_only=True)["epoch"] == 0
+
+
+def test_last_begins_where_nothing_was_saved(place, capsys):
+    assert run("fit", "--ckpt_path=last", "--trainer.max_epochs=1") == 0
+    assert (place / "out/config.json").is_file()
+    assert run("fit", "--ckpt_path=nowhere.ckpt") == 2
+    assert "no checkpoint at nowhere.ckpt" in last_line(capsys)
+
+
+def test_a_log_without_terminal_shows_progress_and_no_advertisement(place):
+    process = started(place, "--trainer.max_epochs=2")
+    output, error = process.communicate(timeout=120)
+    assert process.returncode == 0, error
+    for advertised in ("litlogger", "litmodels", "FLOPs", "exists and is not empty"):
+        assert advertised not in output + error
+    assert "epoch 2 of 2, step 10 of 10" in output and "train/loss" in output
+    (frozen,) = [line for line in output.splitlines() if line.startswith("speech_encoder")]
+    (trains,) = [line for line in output.splitlines() if line.startswith("emotion_nuance")]
+    assert frozen.endswith("frozen") and trains.endswith("trains")
+    for place_ in ("out", "last.ckpt", "logs/run"):
+        assert any(line.endswith(place_) for line in output.splitlines()[-4:]), output[-500:]
+
+
+def heads_left_out(folder):
+    return json.loads((folder / "config.json").read_text())["untrained_heads"]
+
+
+def recognised(corpus, folder):
+    """Answers of `evaluate-emotion` for a folder."""
+    words = ["--checkpoint", str(folder), "--manifest", str(corpus), "--by=classifier", "--out=figures.json"]
+    assert main(["evaluate-emotion", *words]) == 0
+    return json.loads((folder.parent / "figures.json").read_text())
+
+
+def test_heads_that_no_loss_trained_hear_nothing(place, corpus, capsys):
+    once = ["--trainer.max_epochs=1", "--again=true"]
+    only = "--model.auxiliary_losses={{{name}: {{class_path: empathy_lightning.losses.{name}Loss}}}}".format
+    assert run("fit", *once, only(name="Categorical")) == 0
+    assert heads_left_out(place / "out") == ["arousal", "dominance", "valence"]
+    figures = recognised(corpus, place / "out")
+    assert not any("arousal" in answer for answer in figures["answers"]) and "concordance_arousal" not in figures
+    # A later stage counts what the one before has trained.
+    (place / "out").rename(place / "first")
+    assert run("fit", *once, only(name="Rating"), "--model.initial_weights=[first]") == 0
+    assert heads_left_out(place / "out") == []
+    assert all("arousal" in answer for answer in recognised(corpus, place / "out")["answers"])
+    assert run("fit", *once, only(name="Rating")) == 0
+    assert heads_left_out(place / "out") == ["categorical"]
+    words = ["--checkpoint=out", "--manifest", str(corpus), "--by=classifier"]
+    assert main(["evaluate-emotion", *words]) == 2
+    assert "classifier was never trained" in last_line(capsys)
+
+
+def test_a_bot_keeps_quiet_about_untrained_heads(model, corpus, tmp_path, capsys):
+    model.untrained_heads = frozenset({"categorical", "arousal", "valence", "dominance"})
+    save(tmp_path / "bot", Checkpoint(model, list(EMOTIONS)))
+    words = [read_manifest(corpus)[0].path, "--checkpoint", str(tmp_path / "bot"), "--max-new-tokens=2"]
+    assert main(["chat", *words, "--out", str(tmp_path / "replies"), "--explain"]) == 0
+    (entry,) = json.loads((tmp_path / "replies/replies.json").read_text(), parse_constant=pytest.fail)
+    assert entry["emotion"] is None and entry["probabilities"] == {} and entry["arousal"] is None
+    assert "neutral" not in capsys.readouterr().out
+
+
+def test_ratings_are_reported_in_their_scale(backbones, corpus, language_model, tmp_path):
+    """RE-LLM's heads are linear."""
+    heads = PooledEmotionHeads(32)
+    for name in RATINGS:
+        torch.nn.init.normal_(getattr(heads, f"{name}_head").weight, std=100)
+    encoder = SpeechEncoder.from_pretrained(str(backbones / "speech_encoder"))
+    save(
+        tmp_path / "bot",
+        Checkpoint(EmpatheticLM(encoder, ConvolutionalAdapter(32, 32), language_model, heads), list(EMOTIONS)),
+    )
+    out, page = tmp_path / "figures.json", tmp_path / "page.html"
+    words = ["--checkpoint", str(tmp_path / "bot"), "--manifest", str(corpus), "--by=classifier", "--out", str(out)]
+    assert main(["evaluate-emotion", *words, "--report", str(page)]) == 0
+    ratings = [answer[name] for answer in json.loads(out.read_text())["answers"] for name in RATINGS]
+    assert ratings and all(0 <= rating <= 1 for rating in ratings) and {0, 1} & set(ratings)
+    assert "macro f1" in page.read_text().lower()
+
+
+def test_a_plot_shows_all_its_points():
+    figure = rating_scatter(
+        {"arousal": torch.tensor([-0.35, 1.2])}, {"arousal": torch.tensor([0.1, 1.3])}, ["sad", "sad"]
+    )
+    (low, high), (left, right) = figure.axes[0].get_ylim(), figure.axes[0].get_xlim()
+    assert low <= -0.35 and high >= 1.2 and left <= 0 and right >= 1.3
