@@ -57,5 +57,5 @@ class SpeechAdapterTask(TrainedPartsTask):
         logged = {f"{stage}/{name}_loss": loss for name, loss in losses.items()}
         if self.auxiliary_losses:
             logged[f"{stage}/loss"] = total
-        self.log_dict(logged, prog_bar=True, on_epoch=True, batch_size=len(batch), sync_dist=stage != "train")
+        self.log_with_mean(stage, logged, len(batch))
         return total

@@ -97,7 +97,5 @@ class SpeechDecoderTask(TrainedPartsTask):
         loss = self.untouched()
         if any(response and units is not None for response, units in zip(batch.responses, batch.units, strict=True)):
             loss = loss + self.speech_decoder(*self.reply_states(batch))
-        self.log(
-            f"{stage}/unit_loss", loss, prog_bar=True, on_epoch=True, batch_size=len(batch), sync_dist=stage != "train"
-        )
+        self.log_with_mean(stage, {f"{stage}/unit_loss": loss}, len(batch))
         return loss

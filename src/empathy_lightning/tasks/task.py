@@ -10,18 +10,25 @@ from functools import partial
 from typing import Any, Self
 
 import lightning as L
+import numpy as np
 import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
 from empathy_lightning.batch import SpeechBatch
 from empathy_lightning.datamodule import EmpathyDataModule
 from empathy_lightning.errors import InputError
 from empathy_lightning.modules.cached_encoder import CachedSpeechEncoder
+from empathy_lightning.tasks.resume import WholeCheckpoints, go_on
 from empathy_lightning.tasks.schedule import ScheduleName, factor, warmup_steps
 
 
 class TrainedPartsTask(L.LightningModule):
     """AdamW with a schedule per optimiser step over the parameters that train; nothing else is saved.
+
+    A run that goes on from a checkpoint, saved at any moment, ends as one that was not stopped, to the last bit where
+    its settings are the same.
 
     Args:
         learning_rate: Peak rate.
@@ -39,6 +46,9 @@ class TrainedPartsTask(L.LightningModule):
         self.warmup = warmup
         self.schedule: ScheduleName = schedule
         self._in_training: set[nn.Module] | None = None
+        self._seed = 0
+        self._sums: dict[str, Tensor] = {}
+        self._restored: dict[str, float] = {}
         # Frozen backbones are not in the checkpoint, so a resumed run must not ask for them.
         self.strict_loading = False
 
@@ -130,16 +140,72 @@ class TrainedPartsTask(L.LightningModule):
             if utterances and not any(getattr(u, field) for u in utterances):
                 raise InputError(f"no training utterance has {wanted}")
 
+    def setup(self, stage: str) -> None:
+        """Before a training: no epoch has begun, and checkpoints are to be written whole."""
+        if stage == "fit":
+            self._seed = torch.initial_seed()
+            self._sums, self._restored = {}, {}
+            if type(self.trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+                self.trainer.strategy.checkpoint_io = WholeCheckpoints()
+
+    def on_train_start(self) -> None:
+        """Take up the figures that an interrupted run had logged."""
+        self.trainer.callback_metrics.update({name: torch.tensor(value) for name, value in self._restored.items()})
+
+    def on_train_batch_start(self, batch: SpeechBatch, batch_idx: int) -> None:
+        """What a step draws (dropout) follows from seed, epoch, batch and process, not from what was drawn before."""
+        key = (self._seed, self.current_epoch, batch_idx, self.global_rank)
+        torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]))
+
+    def log_with_mean(self, stage: str, figures: dict[str, Tensor], size: int) -> None:
+        """Log figures of a batch; in training each step's and the epoch's mean, which goes on where a run is resumed.
+
+        Args:
+            stage: ``train``, ``validation`` or ``test``.
+            figures: By name.
+            size: Utterances that they are means of.
+        """
+        if stage != "train":
+            self.log_dict(figures, prog_bar=True, on_epoch=True, batch_size=size, sync_dist=True)
+            return
+        self.log_dict({f"{name}_step": value for name, value in figures.items()}, prog_bar=True, batch_size=size)
+        for name, value in figures.items():
+            sums = torch.stack([value.detach().float() * size, value.new_tensor(size, dtype=torch.float)])
+            before = self._sums.get(name)
+            self._sums[name] = sums if before is None else before.to(sums.device) + sums
+
     def on_train_epoch_end(self) -> None:
-        """Let the DataModule say what it could not read."""
+        """Log the means of the epoch, and let the DataModule say what it could not read."""
+        means = {f"{name}_epoch": total / count for name, (total, count) in self._sums.items()}
+        self.log_dict(means, prog_bar=True)
+        self._sums = {}
         datamodule = getattr(self.trainer, "datamodule", None)
         if isinstance(datamodule, EmpathyDataModule):
             datamodule.report_unreadable()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Leave frozen weights out."""
+        """Leave frozen weights out, and keep what a resumed run needs to go on."""
         kept = trained_names(self)
-        checkpoint["state_dict"] = {name: value for name, value in checkpoint["state_dict"].items() if name in kept}
+        for state in ("state_dict", "current_model_state"):  # the second is the weights' beside their running mean
+            if state in checkpoint:
+                checkpoint[state] = {name: value for name, value in checkpoint[state].items() if name in kept}
+        checkpoint["seed"] = self._seed
+        checkpoint["accumulated"] = self.trainer.accumulate_grad_batches
+        checkpoint["sums"] = {name: sums.tolist() for name, sums in self._sums.items()}
+        checkpoint["figures"] = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on where the checkpoint was saved."""
+        if self._trainer is None or self.trainer.state.fn != TrainerFn.FITTING:
+            return
+        if "current_model_state" in checkpoint:  # Lightning's callback wants all names in both
+            whole = self.state_dict()
+            for state in ("state_dict", "current_model_state"):
+                checkpoint[state] = {**whole, **checkpoint[state]}
+        self._seed = checkpoint.get("seed", self._seed)
+        self._sums = {name: torch.tensor(sums) for name, sums in checkpoint.get("sums", {}).items()}
+        self._restored = checkpoint.get("figures", {})
+        go_on(self.trainer, checkpoint)
 
 
 def _factor_at(step: int, schedule: ScheduleName, steps: float, warmup: float) -> float:
