@@ -49,6 +49,8 @@ class TrainedPartsTask(L.LightningModule):
         self._seed = 0
         self._sums: dict[str, Tensor] = {}
         self._restored: dict[str, float] = {}
+        self._buffers: dict[str, Tensor] = {}
+        self._sums_of_step: dict[str, Tensor] = {}
         # Frozen backbones are not in the checkpoint, so a resumed run must not ask for them.
         self.strict_loading = False
 
@@ -151,11 +153,25 @@ class TrainedPartsTask(L.LightningModule):
     def on_train_start(self) -> None:
         """Take up the figures that an interrupted run had logged."""
         self.trainer.callback_metrics.update({name: torch.tensor(value) for name, value in self._restored.items()})
+        self._remember_step()
 
     def on_train_batch_start(self, batch: SpeechBatch, batch_idx: int) -> None:
         """What a step draws (dropout) follows from seed, epoch, batch and process, not from what was drawn before."""
         key = (self._seed, self.current_epoch, batch_idx, self.global_rank)
         torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]))
+        if self.trainer.accumulate_grad_batches > 1 and batch_idx % self.trainer.accumulate_grad_batches == 0:
+            self._remember_step()
+
+    def _remember_step(self) -> None:
+        """What forward passes change, as it is where an optimiser step begins: a resumed run makes that step again."""
+        kept = trained_names(self)
+        self._buffers = {name: buffer.clone() for name, buffer in self.named_buffers() if name in kept}
+        self._sums_of_step = dict(self._sums)
+
+    def _inside_a_step(self) -> bool:
+        loop = self.trainer.fit_loop.epoch_loop
+        batches = loop.batch_progress.current.processed
+        return bool(batches % self.trainer.accumulate_grad_batches) and batches < self.trainer.num_training_batches
 
     def log_with_mean(self, stage: str, figures: dict[str, Tensor], size: int) -> None:
         """Log figures of a batch; in training each step's and the epoch's mean, which goes on where a run is resumed.
@@ -185,13 +201,17 @@ class TrainedPartsTask(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leave frozen weights out, and keep what a resumed run needs to go on."""
-        kept = trained_names(self)
+        inside, kept = self._inside_a_step(), trained_names(self)
         for state in ("state_dict", "current_model_state"):  # the second is the weights' beside their running mean
             if state in checkpoint:
                 checkpoint[state] = {name: value for name, value in checkpoint[state].items() if name in kept}
+        if inside:
+            state = checkpoint.get("current_model_state", checkpoint["state_dict"])
+            state.update({name: buffer for name, buffer in self._buffers.items() if name in state})
+        sums = self._sums_of_step if inside else self._sums
         checkpoint["seed"] = self._seed
         checkpoint["accumulated"] = self.trainer.accumulate_grad_batches
-        checkpoint["sums"] = {name: sums.tolist() for name, sums in self._sums.items()}
+        checkpoint["sums"] = {name: pair.tolist() for name, pair in sums.items()}
         checkpoint["figures"] = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
