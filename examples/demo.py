@@ -3,8 +3,9 @@
     python examples/demo.py
 
 Each step is a command of ``empathy-lightning`` that you could type yourself; it is
-printed before it runs and skipped if its output is there. Everything lies in
-outputs/demo; ``make demo`` runs this after setting up.
+printed before it runs and skipped if its output is there. A training that was stopped
+goes on from its last checkpoint. Everything lies in outputs/demo; ``make demo`` runs
+this after setting up.
 """
 
 from __future__ import annotations
@@ -52,6 +53,18 @@ def run(words: list[str]) -> None:
     print(f"({time.time() - begin:.0f} s)", flush=True)
 
 
+def prepare(step: tuple[str, list[str]]) -> None:
+    """Run a step unless its output is there; a training that was stopped goes on from its last checkpoint."""
+    output, words = step
+    last = Path(OUT) / "logs" / Path(output).parent.name / "last.ckpt"
+    if Path(output).exists():
+        print(f"{output} is there already")
+    else:
+        run([*words, "--ckpt_path", str(last)] if last.exists() else words)
+    # From here on the stage is done: one that is asked for anew begins from the start.
+    last.unlink(missing_ok=True)
+
+
 def show(path: str) -> None:
     """Print the figures of an earlier evaluation."""
     from empathy_lightning.evaluation.evaluate import summary
@@ -62,11 +75,8 @@ def show(path: str) -> None:
 
 if __name__ == "__main__":
     start = time.time()
-    for output, words in STEPS:
-        if Path(output).exists():
-            print(f"{output} is there already")
-        else:
-            run(words)
+    for step in STEPS:
+        prepare(step)
     if Path(f"{OUT}/report.html").exists() and Path(f"{OUT}/metrics.json").exists():
         show(f"{OUT}/metrics.json")
     else:

@@ -13,6 +13,7 @@ from empathy_lightning.corpora import CorpusError, Manifest, read_manifest, writ
 from empathy_lightning.datamodule import EmpathyDataModule
 from empathy_lightning.modules.cached_encoder import CachedSpeechEncoder
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
+from empathy_lightning.tasks.task import TrainedPartsTask
 from tests.conftest import whisper_config
 
 
@@ -99,11 +100,11 @@ def test_two_epochs_encode_each_utterance_once(corpus):
     assert sum(rows) == 20
 
 
-class Recorder(L.LightningModule):
+class Recorder(TrainedPartsTask):
     """Remembers which utterances it trained on, and stops itself where it is told."""
 
     def __init__(self, stop_after=None):
-        super().__init__()
+        super().__init__(0.1, 0.0, 0.0)
         self.weight = torch.nn.Parameter(torch.zeros(1))
         self.stop_after = stop_after
         self.seen = []

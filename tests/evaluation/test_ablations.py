@@ -80,7 +80,7 @@ def pretend(monkeypatch, fails=()):
     """Processes that only leave a checkpoint behind."""
     calls = []
 
-    def _process(words, folder):
+    def _process(words, folder, lock):
         calls.append((words[0], folder.name, words[1:]))
         if words[0] == "fit":
             (folder / "checkpoints").mkdir(exist_ok=True)

@@ -49,7 +49,7 @@ class TrainedPartsTask(L.LightningModule):
         self._seed = 0
         self._sums: dict[str, Tensor] = {}
         self._restored: dict[str, float] = {}
-        self._buffers: dict[str, Tensor] = {}
+        self._buffers_of_step: dict[str, Tensor] = {}
         self._sums_of_step: dict[str, Tensor] = {}
         # Frozen backbones are not in the checkpoint, so a resumed run must not ask for them.
         self.strict_loading = False
@@ -165,7 +165,7 @@ class TrainedPartsTask(L.LightningModule):
     def _remember_step(self) -> None:
         """What forward passes change, as it is where an optimiser step begins: a resumed run makes that step again."""
         kept = trained_names(self)
-        self._buffers = {name: buffer.clone() for name, buffer in self.named_buffers() if name in kept}
+        self._buffers_of_step = {name: buffer.clone() for name, buffer in self.named_buffers() if name in kept}
         self._sums_of_step = dict(self._sums)
 
     def _inside_a_step(self) -> bool:
@@ -207,7 +207,7 @@ class TrainedPartsTask(L.LightningModule):
                 checkpoint[state] = {name: value for name, value in checkpoint[state].items() if name in kept}
         if inside:
             state = checkpoint.get("current_model_state", checkpoint["state_dict"])
-            state.update({name: buffer for name, buffer in self._buffers.items() if name in state})
+            state.update({name: buffer for name, buffer in self._buffers_of_step.items() if name in state})
         sums = self._sums_of_step if inside else self._sums
         checkpoint["seed"] = self._seed
         checkpoint["accumulated"] = self.trainer.accumulate_grad_batches
