@@ -114,9 +114,9 @@ def train(number: int) -> list[str]:
 
 
 def moments(kills: int, seconds: float, draw: random.Random) -> list[float]:
-    """Random moments of what is left to do, from the end of a command's imports on."""
+    """Random moments after each start, such that a command is killed about as often before it is done."""
     imports = 0.4 * seconds
-    return [imports + draw.uniform(0, seconds - imports) for _ in range(kills)]
+    return [imports + draw.uniform(0, 2 * (seconds - imports) / kills) for _ in range(kills)]
 
 
 def compare(name: str, kills: int, expected: dict[str, str], found: dict[str, str]) -> bool:

@@ -114,6 +114,8 @@ def test_from_any_moment_to_the_same_end(case, every, corpus, backbones, tmp_pat
     assert kinds == {"batch", "validation_begins", "validation_batch", "validated", "epoch", "end"}
     # Some in the first epoch, all of the second's end: its last batch, its validation, the epoch's and the run's end.
     for moment in [*moments[1:-8:every], *moments[-8:]]:
+        if case == "accumulated" and "validation_b" in moment.stem:
+            continue  # The averaged weights stand in the place of the others then; no callback saves there.
         rest, resumed_end = run(settings, tmp_path / moment.stem, resume=moment)
         assert rest == all_heard[len(all_heard) - len(rest) :], moment.stem
         assert resumed_end == end, moment.stem
@@ -154,7 +156,7 @@ def test_the_rate_goes_on_at_the_same_share_of_the_run(corpus, backbones, tmp_pa
     schedules = [torch.load(path, weights_only=True)["lr_schedulers"][0] for path in after]
     # Twenty utterances one by one: the second half of forty steps.
     assert schedules[0]["last_epoch"] == 21 and schedules[-1]["last_epoch"] == 40
-    assert schedules[0]["_last_lr"][0] == pytest.approx(rate, rel=0.1) and schedules[-1]["_last_lr"][0] < 1e-6
+    assert schedules[0]["_last_lr"][0] == pytest.approx(rate, abs=1e-3) and schedules[-1]["_last_lr"][0] < 1e-6
 
 
 def test_the_middle_of_an_epoch_over_other_data_is_refused(corpus, backbones, tmp_path, capsys):
@@ -168,7 +170,10 @@ def test_the_middle_of_an_epoch_over_other_data_is_refused(corpus, backbones, tm
 
 def watched(folder, keep):
     """Words that save every moment and put the export beside what was heard."""
-    watch = {"class_path": WATCH, "init_args": {"folder": str(folder / "moments") if keep else None, "heard": str(folder)}}
+    watch = {
+        "class_path": WATCH,
+        "init_args": {"folder": str(folder / "moments") if keep else None, "heard": str(folder)},
+    }
     return ["--trainer.callbacks+=" + json.dumps(watch)]
 
 
