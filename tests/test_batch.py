@@ -23,7 +23,7 @@ def test_every_utterance_once_per_epoch_and_rank_set(durations, ranks, epoch, sh
     for rank in range(ranks):
         sampler = LengthBucketSampler(durations, 40, shuffle, rank=rank, num_replicas=ranks)
         sampler.set_epoch(epoch)
-        drawn.append([[draw.index for draw in batch] for batch in sampler])
+        drawn.append([[draw.row for draw in batch] for batch in sampler])
         assert len(drawn[-1]) == len(sampler)
     assert len({len(batches) for batches in drawn}) == 1
     together = [batch for round_ in zip(*drawn, strict=True) for batch in round_]
@@ -59,8 +59,8 @@ def test_an_epoch_goes_on_with_what_was_not_heard_however_it_is_divided(duration
         rounds = [batches[:more] for batches in drawn]
         together = [batch for batches in rounds for batch in batches]
         for batch in together:
-            assert len(batch) == 1 or max(durations[draw.index] for draw in batch) * len(batch) <= seconds
-        all_batches += [tuple(draw.index for draw in batch) for batch in together]
+            assert len(batch) == 1 or max(durations[draw.row] for draw in batch) * len(batch) <= seconds
+        all_batches += [tuple(draw.row for draw in batch) for batch in together]
         position = samplers[0].position(2, done + more, False)
     # Processes take equally many batches, so the last of a division may be one that another process had.
     distinct = set(all_batches)
@@ -127,7 +127,7 @@ def test_lightning_changes_the_order_each_epoch(corpus):
 
 def test_padding_stays_low_on_log_normal_durations():
     durations = torch.distributions.LogNormal(1.0, 0.6).sample((4_000,)).tolist()
-    batches = [[draw.index for draw in batch] for batch in LengthBucketSampler(durations, 80)]
+    batches = [[draw.row for draw in batch] for batch in LengthBucketSampler(durations, 80)]
     padded = sum(len(batch) * max(durations[i] for i in batch) for batch in batches)
     assert 1 - sum(durations) / padded < 0.12
 

@@ -217,7 +217,7 @@ def test_weights_change_how_often_a_corpus_comes(corpus, tmp_path):
     names = [u.corpus for u in data.splits["train"]]
     for epoch in range(20):
         loader.batch_sampler.set_epoch(epoch)
-        counts.update(names[draw.index] for batch in loader.batch_sampler for draw in batch)
+        counts.update(names[draw.row] for batch in loader.batch_sampler for draw in batch)
     assert abs(counts["tones"] / (20 * 20) - 2.0) < 0.2 and abs(counts["other"] / (20 * 20) - 0.5) < 0.15
     with pytest.raises(CorpusError, match="no corpus that is here: nobody"):
         EmpathyDataModule(both, weights={"nobody": 2.0}).setup()

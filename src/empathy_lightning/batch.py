@@ -118,11 +118,11 @@ class SpeechDataset(Dataset[Row | AudioError]):
         return len(self.utterances)
 
     def __getitem__(self, draw: int | Draw) -> Row:
-        utterance = self.utterances[draw.index if isinstance(draw, Draw) else draw]
+        utterance = self.utterances[draw.row if isinstance(draw, Draw) else draw]
         if not self.read_audio:
             return torch.zeros(1), utterance
-        drawn = isinstance(draw, Draw) and self.augmentation is not None
-        with drawn_from(draw.key) if drawn else nullcontext():
+        augmented = self.augmentation is not None
+        with drawn_from(draw.key) if augmented and isinstance(draw, Draw) else nullcontext():
             waveform = self._waveform(utterance.path, utterance.start, utterance.end)
             if utterance.emotion_path is None:
                 return waveform, utterance
@@ -142,7 +142,7 @@ class SpeechDataset(Dataset[Row | AudioError]):
         for step in range(len(self)):
             if any(not isinstance(row, AudioError) for row in rows):
                 return rows
-            rows.append(self._row(last._replace(index=(last.index + 1 + step) % len(self))))
+            rows.append(self._row(last._replace(row=(last.row + 1 + step) % len(self))))
         raise next(row for row in rows if isinstance(row, AudioError))
 
     def _row(self, draw: int | Draw) -> Row | AudioError:

@@ -202,7 +202,8 @@ class EmpathyDataModule(L.LightningDataModule):
         epoch = trainer.fit_loop.epoch_progress.current.ready - 1
         if epoch < 0:
             return {}
-        batches = trainer.fit_loop.epoch_loop.batch_progress.current.processed
+        progress: Any = trainer.fit_loop.epoch_loop.batch_progress.current
+        batches = progress.processed
         finished = batches >= trainer.num_training_batches
         # What was heard since the last step of the optimiser is not in the weights: it is heard again.
         rewound = max(batches - batches % trainer.accumulate_grad_batches, sampler.done(epoch))

@@ -21,11 +21,11 @@ class Draw(NamedTuple):
     """An utterance as it comes in an epoch.
 
     Attributes:
-        index: Of the utterance.
+        row: Of the utterance in the dataset.
         key: Seed, epoch and place in the epoch's order: what happens to it by chance follows from these alone.
     """
 
-    index: int
+    row: int
     key: tuple[int, int, int]
 
 

@@ -21,7 +21,7 @@ def epochs(data, count):
     loader = data.train_dataloader()
     for epoch in range(count):
         loader.batch_sampler.set_epoch(epoch)
-        yield from (loader.dataset.utterances[d.index] for batch in loader.batch_sampler for d in batch)
+        yield from (loader.dataset.utterances[d.row] for batch in loader.batch_sampler for d in batch)
 
 
 @pytest.mark.parametrize("form", ["jsonl", "parquet"])

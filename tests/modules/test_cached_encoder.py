@@ -24,7 +24,7 @@ def test_it_answers_as_the_encoder_and_encodes_each_utterance_once():
 
 
 def test_what_is_kept_does_not_depend_on_the_batch():
-    """A run that is resumed hears an utterance for the first time in another batch than the run that was not stopped."""
+    """A resumed run hears an utterance for the first time in another batch than the run that was not stopped."""
     encoder = SpeechEncoder(whisper_config())
     waveform, lengths = torch.randn(5, 9_000), torch.tensor([9_000, 5_000, 7_000, 8_321, 3_333])
     together = CachedSpeechEncoder(encoder)(waveform, lengths)

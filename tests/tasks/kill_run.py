@@ -110,7 +110,8 @@ def prepared(folder: Path) -> list[float]:
 
 def train(number: int) -> list[str]:
     """The words that train one stage by the demo's script."""
-    return ["-c", f"import sys; sys.path.insert(0, 'examples'); import demo; demo.prepare(demo.STEPS[3 + {number}])"]
+    script = "import sys; sys.path.insert(0, 'examples'); import demo; demo.prepare(demo.STEPS[3 + {}])"
+    return ["-c", script.format(number)]
 
 
 def moments(kills: int, seconds: float, draw: random.Random) -> list[float]:
@@ -122,7 +123,7 @@ def moments(kills: int, seconds: float, draw: random.Random) -> list[float]:
 def compare(name: str, kills: int, expected: dict[str, str], found: dict[str, str]) -> bool:
     """Print whether the same files are there."""
     differ = sorted(path for path in expected.keys() | found.keys() if expected.get(path) != found.get(path))
-    print(f"{name}: {kills} kills, {len(expected)} files, {'all the same' if not differ else differ}", flush=True)
+    print(f"{name}: {kills} kills, {len(expected)} files, {differ if differ else 'all the same'}", flush=True)
     return bool(expected) and not differ
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file
 
 from empathy_lightning.__main__ import main
 from empathy_lightning.corpora import read_manifest
@@ -64,6 +63,7 @@ def run(settings, folder, *words, checkpoints=None, resume=None):
     watch = {"folder": None if checkpoints is None else str(checkpoints), "heard": str(folder)}
     callbacks = settings["trainer"].setdefault("callbacks", [])
     callbacks += [part("tasks.Export", folder=str(folder / "export")), {"class_path": WATCH, "init_args": watch}]
+    settings["trainer"]["default_root_dir"] = str(folder)
     folder.mkdir()
     (folder / "run.yaml").write_text(yaml.safe_dump(settings))
     ckpt_path = [] if resume is None else [f"--ckpt_path={resume}"]
@@ -103,11 +103,24 @@ def settings_of(case, corpus, backbones):
     return settings
 
 
+def after_the_adapter(settings, corpus, backbones, folder):
+    """The speech decoder's trainer, with an adapter from a stage before it."""
+    before = configuration(corpus, backbones, "SpeechAdapterTask")
+    run(before, folder, "--trainer.max_epochs=1", "--trainer.limit_train_batches=1")
+    arguments = settings["model"]["init_args"]
+    arguments["initial_weights"] = [str(folder / "export")]
+    arguments["model"]["init_args"]["speech_adapter"] = before["model"]["init_args"]["model"]["init_args"][
+        "speech_adapter"
+    ]
+
+
 @pytest.mark.parametrize(
     ("case", "every"), [("plain", 2), ("accumulated", 4), ("augmented", 6), ("adapter", 6), ("decoder", 9)]
 )
 def test_from_any_moment_to_the_same_end(case, every, corpus, backbones, tmp_path):
     settings = settings_of(case, corpus, backbones)
+    if case == "decoder":
+        after_the_adapter(settings, corpus, backbones, tmp_path / "adapter")
     all_heard, end = run(settings, tmp_path / "whole", checkpoints=tmp_path / "moments")
     moments = sorted((tmp_path / "moments").iterdir())
     kinds = {moment.stem.partition("_")[2] for moment in moments}

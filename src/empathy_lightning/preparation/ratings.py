@@ -72,7 +72,7 @@ def prepare_ratings(manifest: str | Path, out: str | Path, emotion_encoder: str,
     with tqdm(total=len(unrated), desc="ratings of voices") as progress:
         for batch in LengthBucketSampler(durations, batch_seconds, shuffle=False) if unrated else ():
             heard = {}
-            for index in (unrated[draw.index] for draw in batch):
+            for index in (unrated[draw.row] for draw in batch):
                 try:
                     heard[index] = _read(utterances[index])
                 except AudioError as error:

@@ -1,7 +1,7 @@
 """Where a resumed run goes on: the trainer's own counters, set so that it repeats nothing and leaves nothing out.
 
-Lightning resumes a checkpoint by the counters of its loops. Of one that was saved before the validation or the end of an
-epoch that belongs to it, it leaves these out; and it knows nothing of batches that are no longer the same.
+Lightning resumes a checkpoint by the counters of its loops. Of one that was saved before the validation or the end of
+an epoch that belongs to it, it leaves these out; and it knows nothing of batches that are no longer the same.
 """
 
 from __future__ import annotations

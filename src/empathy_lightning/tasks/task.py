@@ -169,8 +169,8 @@ class TrainedPartsTask(L.LightningModule):
         self._sums_of_step = dict(self._sums)
 
     def _inside_a_step(self) -> bool:
-        loop = self.trainer.fit_loop.epoch_loop
-        batches = loop.batch_progress.current.processed
+        progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress.current
+        batches = progress.processed
         return bool(batches % self.trainer.accumulate_grad_batches) and batches < self.trainer.num_training_batches
 
     def log_with_mean(self, stage: str, figures: dict[str, Tensor], size: int) -> None:
