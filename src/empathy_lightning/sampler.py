@@ -113,6 +113,7 @@ class LengthBucketSampler(Sampler[list[Draw]]):
         self.weights = None if weights is None else np.asarray(weights, dtype=float)
         self.epoch = 0
         self._resumed: Position | None = None
+        self._begun: tuple[list[tuple[Batching, int]], int] = [], 0
         self._rounds = lru_cache(maxsize=None)(self._count_rounds)
 
     @property
@@ -141,6 +142,14 @@ class LengthBucketSampler(Sampler[list[Draw]]):
                 "resume with those, or from a checkpoint at the end of an epoch"
             )
         self._resumed = position
+        parts, left = self._parts(position.epoch)
+        self._begun = parts, len(self) - len(left) // self.batching.num_replicas
+
+    def _begin(self, epoch: int) -> tuple[list[tuple[Batching, int]], int]:
+        """The divisions of an epoch where it began or went on, and the batches that the last of them begins after."""
+        if self._resumed is None or self._resumed.epoch != epoch:
+            return [(self.batching, 0)], 0
+        return self._begun
 
     def position(self, epoch: int, batches: int, finished: bool) -> Position:
         """Where a run stands in an epoch.
@@ -150,14 +159,13 @@ class LengthBucketSampler(Sampler[list[Draw]]):
             batches: Batches that each process has had, as trainers count them: of :func:`len`.
             finished: Whether the epoch is over.
         """
-        parts, left = self._parts(epoch)
-        before = len(self) - len(left) // self.batching.num_replicas
+        parts, before = self._begin(epoch)
         return Position(epoch, (*parts[:-1], (self.batching, batches - before)), finished, self.digest())
 
     def done(self, epoch: int) -> int:
         """Batches of :func:`len` that count as had when an epoch goes on."""
-        parts, left = self._parts(epoch)
-        return len(self) - len(left) // self.batching.num_replicas + parts[-1][1]
+        parts, before = self._begin(epoch)
+        return before + parts[-1][1]
 
     def digest(self) -> str:
         """Digest of what the epochs are drawn from."""

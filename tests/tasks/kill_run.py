@@ -91,7 +91,8 @@ def prepared(folder: Path) -> list[float]:
     """A demo with a corpus of a few dozen utterances, trained by its own script; the seconds of each stage."""
     shutil.copytree(ROOT / "examples", folder / "examples", ignore=shutil.ignore_patterns("__pycache__"))
     saver = (
-        "    - class_path: lightning.pytorch.callbacks.ModelCheckpoint\n      init_args: {{dirpath: outputs/demo/logs/{}, "
+        "    - class_path: lightning.pytorch.callbacks.ModelCheckpoint\n"
+        "      init_args: {{dirpath: outputs/demo/logs/{}, "
         "every_n_train_steps: 1, save_top_k: 0, save_last: true, enable_version_counter: false}}\n"
     )
     for path in (folder / "examples" / "demo").glob("*.yaml"):

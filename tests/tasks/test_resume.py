@@ -212,6 +212,36 @@ def test_blsp_emo_and_re_llm_are_resumed(recipe, place, released):  # noqa: F811
     resumed_recipe(recipe, place / "outputs" / name, *(LORA if recipe == "re_llm_esd" else []))
 
 
+SAVED = {
+    "class_path": "lightning.pytorch.callbacks.ModelCheckpoint",
+    "init_args": {"every_n_train_steps": 1, "save_top_k": 0, "save_last": True, "enable_version_counter": False},
+}
+
+
+def command(folder, *words):
+    """The command line in a process of its own."""
+    path = os.pathsep.join([str(ROOT), str(ROOT / "src")])
+    return subprocess.run(
+        [sys.executable, "-m", "empathy_lightning", "fit", "--config", str(folder / "run.yaml"), *words],
+        capture_output=True, text=True, timeout=600, cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path},
+    )  # fmt: skip
+
+
+def test_a_process_that_is_killed_while_it_saves_leaves_the_checkpoint_before(corpus, backbones, tmp_path):
+    settings = configuration(corpus, backbones, "EmotionNuanceTask")
+    saver = {**SAVED, "init_args": {**SAVED["init_args"], "dirpath": str(tmp_path / "saved")}}
+    settings["trainer"] |= {"callbacks": [saver], "enable_checkpointing": True}
+    all_heard, end = run(settings, tmp_path / "whole")
+    (tmp_path / "saved" / "last.ckpt").unlink()
+    kill = {"class_path": "tests.tasks.watch.Killed", "init_args": {"step": 4}}
+    assert command(tmp_path / "whole", "--trainer.callbacks+=" + json.dumps(kill)).returncode == -9
+    assert (tmp_path / "saved" / ".last.ckpt").read_bytes() == b"half of it"
+    rest, resumed_end = run(settings, tmp_path / "rest", resume=tmp_path / "saved" / "last.ckpt")
+    assert rest == all_heard[3:] and resumed_end == end
+    assert not (tmp_path / "saved" / ".last.ckpt").exists()
+
+
 def run_in_two(settings, folder, checkpoints=None, resume=None):
     """Fit in two processes, started by the command line; the batches of each, and what was exported."""
     settings = json.loads(json.dumps(settings))
@@ -221,12 +251,7 @@ def run_in_two(settings, folder, checkpoints=None, resume=None):
     settings["trainer"]["callbacks"] = callbacks
     folder.mkdir()
     (folder / "run.yaml").write_text(yaml.safe_dump(settings))
-    words = ["fit", "--config", str(folder / "run.yaml"), *([f"--ckpt_path={resume}"] if resume else [])]
-    path = os.pathsep.join([str(ROOT), str(ROOT / "src")])
-    done = subprocess.run(
-        [sys.executable, "-m", "empathy_lightning", *words], capture_output=True, text=True, timeout=600,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}, cwd=folder,
-    )  # fmt: skip
+    done = command(folder, *([f"--ckpt_path={resume}"] if resume else []))
     assert done.returncode == 0, done.stderr[-3000:]
     return [heard(folder, rank) for rank in (0, 1)], exported(folder / "export")
 

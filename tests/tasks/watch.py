@@ -1,6 +1,8 @@
 """A callback that a configuration may name: what one process held and heard."""
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import lightning as L
@@ -76,3 +78,22 @@ class Moments(L.Callback):
 
     def on_train_end(self, trainer, pl_module):
         self._save(trainer, "end")
+
+
+class Killed(L.Callback):
+    """Kill the process at a step, in the middle of writing its checkpoint.
+
+    Args:
+        step: Optimiser steps that were made then.
+    """
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if trainer.global_step == self.step:
+            torch.save = self._half
+
+    def _half(self, checkpoint, path):
+        Path(path).write_bytes(b"half of it")
+        os.kill(os.getpid(), signal.SIGKILL)
