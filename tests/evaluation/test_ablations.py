@@ -136,8 +136,8 @@ def test_a_trainer_that_outlived_its_command_is_waited_for(listed, monkeypatch, 
     folder.mkdir(parents=True)
     with (folder / ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-    script = "import pathlib, sys, time; time.sleep(1); pathlib.Path(sys.argv[1]).write_text(sys.argv[2])"
-    words = [sys.executable, "-c", script, str(folder / "metrics.json"), json.dumps({"test/loss": 0.25})]
+        script = "import pathlib, sys, time; time.sleep(1); pathlib.Path(sys.argv[1]).write_text(sys.argv[2])"
+        words = [sys.executable, "-c", script, str(folder / "metrics.json"), json.dumps({"test/loss": 0.25})]
         trainer = subprocess.Popen(words, pass_fds=[file.fileno()])
     figures = run_ablations(read_ablations(listed / "list.yaml")[:1], listed / "out")
     assert trainer.wait() == 0 and figures == {"full": {"test/loss": 0.25}} and not calls
