@@ -199,9 +199,12 @@ class EmpathyDataModule(L.LightningDataModule):
         sampler = getattr(getattr(trainer, "train_dataloader", None), "batch_sampler", None)
         if trainer is None or not isinstance(sampler, LengthBucketSampler):
             return {}
-        epoch = trainer.fit_loop.epoch_progress.current.ready - 1
+        epochs: Any = trainer.fit_loop.epoch_progress.current
+        epoch = epochs.ready - 1
         if epoch < 0:
             return {}
+        if epochs.started < epochs.ready:  # the counts are still those of the epoch before
+            return sampler.position(epoch, 0, False).state_dict()
         progress: Any = trainer.fit_loop.epoch_loop.batch_progress.current
         batches = progress.processed
         finished = batches >= trainer.num_training_batches

@@ -76,6 +76,10 @@ class Moments(L.Callback):
     def on_train_epoch_end(self, trainer, pl_module):
         self._save(trainer, "epoch")
 
+    def on_train_epoch_start(self, trainer, pl_module):
+        if trainer.current_epoch > 0:
+            self._save(trainer, "next_epoch")
+
     def on_train_end(self, trainer, pl_module):
         self._save(trainer, "end")
 

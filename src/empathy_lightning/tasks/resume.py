@@ -18,16 +18,19 @@ from empathy_lightning.datamodule import EmpathyDataModule
 from empathy_lightning.files import whole
 
 
-def go_on(trainer: L.Trainer, checkpoint: dict[str, Any]) -> None:
+def go_on(trainer: L.Trainer, checkpoint: dict[str, Any]) -> int | None:
     """Let the trainer go on with the utterances that the checkpoint's epoch had left.
 
     Args:
         trainer: A trainer that fits.
         checkpoint: What it is about to restore; its counters are set in place.
+
+    Returns:
+        Batches of the epoch that are done; None where the checkpoint does not say.
     """
     datamodule = getattr(trainer, "datamodule", None)
     if not isinstance(datamodule, EmpathyDataModule) or type(datamodule).__qualname__ not in checkpoint:
-        return
+        return None
     datamodule.load_state_dict(checkpoint[type(datamodule).__qualname__])
     position, sampler = datamodule.position, datamodule.sampler("train")
     assert position is not None
@@ -39,6 +42,7 @@ def go_on(trainer: L.Trainer, checkpoint: dict[str, Any]) -> None:
     _set_counters(loops, position.epoch, done, position.finished, missing, due)
     if position.parts[-1][0] != sampler.batching or checkpoint.get("accumulated") != trainer.accumulate_grad_batches:
         _move_schedule(trainer, checkpoint, position.epoch, done, batches)
+    return done
 
 
 def _limited(batches: int, limit: int | float | None) -> int:
@@ -48,6 +52,10 @@ def _limited(batches: int, limit: int | float | None) -> int:
 
 
 def _processed(loops: dict[str, Any]) -> int:
+    """Batches of the epoch; before it begins, the trainer's count is still that of the epoch before."""
+    epochs = loops["epoch_progress"]["current"]
+    if epochs["started"] < epochs["ready"]:
+        return 0
     return int(loops["epoch_loop.batch_progress"]["current"]["processed"])
 
 
@@ -84,10 +92,11 @@ def _set_counters(loops: dict[str, Any], epoch: int, done: int, finished: bool, 
         missing: Whether a validation belongs to them that was not made, or not to its end.
         due: Whether a validation belongs to them.
     """
+    before = _processed(loops)
     for counts in loops["epoch_progress"].values():
         counts.update(ready=epoch + 1, started=epoch + 1, processed=epoch, completed=epoch)
     progress, validation = loops["epoch_loop.batch_progress"], loops["epoch_loop.val_loop.batch_progress"]
-    total = progress["total"]["processed"] - progress["current"]["processed"] + done
+    total = progress["total"]["processed"] - before + done
     # One that is not completed stands for a batch whose end is all that is left: training goes on after it.
     behind = 0 if finished or missing else 1
     progress["total"].update(ready=total, started=total, processed=total, completed=total - behind)

@@ -155,6 +155,10 @@ class TrainedPartsTask(L.LightningModule):
         self.trainer.callback_metrics.update({name: torch.tensor(value) for name, value in self._restored.items()})
         self._remember_step()
 
+    def on_train_epoch_start(self) -> None:
+        """No figures yet: not called where an epoch goes on."""
+        self._sums = {}
+
     def on_train_batch_start(self, batch: SpeechBatch, batch_idx: int) -> None:
         """What a step draws (dropout) follows from seed, epoch, batch and process, not from what was drawn before."""
         key = (self._seed, self.current_epoch, batch_idx, self.global_rank)
@@ -194,7 +198,6 @@ class TrainedPartsTask(L.LightningModule):
         """Log the means of the epoch, and let the DataModule say what it could not read."""
         means = {f"{name}_epoch": total / count for name, (total, count) in self._sums.items()}
         self.log_dict(means, prog_bar=True)
-        self._sums = {}
         datamodule = getattr(self.trainer, "datamodule", None)
         if isinstance(datamodule, EmpathyDataModule):
             datamodule.report_unreadable()
@@ -225,7 +228,8 @@ class TrainedPartsTask(L.LightningModule):
         self._seed = checkpoint.get("seed", self._seed)
         self._sums = {name: torch.tensor(sums) for name, sums in checkpoint.get("sums", {}).items()}
         self._restored = checkpoint.get("figures", {})
-        go_on(self.trainer, checkpoint)
+        if go_on(self.trainer, checkpoint) == 0:
+            self._sums = {}
 
 
 def _factor_at(step: int, schedule: ScheduleName, steps: float, warmup: float) -> float:
