@@ -46,7 +46,7 @@ def padding(options: argparse.Namespace) -> dict[str, Any]:
         return round(1 - sum(seconds[i] for batch in batches for i in batch) / padded, 4)
 
     order = random.Random(1).sample(range(len(seconds)), len(seconds))
-    ours = list(LengthBucketSampler(seconds, 80.0))
+    ours = [[draw.row for draw in batch] for batch in LengthBucketSampler(seconds, 80.0)]
     naive = [order[i : i + 16] for i in range(0, len(order), 16)]
     return {"utterances": len(seconds), "ours": _share(ours), "batches": len(ours), "random_of_16": _share(naive)}
 

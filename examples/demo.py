@@ -5,12 +5,14 @@
 Each step is a command of ``empathy-lightning`` that you could type yourself; it is
 printed before it runs and skipped if its output is there and was made from what the steps before it
 and its configuration hold now. What was made from something else is refused, or made anew with ``--again``.
-Everything lies in outputs/demo; ``make demo`` runs this after setting up.
+A training that was stopped goes on from its last checkpoint. Everything lies in outputs/demo; ``make demo`` runs
+this after setting up.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -74,14 +76,11 @@ def show(path: str) -> None:
 
 def train(step: Claim, words: list[str]) -> None:
     """Train a stage; one that was stopped goes on from its last checkpoint, if it was made from the same."""
-    last = Path(OUT) / "logs" / step.out.parent.name / "last.ckpt"
-    goes_on = step.is_begun() and last.exists()
-    if not goes_on:
-        last.unlink(missing_ok=True)
+    if not step.is_begun():
+        # The checkpoints of another job go first, so that a stop in between leaves none to go on from.
+        shutil.rmtree(f"{OUT}/logs/{step.out.parent.name}", ignore_errors=True)
     step.write()
-    run([*words, "--ckpt_path", str(last)] if goes_on else words)
-    # From here on the stage is done: one that is asked for anew begins from the start.
-    last.unlink(missing_ok=True)
+    run(words)
 
 
 def demo(again: bool) -> None:

@@ -1,12 +1,16 @@
 import math
+from collections import Counter
+from dataclasses import replace
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from empathy_lightning.batch import SpeechDataset, collate
 from empathy_lightning.corpora import read_manifest
-from empathy_lightning.sampler import LengthBucketSampler
+from empathy_lightning.errors import InputError
+from empathy_lightning.sampler import LengthBucketSampler, Position
 from empathy_lightning.utterance import EMOTIONS, Utterance
 
 DURATIONS = st.lists(st.floats(0.1, 20), min_size=1, max_size=120)
@@ -19,7 +23,7 @@ def test_every_utterance_once_per_epoch_and_rank_set(durations, ranks, epoch, sh
     for rank in range(ranks):
         sampler = LengthBucketSampler(durations, 40, shuffle, rank=rank, num_replicas=ranks)
         sampler.set_epoch(epoch)
-        drawn.append(list(sampler))
+        drawn.append([[draw.row for draw in batch] for batch in sampler])
         assert len(drawn[-1]) == len(sampler)
     assert len({len(batches) for batches in drawn}) == 1
     together = [batch for round_ in zip(*drawn, strict=True) for batch in round_]
@@ -28,6 +32,47 @@ def test_every_utterance_once_per_epoch_and_rank_set(durations, ranks, epoch, sh
     assert len(together) - len(distinct) < ranks
     for batch in together:
         assert len(batch) == 1 or max(durations[i] for i in batch) * len(batch) <= 40
+
+
+BATCHINGS = st.tuples(st.sampled_from([5.0, 15.0, 40.0]), st.sampled_from([None, 1, 4]), st.integers(1, 3))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats(0.1, 20), min_size=1, max_size=60), st.lists(BATCHINGS, min_size=1, max_size=4), st.data())
+def test_an_epoch_goes_on_with_what_was_not_heard_however_it_is_divided(durations, batchings, data):
+    position, all_batches = None, []
+    for number, (seconds, size, ranks) in enumerate(batchings):
+        samplers = [
+            LengthBucketSampler(durations, seconds, seed=3, rank=rank, num_replicas=ranks, batch_size=size)
+            for rank in range(ranks)
+        ]
+        for sampler in samplers:
+            sampler.set_epoch(2)
+            if position is not None:
+                sampler.resume(Position.from_state_dict(position.state_dict()))
+        done, drawn = samplers[0].done(2), [list(sampler) for sampler in samplers]
+        # As many as the trainer expects, so that it ends the epoch with the last of them.
+        assert {len(batches) for batches in drawn} == {len(samplers[0]) - done}
+        more = len(drawn[0])
+        if number < len(batchings) - 1:
+            more = data.draw(st.integers(0, more))
+        rounds = [batches[:more] for batches in drawn]
+        together = [batch for batches in rounds for batch in batches]
+        for batch in together:
+            assert len(batch) == 1 or max(durations[draw.row] for draw in batch) * len(batch) <= seconds
+        all_batches += [tuple(draw.row for draw in batch) for batch in together]
+        position = samplers[0].position(2, done + more, False)
+    # Processes take equally many batches, so the last of a division may be one that another process had.
+    distinct = set(all_batches)
+    assert len(all_batches) - len(distinct) <= sum(ranks - 1 for _, _, ranks in batchings)
+    assert Counter(index for batch in distinct for index in batch) == Counter(range(len(durations)))
+
+
+def test_the_middle_of_an_epoch_over_other_utterances_is_refused():
+    position = LengthBucketSampler([1.0, 2.0], 40).position(0, 0, False)
+    with pytest.raises(InputError, match="resume with those"):
+        LengthBucketSampler([1.0, 2.0, 3.0], 40).resume(position)
+    LengthBucketSampler([1.0, 2.0, 3.0], 40).resume(replace(position, finished=True))
 
 
 def test_every_epoch_has_the_same_number_of_batches():
@@ -82,7 +127,7 @@ def test_lightning_changes_the_order_each_epoch(corpus):
 
 def test_padding_stays_low_on_log_normal_durations():
     durations = torch.distributions.LogNormal(1.0, 0.6).sample((4_000,)).tolist()
-    batches = list(LengthBucketSampler(durations, 80))
+    batches = [[draw.row for draw in batch] for batch in LengthBucketSampler(durations, 80)]
     padded = sum(len(batch) * max(durations[i] for i in batch) for batch in batches)
     assert 1 - sum(durations) / padded < 0.12
 

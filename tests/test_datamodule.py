@@ -13,6 +13,7 @@ from empathy_lightning.corpora import CorpusError, Manifest, read_manifest, writ
 from empathy_lightning.datamodule import EmpathyDataModule
 from empathy_lightning.modules.cached_encoder import CachedSpeechEncoder
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
+from empathy_lightning.tasks.task import TrainedPartsTask
 from tests.conftest import whisper_config
 
 
@@ -99,11 +100,11 @@ def test_two_epochs_encode_each_utterance_once(corpus):
     assert sum(rows) == 20
 
 
-class Recorder(L.LightningModule):
+class Recorder(TrainedPartsTask):
     """Remembers which utterances it trained on, and stops itself where it is told."""
 
     def __init__(self, stop_after=None):
-        super().__init__()
+        super().__init__(0.1, 0.0, 0.0)
         self.weight = torch.nn.Parameter(torch.zeros(1))
         self.stop_after = stop_after
         self.seen = []
@@ -216,7 +217,7 @@ def test_weights_change_how_often_a_corpus_comes(corpus, tmp_path):
     names = [u.corpus for u in data.splits["train"]]
     for epoch in range(20):
         loader.batch_sampler.set_epoch(epoch)
-        counts.update(names[i] for batch in loader.batch_sampler for i in batch)
+        counts.update(names[draw.row] for batch in loader.batch_sampler for draw in batch)
     assert abs(counts["tones"] / (20 * 20) - 2.0) < 0.2 and abs(counts["other"] / (20 * 20) - 0.5) < 0.15
     with pytest.raises(CorpusError, match="no corpus that is here: nobody"):
         EmpathyDataModule(both, weights={"nobody": 2.0}).setup()

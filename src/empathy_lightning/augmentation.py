@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -94,3 +96,16 @@ class Augmentation:
             return waveform
         changed: Tensor = add_noise(waveform, noise, low + (high - low) * torch.rand(()))
         return changed
+
+
+@contextmanager
+def drawn_from(key: tuple[int, ...]) -> Iterator[None]:
+    """What is drawn inside on the CPU follows from the key; outside, torch's generator goes on as if nothing was drawn.
+
+    Args:
+        key: Whole numbers from 0.
+    """
+    seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0])
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,8 +13,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from empathy_lightning.audio import SAMPLE_RATE, AudioError, duration_of, read
+from empathy_lightning.augmentation import drawn_from
 from empathy_lightning.progress import progress_bar
 from empathy_lightning.prompts import Prompt
+from empathy_lightning.sampler import Draw
 from empathy_lightning.utterance import EMOTIONS, Utterance
 
 MISSING = -100
@@ -93,7 +96,8 @@ class SpeechDataset(Dataset[Row | AudioError]):
         max_seconds: Longer utterances are cut there.
         read_audio: False leaves the waveforms out, for trainers that need only texts and units.
         cache: Keep decoded waveforms in memory, for corpora of a few hours at most.
-        augmentation: What to do to each waveform (T,) every time that it is read.
+        augmentation: What to do to each waveform (T,) every time that it is read; what it draws from torch's generator
+            follows from the key of the :class:`.sampler.Draw` alone, wherever and after whatever it is read.
     """
 
     def __init__(
@@ -113,17 +117,19 @@ class SpeechDataset(Dataset[Row | AudioError]):
     def __len__(self) -> int:
         return len(self.utterances)
 
-    def __getitem__(self, index: int) -> Row:
-        utterance = self.utterances[index]
+    def __getitem__(self, draw: int | Draw) -> Row:
+        utterance = self.utterances[draw.row if isinstance(draw, Draw) else draw]
         if not self.read_audio:
             return torch.zeros(1), utterance
-        waveform = self._waveform(utterance.path, utterance.start, utterance.end, utterance.duration)
-        if utterance.emotion_path is None:
-            return waveform, utterance
-        pair = self._waveform(utterance.emotion_path, utterance.emotion_start, utterance.emotion_end)
-        return waveform, utterance, pair
+        augmented = self.augmentation is not None
+        with drawn_from(draw.key) if augmented and isinstance(draw, Draw) else nullcontext():
+            waveform = self._waveform(utterance.path, utterance.start, utterance.end, utterance.duration)
+            if utterance.emotion_path is None:
+                return waveform, utterance
+            pair = self._waveform(utterance.emotion_path, utterance.emotion_start, utterance.emotion_end)
+            return waveform, utterance, pair
 
-    def __getitems__(self, indices: Sequence[int]) -> list[Row | AudioError]:
+    def __getitems__(self, draws: Sequence[int | Draw]) -> list[Row | AudioError]:
         """The rows of a batch, with the error in the place of one that cannot be read.
 
         If none can be read, the next utterance that can stands in: a batch must not be empty.
@@ -131,16 +137,17 @@ class SpeechDataset(Dataset[Row | AudioError]):
         Raises:
             AudioError: If nothing in the whole dataset can be read.
         """
-        rows = [self._row(index) for index in indices]
+        rows = [self._row(draw) for draw in draws]
+        last = draws[-1] if isinstance(draws[-1], Draw) else Draw(draws[-1], (0, 0, 0))
         for step in range(len(self)):
             if any(not isinstance(row, AudioError) for row in rows):
                 return rows
-            rows.append(self._row((indices[-1] + 1 + step) % len(self)))
+            rows.append(self._row(last._replace(row=(last.row + 1 + step) % len(self))))
         raise next(row for row in rows if isinstance(row, AudioError))
 
-    def _row(self, index: int) -> Row | AudioError:
+    def _row(self, draw: int | Draw) -> Row | AudioError:
         try:
-            return self[index]
+            return self[draw]
         except AudioError as error:
             return error
 

@@ -27,7 +27,7 @@ from empathy_lightning.corpora.mixture import (
 )
 from empathy_lightning.corpora.protocols import Protocol, hold_out, protocol_named
 from empathy_lightning.emotion_words import chosen_emotion
-from empathy_lightning.sampler import LengthBucketSampler
+from empathy_lightning.sampler import LengthBucketSampler, Position
 from empathy_lightning.utterance import EMOTIONS, Utterance
 
 _SPLITS = ("train", "validation", "test")
@@ -37,8 +37,9 @@ class EmpathyDataModule(L.LightningDataModule):
     """Utterances of one or more corpora in length-bucketed batches.
 
     Set ``use_distributed_sampler: false`` on the Trainer: the sampler shards by rank
-    itself. A run that is resumed in the middle of an epoch goes on with the batches
-    that are left. An utterance that cannot be read costs a warning and itself only.
+    itself. A checkpoint knows which utterances of its epoch were heard; a run that is
+    resumed goes on with the others, in other batches or processes too. An utterance
+    that cannot be read costs a warning and itself only.
 
     Args:
         corpora: Where the utterances come from.
@@ -112,6 +113,8 @@ class EmpathyDataModule(L.LightningDataModule):
         self.splits: dict[str, list[Utterance]] = {}
         self.mixed: list[list[Utterance]] = []
         self.unreadable: list[str] = []
+        self.position: Position | None = None
+        self._drawn: dict[str, tuple[SpeechDataset, list[float], list[float] | None]] = {}
 
     def setup(self, stage: str | None = None) -> None:
         """Read the corpora once, say what was read, and refuse what would train on too little of it.
@@ -123,6 +126,8 @@ class EmpathyDataModule(L.LightningDataModule):
         tally = Tally()
         if not self.splits:
             self.splits = self._read(tally)
+        self.position = None
+        self._drawn.clear()
         if stage in (None, "fit") and not self.mixed:
             held_out = {heard for split in _SPLITS[1:] for u in self.splits[split] for heard in recordings_of(u)}
             read = [task.utterances(self.emotions, tally, self.read_audio) for task in self.mixed_in]
@@ -183,6 +188,39 @@ class EmpathyDataModule(L.LightningDataModule):
         return self._loader("test")
 
     def _loader(self, split: str) -> Any:
+        return ResumableLoader(
+            self._dataset(split)[0],
+            batch_sampler=self.sampler(split),
+            collate_fn=partial(collate, emotions=self.emotions),
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            generator=torch.Generator().manual_seed(self.seed),
+            trainer=self.trainer,
+        )
+
+    def sampler(self, split: str) -> LengthBucketSampler:
+        """The batches of a split, in training from a checkpoint's position on."""
+        _, durations, times = self._dataset(split)
+        sampler = LengthBucketSampler(
+            durations,
+            self.batch_seconds,
+            shuffle=split == "train",
+            seed=self.seed,
+            rank=self.trainer.global_rank if self.trainer else 0,
+            num_replicas=self.trainer.world_size if self.trainer else 1,
+            weights=times,
+            pool_batches=self.pool_batches,
+            batch_size=self.batch_size,
+        )
+        if split == "train" and self.position is not None:
+            sampler.resume(self.position)
+        return sampler
+
+    def _dataset(self, split: str) -> tuple[SpeechDataset, list[float], list[float] | None]:
+        """What a split is drawn from: utterances, their seconds, and how often each comes; None where that is once."""
+        if split in self._drawn:
+            return self._drawn[split]
         utterances = self.splits[split]
         if not utterances:
             raise CorpusError(f"the corpora hold no utterance in the {split} split")
@@ -195,26 +233,31 @@ class EmpathyDataModule(L.LightningDataModule):
             utterances = [*utterances, *(u for rows in self.mixed for u in rows)]
         augmentation = self.augmentation if split == "train" else None
         dataset = SpeechDataset(utterances, self.max_seconds, self.read_audio, self.cache, augmentation)
-        sampler = LengthBucketSampler(
-            dataset.durations(),
-            self.batch_seconds,
-            shuffle=split == "train",
-            seed=self.seed,
-            rank=self.trainer.global_rank if self.trainer else 0,
-            num_replicas=self.trainer.world_size if self.trainer else 1,
-            weights=times if self.weights or any(self.mixed) else None,
-            pool_batches=self.pool_batches,
-            batch_size=self.batch_size,
-        )
-        return ResumableLoader(
-            dataset,
-            batch_sampler=sampler,
-            collate_fn=partial(collate, emotions=self.emotions),
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
-            trainer=self.trainer,
-        )
+        self._drawn[split] = dataset, dataset.durations(), times if self.weights or any(self.mixed) else None
+        return self._drawn[split]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the training stands: the optimiser steps that were made, and what was heard for them."""
+        trainer = self.trainer
+        sampler = getattr(getattr(trainer, "train_dataloader", None), "batch_sampler", None)
+        if trainer is None or not isinstance(sampler, LengthBucketSampler):
+            return {}
+        epochs: Any = trainer.fit_loop.epoch_progress.current
+        epoch = epochs.ready - 1
+        if epoch < 0:
+            return {}
+        if epochs.started < epochs.ready:  # the counts are still those of the epoch before
+            return sampler.position(epoch, 0, False).state_dict()
+        progress: Any = trainer.fit_loop.epoch_loop.batch_progress.current
+        batches = progress.processed
+        finished = batches >= trainer.num_training_batches
+        # What was heard since the last step of the optimiser is not in the weights: it is heard again.
+        rewound = max(batches - batches % trainer.accumulate_grad_batches, sampler.done(epoch))
+        return sampler.position(epoch, batches if finished else rewound, finished).state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up a checkpoint's position; loaders that are made after this leave out what was heard."""
+        self.position = Position.from_state_dict(state_dict)
 
     def transfer_batch_to_device(self, batch: SpeechBatch, device: torch.device, dataloader_idx: int) -> SpeechBatch:
         """Move a batch's tensors, and keep count of what could not be read.
@@ -238,10 +281,10 @@ class EmpathyDataModule(L.LightningDataModule):
 
 
 class ResumableLoader(DataLoader[Any]):
-    """A DataLoader whose position in the epoch is in the trainer's checkpoint.
+    """A DataLoader of the trainer's epoch, from the DataModule's position on.
 
     Args:
-        trainer: Knows how many batches were trained on; loader processes have read further.
+        trainer: Knows the epoch.
         *args: As of DataLoader.
         **kwargs: As of DataLoader.
     """
@@ -251,20 +294,15 @@ class ResumableLoader(DataLoader[Any]):
         self._trainer = trainer
 
     def __iter__(self) -> Any:
-        # The trainer's own call of set_epoch is one behind after a resume at the last batch of an epoch.
         if self._trainer is not None:
             sampler: Any = self.batch_sampler
-            sampler.set_epoch(self._trainer.current_epoch)
+            # Trainers make the first iterator of a resumed run before they know its epoch.
+            sampler.set_epoch(max(self._trainer.current_epoch, sampler.first_epoch))
         return super().__iter__()
 
-    def state_dict(self) -> dict[str, int]:
-        """Epoch, and batches of it that are done."""
-        if self._trainer is None:
-            return {"epoch": 0, "batches": 0}
-        progress: Any = self._trainer.fit_loop.epoch_loop.batch_progress.current
-        return {"epoch": self._trainer.current_epoch, "batches": progress.processed}
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: the position is the DataModule's. That there is a state tells the trainer that it can resume."""
+        return {}
 
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Leave out what was done."""
-        sampler: Any = self.batch_sampler
-        sampler.resume(state_dict["epoch"], state_dict["batches"])
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Nothing, as above."""

@@ -2,22 +2,84 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Iterator, Sequence
-from functools import cached_property
+from dataclasses import asdict, dataclass
+from functools import lru_cache
 from itertools import cycle, islice
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
+from empathy_lightning.errors import InputError
 
-class LengthBucketSampler(Sampler[list[int]]):
+
+class Draw(NamedTuple):
+    """An utterance as it comes in an epoch.
+
+    Attributes:
+        row: Of the utterance in the dataset.
+        key: Seed, epoch and place in the epoch's order: what happens to it by chance follows from these alone.
+    """
+
+    row: int
+    key: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Batching:
+    """How the utterances of an epoch are divided into batches, and these among processes."""
+
+    batch_seconds: float
+    batch_size: int | None
+    pool_batches: int
+    num_replicas: int
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a run stands in an epoch: how many batches each process has had, under one division after the other.
+
+    Attributes:
+        epoch: Of the run, from 0.
+        parts: Each division with the batches that a process has had of it; the first divides the whole epoch, each
+            other one what those before it had left.
+        finished: Whether the epoch is over.
+        utterances: Digest of what the epoch is drawn from.
+    """
+
+    epoch: int
+    parts: tuple[tuple[Batching, int], ...]
+    finished: bool
+    utterances: str
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values for a checkpoint."""
+        parts = [{**asdict(batching), "batches": batches} for batching, batches in self.parts]
+        return {"epoch": self.epoch, "parts": parts, "finished": self.finished, "utterances": self.utterances}
+
+    @classmethod
+    def from_state_dict(cls, state: dict[str, Any]) -> Position:
+        """The position that a checkpoint holds."""
+        parts = []
+        for part in state["parts"]:
+            values = dict(part)
+            batches = values.pop("batches")
+            parts.append((Batching(**values), batches))
+        return cls(state["epoch"], tuple(parts), state["finished"], state["utterances"])
+
+
+class LengthBucketSampler(Sampler[list[Draw]]):
     """Batches of like lengths, bounded by seconds of padded audio.
 
     The order is shuffled, sorted by length within pools, cut into batches and the
     batches shuffled. Every rank draws the same batches and takes its own. An order
-    depends on seed and epoch alone, so the position in an epoch is one number.
+    depends on seed and epoch alone, so what was heard of an epoch follows from the
+    number of batches and how they were divided. After a resume under another division,
+    what is left is divided anew.
 
     Args:
         durations: Seconds of each utterance.
@@ -44,85 +106,167 @@ class LengthBucketSampler(Sampler[list[int]]):
         batch_size: int | None = None,
     ) -> None:
         self.durations = np.maximum(np.asarray(durations, dtype=float), 1e-3)
-        self.batch_seconds = batch_seconds
+        self.batching = Batching(batch_seconds, batch_size, pool_batches, num_replicas)
         self.shuffle = shuffle
         self.seed = seed
         self.rank = rank
-        self.num_replicas = num_replicas
         self.weights = None if weights is None else np.asarray(weights, dtype=float)
-        self.pool_batches = pool_batches
-        self.batch_size = batch_size
         self.epoch = 0
-        self._resumed = (-1, 0)
+        self._resumed: Position | None = None
+        self._begun: tuple[list[tuple[Batching, int]], int] = [], 0
+        self._rounds = lru_cache(maxsize=None)(self._count_rounds)
 
     @property
     def sampler(self) -> LengthBucketSampler:
         """Itself: where Lightning looks for the ``set_epoch`` of a batch sampler."""
         return self
 
+    @property
+    def first_epoch(self) -> int:
+        """The epoch in which it goes on; 0 from the start."""
+        return 0 if self._resumed is None else self._resumed.epoch
+
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch's order; Lightning calls it at the start of each epoch."""
         self.epoch = epoch
 
-    def resume(self, epoch: int, batches: int) -> None:
-        """Leave out the batches of an epoch that this rank has had already."""
-        self._resumed = (epoch, batches)
+    def resume(self, position: Position) -> None:
+        """Leave out what was heard of an epoch.
 
-    def _order(self, generator: np.random.Generator) -> NDArray[np.int64]:
+        Raises:
+            InputError: If the epoch would be drawn from other utterances.
+        """
+        if not position.finished and position.utterances != self.digest():
+            raise InputError(
+                "the checkpoint stands inside an epoch over other utterances, weights or another data.seed: "
+                "resume with those, or from a checkpoint at the end of an epoch"
+            )
+        self._resumed = position
+        parts, left = self._parts(position.epoch)
+        self._begun = parts, len(self) - len(left) // self.batching.num_replicas
+
+    def _begin(self, epoch: int) -> tuple[list[tuple[Batching, int]], int]:
+        """The divisions of an epoch where it began or went on, and the batches that the last of them begins after."""
+        if self._resumed is None or self._resumed.epoch != epoch:
+            return [(self.batching, 0)], 0
+        return self._begun
+
+    def position(self, epoch: int, batches: int, finished: bool) -> Position:
+        """Where a run stands in an epoch.
+
+        Args:
+            epoch: The epoch.
+            batches: Batches that each process has had, as trainers count them: of :func:`len`.
+            finished: Whether the epoch is over.
+        """
+        parts, before = self._begin(epoch)
+        return Position(epoch, (*parts[:-1], (self.batching, batches - before)), finished, self.digest())
+
+    def done(self, epoch: int) -> int:
+        """Batches of :func:`len` that count as had when an epoch goes on."""
+        parts, before = self._begin(epoch)
+        return before + parts[-1][1]
+
+    def digest(self) -> str:
+        """Digest of what the epochs are drawn from."""
+        digest = hashlib.sha256(f"{self.seed} {self.shuffle}".encode())
+        for values in (self.durations, self.weights):
+            digest.update(b"once" if values is None else values.tobytes())
+        return digest.hexdigest()
+
+    def _parts(self, epoch: int) -> tuple[list[tuple[Batching, int]], list[list[int]]]:
+        """The divisions of an epoch so far, this sampler's own last, and the batches of that one."""
+        resumed = self._resumed
+        slots = np.arange(len(self._order(epoch)))
+        if resumed is None or resumed.epoch != epoch:
+            return [(self.batching, 0)], self._divide(slots, epoch, self.batching, whole=True)
+        parts = list(resumed.parts)
+        if parts[-1][0] != self.batching:
+            parts.append((self.batching, 0))
+        for number, (batching, batches) in enumerate(parts[:-1]):
+            divided = self._divide(slots, epoch, batching, whole=number == 0)
+            heard = [slot for batch in divided[: batches * batching.num_replicas] for slot in batch]
+            slots = np.setdiff1d(slots, heard)
+        if resumed.finished and len(parts) > len(resumed.parts):
+            slots = slots[:0]
+        return parts, self._divide(slots, epoch, self.batching, whole=len(parts) == 1)
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
         """The epoch's utterances: shuffled in training, and more or less than once where there are weights."""
         order = np.arange(len(self.durations))
         if not self.shuffle:
             return order
+        generator = np.random.default_rng([self.seed, epoch])
         if self.weights is not None:
             order = np.repeat(order, np.floor(self.weights + generator.random(len(order))).astype(int))
         return generator.permutation(order)
 
-    def _draw(self, epoch: int) -> list[list[int]]:
-        order = self._order(np.random.default_rng([self.seed, epoch]))
-        pool = max(1, len(order))
-        if self.shuffle:
-            total = self.durations[order].sum()
-            pool = max(1, round(self.pool_batches * self.batch_seconds * len(order) / max(total, 1e-9)))
-            pool = min(pool, self.pool_batches * (self.batch_size or pool))
-        batches: list[list[int]] = []
-        for begin in range(0, len(order), pool):
-            part = order[begin : begin + pool]
-            part = part[np.argsort(-self.durations[part], kind="stable")]
-            start = 0
-            while start < len(part):
-                # The first of a batch is its longest, hence the width of all its rows.
-                size = max(1, int(self.batch_seconds / self.durations[part[start]]))
-                size = min(size, self.batch_size or size)
-                batches.append(part[start : start + size].tolist())
-                start += size
-        return batches
+    def _pool(self, lengths: NDArray[np.float64], batching: Batching) -> int:
+        """Utterances that are sorted by length together."""
+        if not self.shuffle:
+            return max(1, len(lengths))
+        seconds = batching.pool_batches * batching.batch_seconds
+        pool = max(1, round(seconds * len(lengths) / max(lengths.sum(), 1e-9)))
+        return min(pool, batching.pool_batches * (batching.batch_size or pool))
 
-    @cached_property
-    def _count(self) -> int:
-        """Batches per epoch and rank, the same in every epoch: trainers take the first epoch's number for all."""
-        counts = [len(self._draw(epoch)) for epoch in range(4 if self.shuffle else 1)]
-        spare = max(1, len(self.durations) // 10_000 if self.weights is None else max(counts) // 20)
-        wanted = max(counts) + spare if max(counts) > min(counts) else counts[0]
-        # Without weights nothing comes twice.
-        return -(-(wanted if self.weights is not None else min(wanted, len(self.durations))) // self.num_replicas)
-
-    def _batches(self) -> list[list[int]]:
-        batches = self._draw(self.epoch)
-        while len(batches) < self._count * self.num_replicas:
+    def _divide(self, slots: NDArray[np.int64], epoch: int, batching: Batching, whole: bool) -> list[list[int]]:
+        """Batches of places in the epoch's order, as many for each process: of a whole epoch, or of what is left."""
+        lengths = self.durations[self._order(epoch)[slots]]
+        batches = [slots[rows].tolist() for rows in cut(lengths, self._pool(lengths, batching), batching)]
+        most = self._rounds(batching) * batching.num_replicas
+        if len(batches) > most:
+            # Sorted as a whole, they are as few as can be.
+            batches = [slots[rows].tolist() for rows in cut(lengths, max(1, len(lengths)), batching)]
+        wanted = most if whole else -(-len(batches) // batching.num_replicas) * batching.num_replicas
+        while 0 < len(batches) < wanted:
             largest = max(range(len(batches)), key=lambda i: len(batches[i]))
             rows = batches[largest]
             if len(rows) == 1:
                 break
             batches[largest : largest + 1] = [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
         if self.shuffle:
-            random.Random(f"{self.seed} {self.epoch} order").shuffle(batches)
+            random.Random(f"{self.seed} {epoch} order").shuffle(batches)
         # Ranks must take the same number of steps; the first batches fill the last round.
-        return batches + list(islice(cycle(batches), max(0, self._count * self.num_replicas - len(batches))))
+        return [*batches, *islice(cycle(batches), max(0, wanted - len(batches)))][: min(wanted, most)]
 
-    def __iter__(self) -> Iterator[list[int]]:
-        epoch, had = self._resumed
-        own = self._batches()[self.rank :: self.num_replicas][: self._count]
-        return iter(own[had if epoch == self.epoch else 0 :])
+    def _count_rounds(self, batching: Batching) -> int:
+        """Batches per epoch and rank, the same in every epoch: trainers take the first epoch's number for all."""
+        counts = []
+        for epoch in range(4 if self.shuffle else 1):
+            lengths = self.durations[self._order(epoch)]
+            counts.append(sum(1 for _ in cut(lengths, self._pool(lengths, batching), batching)))
+        spare = max(1, len(self.durations) // 10_000 if self.weights is None else max(counts) // 20)
+        wanted = max(counts) + spare if max(counts) > min(counts) else counts[0]
+        # Without weights nothing comes twice.
+        return -(-(wanted if self.weights is not None else min(wanted, len(self.durations))) // batching.num_replicas)
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        order = self._order(self.epoch)
+        if self._resumed is not None and self._resumed.finished and self._resumed.epoch == self.epoch:
+            return
+        parts, batches = self._parts(self.epoch)
+        own = batches[self.rank :: self.batching.num_replicas]
+        for batch in own[parts[-1][1] :]:
+            yield [Draw(int(order[slot]), (self.seed, self.epoch, slot)) for slot in batch]
 
     def __len__(self) -> int:
-        return self._count
+        return self._rounds(self.batching)
+
+
+def cut(lengths: NDArray[np.float64], pool: int, batching: Batching) -> Iterator[NDArray[np.int64]]:
+    """Batches of rows, each pool of them sorted by length.
+
+    Args:
+        lengths: Seconds of each row.
+        pool: Rows that are sorted together.
+        batching: Bounds of a batch.
+    """
+    for begin in range(0, len(lengths), pool):
+        rows = begin + np.argsort(-lengths[begin : begin + pool], kind="stable")
+        start = 0
+        while start < len(rows):
+            # The first of a batch is its longest, hence the width of all its rows.
+            size = max(1, int(batching.batch_seconds / lengths[rows[start]]))
+            size = min(size, batching.batch_size or size)
+            yield rows[start : start + size]
+            start += size

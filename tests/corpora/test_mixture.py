@@ -23,7 +23,7 @@ def epochs(data, count):
     loader = data.train_dataloader()
     for epoch in range(count):
         loader.batch_sampler.set_epoch(epoch)
-        yield from (loader.dataset.utterances[i] for batch in loader.batch_sampler for i in batch)
+        yield from (loader.dataset.utterances[d.row] for batch in loader.batch_sampler for d in batch)
 
 
 @pytest.mark.parametrize("form", ["jsonl", "parquet"])

@@ -1,13 +1,16 @@
 """A list of variants runs through the real command line; what is done is not done again."""
 
+import fcntl
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
 from empathy_lightning.__main__ import main
-from empathy_lightning.evaluation.ablations import Ablation, read_ablations, table
+from empathy_lightning.evaluation.ablations import Ablation, read_ablations, run_ablations, table
 from tests.conftest import ROOT
 
 
@@ -80,7 +83,7 @@ def pretend(monkeypatch, fails=()):
     """Processes that only leave a checkpoint behind."""
     calls = []
 
-    def _process(words, folder):
+    def _process(words, folder, lock):
         calls.append((words[0], folder.name, words[1:]))
         if words[0] == "fit":
             (folder / "checkpoints").mkdir(exist_ok=True)
@@ -115,12 +118,30 @@ def test_weights_of_another_variant_or_the_first_ones_can_be_tested(listed, monk
     assert main([*words, "--only", "labels"]) == 1
     assert "failed" in capsys.readouterr().out and "labels" in (listed / "out" / "ablations.md").read_text()
     assert "run that variant first" in (listed / "out" / "labels" / "output.txt").read_text()
+    (listed / "out/full/checkpoints").mkdir(parents=True)
+    (listed / "out/full/checkpoints/best.ckpt").touch()
+    assert main([*words, "--only", "labels"]) == 1, "it was not trained to its end"
+    capsys.readouterr()
     assert main(words) == 0
     last = [(command, name, rest) for command, name, rest in calls if name in ("labels", "untrained")]
     assert [call[:2] for call in last] == [("test", "labels"), ("test", "untrained")]
-    assert f"--ckpt_path={listed / 'out/full/checkpoints/last.ckpt'}" in last[0][2]
+    assert f"--ckpt_path={listed / 'out/full/checkpoints/best.ckpt'}" in last[0][2]
     assert "--data.seed=1" in last[0][2] and f"--x={listed / 'out/full'}" in last[0][2]
     assert not any(word.startswith("--ckpt_path") for word in last[1][2])
+
+
+def test_a_trainer_that_outlived_its_command_is_waited_for(listed, monkeypatch, capsys):
+    calls = pretend(monkeypatch)
+    folder = listed / "out/full"
+    folder.mkdir(parents=True)
+    with (folder / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        script = "import pathlib, sys, time; time.sleep(1); pathlib.Path(sys.argv[1]).write_text(sys.argv[2])"
+        words = [sys.executable, "-c", script, str(folder / "metrics.json"), json.dumps({"test/loss": 0.25})]
+        trainer = subprocess.Popen(words, pass_fds=[file.fileno()])
+    figures = run_ablations(read_ablations(listed / "list.yaml")[:1], listed / "out")
+    assert trainer.wait() == 0 and figures == {"full": {"test/loss": 0.25}} and not calls
+    assert "waiting for a trainer" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

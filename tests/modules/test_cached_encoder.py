@@ -18,12 +18,24 @@ def test_it_answers_as_the_encoder_and_encodes_each_utterance_once():
     encoder.register_forward_hook(lambda module, inputs, output: calls.append(len(inputs[0])))
     cached(waveform[:2], lengths[:2])
     heard = cached(waveform, lengths)
-    assert calls == [2, 1]
+    assert calls == [1, 1, 1]
     assert torch.equal(heard.mask, expected.mask)
     torch.testing.assert_close(heard.frames, expected.frames, rtol=1e-2, atol=2e-3)
     for layer, original in zip(heard.layers, expected.layers, strict=True):
         masked = original * expected.mask[..., None]
         torch.testing.assert_close(layer, masked, rtol=1e-2, atol=2e-3)
+
+
+def test_what_is_kept_does_not_depend_on_the_batch():
+    """A resumed run hears an utterance for the first time in another batch than the run that was not stopped."""
+    encoder = SpeechEncoder(whisper_config())
+    waveform, lengths = torch.randn(5, 9_000), torch.tensor([9_000, 5_000, 7_000, 8_321, 3_333])
+    together = CachedSpeechEncoder(encoder)(waveform, lengths)
+    other = CachedSpeechEncoder(encoder)
+    other(waveform[3:], lengths[3:])
+    later = other(waveform, lengths)
+    assert torch.equal(together.frames, later.frames)
+    assert all(torch.equal(a, b) for a, b in zip(together.layers, later.layers, strict=True))
 
 
 def test_an_encoder_that_trains_cannot_be_cached():

@@ -7,11 +7,14 @@ A list is a YAML file of entries with a ``name``, a ``config`` (a trainer's YAML
 from __future__ import annotations
 
 import csv
+import fcntl
 import json
 import math
+import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -77,7 +80,7 @@ def run_ablations(ablations: Sequence[Ablation], out: Path) -> dict[str, dict[st
     """Train and test each variant that is not done yet, and write ``ablations.json`` and ``ablations.md``.
 
     A variant has a folder with its logs, its weights and, once it is done, ``metrics.json``. One that was stopped
-    goes on from its last checkpoint.
+    goes on from its last checkpoint; a trainer that outlived the stop is waited for.
 
     Args:
         ablations: The variants.
@@ -129,19 +132,41 @@ def _finished(ablation: Ablation, folder: Path) -> dict[str, float] | None:
 def _run(ablation: Ablation, out: Path) -> dict[str, float] | None:
     folder = (out / ablation.name).resolve()
     _write(folder / "ablation.json", json.dumps(asdict(ablation), indent=1) + "\n")
+    with _alone_in(folder) as lock:
+        return _finished(ablation, folder) or _fit_and_test(ablation, out, folder, lock)
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[int]:
+    """Wait until no other process works in the folder.
+
+    Yields:
+        A file descriptor. A trainer that inherits it keeps the folder for itself, even if this process is killed.
+    """
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(": waiting for a trainer that is at work here", end="", flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield file.fileno()
+
+
+def _fit_and_test(ablation: Ablation, out: Path, folder: Path, lock: int) -> dict[str, float] | None:
     configs = [word for file in ablation.config for word in ("--config", file)]
     words = [*configs, *redirected(ablation.config, folder), *ablation.words(out)]
     if ablation.weights is None and not (folder / "trained").is_file():
         last = folder / "checkpoints" / "last.ckpt"
         resume = [f"--ckpt_path={last}"] if last.is_file() else ["--again=true"]
-        if not _process(["fit", *words, *resume], folder):
+        if not _process(["fit", *words, *resume], folder, lock):
             return None
         (folder / "trained").touch()
     if ablation.weights == "initial":
         words.append("--untrained=true")
     else:
         words.append(f"--ckpt_path={_checkpoint((out / (ablation.weights or ablation.name)).resolve())}")
-    if not _process(["test", *words], folder):
+    shutil.rmtree(folder / "fit" / "test", ignore_errors=True)  # what a test that was stopped has left
+    if not _process(["test", *words], folder, lock):
         return None
     figures = _test_figures(folder / "fit" / "test" / "metrics.csv")
     if not figures:
@@ -151,9 +176,9 @@ def _run(ablation: Ablation, out: Path) -> dict[str, float] | None:
 
 
 def _checkpoint(folder: Path) -> Path:
-    """The best weights of a variant, or its last."""
+    """The best weights of a variant that was trained to its end, or its last."""
     for name in ("best.ckpt", "last.ckpt"):
-        if (path := folder / "checkpoints" / name).is_file():
+        if (path := folder / "checkpoints" / name).is_file() and (folder / "trained").is_file():
             return path
     raise InputError(f"no trained weights in {folder}: run that variant first")
 
@@ -161,8 +186,8 @@ def _checkpoint(folder: Path) -> Path:
 def redirected(configs: Sequence[str], folder: Path) -> list[str]:
     """Overrides that put everything a trainer writes below one folder.
 
-    The checkpoint callback keeps what it watches, other callbacks stay as they are but for their ``folder``, and the
-    logger becomes a CSV file, from which the figures are read.
+    The first checkpoint callback keeps what it watches as ``best.ckpt``, others only the last; other callbacks stay as
+    they are but for their ``folder``, and the logger becomes a CSV file, from which the figures are read.
     """
     from omegaconf import OmegaConf
 
@@ -172,11 +197,13 @@ def redirected(configs: Sequence[str], folder: Path) -> list[str]:
     names = [callback["class_path"].rpartition(".")[2] for callback in callbacks]
     if "ModelCheckpoint" not in names:
         callbacks.append({"class_path": "lightning.pytorch.callbacks.ModelCheckpoint"})
+    savers = 0
     for callback in callbacks:
         arguments = callback.setdefault("init_args", {})
         if callback["class_path"].endswith("ModelCheckpoint"):
             places = {"dirpath": str(folder / "checkpoints"), "filename": "best", "enable_version_counter": False}
-            arguments.update(places, save_last=True)
+            arguments.update(places, save_last=True, **({"save_top_k": 0} if savers else {}))
+            savers += 1
         elif "folder" in arguments:
             arguments["folder"] = str(folder / Path(arguments["folder"]).name)
     logger = {
@@ -186,11 +213,12 @@ def redirected(configs: Sequence[str], folder: Path) -> list[str]:
     return [f"--trainer.callbacks={json.dumps(callbacks)}", f"--trainer.logger={json.dumps(logger)}"]
 
 
-def _process(words: Sequence[str], folder: Path) -> bool:
-    """Run a trainer's command; what it prints goes to ``output.txt``."""
+def _process(words: Sequence[str], folder: Path, lock: int) -> bool:
+    """Run a trainer's command, which holds the lock while it lives; what it prints goes to ``output.txt``."""
     with (folder / "output.txt").open("a", encoding="utf-8") as output:
         command = [sys.executable, "-m", "empathy_lightning", *words]
-        return subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=False).returncode == 0
+        done = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, pass_fds=[lock], check=False)
+        return done.returncode == 0
 
 
 def _test_figures(path: Path) -> dict[str, float]:

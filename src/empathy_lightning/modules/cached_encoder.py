@@ -58,18 +58,18 @@ class CachedSpeechEncoder(nn.Module):
         _shared.cache_clear()
 
     def forward(self, waveform: Tensor, lengths: Tensor) -> EncodedSpeech:
-        """As the encoder's own; new utterances are encoded in one batch, half precision is kept of them."""
+        """As the encoder's own; new utterances are encoded one by one, half precision is kept of them."""
         sizes = lengths.tolist()
         keys = [
             hashlib.sha1(row[:size].cpu().numpy().tobytes(), usedforsecurity=False).digest()
             for row, size in zip(waveform, sizes, strict=True)
         ]
-        new = [row for row, key in enumerate(keys) if key not in self._heard]
-        if new:
-            encoded = self.encoder(waveform[new], lengths[new])
-            kept = torch.stack([encoded.frames, *(encoded.layers if self.keep_layers else ())], 1)
-            for row, features, mask in zip(new, kept, encoded.mask, strict=True):
-                self._heard[keys[row]] = features[:, mask].to("cpu", torch.float16)
+        for row, key in enumerate(keys):
+            if key not in self._heard:
+                # Alone, so that what is kept does not depend on the batch in which it was first heard.
+                encoded = self.encoder(waveform[row : row + 1, : sizes[row]], lengths[row : row + 1])
+                kept = torch.stack([encoded.frames, *(encoded.layers if self.keep_layers else ())], 1)[0]
+                self._heard[key] = kept[:, encoded.mask[0]].to("cpu", torch.float16)
         rows = [self._heard[key].transpose(0, 1) for key in keys]
         together = nn.utils.rnn.pad_sequence(rows, batch_first=True).to(waveform.device, torch.float32)
         counts = torch.tensor([len(row) for row in rows], device=waveform.device)

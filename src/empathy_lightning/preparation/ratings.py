@@ -92,7 +92,7 @@ def prepare_ratings(
     with progress_bar(total=len(unrated), what="ratings of voices") as progress:
         for batch in LengthBucketSampler(durations, batch_seconds, shuffle=False) if unrated else ():
             heard = {}
-            for index in (unrated[position] for position in batch):
+            for index in (unrated[draw.row] for draw in batch):
                 try:
                     heard[index] = _read(utterances[index])
                 except AudioError as error:

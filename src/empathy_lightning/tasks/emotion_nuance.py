@@ -15,7 +15,8 @@ from empathy_lightning.metrics import Concordance, EmotionConfusion, unweighted_
 from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.modules.speech_encoder import freeze
 from empathy_lightning.tasks.schedule import ScheduleName
-from empathy_lightning.tasks.task import TrainedPartsTask, check_weights, losses_of, weighted_sum
+from empathy_lightning.tasks.task import TrainedPartsTask
+from empathy_lightning.tasks.weighted_losses import check_weights, losses_of, weighted_sum
 from empathy_lightning.utterance import RATINGS
 
 

@@ -33,7 +33,11 @@ def enter_run_folder(trainer: Any, ckpt_path: str | None, again: bool) -> None:
     if trainer.fast_dev_run:
         return
     resumed = _resumed(trainer, ckpt_path)
-    if resumed is None and ckpt_path != "last" and not again and (taken := _taken(trainer)):
+    taken = None
+    if resumed is None and not again:
+        # A run that was stopped before its first checkpoint has left curves alone, and may begin again.
+        taken = _saved(trainer) if ckpt_path == "last" else _taken(trainer)
+    if taken is not None:
         raise InputError(
             f"{taken} is of another run: go on with --ckpt_path last, begin anew in its place with --again true, "
             "or give other folders"
@@ -41,10 +45,9 @@ def enter_run_folder(trainer: Any, ckpt_path: str | None, again: bool) -> None:
     if (_get_rank() or 0) != 0:
         return
     if resumed is None:
-        # A later --ckpt_path last must not find what is no longer this run's.
-        for folder in checkpoint_folders(trainer):
-            for path in folder.glob("*.ckpt"):
-                path.unlink()
+        # Only where it was asked for is anything here; a later --ckpt_path last must not find it.
+        while (path := _saved(trainer)) is not None:
+            path.unlink()
         return
     steps = torch.load(resumed, map_location="cpu", weights_only=True, mmap=True)["global_step"]
     for logger in trainer.loggers:
@@ -90,8 +93,15 @@ def _taken(trainer: Any) -> Path | None:
     """What a run has left where this one is to write; None if there is nothing."""
     curves = [Path(logger.log_dir) / CURVE for logger in trainer.loggers if isinstance(logger, CSVLogger)]
     exports = [Path(call.folder) / "training.json" for call in trainer.callbacks if isinstance(call, Export)]
-    saved = [path for folder in checkpoint_folders(trainer) for path in folder.glob("*.ckpt")]
-    return next((path for path in [*curves, *exports, *saved] if path.exists()), None)
+    return next((path for path in [*curves, *exports] if path.exists()), _saved(trainer))
+
+
+def _saved(trainer: Any) -> Path | None:
+    """A checkpoint in the trainer's folders; None if there is none."""
+    for folder in checkpoint_folders(trainer):
+        for path in folder.glob("*.ckpt"):
+            return path
+    return None
 
 
 def _go_on(logger: CSVLogger, steps: int) -> None:

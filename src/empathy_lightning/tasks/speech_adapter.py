@@ -8,7 +8,8 @@ from empathy_lightning.batch import SpeechBatch
 from empathy_lightning.errors import InputError
 from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.tasks.schedule import ScheduleName
-from empathy_lightning.tasks.task import TrainedPartsTask, check_weights, losses_of, weighted_sum
+from empathy_lightning.tasks.task import TrainedPartsTask
+from empathy_lightning.tasks.weighted_losses import check_weights, losses_of, weighted_sum
 
 
 class SpeechAdapterTask(TrainedPartsTask):
@@ -57,5 +58,5 @@ class SpeechAdapterTask(TrainedPartsTask):
         logged = self.watched(losses, stage)
         if self.auxiliary_losses:
             logged[f"{stage}/loss"] = total
-        self.log_dict(logged, prog_bar=True, on_epoch=True, batch_size=len(batch), sync_dist=stage != "train")
+        self.log_with_mean(stage, logged, len(batch))
         return total

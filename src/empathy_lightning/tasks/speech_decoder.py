@@ -100,6 +100,5 @@ class SpeechDecoderTask(TrainedPartsTask):
         loss = self.untouched()
         if any(response and units is not None for response, units in zip(batch.responses, batch.units, strict=True)):
             loss = loss + self.speech_decoder(*self.reply_states(batch))
-        logged = self.watched({"unit": loss}, stage)
-        self.log_dict(logged, prog_bar=True, on_epoch=True, batch_size=len(batch), sync_dist=stage != "train")
+        self.log_with_mean(stage, self.watched({"unit": loss}, stage), len(batch))
         return loss

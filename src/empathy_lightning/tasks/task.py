@@ -10,7 +10,10 @@ from functools import partial
 from typing import Any, Self
 
 import lightning as L
+import numpy as np
 import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
 from empathy_lightning.batch import SpeechBatch
@@ -18,11 +21,15 @@ from empathy_lightning.datamodule import EmpathyDataModule
 from empathy_lightning.errors import InputError
 from empathy_lightning.modules.cached_encoder import CachedSpeechEncoder
 from empathy_lightning.tasks.finite import LossWatch, check_finite
+from empathy_lightning.tasks.resume import WholeCheckpoints, go_on
 from empathy_lightning.tasks.schedule import ScheduleName, factor, warmup_steps
 
 
 class TrainedPartsTask(L.LightningModule):
     """AdamW with a schedule per optimiser step over the parameters that train; nothing else is saved.
+
+    A run that goes on from a checkpoint, saved at any moment, ends as one that was not stopped, to the last bit where
+    its settings are the same.
 
     Args:
         learning_rate: Peak rate.
@@ -43,6 +50,11 @@ class TrainedPartsTask(L.LightningModule):
         self._watch = LossWatch()
         self._filled: set[str] = set()
         self.initial_weights: list[str] = []
+        self._seed = 0
+        self._sums: dict[str, Tensor] = {}
+        self._restored: dict[str, float] = {}
+        self._buffers_of_step: dict[str, Tensor] = {}
+        self._sums_of_step: dict[str, Tensor] = {}
         # Frozen backbones are not in the checkpoint, so a resumed run must not ask for them.
         self.strict_loading = False
 
@@ -165,20 +177,99 @@ class TrainedPartsTask(L.LightningModule):
             if utterances and not any(getattr(u, field) for u in utterances):
                 raise InputError(f"no training utterance has {wanted}")
 
+    def setup(self, stage: str) -> None:
+        """Before a training: no epoch has begun, and checkpoints are to be written whole."""
+        if stage == "fit":
+            self._seed = torch.initial_seed()
+            self._sums, self._restored = {}, {}
+            if type(self.trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+                self.trainer.strategy.checkpoint_io = WholeCheckpoints()
+
+    def on_train_start(self) -> None:
+        """Take up the figures that an interrupted run had logged."""
+        self.trainer.callback_metrics.update({name: torch.tensor(value) for name, value in self._restored.items()})
+        self._remember_step()
+
+    def on_train_epoch_start(self) -> None:
+        """No figures yet: not called where an epoch goes on."""
+        self._sums = {}
+
+    def on_train_batch_start(self, batch: SpeechBatch, batch_idx: int) -> None:
+        """What a step draws (dropout) follows from seed, epoch, batch and process, not from what was drawn before."""
+        key = (self._seed, self.current_epoch, batch_idx, self.global_rank)
+        torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]))
+        if self.trainer.accumulate_grad_batches > 1 and batch_idx % self.trainer.accumulate_grad_batches == 0:
+            self._remember_step()
+
+    def _remember_step(self) -> None:
+        """What forward passes change, as it is where an optimiser step begins: a resumed run makes that step again."""
+        kept = trained_names(self)
+        self._buffers_of_step = {name: buffer.clone() for name, buffer in self.named_buffers() if name in kept}
+        self._sums_of_step = dict(self._sums)
+
+    def _inside_a_step(self) -> bool:
+        progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress.current
+        batches = progress.processed
+        return bool(batches % self.trainer.accumulate_grad_batches) and batches < self.trainer.num_training_batches
+
+    def log_with_mean(self, stage: str, figures: dict[str, Tensor], size: int) -> None:
+        """Log figures of a batch; in training each step's and the epoch's mean, which goes on where a run is resumed.
+
+        Args:
+            stage: ``train``, ``validation`` or ``test``.
+            figures: By name.
+            size: Utterances that they are means of.
+        """
+        if stage != "train":
+            self.log_dict(figures, prog_bar=True, on_epoch=True, batch_size=size, sync_dist=True)
+            return
+        self.log_dict({f"{name}_step": value for name, value in figures.items()}, prog_bar=True, batch_size=size)
+        for name, value in figures.items():
+            sums = torch.stack([value.detach().float() * size, value.new_tensor(size, dtype=torch.float)])
+            before = self._sums.get(name)
+            self._sums[name] = sums if before is None else before.to(sums.device) + sums
+
     def on_train_epoch_end(self) -> None:
-        """Let the DataModule say what it could not read."""
+        """Log the means of the epoch, and let the DataModule say what it could not read."""
+        means = {f"{name}_epoch": total / count for name, (total, count) in self._sums.items()}
+        self.log_dict(means, prog_bar=True)
         datamodule = getattr(self.trainer, "datamodule", None)
         if isinstance(datamodule, EmpathyDataModule):
             datamodule.report_unreadable()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Leave frozen weights out, refuse what is not finite, and leave no figures behind that are older."""
+        """Leave frozen weights out, refuse what is not finite, and keep what a resumed run needs to go on."""
         self._watch.check()
         check_finite((name, p) for name, p in self.named_parameters() if p.requires_grad)
+        # No figures are left behind that are older than the checkpoint.
         for logger in self.loggers:
             logger.save()
-        kept = trained_names(self)
-        checkpoint["state_dict"] = {name: value for name, value in checkpoint["state_dict"].items() if name in kept}
+        inside, kept = self._inside_a_step(), trained_names(self)
+        for state in ("state_dict", "current_model_state"):  # the second is the weights' beside their running mean
+            if state in checkpoint:
+                checkpoint[state] = {name: value for name, value in checkpoint[state].items() if name in kept}
+        if inside:
+            state = checkpoint.get("current_model_state", checkpoint["state_dict"])
+            state.update({name: buffer for name, buffer in self._buffers_of_step.items() if name in state})
+        sums = self._sums_of_step if inside else self._sums
+        checkpoint["seed"] = self._seed
+        checkpoint["accumulated"] = self.trainer.accumulate_grad_batches
+        checkpoint["sums"] = {name: pair.tolist() for name, pair in sums.items()}
+        checkpoint["figures"] = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on where the checkpoint was saved."""
+        if self._trainer is None or self.trainer.state.fn != TrainerFn.FITTING:
+            return
+        if "current_model_state" in checkpoint:  # Lightning's callback wants all names in both
+            whole = self.state_dict()
+            for state in ("state_dict", "current_model_state"):
+                checkpoint[state] = {**whole, **checkpoint[state]}
+        self._seed = checkpoint.get("seed", self._seed)
+        self._sums = {name: torch.tensor(sums) for name, sums in checkpoint.get("sums", {}).items()}
+        self._restored = checkpoint.get("figures", {})
+        if go_on(self.trainer, checkpoint) == 0:
+            self._sums = {}
 
 
 def _factor_at(step: int, schedule: ScheduleName, steps: float, warmup: float) -> float:
@@ -194,36 +285,6 @@ def _in_training(root: nn.Module) -> set[nn.Module]:
         if children & whole or any(p.requires_grad for p in module.parameters(recurse=False)):
             chosen.update(child for child in children if not any(True for _ in child.parameters()))
     return chosen
-
-
-def check_weights(loss_weights: dict[str, float] | None, losses: Sequence[str]) -> dict[str, float]:
-    """The weights of losses by name, ``response`` among them.
-
-    One override may take all auxiliary losses away; weights that stay behind weigh nothing then.
-
-    Raises:
-        InputError: If a weight names no loss.
-    """
-    unknown = set(loss_weights or {}) - {"response", *losses}
-    if unknown and losses:
-        raise InputError(f"loss_weights name no loss: {', '.join(sorted(unknown))}")
-    return dict(loss_weights or {})
-
-
-def losses_of(output: Any, batch: SpeechBatch, auxiliary_losses: nn.ModuleDict) -> dict[str, Tensor]:
-    """Each loss by name, before its weight."""
-    losses = {name: loss(output, batch) for name, loss in auxiliary_losses.items()}
-    return losses if output.response_loss is None else {"response": output.response_loss, **losses}
-
-
-def weighted_sum(losses: dict[str, Tensor], weights: dict[str, float]) -> Tensor:
-    """Sum of losses by their weights, 1 where not given; one of weight 0 is only logged and costs no backward pass."""
-    for name, loss in losses.items():
-        if not isinstance(loss, Tensor) or loss.ndim:
-            given = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
-            raise InputError(f"the loss {name!r} gives no scalar but {given}: let its forward return the mean")
-    weighed = [weights.get(n, 1.0) * (v if weights.get(n, 1.0) else v.detach()) for n, v in losses.items()]
-    return torch.stack(weighed).sum() if weighed else torch.zeros(())
 
 
 def trained_names(module: nn.Module) -> set[str]:
