@@ -79,7 +79,7 @@ def test_a_loss_from_outside_joins_by_one_override(demo):
         if not (demo / f"outputs/demo/{stage}/config.json").is_file():
             run(demo, "fit", "--config", str(ROOT / f"examples/demo/{stage}.yaml"), *FEW_STEPS)
     shown = run(
-        demo, "fit", "--config", str(ROOT / "examples/demo/emotion_nuance.yaml"), *FEW_STEPS, contrast,
+        demo, "fit", "--config", str(ROOT / "examples/demo/emotion_nuance.yaml"), *FEW_STEPS, contrast, "--again=true",
         PYTHONPATH=str(ROOT / "examples"),
     )  # fmt: skip
     columns = (demo / "outputs/demo/logs/emotion_nuance/metrics.csv").read_text().splitlines()[0]

@@ -115,7 +115,7 @@ def test_every_command_names_a_language_model_that_cannot_serve(
 
 def test_a_dtype_that_does_not_exist_is_one_line(backbones, corpus, tmp_path, capsys):
     words = ["prepare", "responses", corpus, "--language-model", backbones / "language_model", "--dtype", "int3"]
-    assert "there are float32, bfloat16" in refused([*words, "--out", tmp_path / "out.jsonl"], capsys)
+    assert "choose from 'float32', 'bfloat16'" in refused([*words, "--out", tmp_path / "out.jsonl"], capsys)
 
 
 @pytest.mark.parametrize("name", ["GEMMA", "DROPS_SYSTEM", "LLAMA3", "QWEN3_THINKING", "HARMONY"])

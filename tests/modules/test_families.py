@@ -1,7 +1,6 @@
 """Losses, replies and batches are those of the model alone, for every family of causal language models."""
 
 from itertools import pairwise
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,7 +10,15 @@ from empathy_lightning.modules.gradient_checkpointing import checkpoint_blocks
 from empathy_lightning.modules.language_model import IGNORE, LanguageModel, pack
 from tests.modules.families import FAMILIES, NOT_BUILT, REFUSED, tiny
 
-TOKENIZER = SimpleNamespace(eos_token_id=2, pad_token_id=0)
+
+class Tokenizer:
+    """What the language model asks of one, without a vocabulary."""
+
+    eos_token_id, pad_token_id, chat_template = 2, 0, None
+
+
+TOKENIZER = Tokenizer()
+
 SUPPORTED = [family for family in FAMILIES if family not in REFUSED and family not in NOT_BUILT]
 IDS = [5, 6, 7, 8, 9, 3, 4]
 ROWS = [IDS, [5, 6, 3, 7, 4], [5, 6, 8, 3, 4, 9]]

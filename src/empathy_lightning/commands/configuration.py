@@ -261,7 +261,7 @@ def check_paths(config: Any, key: str = "") -> None:
     elif name == "name_or_path":
         try:
             locate(config)
-        except FileNotFoundError as error:
+        except InputError as error:
             raise InputError(f"{_short(key)}: {error}") from None
 
 

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
+from empathy_lightning.errors import InputError
+
 
 class _Given(nn.Module):
     """Stands where the decoder stands, and gives hidden states that are there already."""
@@ -42,7 +44,7 @@ def decoder_of(model: Any) -> Any:
     """The part of a transformers causal language model that makes the last hidden states.
 
     Raises:
-        ValueError: If there is none.
+        InputError: If there is none.
     """
     return getattr(model, _decoder_name(model))
 
@@ -52,7 +54,7 @@ def _decoder_name(model: Any) -> str:
     for name in (getattr(model, "base_model_prefix", ""), "model"):
         if isinstance(getattr(model, name, None), nn.Module):
             return str(name)
-    raise ValueError(f"{type(model).__name__} has no decoder apart from its head: give another language model")
+    raise InputError(f"{type(model).__name__} has no decoder apart from its head: give another language model")
 
 
 def logits_of(model: Any, states: Tensor) -> Tensor:

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
+from empathy_lightning.errors import InputError
+
 if TYPE_CHECKING:
     from empathy_lightning.modules.language_model import LanguageModel
 
@@ -21,14 +23,14 @@ def check(language_model: LanguageModel) -> None:
     Weights that are not here yet or are quantised are not tried: some packages repack theirs in their first call.
 
     Raises:
-        ValueError: If it cannot generate from embeddings, if they give other logits than ids do, if tokens see what
+        InputError: If it cannot generate from embeddings, if they give other logits than ids do, if tokens see what
             follows, or if padding on the left changes the logits.
     """
     model = language_model.model
     name = f"{type(model).__name__} cannot be the language model"
     prepare = getattr(model, "prepare_inputs_for_generation", None)
     if prepare is None or "inputs_embeds" not in signature(prepare).parameters:
-        raise ValueError(f"{name}: transformers cannot generate from embeddings with it; give another one")
+        raise InputError(f"{name}: transformers cannot generate from embeddings with it; give another one")
     if not _can_run(model):
         return
     try:
@@ -38,13 +40,13 @@ def check(language_model: LanguageModel) -> None:
         raise
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:120]
-        raise ValueError(f"{name}: it does not take embeddings ({reason}); give another one") from error
+        raise InputError(f"{name}: it does not take embeddings ({reason}); give another one") from error
     if hidden.shape[-1] != language_model.hidden_size:
-        raise ValueError(f"{name}: its hidden states are wider or narrower than its embeddings; give another one")
+        raise InputError(f"{name}: its hidden states are wider or narrower than its embeddings; give another one")
     if not alike(logits, expected[:2]):
-        raise ValueError(f"{name}: its logits are no function of the embeddings so far; give another one")
+        raise InputError(f"{name}: its logits are no function of the embeddings so far; give another one")
     if not alike(after, expected[1:]):
-        raise ValueError(f"{name}: padding on the left changes its logits; give another one")
+        raise InputError(f"{name}: padding on the left changes its logits; give another one")
 
 
 def _tried(language_model: LanguageModel) -> tuple[Tensor, Tensor, Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from importlib.resources import files
@@ -87,8 +88,11 @@ def opened(name_or_path: str, revision: str | None = None) -> Iterator[tuple[str
     folder = locate(name_or_path)
     options: dict[str, Any] = {"revision": revision or "main", "local_files_only": _offline(folder)}
     level = transformers_logging.get_verbosity()
-    # Its report of what does not fit is a table; the same comes as one line.
+    bars = transformers_logging.is_progress_bar_enabled()
+    # Its report of what does not fit is a table; the same comes as one line. Bars are for terminals.
     transformers_logging.set_verbosity_error()
+    if not sys.stderr.isatty():
+        transformers_logging.disable_progress_bar()
     try:
         if not Path(folder).is_dir():
             _check_cached(folder, options)
@@ -101,6 +105,8 @@ def opened(name_or_path: str, revision: str | None = None) -> Iterator[tuple[str
         raise PretrainedError(line) from error
     finally:
         transformers_logging.set_verbosity(level)
+        if bars:
+            transformers_logging.enable_progress_bar()
 
 
 def _check_cached(name: str, options: dict[str, Any]) -> None:

@@ -96,10 +96,7 @@ def load_language_model(name_or_path: str, dtype: str = "float32") -> LanguageMo
         InputError: If it cannot be loaded.
     """
     device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
-    try:
-        return LanguageModel.from_pretrained(name_or_path, dtype=cast(Any, dtype)).to(device)
-    except PretrainedError as error:
-        raise InputError(str(error)) from None
+    return LanguageModel.from_pretrained(name_or_path, dtype=cast(Any, dtype)).to(device)
 
 
 def _with_transformers(generation: Generation) -> Answerer:
