@@ -44,6 +44,7 @@ def test_the_extensions_of_the_page_train_and_return(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     words = ["fit", f"--config={ROOT / 'examples/demo/emotion_recognition.yaml'}", "--trainer.max_epochs=1"]
     words += ["--data.corpora=[{class_path: my_corpus.Answers, init_args: {root: recordings}}]"]
+    words += ["--data.emotions=[happy, sad]", "--model.model.emotion_nuance.num_emotions=2", "--data.max_left_out=0.5"]
     assert main([*words, "--trainer.accelerator=cpu"]) == 0
     assert (tmp_path / "outputs/demo/emotion_recognition/model.safetensors").is_file()
 

@@ -114,6 +114,9 @@ class EmpathyDataModule(L.LightningDataModule):
         self.mixed: list[list[Utterance]] = []
         self.unreadable: list[str] = []
         self.position: Position | None = None
+        self.learns_emotions = False
+        """Whether labels are learnt, where :meth:`setup` comes before there is a task that knows."""
+        self._tally = Tally()
         self._drawn: dict[str, tuple[SpeechDataset, list[float], list[float] | None]] = {}
 
     def setup(self, stage: str | None = None) -> None:
@@ -123,7 +126,7 @@ class EmpathyDataModule(L.LightningDataModule):
             CorpusError: If a corpus is missing, an utterance has no split and no protocol gives it one, too much is
                 left out, or one of the emotions that are to be learnt has no training utterance.
         """
-        tally = Tally()
+        tally, told = self._tally, bool(self.splits)
         if not self.splits:
             self.splits = self._read(tally)
         self.position = None
@@ -133,11 +136,9 @@ class EmpathyDataModule(L.LightningDataModule):
             read = [task.utterances(self.emotions, tally, self.read_audio) for task in self.mixed_in]
             self.mixed = [[u for u in rows if not held_out & recordings_of(u)] for rows in read]
             tally.drop(sum(map(len, read)) - sum(map(len, self.mixed)), "of data.mixed_in that validate or test")
-        if not self._learns_emotions():
-            tally.unknown = 0
-        if tally.kept and (self.trainer is None or self.trainer.is_global_zero):
+        if not told and (self.trainer is None or self.trainer.is_global_zero):
             print(tally.describe(), file=sys.stderr)
-        tally.refuse_above(self.max_left_out, "--data.max_left_out")
+        tally.refuse_above(self.max_left_out, "--data.max_left_out", self._learns_emotions())
         if stage in (None, "fit"):
             self._refuse_empty_classes()
 
@@ -155,7 +156,7 @@ class EmpathyDataModule(L.LightningDataModule):
         return splits
 
     def _learns_emotions(self) -> bool:
-        task = self.trainer.lightning_module if self.trainer else None
+        task = self.trainer.lightning_module if self.trainer else self
         return self.answer == "emotion" or bool(getattr(task, "learns_emotions", False))
 
     def _refuse_empty_classes(self) -> None:

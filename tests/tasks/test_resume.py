@@ -177,7 +177,7 @@ def test_the_middle_of_an_epoch_over_other_data_is_refused(corpus, backbones, tm
     settings = configuration(corpus, backbones, "EmotionNuanceTask")
     run(settings, tmp_path / "whole", checkpoints=tmp_path / "moments")
     moments = sorted((tmp_path / "moments").iterdir())
-    config = ["--config", str(tmp_path / "whole" / "run.yaml"), "--data.seed=1"]
+    config = ["--config", str(tmp_path / "whole" / "run.yaml"), "--data.seed=1", "--again=true"]
     assert main(["fit", *config, f"--ckpt_path={moments[2]}"]) == 2
     assert "another data.seed" in capsys.readouterr().err
 
@@ -196,7 +196,7 @@ def resumed_recipe(recipe, out, *words):
     fit_recipe(recipe, *words, *watched(Path("first"), keep=True))
     whole, end = heard(Path("first")), exported(out)
     middle = sorted(Path("first/moments").iterdir())[1]
-    fit_recipe(recipe, *words, *watched(Path("second"), keep=False), f"--ckpt_path={middle}")
+    fit_recipe(recipe, *words, *watched(Path("second"), keep=False), f"--ckpt_path={middle}", "--again=true")
     rest = heard(Path("second"))
     assert 0 < len(rest) < len(whole) and rest == whole[len(whole) - len(rest) :]
     assert exported(out) == end
@@ -234,9 +234,8 @@ def test_a_process_that_is_killed_while_it_saves_leaves_the_checkpoint_before(co
     saver = {**SAVED, "init_args": {**SAVED["init_args"], "dirpath": str(tmp_path / "saved")}}
     settings["trainer"] |= {"callbacks": [saver], "enable_checkpointing": True}
     all_heard, end = run(settings, tmp_path / "whole")
-    (tmp_path / "saved" / "last.ckpt").unlink()
     kill = {"class_path": "tests.tasks.watch.Killed", "init_args": {"step": 4}}
-    assert command(tmp_path / "whole", "--trainer.callbacks+=" + json.dumps(kill)).returncode == -9
+    assert command(tmp_path / "whole", "--trainer.callbacks+=" + json.dumps(kill), "--again=true").returncode == -9
     assert (tmp_path / "saved" / ".last.ckpt").read_bytes() == b"half of it"
     rest, resumed_end = run(settings, tmp_path / "rest", resume=tmp_path / "saved" / "last.ckpt")
     assert rest == all_heard[3:] and resumed_end == end

@@ -221,14 +221,15 @@ def test_curves_go_on_and_tests_write_beside_them(place):
 def test_a_folder_of_another_run_is_refused(place, capsys):
     once = ["--trainer.max_epochs=1"]
     assert run("fit", *once) == 0
+    steps = torch.load(place / "logs/run/last.ckpt", weights_only=True)["global_step"]
     before = contents(place / "out"), contents(place / "logs/run")
     assert run("fit", *once) == 2
     assert "metrics.csv is of another run: go on with --ckpt_path last" in last_line(capsys)
     assert (contents(place / "out"), contents(place / "logs/run")) == before
     assert run("fit", "--trainer.max_epochs=2", "--ckpt_path=last") == 0
-    assert torch.load(place / "logs/run/last.ckpt", weights_only=True)["epoch"] == 1
+    assert torch.load(place / "logs/run/last.ckpt", weights_only=True)["global_step"] == 2 * steps
     assert run("fit", *once, "--again=true") == 0
-    assert torch.load(place / "logs/run/last.ckpt", weights_only=True)["epoch"] == 0
+    assert torch.load(place / "logs/run/last.ckpt", weights_only=True)["global_step"] == steps
 
 
 def test_last_begins_where_nothing_was_saved(place, capsys):

@@ -25,6 +25,7 @@ import empathy_lightning.tasks
 from empathy_lightning.datamodule import EmpathyDataModule
 from empathy_lightning.errors import InputError
 from empathy_lightning.modules.pretrained import locate
+from empathy_lightning.tasks.emotion_nuance import EMOTION_LOSSES
 
 _LONGEST = 300
 _PARSER = str(Path(jsonargparse.__file__).parent)
@@ -267,3 +268,20 @@ def check_paths(config: Any, key: str = "") -> None:
 
 def _short(key: str) -> str:
     return key.replace(".init_args", "")
+
+
+def learns_emotions(config: Any) -> bool:
+    """Whether a loss of a parsed configuration compares with the labels; no model is built for it."""
+    task = config["model"]
+    losses = getattr(task.get("init_args"), "auxiliary_losses", None) or {}
+    kinds = [_class_at(loss["class_path"]) for loss in losses.values()]
+    return any(isinstance(kind, type) and issubclass(kind, EMOTION_LOSSES) for kind in kinds)
+
+
+def _class_at(path: str) -> Any:
+    """A class; None where there is none, which building it says better."""
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(import_module(module), name, None)
+    except ImportError:
+        return None

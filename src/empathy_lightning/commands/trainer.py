@@ -16,7 +16,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 import empathy_lightning.tasks  # noqa: F401 - lets YAML name the tasks without their modules
 from empathy_lightning.commands import TRAINER_COMMANDS
-from empathy_lightning.commands.configuration import check_paths, refusal
+from empathy_lightning.commands.configuration import check_paths, learns_emotions, refusal
 from empathy_lightning.datamodule import EmpathyDataModule
 from empathy_lightning.errors import InputError
 from empathy_lightning.tasks.export import Export
@@ -34,6 +34,12 @@ _IDLE_WARNINGS = (
     ".*no last checkpoint available",
     "Checkpoint directory .* exists and is not empty",
     "Experiment logs directory .* exists and is not empty",
+)
+
+_TALKATIVE = (
+    "lightning.pytorch.utilities.rank_zero",
+    "lightning.fabric.utilities.rank_zero",
+    "lightning.pytorch.trainer.connectors.checkpoint_connector",
 )
 
 
@@ -101,8 +107,10 @@ class _CLI(LightningCLI):
     def after_fit(self) -> None:
         """Say where everything is."""
         trainer: Any = self.trainer
-        if trainer.is_global_zero and not trainer.fast_dev_run:
-            print("\n".join(places(trainer)))
+        # All processes look, since Lightning asks the first one for the folder; the first one speaks.
+        lines = [] if trainer.fast_dev_run else places(trainer)
+        if lines and trainer.is_global_zero:
+            print("\n".join(lines))
 
     def before_validate(self) -> None:
         """Measure what was trained."""
@@ -137,6 +145,7 @@ class _CLI(LightningCLI):
             data = self._parser(self.subcommand).instantiate_classes(Namespace(data=given["data"])).data
         except Exception as error:
             raise refusal(error, self.words) from error
+        data.learns_emotions = learns_emotions(given)
         data.setup(self.subcommand)
         try:
             super().instantiate_classes()
@@ -144,6 +153,8 @@ class _CLI(LightningCLI):
             raise refusal(error, self.words) from error
         # The one that has read the corpora already.
         self.datamodule = data
+        # Nothing is unpickled: a checkpoint is tensors, numbers and texts.
+        self.config_init[self.subcommand]["weights_only"] = True
 
 
 def places(trainer: Any) -> list[str]:
@@ -172,7 +183,7 @@ def train(words: list[str] | None) -> int:
     """
     for message in _IDLE_WARNINGS:
         warnings.filterwarnings("ignore", message)
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
+    for name in _TALKATIVE:
         logging.getLogger(name).addFilter(_no_advertisement)
     # Absolute keys in ${...} stay right under the subcommand, and see overrides from the command line.
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
@@ -191,7 +202,8 @@ def train(words: list[str] | None) -> int:
 
 
 def _no_advertisement(record: logging.LogRecord) -> bool:
-    return "litlogger" not in record.getMessage() and "litmodels" not in record.getMessage()
+    """Neither advertisements, nor what a save says of an option that is not the user's."""
+    return not any(word in record.getMessage() for word in ("litlogger", "litmodels", "`weights_only` was not set"))
 
 
 def _run(words: list[str] | None) -> None:

@@ -67,22 +67,24 @@ class Tally:
             line += f"; without a label of the task: {labels}"
         return line
 
-    def refuse_above(self, most: float, option: str) -> None:
+    def refuse_above(self, most: float, option: str, labels: bool = False) -> None:
         """Stop where too much was left out that nobody asked for.
 
         Args:
             most: Share that may be, 0..1.
             option: How to allow more, for the message.
+            labels: Count what has a label that is no emotion word as lost.
 
         Raises:
             CorpusError: If more was.
         """
-        lost = self.lost.total() + self.unknown
+        unknown = self.unknown if labels else 0
+        lost = self.lost.total() + unknown
         whole = self.kept + self.lost.total()
         if lost <= most * whole:
             return
         reasons = [f"{n:,} {reason}" + self._example(reason) for reason, n in self.lost.most_common(2)]
-        if self.unknown:
+        if unknown:
             reasons += [f"{n:,} labelled {label}" for label, n in self.unlabelled.most_common(2)]
         said = f"{lost:,} of {whole:,} utterances would be lost: {', '.join(reasons)}"
         advice = f"mend them, or allow it with {option} {lost / whole + 0.005:.2f}"

@@ -10,7 +10,7 @@ from torchmetrics import Metric
 from empathy_lightning.batch import SpeechBatch
 from empathy_lightning.checkpoints import load_weights
 from empathy_lightning.errors import InputError
-from empathy_lightning.losses.categorical import CategoricalLoss, FocalLoss
+from empathy_lightning.losses.categorical import CategoricalLoss, FocalLoss, SoftLabelLoss
 from empathy_lightning.metrics import Concordance, EmotionConfusion, unweighted_accuracy, weighted_accuracy
 from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.modules.speech_encoder import freeze
@@ -18,6 +18,9 @@ from empathy_lightning.tasks.schedule import ScheduleName
 from empathy_lightning.tasks.task import TrainedPartsTask
 from empathy_lightning.tasks.weighted_losses import check_weights, losses_of, weighted_sum
 from empathy_lightning.utterance import RATINGS
+
+EMOTION_LOSSES = (CategoricalLoss, FocalLoss, SoftLabelLoss)
+"""Losses that compare with the labels, so that a class without any cannot be learnt."""
 
 
 class EmotionNuanceTask(TrainedPartsTask):
@@ -73,7 +76,7 @@ class EmotionNuanceTask(TrainedPartsTask):
     @property
     def learns_emotions(self) -> bool:
         """Whether a loss compares with the labels, so that a class without any cannot be learnt."""
-        return any(isinstance(loss, CategoricalLoss | FocalLoss) for loss in self.auxiliary_losses.values())
+        return any(isinstance(loss, EMOTION_LOSSES) for loss in self.auxiliary_losses.values())
 
     def on_fit_start(self) -> None:
         """Refuse to train what is not used."""
