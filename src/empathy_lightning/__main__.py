@@ -9,19 +9,17 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from empathy_lightning import __version__
 from empathy_lightning.choices import PARSERS, RECIPES, RECOGNISERS, TRUST
 from empathy_lightning.commands import TRAINER_COMMANDS
+from empathy_lightning.commands.corpora import add_corpora
 from empathy_lightning.errors import InputError, concerns_named_file
 from empathy_lightning.evaluation.commands import add_responses
-from empathy_lightning.options import add_again, add_left_out
+from empathy_lightning.options import add_left_out
 from empathy_lightning.preparation.commands import add_preparation
 from empathy_lightning.threads import share_the_machine
-
-if TYPE_CHECKING:
-    from empathy_lightning.corpora import Corpus
 
 DEMO_CHECKPOINT = "outputs/demo/speech_decoder"
 
@@ -92,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
         commands.add_parser(name, help=f"{does} (--config FILE.yaml, see {name} --help)", add_help=False)
     _add_chat(commands)
     add_preparation(commands)
-    _add_corpora(commands)
+    add_corpora(commands)
     _add_ablate(commands)
     _add_convert(commands)
 
@@ -161,25 +159,6 @@ def _add_chat(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     chat.set_defaults(run=_chat)
 
 
-def _add_corpora(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    corpora = commands.add_parser("corpora", help="the corpora that can be read: list, check and export them")
-    actions = corpora.add_subparsers(required=True, metavar="ACTION")
-    actions.add_parser("list", help="names, licences and where to get them").set_defaults(run=_list_corpora)
-    check = actions.add_parser("check", help="count, listen to every file and look for leaks; exit code 1 if wrong")
-    export = actions.add_parser("export", help="write a corpus as one manifest")
-    for action in (check, export):
-        action.add_argument("name", help="as in `corpora list`, or manifest for one of your own")
-        action.add_argument("root", help="folder of the corpus in its official layout, or the manifest")
-        action.add_argument("--protocol", help="splits by a published protocol, see `corpora list`")
-    add_again(export)
-    check.add_argument("--out", type=Path, help="report as JSON (default: outputs/corpora/NAME.json)")
-    check.set_defaults(run=_check_corpus)
-    export.add_argument("--out", type=Path, required=True, help="FILE.jsonl or FILE.parquet, or a folder for shards")
-    add_left_out(export)
-    export.add_argument("--shards", action="store_true", help="write Parquet shards with the audio inside")
-    export.set_defaults(run=_export_corpus)
-
-
 def _add_ablate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     ablate = commands.add_parser("ablate", help="train and test the variants of a list, and print their table")
     ablate.add_argument("list", type=Path, help="YAML list of entries with name, config and overrides")
@@ -231,79 +210,6 @@ def _convert(options: argparse.Namespace) -> int:
     print(report.describe())
     print("nothing was written" if options.dry_run else f"written: {options.out}")
     return 1 if options.dry_run and report.missing else 0
-
-
-def _corpus(name: str, root: str) -> Corpus:
-    from empathy_lightning.corpora import CORPORA, Manifest
-
-    if name == "manifest":
-        return Manifest(root)
-    if name not in CORPORA:
-        raise InputError(f"no corpus named {name!r}; there are manifest, {', '.join(CORPORA)}")
-    return CORPORA[name](root)
-
-
-def _list_corpora(options: argparse.Namespace) -> None:
-    from empathy_lightning.corpora import CORPORA, PROTOCOLS
-
-    for name, corpus in CORPORA.items():
-        total = sum(corpus.counts.values())
-        print(f"{name:<20}{total or '?':>7} utterances  {','.join(corpus.languages):<6}  {corpus.title}")
-        print(f"{'':<20}licence: {corpus.licence}\n{'':<20}{corpus.access}")
-        if corpus.unconfirmed:
-            print(f"{'':<20}not confirmed: {corpus.unconfirmed}")
-    print("\nprotocols")
-    for name, protocol in PROTOCOLS.items():
-        print(f"{name:<24}{protocol.citation}")
-
-
-def _check_corpus(options: argparse.Namespace) -> int:
-    from empathy_lightning.corpora.check import check, describe
-    from empathy_lightning.corpora.protocols import protocol_named
-    from empathy_lightning.files import check_target, write_json
-
-    out = options.out or Path("outputs/corpora") / f"{options.name}.json"
-    check_target(out, [])
-    protocol = protocol_named(options.protocol) if options.protocol else None
-    report = check(_corpus(options.name, options.root), protocol)
-    write_json(out, {"protocol": options.protocol, **report})
-    print(f"{describe(report)}\nreport: {out}")
-    return 1 if report["problems"] else 0
-
-
-def _export_corpus(options: argparse.Namespace) -> None:
-    from empathy_lightning.corpora.left_out import Tally, count_left_by, count_skipped, with_files
-    from empathy_lightning.corpora.manifest import write_manifest
-    from empathy_lightning.corpora.protocols import protocol_named
-    from empathy_lightning.corpora.shards import write_shards
-    from empathy_lightning.files import check_folder, check_target
-    from empathy_lightning.jobs import Claim, utterances_digest
-
-    if options.shards:
-        check_folder(options.out)
-    else:
-        check_target(options.out, [Path(options.root)])
-    corpus = _corpus(options.name, options.root)
-    utterances = corpus.utterances()
-    tally = Tally()
-    count_skipped(corpus, tally)
-    if options.protocol:
-        protocol, read = protocol_named(options.protocol), utterances
-        utterances = protocol(read)
-        count_left_by(protocol, read, utterances, tally)
-    utterances = with_files(utterances, tally)
-    tally.kept = len(utterances)
-    print(tally.describe(), file=sys.stderr)
-    tally.refuse_above(options.allow_left_out, "--allow-left-out")
-    if options.shards:
-        write_shards(utterances, options.out, again=options.again)
-    else:
-        content = utterances_digest(utterances, options.out.parent)
-        claim = Claim(options.out, {"corpus": options.name, "protocol": options.protocol, "utterances": content})
-        if not claim.is_done(options.again):
-            claim.write()
-            write_manifest(options.out, utterances)
-    print(f"{len(utterances)} utterances in {options.out}")
 
 
 def _chat(options: argparse.Namespace) -> None:
