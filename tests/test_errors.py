@@ -80,7 +80,7 @@ def told(words, capsys):
         ("--trainer.precision=bf17", ["trainer.precision", "bf16-mixed", "32-true", "did you mean bf16?"]),
         ("--model.model.emotion_nuance.pooling=mea", ["emotion_nuance.pooling", "attention, mean, statistics"]),
         ("--model.auxiliary_losses.a=empathy_lightning.losses.CategoricalLos", ["did you mean CategoricalLoss?"]),
-        ("--model.auxiliary_losses.a=my_losses.Foo", ["model.auxiliary_losses", "my_losses", "PYTHONPATH"]),
+        ("--model.auxiliary_losses.a=nobodys_losses.Foo", ["model.auxiliary_losses", "nobodys_losses", "PYTHONPATH"]),
         ("--model.class_path=EmotionNuanceTas", ["did you mean EmotionNuanceTask?"]),
         ("--data.batch_seconds=many", ["data.batch_seconds: Expected a float"]),
         ("--model.model.emotion_nuance.hidden_size=-3", ["model.model.emotion_nuance", "negative dimension -3"]),
