@@ -40,7 +40,7 @@ def words(backbones, corpus, folder, **trainer):
             "callbacks": [
                 {"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": {
                     "dirpath": str(folder / "steps"), "filename": "{step}", "every_n_train_steps": 2,
-                    "save_top_k": -1}},
+                    "save_top_k": -1, "monitor": None, "save_last": None}},
                 {"class_path": "empathy_lightning.tasks.Export", "init_args": {"folder": str(folder / "export")}},
                 {"class_path": "tests.tasks.watch.Watch", "init_args": {"folder": str(folder / "watch")}},
             ],
