@@ -36,6 +36,7 @@ from empathy_lightning.parts import (
     loaded_from,
     trusted_class,
 )
+from empathy_lightning.utterance import RATINGS
 
 _PARTS_OF_MODEL = (
     "speech_encoder",
@@ -219,8 +220,17 @@ def load(folder: str | Path, trust: Sequence[str] = ()) -> Checkpoint:
     decoder, vocoder = parts.pop("speech_decoder", None), parts.pop("vocoder", None)
     if "speech_encoder" not in parts:
         raise CheckpointError(f"{folder}/config.json names no speech_encoder")
-    model: Any = whole(**parts, prompt=prompt, system=system, **config.get("slots", {}))
+    try:
+        model: Any = whole(**parts, prompt=prompt, system=system, **config.get("slots", {}))
+    except (TypeError, AttributeError) as error:
+        raise CheckpointError(f"{folder}/config.json does not fit: {' '.join(str(error).split())[:200]}") from None
+    if not isinstance(model, EmpatheticLM):
+        raise CheckpointError(f"{folder}/config.json: {class_path(whole)} is no EmpatheticLM")
     model.untrained_heads = frozenset(config.get("untrained_heads", ()))
+    if model.emotion_nuance is not None:
+        emotion_names(emotions, model.emotion_nuance.num_emotions)
+    if unknown := model.untrained_heads - {"categorical", *RATINGS}:
+        raise CheckpointError(f"{folder}/config.json: untrained_heads names no head {sorted(unknown)[0]!r}")
     for module in (model, decoder, vocoder):
         if module is not None:
             module.eval()

@@ -27,6 +27,7 @@ from empathy_lightning.corpora.mixture import (
 )
 from empathy_lightning.corpora.protocols import Protocol, hold_out, protocol_named
 from empathy_lightning.emotion_words import chosen_emotion
+from empathy_lightning.errors import InputError
 from empathy_lightning.sampler import LengthBucketSampler, Position
 from empathy_lightning.utterance import EMOTIONS, Utterance
 
@@ -91,6 +92,12 @@ class EmpathyDataModule(L.LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
+            if value is not None and value < least:
+                raise InputError(f"data.{name} is {value}: give at least {least}")
+        for name, seconds in (("batch_seconds", batch_seconds), ("max_seconds", max_seconds)):
+            if not seconds > 0:
+                raise InputError(f"data.{name} is {seconds}: give more than 0 seconds")
         self.corpora = corpora
         self.protocol = protocol_named(protocol) if isinstance(protocol, str) else protocol
         self.weights = weights or {}

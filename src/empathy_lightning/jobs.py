@@ -24,7 +24,9 @@ from empathy_lightning.files import check_target, write_json
 from empathy_lightning.utterance import Utterance
 
 _WHOLE, _BLOCK, _BLOCKS = 2**26, 2**20, 64
-"""Files up to the first size are read whole; of larger ones, so many blocks of the second."""
+"""Files up to the first size are read whole; of larger weights, so many blocks of the second."""
+
+_WEIGHTS = (".safetensors", ".bin", ".gguf", ".pth", ".pt")
 
 
 def rank_and_world_size() -> tuple[int, int]:
@@ -176,11 +178,11 @@ def settled(folder: Path, name: str, make: Callable[[], list[Any]]) -> list[Any]
 
 
 def digest(path: str | Path) -> str:
-    """SHA-256 of a file's content; of more than 64 MB, of the size and 64 blocks of 1 MB that lie evenly in it."""
+    """SHA-256 of a file's content; of more than 64 MB of weights, of the size and 64 blocks of 1 MB, evenly in it."""
     path = Path(path)
     size = path.stat().st_size
     with path.open("rb") as file:
-        if size <= _WHOLE:
+        if size <= _WHOLE or path.suffix not in _WEIGHTS:
             return hashlib.file_digest(file, "sha256").hexdigest()
         blocks = hashlib.sha256(str(size).encode())
         for number in range(_BLOCKS):
@@ -191,9 +193,11 @@ def digest(path: str | Path) -> str:
 
 def folder_digest(folder: str | Path) -> str:
     """SHA-256 over names and :func:`digest` of a model folder's weights, settings and vocabularies."""
-    kinds = (".json", ".safetensors", ".bin", ".model", ".jinja", ".tiktoken", ".txt", ".gguf", ".pth")
-    files = sorted(path for path in Path(folder).iterdir() if path.suffix in kinds and path.is_file())
-    named = [(path.name, digest(path)) for path in files if not path.name.endswith("made_from.json")]
+    kinds = (*_WEIGHTS, ".json", ".model", ".jinja", ".tiktoken", ".txt")
+    files = sorted(path for path in Path(folder).rglob("*") if path.suffix in kinds and path.is_file())
+    named = [
+        (str(path.relative_to(folder)), digest(path)) for path in files if not path.name.endswith("made_from.json")
+    ]
     return hashlib.sha256(repr(named).encode()).hexdigest()
 
 

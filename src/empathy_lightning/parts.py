@@ -102,6 +102,7 @@ def check_round_trip(name: str, module: nn.Module) -> None:
     module = behind_cache(module)
     described_once = json.loads(json.dumps(described(name, module)))
     if loaded_from(module) is not None:
+        _check_source(name, module, described_once["init_args"])
         return
     kind, arguments = type(module), described_once["init_args"]
     if trusted_class(described_once["class_path"], [kind.__module__]) is not kind:
@@ -115,6 +116,23 @@ def check_round_trip(name: str, module: nn.Module) -> None:
         raise InputError(f"{name}: {kind.__name__} changes an argument before it keeps it: keep it as it is given")
     if _sizes(again) != _sizes(module):
         raise InputError(f"{name}: {kind.__name__} built again from its arguments has other weights")
+
+
+def _check_source(name: str, module: nn.Module, source: dict[str, Any]) -> None:
+    """Refuse a backbone of a class from elsewhere whose ``source`` would not load it again as it is."""
+    kind: Any = type(module)
+    if kind.__module__.startswith(f"{_LIBRARY}."):
+        return
+    ours = [base for base in kind.__mro__ if base.__module__.startswith(f"{_LIBRARY}.")]
+    known = set(inspect.signature(ours[0].from_pretrained).parameters) if ours else {"name_or_path", "revision"}
+    parameters = inspect.signature(kind.from_pretrained).parameters
+    taken = {key for key, parameter in parameters.items() if parameter.kind is not parameter.VAR_KEYWORD}
+    lost = sorted(taken - known - source.keys())
+    if lost:
+        raise InputError(f"{name}: from_pretrained of {kind.__name__} does not keep {lost[0]!r} in self.source")
+    unknown = sorted(source.keys() - taken)
+    if unknown and len(taken) == len(parameters):
+        raise InputError(f"{name}: from_pretrained of {kind.__name__} does not take {unknown[0]!r} of self.source")
 
 
 def _without_weights(kind: type[nn.Module], arguments: dict[str, Any]) -> nn.Module:

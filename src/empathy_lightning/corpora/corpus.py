@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import filecmp
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import ClassVar
@@ -75,7 +77,7 @@ class Corpus(ABC):
         found: dict[str, Utterance] = {}
         for utterance in self.read(folder):
             if utterance.id in found:
-                self.skip(utterance.path, f"doubled copy of {found[utterance.id].path}")
+                self._skip_doubled(utterance, found[utterance.id])
             else:
                 found[utterance.id] = utterance
         utterances = self._valid(list(found.values()))
@@ -85,6 +87,15 @@ class Corpus(ABC):
                 f"no utterance of {self.name} below {folder} ({reasons or 'no file fits'}); {self.access}"
             )
         return utterances
+
+    def _skip_doubled(self, utterance: Utterance, first: Utterance) -> None:
+        """Leave out a second utterance of an id: a copy, or another one that is then lost."""
+        same = replace(utterance, path=first.path) == first
+        if same and utterance.path != first.path:
+            same = filecmp.cmp(utterance.path, first.path, shallow=False)
+        self.skip(
+            utterance.path, f"doubled copy of {first.path}" if same else f"another one with the id of {first.path}"
+        )
 
     def _valid(self, found: list[Utterance]) -> list[Utterance]:
         utterances = checked(columns_of(found), len(found), Faults())

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from empathy_lightning.corpora.corpus import Corpus
+from empathy_lightning.corpora.corpus import Corpus, CorpusError
+from empathy_lightning.emotion_words import emotion_named
 from empathy_lightning.utterance import Utterance
 
 
@@ -36,13 +37,18 @@ class Selection(Corpus):
 
     def read(self, folder: Path) -> Iterator[Utterance]:
         """The utterances that are kept."""
-        for utterance in self.corpus.utterances():
-            if (
-                (self.languages_kept is None or utterance.language in self.languages_kept)
-                and (self.emotions_kept is None or utterance.emotion in self.emotions_kept)
-                and (self.speakers_kept is None or utterance.speaker in self.speakers_kept)
-            ):
-                yield utterance
+        utterances = self.corpus.utterances()
+        emotions = self.emotions_kept
+        if emotions is not None:
+            emotions = [emotion_named(word) or word for word in emotions]
+        for field, wanted in (
+            ("language", self.languages_kept),
+            ("emotion", emotions),
+            ("speaker", self.speakers_kept),
+        ):
+            if wanted is not None:
+                utterances = _with(utterances, field, wanted)
+        yield from utterances
 
     def utterances(self) -> list[Utterance]:
         """The utterances that are kept; what the corpus left out is told as its own.
@@ -53,3 +59,13 @@ class Selection(Corpus):
         kept = list(self.read(Path(self.root)))
         self.skipped = self.corpus.skipped
         return kept
+
+
+def _with(utterances: list[Utterance], field: str, wanted: Sequence[str]) -> list[Utterance]:
+    """Those with one of the values; a value that none of them has is a slip of the pen."""
+    there = {getattr(utterance, field) for utterance in utterances}
+    for value in wanted:
+        if value not in there:
+            known = ", ".join(sorted(str(name) for name in there if name is not None)[:12])
+            raise CorpusError(f"no utterance has the {field} {value!r}; there are {known}")
+    return [utterance for utterance in utterances if getattr(utterance, field) in wanted]

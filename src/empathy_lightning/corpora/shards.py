@@ -8,6 +8,7 @@ of the shard. Shards may lie on disk or behind any URL that fsspec opens.
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ class Shards(Corpus):
         import pyarrow.parquet
 
         system, names = _files(self.root)
+        _refuse_unfinished(self.root, system, len(names))
         for name in names:
             with system.open(name, "rb") as file:
                 utterances = from_parquet(pyarrow.parquet.ParquetFile(file), name, beside=("audio",))
@@ -69,6 +71,17 @@ def _files(root: str) -> tuple[Any, list[str]]:
     return system, sorted(system.glob(f"{path.rstrip('/')}/part-*.parquet"))
 
 
+def _refuse_unfinished(root: str, system: Any, there: int) -> None:
+    """Where the export says how many shards there are to be, take no fewer."""
+    claim = f"{system._strip_protocol(root).rstrip('/')}/made_from.json"
+    if not there or not system.exists(claim):
+        return
+    with system.open(claim, "rb") as file:
+        parts = json.loads(file.read()).get("parts", there)
+    if there < parts:
+        raise CorpusError(f"{root} holds {there} of {parts} shards: let `corpora export --shards` go on to its end")
+
+
 def write_shards(
     utterances: Sequence[Utterance], folder: str | Path, per_shard: int = 2_000, again: bool = False
 ) -> Path:
@@ -91,11 +104,16 @@ def write_shards(
     check_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     recordings = recordings_digest((u.path for u in utterances), folder)
-    made_from = {"utterances": utterances_digest(utterances, folder), "recordings": recordings, "per_shard": per_shard}
+    made_from: dict[str, Any] = {
+        "utterances": utterances_digest(utterances, folder),
+        "recordings": recordings,
+        "per_shard": per_shard,
+    }
+    starts = range(0, len(utterances), per_shard)
+    made_from["parts"] = len(starts)
     claim = Claim(folder, made_from, "part-*.parquet")
     if not claim.is_met(again):
         claim.write()
-    starts = range(0, len(utterances), per_shard)
     for index, start in enumerate(progress_bar(starts, what="shards")):
         path = folder / f"part-{index:05d}.parquet"
         if path.is_file():

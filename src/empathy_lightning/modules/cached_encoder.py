@@ -50,7 +50,8 @@ class CachedSpeechEncoder(nn.Module):
         if not folder.is_dir():
             return _shared(name_or_path)
         files = [(path.name, path.stat()) for path in sorted(folder.iterdir())]
-        return _shared(str(folder.resolve()), tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in files))
+        versions = tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in files)
+        return _shared(name_or_path, str(folder.resolve()), versions)
 
     def forget(self) -> None:
         """Let go of all that was heard: the encoder's weights are others now."""
@@ -78,5 +79,6 @@ class CachedSpeechEncoder(nn.Module):
 
 
 @lru_cache(maxsize=1)
-def _shared(name_or_path: str, files: tuple[tuple[str, int, int], ...] = ()) -> CachedSpeechEncoder:
+def _shared(name_or_path: str, folder: str = "", files: tuple[tuple[str, int, int], ...] = ()) -> CachedSpeechEncoder:
+    # The folder and its files tell encoders apart; the name is what a checkpoint keeps.
     return CachedSpeechEncoder(SpeechEncoder.from_pretrained(name_or_path))

@@ -82,6 +82,8 @@ class EmotionNuanceTask(TrainedPartsTask):
         """Refuse to train what is not used."""
         if "label" in self.model.emotion_slot and not self.auxiliary_losses:
             raise InputError("a label in the emotion slot leaves the auxiliary losses alone to train: give some")
+        if self.model.language_model is not None and self.loss_weights.get("response", 1.0) > 0:
+            self.check_training_data("response", "a response; make them with `empathy-lightning prepare responses`")
 
     def _confusion(self, stage: str) -> Metric:
         return cast(Metric, self.confusion[stage])

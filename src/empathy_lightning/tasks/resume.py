@@ -118,7 +118,8 @@ def _move_schedule(trainer: L.Trainer, checkpoint: dict[str, Any], epoch: int, d
     Where ``max_steps`` ends the run, it is counted in steps and stays where it is.
     """
     per_epoch = math.ceil(batches / trainer.accumulate_grad_batches)
-    if trainer.max_steps != -1 and trainer.max_steps < per_epoch * (trainer.max_epochs or 1):
+    epochs = math.inf if trainer.max_epochs in (None, -1) else float(trainer.max_epochs or 1)
+    if trainer.max_steps != -1 and trainer.max_steps < per_epoch * epochs:
         return
     steps = epoch * per_epoch + math.ceil(done / trainer.accumulate_grad_batches)
     for schedule in checkpoint.get("lr_schedulers", []):

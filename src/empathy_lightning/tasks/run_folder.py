@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import torch
 from lightning.fabric.utilities.rank_zero import _get_rank
 from lightning.pytorch.loggers import CSVLogger
@@ -32,6 +33,8 @@ def enter_run_folder(trainer: Any, ckpt_path: str | None, again: bool) -> None:
     """
     if trainer.fast_dev_run:
         return
+    if again and ckpt_path == "last":
+        raise InputError("--again begins anew, --ckpt_path last goes on: give one of them")
     resumed = _resumed(trainer, ckpt_path)
     taken = None
     if resumed is None and not again:
@@ -45,14 +48,21 @@ def enter_run_folder(trainer: Any, ckpt_path: str | None, again: bool) -> None:
     if (_get_rank() or 0) != 0:
         return
     if resumed is None:
-        # Only where it was asked for is anything here; a later --ckpt_path last must not find it.
-        while (path := _saved(trainer)) is not None:
-            path.unlink()
+        trainer.callbacks.insert(0, _BeginAnew())
         return
     steps = torch.load(resumed, map_location="cpu", weights_only=True, mmap=True)["global_step"]
     for logger in trainer.loggers:
         if isinstance(logger, CSVLogger):
             _go_on(logger, steps)
+
+
+class _BeginAnew(L.Callback):
+    """When training really begins, the checkpoints of the run before go: a later ``last`` must not find them."""
+
+    def on_train_start(self, trainer: Any, pl_module: L.LightningModule) -> None:
+        """Remove them on the first process."""
+        while trainer.is_global_zero and (path := _saved(trainer)) is not None:
+            path.unlink()
 
 
 def measure_beside(trainer: Any, command: str) -> None:
@@ -97,9 +107,10 @@ def _taken(trainer: Any) -> Path | None:
 
 
 def _saved(trainer: Any) -> Path | None:
-    """A checkpoint in the trainer's folders; None if there is none."""
-    for folder in checkpoint_folders(trainer):
-        for path in folder.glob("*.ckpt"):
+    """A checkpoint in a folder that a callback names as its own; None if there is none."""
+    for callback in trainer.checkpoint_callbacks:
+        named = getattr(callback, "dirpath", None)
+        for path in Path(named).glob("*.ckpt") if named else ():
             return path
     return None
 

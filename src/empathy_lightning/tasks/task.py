@@ -252,13 +252,42 @@ class TrainedPartsTask(L.LightningModule):
             state = checkpoint.get("current_model_state", checkpoint["state_dict"])
             state.update({name: buffer for name, buffer in self._buffers_of_step.items() if name in state})
         sums = self._sums_of_step if inside else self._sums
+        checkpoint["settings"] = self._settings()
         checkpoint["seed"] = self._seed
         checkpoint["accumulated"] = self.trainer.accumulate_grad_batches
         checkpoint["sums"] = {name: pair.tolist() for name, pair in sums.items()}
         checkpoint["figures"] = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
 
+    def _settings(self) -> dict[str, Any]:
+        """What decides the training beside data, trainer and parts."""
+        names = ("learning_rate", "weight_decay", "warmup", "schedule", "loss_weights")
+        return {name: getattr(self, name) for name in names if hasattr(self, name)}
+
+    def _refuse_other(self, checkpoint: dict[str, Any]) -> None:
+        kept = self.state_dict().keys() & trained_names(self)
+        missing = sorted(kept - checkpoint["state_dict"].keys())
+        if missing:
+            raise InputError(
+                f"the checkpoint has no weights for {missing[0]}: it is of another stage or of other parts; "
+                "give one of this configuration"
+            )
+        if self._trainer is None or self.trainer.state.fn != TrainerFn.FITTING:
+            return
+        now = self._settings()
+        for name, then in checkpoint.get("settings", now).items():
+            if now.get(name) != then:
+                raise InputError(
+                    f"the checkpoint was trained with {name} {then}, the configuration says {now.get(name)}: give "
+                    f"--model.{name} as it was, or begin anew with --again true"
+                )
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on where the checkpoint was saved."""
+        """Go on where the checkpoint was saved.
+
+        Raises:
+            InputError: If it lacks weights that this task trains, or was trained with other settings.
+        """
+        self._refuse_other(checkpoint)
         if self._trainer is None or self.trainer.state.fn != TrainerFn.FITTING:
             return
         if "current_model_state" in checkpoint:  # Lightning's callback wants all names in both
