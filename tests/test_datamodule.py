@@ -190,6 +190,8 @@ def test_a_batch_of_bad_files_borrows_a_good_utterance(corpus, tmp_path):
     dataset = SpeechDataset([u for u in read_manifest(manifest) if u.split == "train"])
     batch = collate(dataset.__getitems__([0, 1]), ["happy"])
     assert len(batch) == 1 and len(batch.unreadable) == 3
+    # It only fills the place, and counts for nothing.
+    assert batch.emotion.tolist() == [-100] and batch.responses == [None] and batch.arousal.isnan().all()
     with pytest.raises(AudioError):
         SpeechDataset(dataset.utterances[:3]).__getitems__([0, 1])
 

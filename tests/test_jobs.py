@@ -17,7 +17,7 @@ from empathy_lightning.audio import read
 from empathy_lightning.checkpoints import Checkpoint, save
 from empathy_lightning.corpora import read_manifest, write_manifest
 from empathy_lightning.errors import InputError
-from empathy_lightning.jobs import Claim, digest, settled
+from empathy_lightning.jobs import Claim, digest, folder_digest, settled
 from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.modules.emotion_nuance import EmotionNuance
 from empathy_lightning.modules.language_model import LanguageModel
@@ -223,19 +223,19 @@ def test_the_first_process_settles_for_all(tmp_path, monkeypatch):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["settled-date.json", "settled-late.json"]
 
 
-def test_a_change_anywhere_in_a_large_file_of_another_training_is_seen(tmp_path, monkeypatch):
+def test_other_weights_in_a_large_file_are_seen(tmp_path, monkeypatch):
     monkeypatch.setattr("empathy_lightning.jobs._WHOLE", 1_000)
     monkeypatch.setattr("empathy_lightning.jobs._BLOCK", 10)
     generator = torch.Generator().manual_seed(0)
-    for name in ("a", "b"):
+    for name in ("a.pt", "b.pt"):
         (tmp_path / name).write_bytes(bytes(torch.randint(256, (5_000,), generator=generator).tolist()))
-    shutil.copyfile(tmp_path / "a", tmp_path / "copy")
-    assert digest(tmp_path / "a") == digest(tmp_path / "copy") != digest(tmp_path / "b")
+    shutil.copyfile(tmp_path / "a.pt", tmp_path / "copy.pt")
+    assert digest(tmp_path / "a.pt") == digest(tmp_path / "copy.pt") != digest(tmp_path / "b.pt")
     for at in (0, 4_999):
-        content = bytearray((tmp_path / "a").read_bytes())
+        content = bytearray((tmp_path / "a.pt").read_bytes())
         content[at] ^= 1
-        (tmp_path / "copy").write_bytes(content)
-        assert digest(tmp_path / "a") != digest(tmp_path / "copy")
+        (tmp_path / "copy.pt").write_bytes(content)
+        assert digest(tmp_path / "a.pt") != digest(tmp_path / "copy.pt")
 
 
 def test_the_demo_skips_only_what_was_made_from_the_same(tmp_path, monkeypatch, capsys):
@@ -285,3 +285,24 @@ def test_the_demo_skips_only_what_was_made_from_the_same(tmp_path, monkeypatch, 
     ran.clear()
     demo.demo(again=False)
     assert ran == ["prepare", "go on", "evaluate"]
+
+
+def test_a_change_anywhere_in_a_large_manifest_is_seen(tmp_path, monkeypatch):
+    monkeypatch.setattr("empathy_lightning.jobs._WHOLE", 1_000)
+    monkeypatch.setattr("empathy_lightning.jobs._BLOCK", 10)
+    content = bytearray(b"sad," * 2_500)
+    (tmp_path / "m.jsonl").write_bytes(content)
+    before = digest(tmp_path / "m.jsonl")
+    for at in range(0, len(content), 997):
+        content[at] ^= 1
+        (tmp_path / "m.jsonl").write_bytes(content)
+        assert digest(tmp_path / "m.jsonl") != before
+        content[at] ^= 1
+
+
+def test_a_model_in_a_subfolder_is_part_of_a_folder(tmp_path):
+    (tmp_path / "inside").mkdir()
+    (tmp_path / "inside" / "model.safetensors").write_bytes(b"one")
+    before = folder_digest(tmp_path)
+    (tmp_path / "inside" / "model.safetensors").write_bytes(b"two")
+    assert folder_digest(tmp_path) != before

@@ -282,3 +282,38 @@ def test_a_run_with_a_part_that_could_not_return_ends_before_it_trains(corpus, t
 
 def export(folder):
     return {"class_path": "empathy_lightning.tasks.Export", "init_args": {"folder": str(folder / "out")}}
+
+
+class Loud(SpeechEncoder):
+    """Takes an argument that the parent's source does not keep."""
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str, gain: float = 1.0, **kwargs):
+        encoder = super().from_pretrained(name_or_path, **kwargs)
+        encoder.gain = gain
+        return encoder
+
+
+def test_a_backbone_that_would_come_back_as_another_is_refused(model, backbones):
+    model.speech_encoder = Loud.from_pretrained(str(backbones / "speech_encoder"), gain=5.0)
+    with pytest.raises(CheckpointError, match=r"from_pretrained of Loud does not keep 'gain' in self\.source"):
+        check_savable(Checkpoint(model, list(EMOTIONS)))
+    model.speech_encoder.source["gain"] = 5.0
+    check_savable(Checkpoint(model, list(EMOTIONS)))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("class_path", "empathy_lightning.modules.speech_adapter.SpeechAdapter", "does not fit"),
+        ("slots", {"colour_slot": "red"}, "does not fit"),
+        ("emotions", ["sad", "happy"], "2 emotion names for a classifier of 5"),
+        ("untrained_heads", ["colour"], "names no head 'colour'"),
+    ],
+)
+def test_a_config_that_does_not_fit_is_one_line(model, tmp_path, key, value, message):
+    save(tmp_path / "bot", Checkpoint(model, list(EMOTIONS)))
+    config = json.loads((tmp_path / "bot/config.json").read_text())
+    (tmp_path / "bot/config.json").write_text(json.dumps(config | {key: value}))
+    with pytest.raises(CheckpointError, match=message):
+        load(tmp_path / "bot")

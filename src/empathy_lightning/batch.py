@@ -17,7 +17,7 @@ from empathy_lightning.augmentation import drawn_from
 from empathy_lightning.progress import progress_bar
 from empathy_lightning.prompts import Prompt
 from empathy_lightning.sampler import Draw
-from empathy_lightning.utterance import EMOTIONS, Utterance
+from empathy_lightning.utterance import EMOTIONS, RATINGS, Utterance
 
 MISSING = -100
 """Category of an utterance without an emotion label."""
@@ -88,6 +88,14 @@ Row = tuple[Tensor, Utterance] | tuple[Tensor, Utterance, Tensor]
 """A waveform (T,) at 16 kHz with its record and, where the record names one, the waveform that gives the emotion."""
 
 
+def _silent(row: Row | AudioError) -> Row | AudioError:
+    """A row that is heard and has nothing to say."""
+    if isinstance(row, AudioError):
+        return row
+    nothing: dict[str, Any] = dict.fromkeys(("emotion", "response", "units", *RATINGS))
+    return row[0], replace(row[1], emotion_votes={}, **nothing), *row[2:]
+
+
 class SpeechDataset(Dataset[Row | AudioError]):
     """Waveforms of utterances at 16 kHz with their records.
 
@@ -132,7 +140,8 @@ class SpeechDataset(Dataset[Row | AudioError]):
     def __getitems__(self, draws: Sequence[int | Draw]) -> list[Row | AudioError]:
         """The rows of a batch, with the error in the place of one that cannot be read.
 
-        If none can be read, the next utterance that can stands in: a batch must not be empty.
+        If none can be read, the next utterance that can stands in, since a batch must not be empty; it has no labels
+        and no response there, so that it counts for nothing.
 
         Raises:
             AudioError: If nothing in the whole dataset can be read.
@@ -142,7 +151,7 @@ class SpeechDataset(Dataset[Row | AudioError]):
         for step in range(len(self)):
             if any(not isinstance(row, AudioError) for row in rows):
                 return rows
-            rows.append(self._row(last._replace(row=(last.row + 1 + step) % len(self))))
+            rows.append(_silent(self._row(last._replace(row=(last.row + 1 + step) % len(self)))))
         raise next(row for row in rows if isinstance(row, AudioError))
 
     def _row(self, draw: int | Draw) -> Row | AudioError:

@@ -32,7 +32,9 @@ def test_a_selection_keeps_what_was_asked_for(corpus):
     whole = Manifest(str(corpus))
     kept = Selection(whole, emotions=["sad", "happy"], speakers=["1", "2"]).utterances()
     assert kept == [u for u in whole.utterances() if u.emotion in ("sad", "happy") and u.speaker in ("1", "2")]
-    assert kept and not Selection(whole, languages=["xx"]).utterances()
+    assert kept and kept == Selection(whole, emotions=["Sadness", "joy"], speakers=["1", "2"]).utterances()
+    with pytest.raises(CorpusError, match="no utterance has the language 'xx'; there are none at all"):
+        Selection(whole, languages=["xx"]).utterances()
     assert Selection(whole).utterances() == whole.utterances()
 
 

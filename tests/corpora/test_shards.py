@@ -91,3 +91,10 @@ def test_an_export_of_something_else_is_refused_or_made_anew(tmp_path, capsys):
         assert _export("second", "--again") == 0
         found = Shards(str(tmp_path / out)).utterances() if more else read_manifest(tmp_path / out)
         assert len(found) == 15
+
+
+def test_an_export_that_was_stopped_is_no_corpus(corpus, tmp_path):
+    folder = write_shards(read_manifest(corpus), tmp_path / "shards", per_shard=13)
+    (folder / "part-00001.parquet").unlink()
+    with pytest.raises(CorpusError, match="holds 2 of 3 shards"):
+        Shards(str(folder)).utterances()

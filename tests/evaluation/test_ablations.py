@@ -193,3 +193,24 @@ def test_the_table_has_a_column_for_each_figure(listed):
     shown = table({"a": {"test/loss": 1.0}, "b": {"test/loss": 2.0, "test/unweighted_accuracy": 0.5}})
     assert shown.splitlines()[0] == "| ablation | loss | unweighted_accuracy |"
     assert shown.splitlines()[2:] == ["| a | 1.0000 |  |", "| b | 2.0000 | 0.5000 |"]
+
+
+@pytest.mark.parametrize("changed", ["trainer.yaml", "manifest"])
+def test_figures_of_another_configuration_or_other_data_are_not_taken_for_new(
+    listed, corpus, monkeypatch, capsys, changed
+):
+    monkeypatch.chdir(listed)
+    manifest = listed / "own.jsonl"
+    rows = [json.loads(line) | {"path": str(corpus.parent / json.loads(line)["path"])} for line in corpus.open()]
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (listed / "paths.yaml").write_text((listed / "paths.yaml").read_text().replace(str(corpus), str(manifest)))
+    words = ["ablate", "list.yaml", "--out", "out", "--config", "paths.yaml", "--only", "full"]
+    assert main(words) == 0
+    if changed == "manifest":
+        manifest.write_text("".join(json.dumps(row) + "\n" for row in rows[::-1]))
+    else:
+        config = yaml.safe_load((listed / changed).read_text())
+        config["model"]["init_args"]["learning_rate"] = 0.5
+        (listed / changed).write_text(yaml.safe_dump(config))
+    assert main(words) == 2
+    assert "holds another variant of that name (made_from changed)" in capsys.readouterr().err

@@ -54,7 +54,7 @@ def ratings_of(utterance):
 @pytest.mark.filterwarnings("ignore:without ratings", "ignore:3 of 10")
 def test_unrated_utterances_are_filled_and_marked(manifest, checkpoint, tmp_path):
     before = {u.id: u for u in read_manifest(manifest)}
-    out = prepare_ratings(manifest, tmp_path / "rated.jsonl", checkpoint, batch_seconds=2.0, max_left_out=0.1)
+    out = prepare_ratings(manifest, tmp_path / "rated.jsonl", checkpoint, batch_seconds=2.0, max_left_out=0.5)
     after = {u.id: u for u in read_manifest(out)}
     assert list(after) == list(before)
     assert after["6"] == before["6"]
@@ -71,7 +71,7 @@ def test_unrated_utterances_are_filled_and_marked(manifest, checkpoint, tmp_path
 
 def test_what_cannot_be_heard_costs_its_own_ratings_only(manifest, checkpoint, tmp_path):
     with pytest.warns(UserWarning) as caught:
-        out = prepare_ratings(manifest, tmp_path / "rated.jsonl", checkpoint, max_left_out=0.1)
+        out = prepare_ratings(manifest, tmp_path / "rated.jsonl", checkpoint, max_left_out=0.5)
     messages = [str(warning.message) for warning in caught]
     for name in ("text.wav", "none.wav", "silent.wav"):
         assert sum(message.startswith("without ratings") and name in message for message in messages) == 1
@@ -89,12 +89,12 @@ def test_an_existing_output_is_kept_and_a_failed_one_leaves_nothing(manifest, ch
     with monkeypatch.context() as broken:
         broken.setattr("empathy_lightning.preparation.ratings.rate", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            prepare_ratings(manifest, out, checkpoint, max_left_out=0.1)
+            prepare_ratings(manifest, out, checkpoint, max_left_out=0.5)
     assert not out.exists()
-    prepare_ratings(manifest, out, checkpoint, max_left_out=0.1)
+    prepare_ratings(manifest, out, checkpoint, max_left_out=0.5)
     changed = out.stat().st_mtime_ns
     monkeypatch.setattr("empathy_lightning.preparation.ratings.rate", lambda *_: pytest.fail("rated again"))
-    assert prepare_ratings(manifest, out, checkpoint, max_left_out=0.1) == out and out.stat().st_mtime_ns == changed
+    assert prepare_ratings(manifest, out, checkpoint, max_left_out=0.5) == out and out.stat().st_mtime_ns == changed
 
 
 def test_a_manifest_with_all_ratings_stays_as_it_is(corpus, checkpoint, tmp_path):
@@ -124,7 +124,7 @@ def test_another_kind_of_model_is_refused_in_one_line(corpus, tmp_path):
 @pytest.mark.filterwarnings("ignore:without ratings", "ignore:3 of 10")
 def test_the_command(manifest, checkpoint, tmp_path, capsys):
     out = tmp_path / "rated.jsonl"
-    words = ["prepare", "ratings", "--allow-left-out=0.1", str(manifest), "--out", str(out), "--emotion-encoder"]
+    words = ["prepare", "ratings", "--allow-left-out=0.5", str(manifest), "--out", str(out), "--emotion-encoder"]
     assert main([*words, str(tmp_path / "nowhere")]) == 2
     assert capsys.readouterr().err.splitlines()[-1] == f"error: no model folder at {tmp_path / 'nowhere'}"
     assert not out.exists()
@@ -135,7 +135,7 @@ def test_the_command(manifest, checkpoint, tmp_path, capsys):
 @pytest.mark.filterwarnings("ignore:without ratings", "ignore:3 of 10", "ignore:2 of 10")
 def test_ratings_of_something_else_are_not_kept(manifest, checkpoint, tmp_path, capsys):
     out, other = tmp_path / "rated.jsonl", tmp_path / "other.jsonl"
-    words = ["prepare", "ratings", "--allow-left-out=0.1", "--out", str(out), "--emotion-encoder"]
+    words = ["prepare", "ratings", "--allow-left-out=0.5", "--out", str(out), "--emotion-encoder"]
     assert main([*words, checkpoint, str(manifest)]) == 0
     first = out.read_bytes()
     assert main([*words, checkpoint, str(manifest)]) == 0

@@ -317,3 +317,44 @@ def test_a_plot_shows_all_its_points():
     )
     (low, high), (left, right) = figure.axes[0].get_ylim(), figure.axes[0].get_xlim()
     assert low <= -0.35 and high >= 1.2 and left <= 0 and right >= 1.3
+
+
+def test_weights_of_another_stage_are_not_measured(place, capsys):
+    """A path alone is no proof of training."""
+    torch.save({"state_dict": {"model.speech_adapter.linear1.weight": torch.zeros(1)}}, place / "other.ckpt")
+    saved = place / "logs/run/last.ckpt"
+    assert run("fit", "--trainer.max_epochs=1") == 0
+    state = torch.load(saved, weights_only=True)
+    state["state_dict"] = {"model.speech_adapter.linear1.weight": torch.zeros(1)}
+    torch.save(state, place / "other.ckpt")
+    for command in ("test", "validate", "fit"):
+        assert run(command, "--ckpt_path=other.ckpt", *["--again=true"] * (command == "fit")) == 2
+        assert "the checkpoint has no weights for model.emotion_nuance." in last_line(capsys)
+
+
+def test_a_resumed_run_keeps_the_settings_it_was_trained_with(place, capsys):
+    assert run("fit", "--trainer.max_epochs=1") == 0
+    assert run("fit", "--trainer.max_epochs=2", "--ckpt_path=last", "--model.learning_rate=0.5") == 2
+    assert "was trained with learning_rate" in last_line(capsys)
+    assert run("fit", "--trainer.max_epochs=2", "--ckpt_path=last", "--model.loss_weights.rating=2") == 2
+    assert "was trained with loss_weights" in last_line(capsys)
+
+
+def test_again_removes_nothing_of_others_and_nothing_before_it_trains(place, capsys):
+    (place / "precious.ckpt").write_text("of somebody")
+    assert run("fit", "--trainer.max_epochs=1") == 0
+    kept = contents(place / "logs/run")
+    assert run("fit", "--again=true", "--ckpt_path=last") == 2
+    assert "give one of them" in last_line(capsys)
+    # Refused while it sets up: nothing that a run needs is there.
+    assert run("fit", "--again=true", "--model.model.emotion_nuance=null") == 2
+    assert contents(place / "logs/run") == kept
+    bare = ["--trainer.logger=false", "--trainer.callbacks=null", "--trainer.enable_checkpointing=false"]
+    assert run("fit", "--again=true", "--trainer.max_epochs=1", *bare) == 0
+    assert (place / "precious.ckpt").read_text() == "of somebody"
+
+
+@pytest.mark.parametrize("wrong", ["batch_size=0", "batch_seconds=-1", "num_workers=-1", "max_seconds=0"])
+def test_sizes_that_no_batch_can_have_are_refused(place, wrong, capsys):
+    assert run("fit", f"--data.{wrong}") == 2
+    assert f"data.{wrong.partition('=')[0]} is" in last_line(capsys)

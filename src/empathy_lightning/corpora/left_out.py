@@ -6,7 +6,7 @@ import os
 import re
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -201,7 +201,12 @@ def outside(label: str, emotions: Sequence[str]) -> str:
 
 
 def read_chosen(
-    manifest: str | Path, split: str = "all", most: float = MOST, audio: bool = True, emotions: Sequence[str] = ()
+    manifest: str | Path,
+    split: str = "all",
+    most: float = MOST,
+    audio: bool = True,
+    emotions: Sequence[str] = (),
+    lacking: Callable[[Utterance], str | None] | None = None,
 ) -> list[Utterance]:
     """The utterances of a manifest that a command uses, after a summary of what it leaves out.
 
@@ -211,6 +216,7 @@ def read_chosen(
         most: Share that may be left out without having been asked for.
         audio: Whether each needs its audio file. Those without one are counted here, and named by the command.
         emotions: The task's categories, where only utterances with one of them are used; none takes all.
+        lacking: Why an utterance cannot be used, None where it can; counted here, and left out by the command.
 
     Raises:
         CorpusError: If the manifest cannot be read, too much is left out, or there is no such split.
@@ -224,14 +230,57 @@ def read_chosen(
     if others := len(read) - len(utterances):
         tally.asked["of other splits"] += others
     if emotions:
-        named = in_task(utterances, emotions, tally)
-        utterances = [u for u in named if u.emotion in emotions]
-        tally.asked["without a label of the task"] += len(named) - len(utterances) - tally.unlabelled.total()
-        for label, n in tally.unlabelled.items():
-            tally.asked[f"labelled {label}, not among the task's emotions"] += n
-        tally.unlabelled.clear()
-        tally.asked = +tally.asked
-    tally.kept = len(with_files(utterances, tally)) if audio else len(utterances)
-    print(tally.describe(), file=sys.stderr)
+        utterances = _labelled(utterances, emotions, tally)
+    usable = utterances
+    if lacking is not None:
+        usable = _usable(utterances, lacking, tally)
+    tally.kept = len(with_files(usable, tally)) if audio else len(usable)
+    print(f"{Path(manifest).name}: {tally.describe()}", file=sys.stderr)
     tally.refuse_above(most, "--allow-left-out")
     return utterances
+
+
+def _labelled(utterances: Sequence[Utterance], emotions: Sequence[str], tally: Tally) -> list[Utterance]:
+    """Those with one of the task's emotions; a label that is no emotion word is a loss, another emotion is none."""
+    found = []
+    for utterance in in_task(utterances, emotions, Tally()):
+        label = utterance.emotion
+        if label is None:
+            tally.asked["without a label of the task"] += 1
+        elif label in emotions:
+            found.append(utterance)
+        elif emotion_named(label) is None:
+            tally.lose(f"labelled {outside(label, emotions)}, which is no known emotion word", utterance.id)
+        else:
+            tally.asked[f"labelled {outside(label, emotions)}, not among the task's emotions"] += 1
+    return found
+
+
+def _usable(
+    utterances: Sequence[Utterance], lacking: Callable[[Utterance], str | None], tally: Tally
+) -> list[Utterance]:
+    usable = []
+    for utterance in utterances:
+        reason = lacking(utterance)
+        if reason is None:
+            usable.append(utterance)
+        else:
+            tally.lose(reason, utterance.id)
+    return usable
+
+
+def refuse_lost(lost: Sequence[tuple[str, str]], whole: int, most: float) -> None:
+    """Stop where too many utterances turned out lost in a command's own work, after :func:`read_chosen`.
+
+    Args:
+        lost: Reason and example of each.
+        whole: How many were chosen.
+        most: Share that may be lost, 0..1.
+
+    Raises:
+        CorpusError: If more are.
+    """
+    tally = Tally(kept=whole - len(lost))
+    for reason, example in lost:
+        tally.lose(reason, example)
+    tally.refuse_above(most, "--allow-left-out")

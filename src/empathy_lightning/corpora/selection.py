@@ -41,14 +41,13 @@ class Selection(Corpus):
         emotions = self.emotions_kept
         if emotions is not None:
             emotions = [emotion_named(word) or word for word in emotions]
-        for field, wanted in (
-            ("language", self.languages_kept),
-            ("emotion", emotions),
-            ("speaker", self.speakers_kept),
-        ):
-            if wanted is not None:
-                utterances = _with(utterances, field, wanted)
-        yield from utterances
+        wanted = {"language": self.languages_kept, "emotion": emotions, "speaker": self.speakers_kept}
+        chosen = {field: values for field, values in wanted.items() if values is not None}
+        for field, values in chosen.items():
+            _refuse_unknown(utterances, field, values)
+        for utterance in utterances:
+            if all(getattr(utterance, field) in values for field, values in chosen.items()):
+                yield utterance
 
     def utterances(self) -> list[Utterance]:
         """The utterances that are kept; what the corpus left out is told as its own.
@@ -61,11 +60,10 @@ class Selection(Corpus):
         return kept
 
 
-def _with(utterances: list[Utterance], field: str, wanted: Sequence[str]) -> list[Utterance]:
-    """Those with one of the values; a value that none of them has is a slip of the pen."""
+def _refuse_unknown(utterances: Sequence[Utterance], field: str, wanted: Sequence[str]) -> None:
+    """A value that no utterance has is a slip of the pen."""
     there = {getattr(utterance, field) for utterance in utterances}
     for value in wanted:
         if value not in there:
             known = ", ".join(sorted(str(name) for name in there if name is not None)[:12])
-            raise CorpusError(f"no utterance has the {field} {value!r}; there are {known}")
-    return [utterance for utterance in utterances if getattr(utterance, field) in wanted]
+            raise CorpusError(f"no utterance has the {field} {value!r}; there are {known or 'none at all'}")

@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from empathy_lightning.errors import InputError
+from empathy_lightning.files import write_json, write_text
+from empathy_lightning.jobs import digest
 
 
 @dataclass
@@ -101,13 +103,13 @@ def run_ablations(ablations: Sequence[Ablation], out: Path) -> dict[str, dict[st
         try:
             finished = _run(ablation, out)
         except InputError as error:
-            _write(out / ablation.name / "output.txt", f"{error}\n")
+            write_text(out / ablation.name / "output.txt", f"{error}\n")
             finished = None
         print(": done" if finished else f": failed, see {out / ablation.name / 'output.txt'}", flush=True)
         done[ablation.name] = finished
     figures = {name: finished or {} for name, finished in done.items()}
-    _write(out / "ablations.json", json.dumps(figures, indent=1) + "\n")
-    _write(out / "ablations.md", table(figures))
+    write_json(out / "ablations.json", figures)
+    write_text(out / "ablations.md", table(figures))
     return figures
 
 
@@ -123,15 +125,33 @@ def table(figures: dict[str, dict[str, float]]) -> str:
 
 def _finished(ablation: Ablation, folder: Path) -> dict[str, float] | None:
     """The figures of a variant that was run to its end; None if it was not."""
-    if (begun := folder / "ablation.json").is_file() and json.loads(begun.read_text()) != asdict(ablation):
-        raise InputError(f"{folder} holds another variant of that name: give another --out, or remove it")
+    if (begun := folder / "ablation.json").is_file():
+        now = json.loads(json.dumps(_described(ablation)))
+        then = json.loads(begun.read_text(encoding="utf-8"))
+        changed = [name for name in now if then.get(name) != now[name]]
+        if changed:
+            raise InputError(
+                f"{folder} holds another variant of that name ({', '.join(changed)} changed): give another --out, or "
+                "remove it"
+            )
     path = folder / "metrics.json"
     return json.loads(path.read_text()) if path.is_file() else None
 
 
+def _described(ablation: Ablation) -> dict[str, Any]:
+    """A variant with what it is made from: the content of its configurations and of the manifests they name."""
+    from omegaconf import OmegaConf
+
+    whole: Any = OmegaConf.to_container(OmegaConf.merge(*map(OmegaConf.load, ablation.config)), resolve=False)
+    corpora = (whole.get("data") or {}).get("corpora") or []
+    named = [(corpus.get("init_args") or {}).get("path") for corpus in corpora if isinstance(corpus, dict)]
+    manifests = [path for path in named if isinstance(path, str) and Path(path).is_file()]
+    return {**asdict(ablation), "made_from": {path: digest(path) for path in (*ablation.config, *manifests)}}
+
+
 def _run(ablation: Ablation, out: Path) -> dict[str, float] | None:
     folder = (out / ablation.name).resolve()
-    _write(folder / "ablation.json", json.dumps(asdict(ablation), indent=1) + "\n")
+    write_json(folder / "ablation.json", _described(ablation))
     with _alone_in(folder) as lock:
         return _finished(ablation, folder) or _fit_and_test(ablation, out, folder, lock)
 
@@ -171,7 +191,7 @@ def _fit_and_test(ablation: Ablation, out: Path, folder: Path, lock: int) -> dic
     figures = _test_figures(folder / "fit" / "test" / "metrics.csv")
     if not figures:
         return None
-    _write(folder / "metrics.json", json.dumps(figures, indent=1) + "\n")
+    write_json(folder / "metrics.json", figures)
     return figures
 
 
@@ -217,8 +237,13 @@ def _process(words: Sequence[str], folder: Path, lock: int) -> bool:
     """Run a trainer's command, which holds the lock while it lives; what it prints goes to ``output.txt``."""
     with (folder / "output.txt").open("a", encoding="utf-8") as output:
         command = [sys.executable, "-m", "empathy_lightning", *words]
-        done = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, pass_fds=[lock], check=False)
-        return done.returncode == 0
+        trainer = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, pass_fds=[lock])
+        try:
+            return trainer.wait() == 0
+        except KeyboardInterrupt:
+            # The trainer was told as well, and saves a checkpoint after its step.
+            trainer.wait()
+            raise
 
 
 def _test_figures(path: Path) -> dict[str, float]:
@@ -254,10 +279,3 @@ def _yaml(path: Path) -> Any:
         return OmegaConf.to_container(OmegaConf.load(path), resolve=False)
     except Exception as error:
         raise InputError(f"{path} is not YAML: {' '.join(str(error).split())[:200]}") from None
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from empathy_lightning.audio import AudioError
 from empathy_lightning.batch import SpeechBatch, SpeechDataset, collate
+from empathy_lightning.emotion_words import words_for
 from empathy_lightning.errors import InputError
 from empathy_lightning.evaluation.parsing import PARSERS
 from empathy_lightning.models import EmpatheticLM
@@ -21,8 +23,18 @@ from empathy_lightning.modules.language_model import LanguageModel, pack
 from empathy_lightning.slots import positions_of
 from empathy_lightning.utterance import RATINGS, Utterance
 
-OFFERED = {"surprised": "surprise"}
-"""Categories that a question may offer under another word."""
+
+def offered(name: str, question: str) -> str:
+    """The word under which a question offers a category: its name, or the first of its other words that is there.
+
+    >>> offered("surprised", "Is it neutral or surprise?")
+    'surprise'
+    """
+    for word in (name, *words_for(name)):
+        spelt = r"[\s_-]+".join(map(re.escape, word.split()))
+        if found := re.search(rf"(?<![\w-]){spelt}(?![\w-])", question, re.IGNORECASE):
+            return found[0]
+    return name
 
 
 @torch.no_grad()
@@ -116,7 +128,7 @@ def recogniser(
 
     def _options(prompts: Sequence[Tensor]) -> list[tuple[str, str | None]]:
         assert model.language_model is not None
-        words = [name if name in model.prompt else OFFERED.get(name, name) for name in emotions]
+        words = [offered(name, model.prompt) for name in emotions]
         scores = score_options(model.language_model, prompts, words, per_token, adapted_at=model.adapted_at)
         return [(words[index], emotions[index]) for index in scores.argmax(1).tolist()]
 

@@ -14,11 +14,12 @@ from torch import Tensor
 
 from empathy_lightning.batch import SpeechDataset
 from empathy_lightning.checkpoints import load
-from empathy_lightning.corpora.left_out import MOST, read_chosen
+from empathy_lightning.corpora.left_out import MOST, read_chosen, refuse_lost
 from empathy_lightning.errors import InputError
 from empathy_lightning.evaluation.prompting import Recognition, readable_batches, recogniser
 from empathy_lightning.files import check_target, write_json
-from empathy_lightning.jobs import digest, folder_digest
+from empathy_lightning.folders import read_config
+from empathy_lightning.jobs import digest, folder_digest, recordings_digest
 from empathy_lightning.metrics import Concordance, unweighted_accuracy, weighted_accuracy
 from empathy_lightning.progress import progress_bar
 from empathy_lightning.prompts import Prompt
@@ -53,30 +54,42 @@ def evaluate_emotion(
         per_token: See :func:`~empathy_lightning.evaluation.prompting.score_options`.
         max_new_tokens: Longest answer.
         trust: Packages besides this library whose classes the folder may name.
-        max_left_out: Share of the utterances that may lack their audio file.
+        max_left_out: Share of the utterances that may be left out, unreadable or with a label that is no emotion word.
 
     Raises:
         InputError: If the checkpoint or the manifest cannot be used.
     """
     check_target(out, [manifest])
     check_target(report, [manifest, out])
+    emotions = read_config(checkpoint).get("emotions", [])
+    chosen = read_chosen(manifest, split, max_left_out, emotions=emotions)
+    if not chosen:
+        raise InputError(f"{manifest} has no utterance in split {split} with one of {', '.join(emotions)}")
     loaded = load(checkpoint, trust)
     loaded.model.prompt, loaded.model.system = question.user, question.system
     model = loaded.model.to("cuda" if torch.cuda.is_available() else "cpu")
     recognise = recogniser(model, loaded.emotions, by, parser, per_token, max_new_tokens)
-    chosen = read_chosen(manifest, split, max_left_out, emotions=loaded.emotions)
-    if not chosen:
-        raise InputError(f"{manifest} has no utterance in split {split} with one of {', '.join(loaded.emotions)}")
     recognitions: list[Recognition] = []
     unreadable: list[str] = []
     dataset = SpeechDataset(chosen, getattr(model.speech_encoder, "max_seconds", 30.0))
     with progress_bar(total=len(chosen), what="recognising emotion") as progress:
         for batch, utterances in readable_batches(dataset, loaded.emotions, unreadable):
             recognitions += recognise(batch.to(next(model.parameters()).device), utterances)
+            refuse_lost([("unreadable", reason) for reason in unreadable], len(chosen), max_left_out)
             progress.update(len(recognitions) + len(unreadable) - progress.n)
+    refuse_lost([("unreadable", reason) for reason in unreadable], len(chosen), max_left_out)
     if not recognitions:
         raise InputError(f"none of {len(chosen)} utterances can be read, for example {unreadable[0]}")
-    of = {"manifest": digest(manifest), "checkpoint": folder_digest(checkpoint), "split": split}
+    heard = [path for u in chosen for path in (u.path, u.emotion_path) if path]
+    of = {
+        "manifest": digest(manifest),
+        "recordings": recordings_digest(heard, manifest.parent),
+        "checkpoint": folder_digest(checkpoint),
+        "split": split,
+        "parser": parser,
+        "per_token": per_token,
+        "max_new_tokens": max_new_tokens,
+    }
     measured = {"made_from": of, "by": by, "question": vars(question), "unreadable": unreadable}
     measured |= figures(recognitions, loaded.emotions)
     print(table(measured))
@@ -135,6 +148,7 @@ def table(measured: dict[str, Any]) -> str:
     lines = [f"{'':<{width}}" + "".join(f"{name:>{width}}" for name in names)]
     for name, row in zip(measured["emotions"], measured["confusion"], strict=True):
         lines.append(f"{name:<{width}}" + "".join(f"{count:>{width}}" for count in row))
+    unread = len(measured.get("unreadable", ()))
     agreed = "".join(f"  {name} {measured[key]:.3f}" for name in RATINGS if (key := f"concordance_{name}") in measured)
     return (
         f"UA {measured['unweighted_accuracy']:.3f}  WA {measured['weighted_accuracy']:.3f}  "
@@ -142,6 +156,7 @@ def table(measured: dict[str, Any]) -> str:
         f"{measured['unparseable']} of {measured['utterances']} answers unparseable\n"
         + (f"concordance:{agreed}\n" if agreed else "")
         + "\n".join(lines)
+        + (f"\nunreadable, not counted: {unread} of {unread + measured['utterances']} recordings" if unread else "")
     )
 
 

@@ -72,7 +72,9 @@ def answer_in_shards(
 
 def asked(generation: Generation) -> dict[str, Any]:
     """What decides the answers beside the utterances, as JSON values."""
-    said = {key: value for key, value in vars(generation).items() if key != "prompt"} | vars(generation.prompt)
+    # How many are asked at a time changes no answer, and is what memory decides.
+    decides = {key: value for key, value in vars(generation).items() if key not in ("prompt", "batch_size")}
+    said = decides | vars(generation.prompt)
     return said | {"language_model": model_identity(generation.language_model)}
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from empathy_lightning.audio import AudioError, check_speech, read
 from empathy_lightning.batch import SpeechDataset
-from empathy_lightning.corpora.left_out import MOST, read_chosen
+from empathy_lightning.corpora.left_out import MOST, read_chosen, refuse_lost
 from empathy_lightning.corpora.manifest import write_manifest
 from empathy_lightning.errors import InputError
 from empathy_lightning.files import check_target
@@ -61,7 +61,8 @@ def prepare_ratings(
     as it is, and in one with some of them only the others are filled. What was
     filled is marked in ``raw_labels["ratings"]`` as ``"pseudo: MODEL"``, followed by
     the filled dimensions in parentheses where they are not all three. A file that
-    is unreadable, silent or shorter than 0.2 s costs a warning and its own ratings.
+    is unreadable, silent or shorter than 0.2 s costs a warning and its own ratings;
+    where more than ``max_left_out`` of the utterances are, nothing is written.
 
     Args:
         manifest: Utterances, rated or not.
@@ -69,7 +70,7 @@ def prepare_ratings(
         emotion_encoder: Folder or model id of the frozen emotion encoder.
         batch_seconds: Most seconds of audio in a batch, padding included.
         again: Make anew what is there, whatever it was made from.
-        max_left_out: Share of the utterances that may lack their audio file.
+        max_left_out: Share of the utterances that may lack their audio file, or stay without ratings.
 
     Raises:
         InputError: If the emotion encoder is not one, or ``out`` cannot be written or was made from something else.
@@ -88,7 +89,7 @@ def prepare_ratings(
     encoder = _load(emotion_encoder)
     unrated = [index for index, u in enumerate(utterances) if _lacking(u)]
     durations = SpeechDataset([utterances[index] for index in unrated], MAX_SECONDS).durations()
-    unreadable = 0
+    unreadable: list[str] = []
     with progress_bar(total=len(unrated), what="ratings of voices") as progress:
         for batch in LengthBucketSampler(durations, batch_seconds, shuffle=False) if unrated else ():
             heard = {}
@@ -97,13 +98,14 @@ def prepare_ratings(
                     heard[index] = _read(utterances[index])
                 except AudioError as error:
                     warnings.warn(f"without ratings: {error}", stacklevel=2)
-                    unreadable += 1
+                    unreadable.append(str(error))
+            refuse_lost([("that cannot be rated", reason) for reason in unreadable], len(utterances), max_left_out)
             if heard:
                 for index, ratings in zip(heard, rate(encoder, list(heard.values())), strict=True):
                     utterances[index] = _filled(utterances[index], ratings, emotion_encoder)
             progress.update(len(batch))
     if unreadable:
-        warnings.warn(f"{unreadable} of {len(unrated)} unrated utterance(s) stay without ratings", stacklevel=2)
+        warnings.warn(f"{len(unreadable)} of {len(unrated)} unrated utterance(s) stay without ratings", stacklevel=2)
     claim.write()
     write_manifest(out, utterances)
     return out
