@@ -7,7 +7,7 @@ import pytest
 from empathy_lightning.corpora import CORPORA
 from empathy_lightning.emotion_words import SPELLINGS, SYNONYMS, chosen_emotion, words_for
 from empathy_lightning.evaluation.parsing import parse_words
-from empathy_lightning.evaluation.prompting import OFFERED
+from empathy_lightning.evaluation.prompting import offered as word_offered
 from empathy_lightning.prompts import RECIPES
 from tests.conftest import ROOT
 
@@ -76,4 +76,22 @@ def test_the_options_of_all_questions_are_understood():
         for option in options:
             emotion = chosen_emotion(option, SPELLINGS)
             assert emotion is not None and parse_words(f"It is {option}.", list(SPELLINGS)) == emotion
-    assert all(chosen_emotion(word, SPELLINGS) == name for name, word in OFFERED.items())
+    question = "Is it neutral, disgusted, or surprise?"
+    words = [word_offered(name, question) for name in ("neutral", "disgust", "surprised", "sad")]
+    assert words == ["neutral", "disgusted", "surprise", "sad"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "category"),
+    [
+        ("Sadly, the speaker sounds angry.", "angry"),
+        ("I am glad you asked: the tone is angry.", "angry"),
+        ("She speaks sadly.", "sad"),
+        ("not at all sad, but happy", "happy"),
+        ("not sad or angry but happy", "happy"),
+        ("no longer happy; sad", "sad"),
+        ("anything but happy; sad", "sad"),
+    ],
+)
+def test_adverbs_and_wider_negations(answer, category):
+    assert parse_words(answer, ["neutral", "happy", "sad", "angry", "surprised"]) == category

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from empathy_lightning.corpora.corpus import Corpus, CorpusError
+from empathy_lightning.corpora.corpus import Corpus, CorpusError, is_lfs_pointer
 from empathy_lightning.corpora.manifest import read_manifest
 from empathy_lightning.corpora.protocols import Protocol
 from empathy_lightning.emotion_words import chosen_emotion, emotion_named, suggested_emotion
@@ -138,7 +138,8 @@ def with_files(utterances: Iterable[Utterance], tally: Tally) -> list[Utterance]
     for utterance in utterances:
         missing = [path for path in (utterance.path, utterance.emotion_path) if path and not _is_there(path, folders)]
         if missing:
-            tally.lose("without a file", missing[0])
+            hollow = os.path.exists(missing[0])
+            tally.lose("with an empty file or a Git LFS pointer" if hollow else "without a file", missing[0])
         else:
             there.append(utterance)
     return there
@@ -156,9 +157,15 @@ def _is_there(path: str, folders: dict[str, set[str]]) -> bool:
 def _names(folder: str) -> set[str]:
     try:
         with os.scandir(folder or ".") as entries:
-            return {entry.name for entry in entries if entry.is_file()}
+            return {entry.name for entry in entries if entry.is_file() and not _is_hollow(entry)}
     except OSError:
         return set()
+
+
+def _is_hollow(entry: os.DirEntry[str]) -> bool:
+    """Whether a file is empty, or a pointer in the place of one."""
+    size = entry.stat().st_size
+    return size == 0 or (size <= 400 and is_lfs_pointer(Path(entry.path)))
 
 
 def in_task(utterances: Sequence[Utterance], emotions: Sequence[str], tally: Tally) -> list[Utterance]:

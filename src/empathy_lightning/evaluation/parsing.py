@@ -5,7 +5,8 @@ Parsers, by name:
 ``words`` (default). The answer is lower-cased and searched for the categories' names and
 their other words (:mod:`empathy_lightning.emotion_words`) as whole words. A mention right
 after a negation ("not", "isn't", "neither", "rather than", ..., with at most one adverb or
-article between) does not count. If all
+article between, or "at all", or another mention and "or") does not count, and adverbs
+("sadly") count only where there is no other mention. If all
 mentions that are left belong to one category, that is the answer; if there is none, or
 they belong to several, the answer is unparseable.
 
@@ -25,7 +26,8 @@ from collections.abc import Callable, Sequence
 from empathy_lightning.emotion_words import normalised, words_for
 
 _NEGATION = re.compile(
-    r"(?:\b(?:not|no|never|neither|nor|without|than)|n't|\binstead of)\s+(?:(?:an?|the|very|really|\w+ly)\s+)?$"
+    r"(?:\b(?:not|no longer|no|never|neither|nor|without|than|anything but)|n't|\binstead of)\s+"
+    r"(?:at all\s+)?(?:(?:an?|the|very|really|\w+ly)\s+)?(?:[\w-]+\s+or\s+)?$"
 )
 
 
@@ -46,7 +48,10 @@ def parse_words(answer: str, emotions: Sequence[str]) -> str | None:
     longest_first = sorted(meaning, key=len, reverse=True)
     spelt = "|".join(r"[\s_-]+".join(map(re.escape, word.split())) for word in longest_first)
     mentions = re.compile(rf"(?<![\w-])(?:{spelt})(?![\w-])").finditer(text)
-    named = {meaning[normalised(found[0])] for found in mentions if not _NEGATION.search(text[: found.start()])}
+    words = [normalised(found[0]) for found in mentions if not _NEGATION.search(text[: found.start()])]
+    # "Sadly, the speaker is angry", "I am glad you ask": such words count where there are no others.
+    firm = [word for word in words if not word.endswith("ly") and word != "glad"]
+    named = {meaning[word] for word in firm or words}
     return named.pop() if len(named) == 1 else None
 
 

@@ -73,11 +73,17 @@ def check_chat_template(tokenizer: Any, name: str) -> None:
 
 @lru_cache(maxsize=8)
 def _takes_system(tokenizer: Any, template: str) -> bool:
-    messages = [{"role": "system", "content": _PROBE}, {"role": "user", "content": "Hello"}]
+    first, user = {"role": "system", "content": _PROBE}, {"role": "user", "content": "Hello"}
     try:
-        return _PROBE in render(tokenizer, messages, True)
+        text = render(tokenizer, [first, user], True)
     except ValueError:
         return False
+    try:
+        # Some templates take every role but the user's for the assistant's.
+        spoken = render(tokenizer, [{**first, "role": "assistant"}, user], True)
+    except ValueError:
+        spoken = ""
+    return _PROBE in text and text != spoken
 
 
 def with_system(tokenizer: Any, system: str | None, messages: Sequence[dict[str, str]]) -> list[dict[str, str]]:
