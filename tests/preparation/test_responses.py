@@ -228,7 +228,7 @@ def test_any_language_is_asked_about_and_what_is_no_text_is_reported(manifest, t
     rows[4].path = "m\udcfcde.wav"
     write_manifest(manifest, rows)
     for name in ("o.jsonl", "o.parquet"):
-        out = prepare_responses(manifest, tmp_path / name, SHIPPED, Prompt(), per_shard=2)
+        out = prepare_responses(manifest, tmp_path / name, SHIPPED, Prompt(), per_shard=2, max_left_out=0.5)
         kept = {u.id: u for u in read_manifest(out)}
         assert {i: (u.transcript, u.emotion) for i, u in kept.items()} == {
             u.id: (u.transcript, u.emotion) for u in rows[:3]
@@ -309,7 +309,9 @@ def test_what_cannot_be_asked_about_is_reported(manifest, tmp_path):
     rows = read_manifest(manifest)
     rows[3].transcript, rows[4].emotion = " ", None
     write_manifest(manifest, rows)
-    out = prepare_responses(manifest, tmp_path / "o.jsonl", SHIPPED, Prompt())
+    with pytest.raises(InputError, match=r"2 of 30 utterances would be lost: .*allow it with --allow-left-out"):
+        prepare_responses(manifest, tmp_path / "o.jsonl", SHIPPED, Prompt())
+    out = prepare_responses(manifest, tmp_path / "o.jsonl", SHIPPED, Prompt(), max_left_out=0.1)
     assert json.loads((tmp_path / "o.jsonl.report.json").read_text())["reasons"] == {
         "no transcript": 1,
         "no emotion label": 1,

@@ -52,6 +52,7 @@ def _add_units(steps: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         help="say every reply with eSpeak NG (default: only where no reply has a recording, response_path)",
     )
     add_again(units)
+    add_left_out(units)
     units.set_defaults(run=_units)
 
 
@@ -59,6 +60,7 @@ def _add_answering(steps: argparse._SubParsersAction[argparse.ArgumentParser]) -
     """Both steps in which the frozen language model answers."""
     responses = steps.add_parser("responses", help="let the frozen language model answer each transcript")
     responses.add_argument("manifest", type=Path)
+    add_left_out(responses)
     responses.add_argument("--without-emotion", action="store_true", help="answer the transcript alone (stage 1)")
     responses.set_defaults(run=_responses)
     pairs = steps.add_parser("pseudo-dialogues", help="pair spoken instructions with emotional speech (FreezeEmpath)")
@@ -125,7 +127,7 @@ def _units(options: argparse.Namespace) -> None:
     from empathy_lightning.preparation.units import prepare_units
 
     files = (options.manifest, options.out, options.vocoder)
-    print(prepare_units(*files, options.train, options.render, options.again))
+    print(prepare_units(*files, options.train, options.render, options.again, max_left_out=options.allow_left_out))
 
 
 def _responses(options: argparse.Namespace) -> None:
@@ -133,6 +135,7 @@ def _responses(options: argparse.Namespace) -> None:
 
     asked = vars(_generation(options))
     kept = {"selection": _selection(options), "per_shard": options.per_shard, "again": options.again}
+    kept["max_left_out"] = options.allow_left_out
     print(prepare_responses(options.manifest, options.out, **kept, **asked))
 
 

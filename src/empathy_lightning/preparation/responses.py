@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from empathy_lightning.corpora.left_out import read_chosen
+from empathy_lightning.corpora.left_out import MOST, read_chosen
 from empathy_lightning.corpora.manifest import write_manifest
 from empathy_lightning.errors import InputError
 from empathy_lightning.files import check_target, write_json
@@ -108,6 +108,7 @@ def prepare_responses(
     selection: ResponseSelection | None = None,
     per_shard: int = 1024,
     again: bool = False,
+    max_left_out: float = MOST,
     **generation: Any,
 ) -> Path:
     """Write a manifest with the response to each utterance and a report of what was dropped.
@@ -125,6 +126,7 @@ def prepare_responses(
         selection: What to keep; None drops refusals by the published rules.
         per_shard: Utterances in a shard, the most that an interruption costs.
         again: Make anew what is there, whatever it was made from.
+        max_left_out: Share of the utterances that may lack what the prompt asks for.
         **generation: Further fields of :class:`~empathy_lightning.preparation.engines.Generation`.
 
     Raises:
@@ -134,7 +136,9 @@ def prepare_responses(
     out = Path(out)
     check_target(out, [Path(manifest)])
     check_shards(out, again)
-    utterances = sorted(read_chosen(manifest, audio=False), key=lambda u: u.id)
+    utterances = sorted(
+        read_chosen(manifest, most=max_left_out, audio=False, lacking=lambda u: _lacking(u, prompt)), key=lambda u: u.id
+    )
     questions = Generation(language_model, prompt, batch_size=batch_size, **generation)
     with alone(shards_of(out)):
         done = answer_and_select(utterances, out, questions, selection or ResponseSelection(), per_shard, again)

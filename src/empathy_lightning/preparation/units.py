@@ -14,7 +14,7 @@ from torch import Tensor
 
 from empathy_lightning.audio import read, resample, write
 from empathy_lightning.checkpoints import load_vocoder, save_vocoder
-from empathy_lightning.corpora.left_out import read_chosen
+from empathy_lightning.corpora.left_out import MOST, read_chosen, refuse_lost
 from empathy_lightning.corpora.manifest import write_manifest
 from empathy_lightning.errors import InputError
 from empathy_lightning.files import check_folder, check_target
@@ -92,6 +92,7 @@ def prepare_units(
     rendered: bool = False,
     again: bool = False,
     num_units: int = 512,
+    max_left_out: float = MOST,
 ) -> Path:
     """Write the units of each reply's recording; a manifest made from the same is kept.
 
@@ -107,6 +108,7 @@ def prepare_units(
         rendered: Render replies that have recordings, too.
         again: Make anew what is there, whatever it was made from; not the vocoder.
         num_units: Size of a new codebook.
+        max_left_out: Share of the replies that may have no recording, where others have.
 
     Raises:
         InputError: If there are no replies to use, or ``out`` cannot be written or was made from something else.
@@ -124,7 +126,9 @@ def prepare_units(
     if Claim(out, made_from).is_done(again):
         return out
     if spoken and len(spoken) < len(chosen):
-        print(f"left out: {len(chosen) - len(spoken)} of {len(chosen)} replies, which have no recording")
+        silent = [("replies without a recording", u.id) for u in chosen if not u.response_path]
+        print(f"left out: {len(silent)} of {len(chosen)} replies, which have no recording")
+        refuse_lost(silent, len(chosen), max_left_out)
     vocoder = _known(folder, fitted_to) if there else None
     spoken = spoken or render_replies(chosen, out)
     if vocoder is None:
