@@ -146,6 +146,62 @@ def test_flac_that_was_cut_and_recordings_in_a_row_are_named(tmp_path):
     assert duration_of(short) == 1.0 and "32000 bytes follow the samples" in listen(str(short)).remarks[0]
 
 
+def without_total(flac):
+    """A FLAC file as it is written to a pipe: its header tells no number of samples, and no checksum of them."""
+    return flac[:21] + bytes([flac[21] & 0xF0]) + bytes(20) + flac[42:]
+
+
+@pytest.mark.parametrize(
+    ("count", "channels", "subtype"),
+    [(64_000, 1, "PCM_16"), (64_000, 1, "silence"), (4_096, 1, "PCM_S8"), (130_001, 2, "PCM_24"), (100, 1, "PCM_16")],
+)
+def test_flac_that_was_streamed_is_read_to_its_end(tmp_path, count, channels, subtype):
+    noise = 0.2 * np.random.default_rng(0).standard_normal((count, channels)) * (subtype != "silence")
+    flac = encoded(noise, "FLAC", subtype="PCM_16" if subtype == "silence" else subtype)
+    path, complete = store(tmp_path / "a.flac", without_total(flac)), store(tmp_path / "b.flac", flac)
+    assert duration_of(path) == count / RATE
+    assert torch.equal(read(path), read(complete))
+    assert torch.equal(read(path, 0.0, count / RATE / 2), read(complete, 0.0, count / RATE / 2))
+    assert not listen(str(path)).remarks or subtype == "silence"
+    tagged = store(tmp_path / "c.flac", picture(500) + path.read_bytes())
+    assert torch.equal(read(tagged), read(complete))
+    for lost in (1, 7):
+        with pytest.raises(AudioError, match=r"cut\.flac: damaged, cut"):
+            duration_of(store(tmp_path / "cut.flac", path.read_bytes()[:-lost]))
+
+
+def test_streamed_flac_is_checked_like_any_other_and_a_wrong_count_is_named(tmp_path):
+    flac = encoded(sound(2.0), "FLAC")
+    store(tmp_path / "streamed.flac", without_total(flac))
+    assert flac[22:26] == struct.pack(">I", 32_000)
+    store(tmp_path / "fewer.flac", flac[:22] + struct.pack(">I", 20_000) + bytes(16) + flac[42:])
+    store(tmp_path / "cut.flac", without_total(flac)[:-100])
+    rows = [{"id": name, "corpus": "own", "path": f"{name}.flac"} for name in ("streamed", "fewer", "cut")]
+    (tmp_path / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    out = tmp_path / "report.json"
+    assert main(["corpora", "check", "manifest", str(tmp_path / "m.jsonl"), "--out", str(out)]) == 1
+    problems = json.loads(out.read_text())["problems"]
+    assert not any("streamed.flac" in line for line in problems)
+    assert any("fewer.flac" in line and "promises 20000 samples per channel, 32000" in line for line in problems)
+    assert any("cut.flac" in line and "unreadable: damaged, cut" in line for line in problems)
+
+
+@pytest.mark.parametrize("kind", ["AU", "W64", "RF64", "AIFF", "SVX"])
+def test_formats_of_other_recorders_that_were_cut_are_named(tmp_path, kind):
+    data = encoded(sound(2.0), kind)
+    assert not listen(str(store(tmp_path / "whole", data))).remarks
+    cut = store(tmp_path / "cut", data[: len(data) // 2])
+    assert 0.9 < duration_of(cut) < 1.01
+    (remark,) = listen(str(cut)).remarks
+    assert remark == f"cut: the header promises {len(data)} bytes, {len(data) // 2} are there"
+
+
+def test_au_of_unknown_size_is_whole(tmp_path):
+    data = encoded(sound(2.0), "AU")
+    path = store(tmp_path / "a.au", data[:8] + b"\xff" * 4 + data[12:])
+    assert duration_of(path) == 2.0 and not listen(str(path)).remarks
+
+
 @pytest.mark.parametrize("size", [0, 0xFFFFFFFF, 0x7FFFFFFF])
 @pytest.mark.parametrize("more", [b"", b"\x01"])
 def test_wav_that_was_streamed_or_never_finished(tmp_path, size, more):

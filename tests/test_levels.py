@@ -11,6 +11,7 @@ import torch
 from empathy_lightning.__main__ import main
 from empathy_lightning.audio import AudioError, duration_of, from_samples, read, write
 from empathy_lightning.corpora import Manifest, read_manifest, write_manifest
+from empathy_lightning.corpora.check import listen
 from empathy_lightning.corpora.shards import Shards, write_shards
 from empathy_lightning.datamodule import EmpathyDataModule
 from empathy_lightning.levels import faults
@@ -89,6 +90,83 @@ def test_segments_are_mended_like_their_file(tmp_path):
     # A segment is judged anew where another file took the name.
     soundfile.write(tmp_path / "soft.wav", np.concatenate([loud, soft, loud]), RATE, subtype="FLOAT")
     torch.testing.assert_close(read(tmp_path / "soft.wav", 0.0, 1.0), torch.from_numpy(loud[:RATE]).float())
+
+
+LOW = 1_000
+"""Rate of files that are long, in Hz."""
+
+
+def long_file(seconds, first, second):
+    """Two channels that are silent but for one stretch each, given as second of its beginning and samples."""
+    samples = np.zeros((seconds * LOW, 2))
+    for channel, (begin, sound) in enumerate((first, second)):
+        samples[round(begin * LOW) :][: len(sound), channel] = sound
+    return samples
+
+
+def part_of(tmp_path, samples, start, end):
+    """What one hears of a mono file that is no more than this part."""
+    soundfile.write(tmp_path / "part.wav", samples[round(start * LOW) : round(end * LOW)], LOW, subtype="FLOAT")
+    return read(tmp_path / "part.wav")
+
+
+CHATTER, LATE, WORD = voice(500, seed=1)[: 500 * LOW], voice(2, seed=2), voice(0.02, seed=3)
+
+
+@pytest.mark.parametrize("kind", ["WAV", "FLAC", "MP3"])
+def test_who_speaks_late_in_a_long_file_is_heard(tmp_path, kind):
+    rate = 8_000 if kind == "MP3" else LOW
+    samples = np.repeat(long_file(640, (0, CHATTER), (606, LATE)), rate // LOW, 0)
+    soundfile.write(tmp_path / "a", samples, rate, format=kind)
+    heard, whole = read(tmp_path / "a", 607, 630), read(tmp_path / "a")
+    expected = 0.5 * float(np.sqrt(np.square(samples[607 * rate : 630 * rate, 1]).mean()))
+    assert float(heard.square().mean().sqrt()) == pytest.approx(expected, rel=0.1)
+    torch.testing.assert_close(heard[99:-99], whole[607 * RATE : 630 * RATE][99:-99], rtol=0, atol=1e-4)
+    assert not any("dead and left" in remark for remark in listen(str(tmp_path / "a")).remarks)
+
+
+def test_a_word_between_the_seconds_that_are_listened_to_is_heard(tmp_path):
+    samples = long_file(3_600, (0, CHATTER), (3_598.3, WORD))
+    soundfile.write(tmp_path / "a.wav", samples, LOW, subtype="FLOAT")
+    expected = part_of(tmp_path, samples.mean(1), 3_597, 3_600)
+    assert expected.abs().max() > 0.01
+    torch.testing.assert_close(read(tmp_path / "a.wav", 3_597, 3_600), expected, rtol=0, atol=1e-6)
+    soundfile.write(tmp_path / "b.wav", samples * [1, 0], LOW, subtype="FLOAT")
+    assert any("channel 2 of 2 is dead" in remark for remark in listen(str(tmp_path / "b.wav")).remarks)
+    torch.testing.assert_close(
+        read(tmp_path / "b.wav", 1, 3), part_of(tmp_path, samples[:, 0], 1, 3), rtol=0, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize(("seconds", "begin"), [(640, 605), (3_600, 3_598.3)])
+def test_opposite_channels_that_begin_late_are_no_silence(tmp_path, seconds, begin):
+    sound = LATE if seconds == 640 else WORD
+    samples = long_file(seconds, (begin, sound), (begin, -sound))
+    soundfile.write(tmp_path / "a.wav", samples, LOW, subtype="FLOAT")
+    expected = part_of(tmp_path, samples[:, 0], seconds - 35, seconds)
+    heard = read(tmp_path / "a.wav", seconds - 35, seconds)
+    torch.testing.assert_close(heard, expected, rtol=0, atol=1e-4)
+    assert heard.abs().max() > 0.01
+
+
+def test_integers_of_24_bits_are_not_taken_for_16(tmp_path):
+    quiet = np.round(voice() / abs(voice()).max() * 33_900)
+    soundfile.write(tmp_path / "a.wav", quiet, RATE, subtype="FLOAT")
+    with pytest.raises(AudioError, match=r"reach 33900 in a scale that cannot be told; scale them to -1\.\.1"):
+        read(tmp_path / "a.wav")
+    # What a filter made of 16 bits goes beyond them.
+    soundfile.write(tmp_path / "b.wav", quiet + 0.3, RATE, subtype="FLOAT")
+    assert read(tmp_path / "b.wav").abs().max() == pytest.approx(33_900 / 32_768, abs=1e-3)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_channels_in_different_scales_are_refused_and_not_called_dead(tmp_path, first):
+    samples = both(32_768 * voice(seed=1), voice(seed=2))
+    soundfile.write(tmp_path / "a.wav", samples[:, [first, 1 - first]], RATE, subtype="FLOAT")
+    for end in (None, 1.0):
+        with pytest.raises(AudioError, match=r"a\.wav: channels in different scales.*scale them all to -1\.\.1"):
+            read(tmp_path / "a.wav", 0.0, end)
+    assert listen(str(tmp_path / "a.wav")).problem.startswith("unreadable: channels in different scales")
 
 
 def test_who_says_a_word_only_is_no_dead_channel(tmp_path):

@@ -2,7 +2,7 @@
 
 Everything that hears a file hears it through :func:`read`: what the file says of its length is held against what
 is there (:mod:`.containers`), scale, offset and channels are mended (:mod:`.levels`), and what cannot be mended is
-refused. What is mended is decided from the first ten minutes of a file, for all of its segments alike.
+refused. What is mended is decided for all segments of a file alike.
 """
 
 from __future__ import annotations
@@ -22,19 +22,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from empathy_lightning.containers import with_true_length
+from empathy_lightning.containers import UNKNOWN_FRAMES, with_true_length
 from empathy_lightning.errors import AudioError as AudioError
 from empathy_lightning.files import whole
-from empathy_lightning.levels import Levels, measure, mixed, unclipped
+from empathy_lightning.levels import LISTENED, Levels, measure, measure_file, mixed, unclipped
 
 SAMPLE_RATE = 16_000
 """Rate of all waveforms inside the library, in Hz."""
 
 LONGEST = 300.0
 """Seconds of the longest recording that is answered."""
-
-LISTENED = 600
-"""Seconds of a file from which its scale, offset and channels are told."""
 
 
 @cache
@@ -104,9 +101,11 @@ def opened(path: str | Path) -> Iterator[soundfile.SoundFile]:
     """
     try:
         with soundfile.SoundFile(_source(path)) as file:
-            # Only these two are known to be wrong; anything else is never read twice.
-            doubtful = file.format == "MP3" or file.frames == 0
+            # Only these are known to be wrong; anything else is never read twice.
+            doubtful = file.format == "MP3" or not 0 < file.frames < UNKNOWN_FRAMES
             other = with_true_length(content(path), file.format, file.frames) if doubtful else None
+            if other is None and file.frames >= UNKNOWN_FRAMES:
+                raise soundfile.SoundFileRuntimeError("of unknown length")
             if other is None:
                 yield file
         if other is not None:
@@ -158,24 +157,25 @@ def read(path: str | Path, start: float = 0.0, end: float | None = None) -> Tens
         last = frames if end is None else first + max(0, round((end - start) * rate))
         samples = samples_of(file, first, last)
     if not len(samples):
-        part = (
-            f"from second {start:g} on: it has {frames / rate:.2f} s"
-            if frames
-            else "(was the recorder stopped?); record it again"
-        )
+        part = "(was the recorder stopped?); record it again"
+        if frames:
+            part = f"from second {start:g} on: it has {frames / rate:.2f} s"
         raise AudioError(f"{path}: holds no samples {part}")
-    if first == 0 and last >= frames:
-        levels = measure(samples[: LISTENED * rate], rate, str(path))
-    else:
-        levels = _levels_of(str(path), _version(path))
+    levels = levels_of(path, samples if first == 0 and last >= frames else None, rate)
     return resample(mixed(samples, levels, str(path)), rate)
+
+
+def levels_of(path: str | Path, samples: NDArray[np.float32] | None, rate: int) -> Levels:
+    """What is done to a file, told from all its samples (T, C) where they are here and it is not long."""
+    if samples is not None and len(samples) <= LISTENED * rate:
+        return measure(samples, rate, str(path))
+    return _levels_of(str(path), _version(path))
 
 
 @lru_cache(maxsize=65_536)
 def _levels_of(path: str, version: tuple[int, int]) -> Levels:
-    """What is done to a file of which only segments are read."""
     with opened(path) as file:
-        return measure(samples_of(file, 0, LISTENED * file.samplerate), file.samplerate, path)
+        return measure_file(file, path)
 
 
 def _version(path: str | Path) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Headers of audio files against what is in them: WAV, MP3 and OGG that were cut, streamed or never finished.
+"""Headers of audio files against what is in them: files that were cut, streamed or never finished.
 
 Works on the bytes of a file; decoding is soundfile's.
 """
@@ -8,8 +8,16 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
+from empathy_lightning.flac import counted_flac, flac_fault
+
 UNKNOWN_SIZE = 0x7FFFF000
 """From here on, a WAV header's size stands for "not known": the file was streamed."""
+
+UNKNOWN_FRAMES = 1 << 40
+"""From here on, a decoder's number of frames stands for "not known"."""
+
+_FILE_SIZE = {"AIFF": (">I", 4, 8), "SVX": (">I", 4, 8), "RF64": ("<Q", 20, 8), "W64": ("<Q", 16, 0)}
+"""How and where a header tells the bytes of its file, and how many it does not count."""
 
 
 def with_true_length(data: bytes, kind: str, frames: int) -> bytes | None:
@@ -27,6 +35,8 @@ def with_true_length(data: bytes, kind: str, frames: int) -> bytes | None:
         return _finished_wave(data) if frames == 0 else None
     if kind == "MP3":
         return _counted_mp3(data, frames)
+    if kind == "FLAC":
+        return counted_flac(data[_after_tags(data) :]) if frames >= UNKNOWN_FRAMES else None
     return None
 
 
@@ -38,7 +48,9 @@ def missing_part(data: bytes, kind: str) -> str:
         return _mp3_fault(data)
     if kind == "OGG":
         return _ogg_fault(data)
-    return ""
+    if kind == "FLAC":
+        return flac_fault(data[_after_tags(data) :])
+    return _size_fault(data, kind)
 
 
 def _wave_data(data: bytes) -> tuple[int, int] | None:
@@ -82,6 +94,23 @@ def _wave_fault(data: bytes) -> str:
     if size == 0 or _is_chunk(data, begin + size) or _is_chunk(data, begin + size + size % 2) or not any(rest):
         return ""
     return f"{len(rest)} bytes follow the samples that its header tells of; they are not heard"
+
+
+def _size_fault(data: bytes, kind: str) -> str:
+    """Of files whose header tells how long they are; 0 and sizes that no file has stand for "not known"."""
+    promised = 0
+    if kind == "AU":
+        begin, size = struct.unpack_from(">II" if data[:4] == b".snd" else "<II", data, 4)
+        promised = begin + size if size < UNKNOWN_SIZE else 0
+    elif kind in _FILE_SIZE:
+        form, at, uncounted = _FILE_SIZE[kind]
+        (size,) = struct.unpack_from(form, data, at)
+        unknown = UNKNOWN_SIZE if form == ">I" else 1 << 60
+        promised = size + uncounted if size < unknown else 0
+    # Some writers count a byte that makes the length even, and leave it out.
+    if promised <= len(data) + 1:
+        return ""
+    return f"cut: the header promises {promised} bytes, {len(data)} are there"
 
 
 _DECODER_DELAY = 529

@@ -9,17 +9,27 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import soundfile
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from empathy_lightning.errors import AudioError
 
+LISTENED = 600
+"""Seconds of a file from which its scale, offset and channels are told: all, or as many spread over a longer one."""
+
 LOUDEST = 10.0
 """Highest sample that is believed: lossy formats and other people's filters overshoot 1 a little."""
 
 _INTEGER_PEAK = 128.0, 1.25 * 32_768
-"""Peaks of float samples that are taken for 16-bit integers; quieter ones might have 8 bits, louder ones 24 or 32."""
+"""Peaks of float samples that are taken for 16-bit integers; quieter ones might have 8 bits, louder ones 24 or 32.
+
+Only what a filter made of them, no whole numbers, may go beyond 32768.
+"""
+
+_HISS = 1e-3
+"""Range of a channel among integers up to which it may be what a filter left; from there to 2 it is in -1..1."""
 
 _OFFSET = 0.2
 """Share of the sound's RMS from which on a constant offset is taken out."""
@@ -64,8 +74,52 @@ class Levels:
         return found
 
 
+def measure_file(file: soundfile.SoundFile, name: str) -> Levels:
+    """Decide what is to be done to a file, from a second here and there if it is longer than ten minutes.
+
+    Where a channel is dead in them, or all are silent, the loudest seconds of the whole file are heard, too.
+
+    Args:
+        file: Open, at its beginning.
+        name: For the message.
+
+    Raises:
+        AudioError: As in :func:`measure`.
+    """
+    rate = file.samplerate
+    if file.frames <= LISTENED * rate:
+        return measure(_next(file, file.frames), rate, name)
+    spread = []
+    for first in np.linspace(0, file.frames - rate, LISTENED):
+        if file.seekable():
+            file.seek(int(first))
+        spread.append(_next(file, rate))
+    samples = np.concatenate(spread)
+    levels = measure(samples, rate, name)
+    if 0 in levels.signs or not samples.any():
+        levels = measure(np.concatenate([samples, *_loudest_seconds(file)]), rate, name)
+    return levels
+
+
+def _next(file: soundfile.SoundFile, frames: int) -> NDArray[np.float32]:
+    samples: NDArray[np.float32] = file.read(frames, dtype="float32", always_2d=True)
+    return samples
+
+
+def _loudest_seconds(file: soundfile.SoundFile) -> list[NDArray[np.float32]]:
+    """For each channel of a file the second in which it moves most."""
+    if file.seekable():
+        file.seek(0)
+    ranges, seconds = np.full(file.channels, -1.0), [_next(file, 0)] * file.channels
+    while len(samples := _next(file, file.samplerate)):
+        for channel, moved in enumerate(np.ptp(samples, axis=0)):
+            if moved > ranges[channel]:
+                ranges[channel], seconds[channel] = moved, samples
+    return seconds
+
+
 def measure(samples: NDArray[np.float32], rate: int, name: str) -> Levels:
-    """Decide what is to be done, from a whole file or its beginning.
+    """Decide what is to be done, from all samples or enough of them.
 
     Args:
         samples: As decoded, shape (T, C).
@@ -95,10 +149,23 @@ def _scale(samples: NDArray[np.float32], name: str) -> float:
     if peak < 2 or (peak <= LOUDEST and (samples != samples.round()).any()):
         return 1.0
     lowest, highest = _INTEGER_PEAK
+    if (samples == samples.round()).all():
+        highest = 32_768
+    elif _has_small_channel(samples):
+        raise AudioError(f"{name}: channels in different scales, up to {peak:.0f}; scale them all to -1..1")
     # One wild sample does not make a scale: most of what sounds lies above the last of 16 bits.
     if lowest < peak <= highest and (np.abs(samples) > 1).mean() > 0.01:
         return 1 / 32_768
     raise AudioError(f"{name}: samples reach {peak:.0f} in a scale that cannot be told; scale them to -1..1")
+
+
+def _has_small_channel(samples: NDArray[np.float32]) -> bool:
+    """Whether a channel among integers may be sound in -1..1: it moves, but by less than they do."""
+    for channel in samples.T:
+        moved = float(channel.max()) - float(channel.min())
+        if _HISS < moved < 4 and np.abs(channel).max() < 2 and (channel != channel.round()).any():
+            return True
+    return False
 
 
 def _spread(channel: NDArray[np.float32], mean: np.float32) -> float:

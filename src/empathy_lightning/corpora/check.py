@@ -9,12 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from empathy_lightning.audio import LISTENED, AudioError, content, opened, samples_of
+from empathy_lightning.audio import AudioError, content, levels_of, opened, samples_of
 from empathy_lightning.containers import missing_part
 from empathy_lightning.corpora.corpus import Corpus
 from empathy_lightning.corpora.left_out import Tally, count_left_by, count_skipped
 from empathy_lightning.corpora.protocols import Protocol, words_of
-from empathy_lightning.levels import faults, measure, mixed
+from empathy_lightning.levels import faults, mixed
 from empathy_lightning.progress import progress_bar
 from empathy_lightning.utterance import Utterance
 
@@ -45,7 +45,7 @@ def listen(path: str) -> Recording:
         with opened(path) as file:
             rate, kind = file.samplerate, file.format
             samples = samples_of(file)
-        levels = measure(samples[: LISTENED * rate], rate, path)
+        levels = levels_of(path, samples, rate)
         waveform = mixed(samples, levels, path)
     except (OSError, AudioError) as error:
         reason = " ".join(str(error).split()).removeprefix(f"{path}: ")
