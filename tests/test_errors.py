@@ -7,8 +7,9 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, WhisperModel
 
-from empathy_lightning import __main__, choices
+from empathy_lightning import choices
 from empathy_lightning.__main__ import main
+from empathy_lightning.commands import corpora
 from empathy_lightning.errors import InputError
 from tests.conftest import ROOT
 
@@ -43,13 +44,13 @@ def unimported():
     [(lookup, KeyError), (hidden, RuntimeError), (missing, OSError), (unimported, ModuleNotFoundError)],
 )
 def test_a_fault_of_ours_is_never_dressed_up(fault, kind, monkeypatch):
-    monkeypatch.setattr(__main__, "_list_corpora", lambda options: fault())
+    monkeypatch.setattr(corpora, "_list_corpora", lambda options: fault())
     with pytest.raises(kind):
         main(["corpora", "list"])
 
 
 def test_a_file_that_the_user_named_is_one_line(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(__main__, "_check_corpus", lambda options: Path(options.root, "labels.csv").read_text())
+    monkeypatch.setattr(corpora, "_check_corpus", lambda options: Path(options.root, "labels.csv").read_text())
     assert main(["corpora", "check", "ravdess", str(tmp_path)]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and str(tmp_path / "labels.csv") in error
