@@ -274,6 +274,7 @@ def test_a_run_with_a_part_that_could_not_return_ends_before_it_trains(corpus, t
         "--model.model.speech_adapter=tests.test_parts.Forgetful",
         f"--trainer.callbacks={json.dumps([export(tmp_path)])}",
         "--trainer.logger=false",
+        f"--trainer.default_root_dir={tmp_path}",
     ]
     assert main(words) == 2
     assert "Forgetful keeps its argument 'factor' nowhere" in capsys.readouterr().err
