@@ -97,7 +97,7 @@ def run(way: str, processes: int, folder: Path) -> None:
     language_model = LanguageModel.from_pretrained(str(folder / "language_model"), dtype="bfloat16")
     loaded = {"loaded_own_mb": own_memory(), "loaded_file_mb": status("RssFile")}
     encoder = SpeechEncoder.from_pretrained("small-world/speech_encoder")
-    task = SpeechAdapterTask(EmpatheticLM(encoder, SpeechAdapter(192, 896), language_model))
+    task = SpeechAdapterTask(whole(encoder, SpeechAdapter(192, 896), language_model))
     memory = Memory()
     trainer = L.Trainer(
         max_steps=8 // (2 * processes), accelerator="cpu", devices=processes, precision="bf16-mixed", logger=False,

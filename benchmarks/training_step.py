@@ -81,7 +81,7 @@ def build(stage: int, vocabulary: int, padded: bool) -> EmpatheticLM:
     if stage == 2:
         freeze(adapter)
     prompt = SPEECH_ONLY if stage == 1 else SPEECH_AND_EMOTION
-    return EmpatheticLM(encoder, adapter, language_model, nuance, prompt, EMPATHY_SYSTEM)
+    return whole(encoder, adapter, language_model, nuance, prompt, EMPATHY_SYSTEM)
 
 
 def batches(count: int, size: int, buckets: bool, vocabulary: int) -> list[SpeechBatch]:
@@ -125,10 +125,10 @@ def stacked_embedding(nuance: EmotionNuance, layers: list[Tensor]) -> Tensor:
 
 def reference(model: EmpatheticLM, batch: SpeechBatch) -> Tensor:
     """Loss of a batch in the reference's way, with the same weights."""
-    adapter: Any = model.speech_adapter
-    language_model: Any = model.language_model
-    nuance: Any = model.emotion_nuance
-    heard: Any = model.speech_encoder
+    adapter: Any = model.listener.speech_adapter
+    language_model: Any = model.responder.language_model
+    nuance: Any = model.listener.emotion_nuance
+    heard: Any = model.listener.speech_encoder
     layers: list[Tensor] = []
     hooks = [
         layer.register_forward_hook(lambda _module, _inputs, output: layers.append(output))
@@ -149,7 +149,9 @@ def reference(model: EmpatheticLM, batch: SpeechBatch) -> Tensor:
     rows, labels = [], []
     for index, response in enumerate(batch.responses):
         ids = response_ids(language_model.tokenizer, response or "")
-        pieces = [slots[s][index] if isinstance(s, str) else language_model.embed(s) for s in model.segments()]
+        pieces = [
+            slots[s][index] if isinstance(s, str) else language_model.embed(s) for s in model.responder.segments()
+        ]
         rows.append(torch.cat([*pieces, language_model.embed(ids)]))
         labels.append(torch.tensor([IGNORE] * (len(rows[-1]) - len(ids)) + ids))
     lengths = torch.tensor([len(row) for row in rows])
@@ -165,8 +167,8 @@ def reference(model: EmpatheticLM, batch: SpeechBatch) -> Tensor:
 
 def switch_off(model: EmpatheticLM, measure: str) -> None:
     """Put the reference's way in the place of one of ours."""
-    language_model: Any = model.language_model
-    nuance: Any = model.emotion_nuance
+    language_model: Any = model.responder.language_model
+    nuance: Any = model.listener.emotion_nuance
     if measure == "shared_prefix":
         forward = language_model.forward
         language_model.forward = lambda rows, mask, prefix, still=None: forward(rows, mask, (), still)
@@ -200,8 +202,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     loss_of: Callable[[EmpatheticLM, SpeechBatch], Tensor] = reference if options.way == "reference" else ours
     if options.way.startswith("without_"):
         switch_off(model, off)
-    if options.way == "checkpointed" and model.language_model is not None:
-        checkpoint_blocks(model.language_model.model)
+    if options.way == "checkpointed" and model.responder.language_model is not None:
+        checkpoint_blocks(model.responder.language_model.model)
     buckets = options.way not in ("reference", "padded", "without_buckets")
     work = batches(options.batches, options.batch_size, buckets, options.vocabulary)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]

@@ -12,13 +12,13 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM, WhisperConfig, WhisperModel
 
 from empathy_lightning.corpora import write_manifest
-from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.modules.emotion_nuance import EmotionNuance
 from empathy_lightning.modules.language_model import LanguageModel
 from empathy_lightning.modules.speech_adapter import SpeechAdapter
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
 from empathy_lightning.preparation.small_world import Sentence, reply
 from empathy_lightning.utterance import EMOTIONS, Utterance
+from tests.tiny import whole
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
@@ -112,7 +112,7 @@ def model(backbones, language_model):
     torch.manual_seed(0)
     adapter = SpeechAdapter(32, 32, hidden_size=48)
     nuance = EmotionNuance(32, 32, hidden_size=48, gate_size=8)
-    return EmpatheticLM(encoder, adapter, language_model, nuance).eval()
+    return whole(encoder, adapter, language_model, nuance).eval()
 
 
 SENTENCE = Sentence("fence", "sister", "market")

@@ -52,17 +52,17 @@ def fit(folder, corpus, stage, *overrides, command="fit", code=0):
 )
 def test_extractors(folder, corpus, override, gone, kept):
     for stage in ("emotion_recognition", "emotion_nuance"):
-        fit(folder, corpus, stage, f"--model.model.emotion_nuance.{override}")
+        fit(folder, corpus, stage, f"--model.model.listener.emotion_nuance.{override}")
     names = " ".join(load_file(folder / DEMO / "emotion_nuance/model.safetensors"))
     assert gone not in names and kept in names
     option, _, value = override.partition("=")
-    assert getattr(load(folder / DEMO / "emotion_nuance").model.emotion_nuance.extractor, option) == value
+    assert getattr(load(folder / DEMO / "emotion_nuance").listener.emotion_nuance.extractor, option) == value
 
 
 def test_no_pretraining_on_recognition(folder, corpus):
     shutil.rmtree(folder / DEMO / "emotion_recognition")
     fit(folder, corpus, "emotion_nuance", f"--model.initial_weights=[{DEMO}/speech_adapter]")
-    assert load(folder / DEMO / "emotion_nuance").model.emotion_nuance is not None
+    assert load(folder / DEMO / "emotion_nuance").listener.emotion_nuance is not None
 
 
 def test_no_instruction_tuning(folder, corpus):
@@ -79,23 +79,23 @@ def test_no_auxiliary_loss(folder, corpus, without):
     figures = fit(folder, corpus, "emotion_nuance", f"--model.{without}", "--model.weight_decay=0")
     assert figures["validation/loss"] == pytest.approx(figures["validation/response_loss"])
     assert ("validation/categorical_loss" in figures) == without.startswith("loss_weights")
-    before = load(folder / DEMO / "emotion_recognition").model.emotion_nuance.state_dict()
-    after = load(folder / DEMO / "emotion_nuance").model.emotion_nuance.state_dict()
+    before = load(folder / DEMO / "emotion_recognition").listener.emotion_nuance.state_dict()
+    after = load(folder / DEMO / "emotion_nuance").listener.emotion_nuance.state_dict()
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     assert any("attn_pool" in name for name in moved) and not any("head.bias" in name for name in moved)
 
 
 def test_what_would_train_nothing_is_refused(folder, corpus, capsys):
     for stage, override, reason in (
-        ("speech_adapter", "model.speech_slot=transcript", "leaves the adapter out"),
+        ("speech_adapter", "model.responder.speech_slot=Transcript, "leaves the adapter out"),
         ("emotion_recognition", "auxiliary_losses={}", "without a language model"),
     ):
         fit(folder, corpus, stage, f"--model.{override}", code=2)
         assert reason in capsys.readouterr().err.splitlines()[-1]
-    nothing = ["--model.auxiliary_losses={}", "--model.model.emotion_slot=label"]
+    nothing = ["--model.auxiliary_losses={}", "--model.model.responder.emotion_slot=TrueLabel"]
     fit(folder, corpus, "emotion_nuance", *nothing, code=2)
     assert "give some" in capsys.readouterr().err.splitlines()[-1]
-    fit(folder, corpus, "emotion_nuance", "--model.model.emotion_slot=tone", code=2)
+    fit(folder, corpus, "emotion_nuance", "--model.model.responder.emotion_slot=tone", code=2)
     assert "emotion_slot" in capsys.readouterr().err.splitlines()[-1]
 
 
@@ -105,7 +105,7 @@ def test_what_fills_the_slots(folder, corpus):
     losses = {}
     for slots in ("speech embedding", "speech another voice", "transcript random label", "transcript label"):
         speech, _, emotion = slots.partition(" ")
-        overrides = [f"--model.model.speech_slot={speech}", f"--model.model.emotion_slot={emotion}"]
+        overrides = [f"--model.model.responder.speech_slot={speech}", f"--model.model.responder.emotion_slot={emotion}"]
         if emotion == "another voice":
             overrides = ["--data.emotion_voice=random"]
         figures = fit(folder, corpus, "emotion_nuance", trained, *overrides, command="validate")

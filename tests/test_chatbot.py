@@ -6,7 +6,7 @@ import torch
 from empathy_lightning.__main__ import main
 from empathy_lightning.audio import AudioError
 from empathy_lightning.chatbot import EmpatheticChatbot, chat, split_at_pauses
-from empathy_lightning.checkpoints import Checkpoint, CheckpointError, save
+from empathy_lightning.checkpoints import CheckpointError, save
 from empathy_lightning.errors import InputError
 from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.modules.emotion_nuance import EmotionNuance
@@ -16,11 +16,12 @@ from empathy_lightning.modules.speech_decoder import SpeechDecoder
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
 from empathy_lightning.slots import Turn
 from empathy_lightning.utterance import EMOTIONS
+from tests.tiny import spoken, whole
 
 
 @pytest.fixture
 def bot(model):
-    return EmpatheticChatbot(Checkpoint(model, list(EMOTIONS)))
+    return EmpatheticChatbot(spoken(model, list(EMOTIONS)))
 
 
 def test_long_speech_is_cut_at_the_quietest_moment():
@@ -39,7 +40,7 @@ def talker():
     language_model = LanguageModel.from_pretrained("small-world/language_model")
     torch.manual_seed(0)
     adapter, nuance = SpeechAdapter(192, 192, 64), EmotionNuance(192, 192, hidden_size=32, gate_size=8)
-    return EmpatheticChatbot(Checkpoint(EmpatheticLM(encoder, adapter, language_model, nuance).eval(), list(EMOTIONS)))
+    return EmpatheticChatbot(spoken(whole(encoder, adapter, language_model, nuance).eval(), list(EMOTIONS)))
 
 
 @pytest.mark.parametrize("options", [{}, {"temperature": 1.0, "top_p": 0.9, "seed": 3}])
@@ -60,8 +61,10 @@ def test_many_recordings_are_answered_as_each_alone(talker, options):
 
 def test_units_are_drawn_with_their_own_temperature(model):
     torch.manual_seed(0)
-    decoder = SpeechDecoder(32, len(model.language_model.tokenizer), 0, num_units=64, hidden_size=32, num_layers=1)
-    bot = EmpatheticChatbot(Checkpoint(model, list(EMOTIONS), decoder.eval()))
+    decoder = SpeechDecoder(
+        32, len(model.responder.language_model.tokenizer), 0, num_units=64, hidden_size=32, num_layers=1
+    )
+    bot = EmpatheticChatbot(spoken(model, list(EMOTIONS), decoder.eval()))
     states, tokens = torch.randn(6, 32), list(range(6))
     likeliest = bot.units(states, tokens, temperature=0.0)
     drawn = [bot.units(states, tokens, temperature=1.0, seed=seed) for seed in (0, 0, 1)]
@@ -79,7 +82,7 @@ def test_units_are_drawn_with_their_own_temperature(model):
 
 def test_recordings_share_one_forward(bot, monkeypatch):
     sizes = []
-    bot.model.speech_encoder.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    bot.model.listener.speech_encoder.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
     bot.respond([torch.randn(16_000)] * 5, max_new_tokens=2, batch_size=3)
     assert sizes == [3, 2]
 
@@ -114,7 +117,7 @@ def prompt_of(bot, *arguments, **options):
 
 
 def words(bot, text):
-    return bot.model.language_model.embed(bot.model.language_model.tokenizer(text).input_ids)
+    return bot.model.responder.language_model.embed(bot.model.responder.language_model.tokenizer(text).input_ids)
 
 
 def test_earlier_turns_stand_in_the_prompt(bot):
@@ -171,7 +174,7 @@ def test_the_language_is_asked_for_in_the_system_message(bot):
         (prompt,), _ = prompt_of(bot, [recording], language=language)
         system = words(bot, f"<|im_start|>system\nAlways answer {sentence}.<|im_end|>\n")
         assert torch.equal(prompt, torch.cat([system, plain]))
-    bot.model.system = "Be kind."
+    bot.model.responder.system = "Be kind."
     (prompt,), _ = prompt_of(bot, [recording], language="German")
     assert torch.equal(prompt[: len(plain)][:10], words(bot, "<|im_start|>system\nBe kind. Always answer in")[:10])
     assert len(prompt) - len(plain) == len(
@@ -203,13 +206,13 @@ def test_what_is_no_waveform_is_refused(bot, waveform):
 
 
 def test_a_recogniser_alone_cannot_chat(model):
-    recogniser = EmpatheticLM(model.speech_encoder, emotion_nuance=model.emotion_nuance)
+    recogniser = whole(model.listener.speech_encoder, emotion_nuance=model.listener.emotion_nuance)
     with pytest.raises(CheckpointError, match="cannot chat"):
-        EmpatheticChatbot(Checkpoint(recogniser, list(EMOTIONS)))
+        EmpatheticChatbot(spoken(recogniser, list(EMOTIONS)))
 
 
 def test_chat_writes_what_it_says(model, corpus, tmp_path, capsys):
-    save(tmp_path / "bot", Checkpoint(model, list(EMOTIONS)))
+    save(tmp_path / "bot", spoken(model, list(EMOTIONS)))
     files = [corpus.parent / "0.wav", corpus.parent / "1.wav"]
     replies = chat(files, tmp_path / "out", tmp_path / "bot")
     entries = json.loads((tmp_path / "out" / "replies.json").read_text())
@@ -218,7 +221,7 @@ def test_chat_writes_what_it_says(model, corpus, tmp_path, capsys):
 
 
 def test_the_files_of_a_conversation_are_its_turns(talker, corpus, tmp_path, monkeypatch):
-    save(tmp_path / "bot", Checkpoint(talker.model, list(EMOTIONS)))
+    save(tmp_path / "bot", spoken(talker.model, list(EMOTIONS)))
     files = [corpus.parent / f"{i}.wav" for i in (0, 1, 2)]
     seen, original = [], EmpatheticLM.conversation_row
     monkeypatch.setattr(
@@ -236,7 +239,7 @@ def test_the_files_of_a_conversation_are_its_turns(talker, corpus, tmp_path, mon
 
 
 def test_chat_explains(model, corpus, tmp_path, capsys):
-    save(tmp_path / "bot", Checkpoint(model, list(EMOTIONS)))
+    save(tmp_path / "bot", spoken(model, list(EMOTIONS)))
     file, out = corpus.parent / "0.wav", tmp_path / "out"
     words = ["chat", str(file), "--checkpoint", str(tmp_path / "bot"), "--out", str(out), "--explain"]
     assert main(words) == 0
@@ -251,7 +254,7 @@ def test_chat_explains(model, corpus, tmp_path, capsys):
 
 
 def test_bad_options_of_the_command_are_one_line(model, corpus, tmp_path, capsys):
-    save(tmp_path / "bot", Checkpoint(model, list(EMOTIONS)))
+    save(tmp_path / "bot", spoken(model, list(EMOTIONS)))
     words = ["chat", str(corpus.parent / "0.wav"), "--checkpoint", str(tmp_path / "bot"), "--out", str(tmp_path / "o")]
     for extra in ("--top-p=2", "--batch-size=0", "--language= ", "--max-new-tokens=0"):
         assert main([*words, extra]) == 2

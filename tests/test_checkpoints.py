@@ -7,7 +7,6 @@ import torch
 from safetensors.torch import load_file
 
 from empathy_lightning.checkpoints import (
-    Checkpoint,
     CheckpointError,
     load,
     load_vocoder,
@@ -15,7 +14,6 @@ from empathy_lightning.checkpoints import (
     save,
     save_vocoder,
 )
-from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.modules.cached_encoder import CachedSpeechEncoder
 from empathy_lightning.modules.emotion_nuance import EmotionNuance
 from empathy_lightning.modules.speech_decoder import SpeechDecoder
@@ -26,14 +24,14 @@ from empathy_lightning.utterance import EMOTIONS
 
 @pytest.fixture
 def checkpoint(model):
-    tokenizer = model.language_model.tokenizer
+    tokenizer = model.responder.language_model.tokenizer
     decoder = SpeechDecoder(
         32, len(tokenizer), tokenizer.pad_token_id, num_units=8, hidden_size=16, num_layers=1, num_heads=2
     )
     vocoder = Vocoder(num_units=8, n_fft=512)
     torch.nn.init.normal_(vocoder.codebook)
     torch.nn.init.normal_(vocoder.spectra)
-    return Checkpoint(model, list(EMOTIONS), decoder.eval(), vocoder)
+    return spoken(model, list(EMOTIONS), decoder.eval(), vocoder)
 
 
 FRESH = """
@@ -45,6 +43,7 @@ socket.socket = Blocked
 import torch
 torch.set_num_threads(1)
 from empathy_lightning.chatbot import EmpatheticChatbot
+from tests.tiny import whole, spoken
 reply, = EmpatheticChatbot.from_pretrained(sys.argv[1]).respond([sys.argv[2]], max_new_tokens=8)
 print(repr((reply.text, reply.emotion, round(reply.arousal, 5), reply.waveform.shape[0])))
 """
@@ -78,31 +77,31 @@ def test_only_trained_parts_are_saved_and_all_of_them_return(checkpoint, tmp_pat
 
 
 def test_a_backbone_that_was_trained_returns_and_stays_through_later_stages(checkpoint, model, tmp_path):
-    weight = checkpoint.model.speech_encoder.encoder.layers[1].fc1.weight
+    weight = checkpoint.model.listener.speech_encoder.encoder.layers[1].fc1.weight
     weight.requires_grad_(True)
     with torch.no_grad():
         weight.add_(1.0)
     save(tmp_path / "first", checkpoint)
     first = load(tmp_path / "first")
-    returned = first.model.speech_encoder.encoder.layers[1].fc1.weight
+    returned = first.model.listener.speech_encoder.encoder.layers[1].fc1.weight
     assert torch.equal(returned, weight) and not returned.requires_grad
     save(tmp_path / "second", first)
-    later = load(tmp_path / "second").model.speech_encoder.encoder
+    later = load(tmp_path / "second").listener.speech_encoder.encoder
     assert torch.equal(later.layers[1].fc1.weight, weight)
     kept = [key for key in load_file(tmp_path / "second" / "model.safetensors") if key.startswith("speech_encoder")]
     assert kept == ["speech_encoder.encoder.layers.1.fc1.weight"]
-    fresh = SpeechEncoder.from_pretrained(checkpoint.model.speech_encoder.source["name_or_path"])
-    stage = EmpatheticLM(CachedSpeechEncoder(fresh), emotion_nuance=EmotionNuance(32, 32, hidden_size=48, gate_size=8))
+    fresh = SpeechEncoder.from_pretrained(checkpoint.model.listener.speech_encoder.source["name_or_path"])
+    stage = whole(CachedSpeechEncoder(fresh), emotion_nuance=EmotionNuance(32, 32, hidden_size=48, gate_size=8))
     load_weights(tmp_path / "second", stage)
     assert torch.equal(fresh.encoder.layers[1].fc1.weight, weight)
 
 
 def test_an_earlier_stage_fills_what_it_has(checkpoint, model, tmp_path):
-    save(tmp_path, Checkpoint(model, list(EMOTIONS)))
-    adapter = model.speech_adapter.linear1.weight.clone()
-    torch.nn.init.zeros_(model.speech_adapter.linear1.weight)
+    save(tmp_path, spoken(model, list(EMOTIONS)))
+    adapter = model.listener.speech_adapter.linear1.weight.clone()
+    torch.nn.init.zeros_(model.listener.speech_adapter.linear1.weight)
     assert set(load_weights(tmp_path, model)) == {"speech_adapter", "emotion_nuance"}
-    assert torch.equal(model.speech_adapter.linear1.weight, adapter)
+    assert torch.equal(model.listener.speech_adapter.linear1.weight, adapter)
 
 
 def spoil_part(folder):

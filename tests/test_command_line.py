@@ -12,14 +12,15 @@ import soundfile
 from empathy_lightning.__main__ import DEMO_CHECKPOINT, main
 from empathy_lightning.audio import read_speech
 from empathy_lightning.chatbot import EmpatheticChatbot
-from empathy_lightning.checkpoints import Checkpoint, save
+from empathy_lightning.checkpoints import save
 from empathy_lightning.utterance import EMOTIONS
 from tests.conftest import ROOT
+from tests.tiny import spoken
 
 
 @pytest.fixture
 def bot(model, tmp_path):
-    save(tmp_path / "bot", Checkpoint(model, list(EMOTIONS)))
+    save(tmp_path / "bot", spoken(model, list(EMOTIONS)))
     return tmp_path / "bot"
 
 
@@ -170,7 +171,7 @@ def test_missing_manifests(tmp_path, capsys):
         (["--data.batch_seconds=many"], "data.batch_seconds: Expected a float"),
         (["--model.init_args.learning_rat=1"], "learning_rat"),
         (["--data.corpora.path=/nowhere/manifest.jsonl"], "no manifest at /nowhere"),
-        (["--model.model.language_model.name_or_path=/nowhere"], "/nowhere"),
+        (["--model.model.responder.language_model.name_or_path=/nowhere"], "/nowhere"),
     ],
 )
 def test_bad_configurations(extra, reason, tmp_path):

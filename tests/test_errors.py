@@ -76,16 +76,25 @@ def told(words, capsys):
     ("given", "parts"),
     [
         ("--model.init_args.learning_rat=1", ["model.learning_rat", "did you mean learning_rate?"]),
-        ("--model.model.emotion_nuance.hidden_siz=3", ["model.model.emotion_nuance.hidden_siz", "hidden_size?"]),
+        (
+            "--model.model.listener.emotion_nuance.hidden_siz=3",
+            ["model.model.listener.emotion_nuance.hidden_siz", "hidden_size?"],
+        ),
         ("--trainer.max_epochss=1", ["trainer.max_epochss", "did you mean trainer.max_epochs?"]),
         ("--trainer.precision=bf17", ["trainer.precision", "bf16-mixed", "32-true", "did you mean bf16?"]),
-        ("--model.model.emotion_nuance.pooling=mea", ["emotion_nuance.pooling", "attention, mean, statistics"]),
+        (
+            "--model.model.listener.emotion_nuance.pooling=mea",
+            ["emotion_nuance.pooling", "attention, mean, statistics"],
+        ),
         ("--model.auxiliary_losses.a=empathy_lightning.losses.CategoricalLos", ["did you mean CategoricalLoss?"]),
         ("--model.auxiliary_losses.a=nobodys_losses.Foo", ["model.auxiliary_losses", "nobodys_losses", "PYTHONPATH"]),
         ("--model.class_path=EmotionNuanceTas", ["did you mean EmotionNuanceTask?"]),
         ("--data.batch_seconds=many", ["data.batch_seconds: Expected a float"]),
-        ("--model.model.emotion_nuance.hidden_size=-3", ["model.model.emotion_nuance", "negative dimension -3"]),
-        ("--model.model.speech_encoder.name_or_path=/nowhere", ["speech_encoder.name_or_path", "/nowhere"]),
+        (
+            "--model.model.listener.emotion_nuance.hidden_size=-3",
+            ["model.model.listener.emotion_nuance", "negative dimension -3"],
+        ),
+        ("--model.model.listener.speech_encoder.name_or_path=/nowhere", ["speech_encoder.name_or_path", "/nowhere"]),
         ("--ckpt_path=/nowhere/a.ckpt", ["ckpt_path: no checkpoint at /nowhere/a.ckpt"]),
         ("--model.initial_weights=[/nowhere]", ["model.initial_weights", "/nowhere"]),
     ],
@@ -101,7 +110,7 @@ def test_configurations_are_refused_in_one_line(given, parts, corpus, capsys):
         ("trainer:\n  max_epochs: 1\n bad: [\n", ["line 3", "no YAML"]),
         ("model:\n  init_args:\n    learning_rat: 3\n", ["model.learning_rat", "learning_rate?"]),
         ("model: {init_args: {model: {init_args: {emotion_nuance: {init_args: {pooling: mea}}}}}}\n",
-         ["model.model.emotion_nuance.pooling", "'mea'"]),
+         ["model.model.listener.emotion_nuance.pooling", "'mea'"]),
     ],
 )  # fmt: skip
 def test_the_file_with_the_mistake_is_named(text, parts, tmp_path, capsys):
@@ -167,7 +176,7 @@ def test_what_is_offered_is_what_there_is():
     from empathy_lightning.evaluation.parsing import PARSERS
     from empathy_lightning.modules.pretrained import dtype_named
     from empathy_lightning.preparation.response_selection import REFUSALS
-    from empathy_lightning.prompts import RECIPES
+    from empathy_lightning.recipes import RECIPES
 
     assert tuple(RECIPES) == choices.RECIPES
     assert tuple(PARSERS) == choices.PARSERS

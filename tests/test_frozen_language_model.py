@@ -18,11 +18,10 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from empathy_lightning.checkpoints import Checkpoint, save
+from empathy_lightning.checkpoints import save
 from empathy_lightning.corpora import Manifest
 from empathy_lightning.datamodule import EmpathyDataModule
 from empathy_lightning.losses import CategoricalLoss
-from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.modules.emotion_nuance import EmotionNuance
 from empathy_lightning.modules.language_model import LanguageModel
 from empathy_lightning.modules.pretrained import locate
@@ -32,6 +31,7 @@ from empathy_lightning.prompts import EMPATHY_SYSTEM, SPEECH_AND_EMOTION, SPEECH
 from empathy_lightning.tasks import EmotionNuanceTask, SpeechAdapterTask
 from empathy_lightning.utterance import EMOTIONS
 from tests.conftest import SENTENCE, byte_tokenizer
+from tests.tiny import filled, spoken, whole
 
 RANDOM = {
     "Qwen2": (Qwen2Config, Qwen2ForCausalLM, {"tie_word_embeddings": True}),
@@ -85,8 +85,8 @@ def bare_answers(folder, prompts):
 
 def our_answers(model, user, system, emotion=None):
     """Answers to the same words through our prompt and our wrapper, all in one batch."""
-    model.prompt, model.system = user, system
-    prompts = model.prompt_rows(QUESTIONS, None if emotion is None else [emotion] * len(QUESTIONS))
+    model.responder.prompt, model.responder.system = user, system
+    prompts = filled(model, QUESTIONS, None if emotion is None else [emotion] * len(QUESTIONS))
     return model.respond(prompts, max_new_tokens=24)
 
 
@@ -95,7 +95,7 @@ def wire(folder):
     encoder = SpeechEncoder.from_pretrained("small-world/speech_encoder")
     width = language_model.hidden_size
     nuance = EmotionNuance(192, width, hidden_size=16, gate_size=8)
-    return EmpatheticLM(encoder, SpeechAdapter(192, width, 16), language_model, nuance)
+    return whole(encoder, SpeechAdapter(192, width, 16), language_model, nuance)
 
 
 @pytest.mark.parametrize("system", [None, EMPATHY_SYSTEM])
@@ -106,7 +106,7 @@ def test_text_chat_is_the_bare_model_s_token_by_token(folder, system):
     assert len({tuple(answer) for answer in expected}) > 1
     # What fills a slot is cut into tokens on its own, as speech would stand there: the same ids for the bare model.
     prompt = Prompt(SPEECH_AND_EMOTION, system)
-    ids = [prompt.text_ids(model.language_model.tokenizer, speech=q, emotion="sad") for q in QUESTIONS]
+    ids = [prompt.text_ids(model.responder.language_model.tokenizer, speech=q, emotion="sad") for q in QUESTIONS]
     assert our_answers(model, SPEECH_AND_EMOTION, system, "sad") == bare_answers(folder, ids)
 
 
@@ -114,12 +114,12 @@ def test_text_chat_is_the_bare_model_s_token_by_token(folder, system):
 def test_training_changes_no_byte_of_the_backbone_and_none_of_its_answers(folder, stage, corpus, tmp_path):
     before, model = digests(folder), wire(folder)
     answers = our_answers(model, SPEECH_ONLY, None)
-    save(tmp_path / "stage", Checkpoint(model, list(EMOTIONS)))
+    save(tmp_path / "stage", spoken(model, list(EMOTIONS)))
     if stage is SpeechAdapterTask:
-        model.emotion_nuance, trained = None, model.speech_adapter
+        model.listener.emotion_nuance, trained = None, model.listener.speech_adapter
         task = SpeechAdapterTask(model, learning_rate=1e-2)
     else:
-        model.prompt, trained = SPEECH_AND_EMOTION, model.emotion_nuance
+        model.responder.prompt, trained = SPEECH_AND_EMOTION, model.listener.emotion_nuance
         task = EmotionNuanceTask(model, {"c": CategoricalLoss()}, {"c": 0.8}, [str(tmp_path / "stage")])
     start = {key: value.clone() for key, value in trained.state_dict().items()}
     trainer = L.Trainer(
@@ -132,7 +132,7 @@ def test_training_changes_no_byte_of_the_backbone_and_none_of_its_answers(folder
 
     assert digests(folder) == before
     stored = load_file(folder / "model.safetensors")
-    held = model.language_model.model.state_dict()
+    held = model.responder.language_model.model.state_dict()
     assert stored.keys() <= held.keys() and all(torch.equal(held[key], value) for key, value in stored.items())
-    model.emotion_nuance = None
+    model.listener.emotion_nuance = None
     assert our_answers(model, SPEECH_ONLY, None) == answers == bare_answers(folder, chat_ids(folder, None))

@@ -8,7 +8,6 @@ import torch
 from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM, WhisperConfig
 
 from empathy_lightning.losses import CategoricalLoss
-from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.modules.emotion_nuance import EmotionNuance
 from empathy_lightning.modules.language_model import LanguageModel, pack
 from empathy_lightning.modules.speech_adapter import SpeechAdapter
@@ -16,6 +15,7 @@ from empathy_lightning.modules.speech_encoder import SpeechEncoder, length_mask
 from empathy_lightning.outputs import EmpatheticOutput
 from tests.conftest import golden, golden_seeds, whisper_config
 from tests.modules.test_speech_decoder import golden_decoder
+from tests.tiny import filled, whole
 
 every_seed = pytest.mark.parametrize("folder", golden_seeds("freezeempath"), ids=str)
 
@@ -38,7 +38,7 @@ def golden_model(folder, name):
         )
     )
     names = json.loads((folder / "c_whisper.json").read_text())["key_map_openai_to_hf_WhisperEncoder"]
-    own = under("model.speech_encoder.", state)
+    own = under("model.listener.speech_encoder.", state)
     encoder.encoder.load_state_dict({names[key]: value for key, value in own.items()})
     mel = tensors["input.mel"].transpose(1, 2)
     encoder.log_mel.forward = lambda waveform, lengths: (mel, torch.full((len(mel),), mel.shape[2]))
@@ -55,19 +55,19 @@ def golden_model(folder, name):
     bare.load_state_dict({key: state[key] for key in bare.state_dict() if key in state}, strict=False)
     tokenizer = AutoTokenizer.from_pretrained(folder / "tts_tokenizer")
     tokenizer.eos_token = "<|im_end|>"
-    model = EmpatheticLM(encoder, adapter, LanguageModel(bare, tokenizer), nuance).eval()
+    model = whole(encoder, adapter, LanguageModel(bare, tokenizer), nuance).eval()
     return model, facts, tensors
 
 
 def prompts_of(model, tensors):
     """Each row's prompt through the chat template, tokenizer and slots, and its response as words."""
-    tokenizer = model.language_model.tokenizer
-    heard = model.speech_encoder(torch.zeros(1, 1), torch.ones(1, dtype=torch.long))
+    tokenizer = model.responder.language_model.tokenizer
+    heard = model.listener.speech_encoder(torch.zeros(1, 1), torch.ones(1, dtype=torch.long))
     # The reference pads the speech, hears emotion in all of it, and takes words from its own length alone.
     spoken = length_mask((tensors["input.mel_lengths"] + 1) // 2, heard.frames.shape[1])
-    speech, valid = model.speech_adapter(heard.frames, spoken)
+    speech, valid = model.listener.speech_adapter(heard.frames, spoken)
     speech = [row[mask] for row, mask in zip(speech, valid, strict=True)]
-    emotion = model.emotion_nuance(heard.layers, heard.mask)
+    emotion = model.listener.emotion_nuance(heard.layers, heard.mask)
     prompts, responses = [], []
     slots = {-200: "{speech}", -300: "{emotion}"}
     for row, ids in enumerate(tensors["input.input_ids"]):
@@ -77,8 +77,8 @@ def prompts_of(model, tensors):
             written = ids[(labels == -100) & tensors["input.attention_mask"][row].bool()]
         words = [slots.get(i) or tokenizer.convert_ids_to_tokens(i) for i in written.tolist()]
         before, content, after = re.split(r"({speech}.*{emotion})", " ".join(words))
-        tokenizer.chat_template, model.prompt = f"{before}{{{{ messages[0].content }}}}{after}", content
-        prompts += model.prompt_rows(speech[row : row + 1], emotion.embedding[row : row + 1])
+        tokenizer.chat_template, model.responder.prompt = f"{before}{{{{ messages[0].content }}}}{after}", content
+        prompts += filled(model, speech[row : row + 1], emotion.embedding[row : row + 1])
         responses.append(tokenizer.decode(labels[labels != -100][:-1]))
     return prompts, responses, speech, emotion
 
@@ -93,8 +93,8 @@ def test_golden_prompt_assembly(folder):
         torch.testing.assert_close(emotion.embedding[row], expected, rtol=2e-5, atol=2e-5)
     longest = tensors["output.trunc.labels"].shape[1]
     for form, length in (("right", None), ("left", None), ("trunc", longest)):
-        model.max_length = length
-        rows, labels = model.supervised_rows(prompts, responses)
+        model.responder.max_length = length
+        rows, labels = model.responder.supervised_rows(prompts, responses)
         embeddings, mask = pack(rows, left=form == "left")
         side = "left" if form == "left" else "right"
         labels = torch.nn.utils.rnn.pad_sequence(labels, True, -100, side)
@@ -107,11 +107,11 @@ def test_golden_prompt_assembly(folder):
 def test_golden_whole_model_losses(folder):
     model, facts, tensors = golden_model(folder, "f_full_train")
     prompts, responses, _, emotion = prompts_of(model, tensors)
-    loss = model.response_loss(prompts, responses)
+    loss = model.responder.loss(prompts, responses)
     torch.testing.assert_close(loss, tensors["output.lm_loss"][0], rtol=1e-4, atol=0)
-    rows, labels = model.supervised_rows(prompts, responses)
-    hidden = model.language_model(*pack(rows))
-    logits = model.language_model.model.lm_head(hidden)
+    rows, labels = model.responder.supervised_rows(prompts, responses)
+    hidden = model.responder.language_model(*pack(rows))
+    logits = model.responder.language_model.model.lm_head(hidden)
     for row, label in enumerate(labels):
         expected = tensors["output.last_hidden"][row, : len(label)]
         torch.testing.assert_close(hidden[row, : len(label)], expected, rtol=1e-4, atol=2e-5)
@@ -128,7 +128,7 @@ def test_golden_whole_model_losses(folder):
     decoder = decoder_of(folder, "f_full_train", facts)
     # The reference's labels end one token late: the end of the turn itself has no row.
     replies = [label[label != -100][:-1] for label in labels]
-    states = model.reply_states(prompts, [reply.tolist() for reply in replies])
+    states = model.responder.states(prompts, [reply.tolist() for reply in replies])
     units = [row[row >= 0] for row in tensors["input.units"]]
     loss = decoder(states, replies, units)
     torch.testing.assert_close(loss, tensors["output.speech_loss"][0], rtol=2e-5, atol=0)
@@ -150,7 +150,7 @@ def test_golden_greedy_text_and_units_end_to_end(folder):
     prompts, *_ = prompts_of(model, tensors)
     (reply,) = model.respond(prompts)
     assert reply == tensors["output.text_ids"].tolist()
-    (states,) = model.reply_states(prompts, [reply])
+    (states,) = model.responder.states(prompts, [reply])
     torch.testing.assert_close(states, tensors["output.text_hidden"], rtol=1e-4, atol=2e-5)
     decoder = decoder_of(folder, "f_full_generate", facts)
     text = [(states[i : i + 1], torch.tensor(reply[i : i + 1])) for i in range(len(reply))]

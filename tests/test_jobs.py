@@ -14,7 +14,7 @@ from transformers.utils import chat_template_utils
 
 from empathy_lightning.__main__ import main
 from empathy_lightning.audio import read
-from empathy_lightning.checkpoints import Checkpoint, save
+from empathy_lightning.checkpoints import save
 from empathy_lightning.corpora import read_manifest, write_manifest
 from empathy_lightning.errors import InputError
 from empathy_lightning.jobs import Claim, digest, folder_digest, settled
@@ -26,6 +26,7 @@ from empathy_lightning.modules.speech_encoder import SpeechEncoder
 from empathy_lightning.preparation import answers
 from empathy_lightning.utterance import EMOTIONS
 from tests.conftest import ROOT
+from tests.tiny import spoken, whole
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def bot(backbones, dated, tmp_path):
     language_model = LanguageModel.from_pretrained(str(dated))
     encoder = SpeechEncoder.from_pretrained(str(backbones / "speech_encoder"))
     parts = (SpeechAdapter(32, 32, hidden_size=48), language_model, EmotionNuance(32, 32, hidden_size=48, gate_size=8))
-    save(tmp_path / "bot", Checkpoint(EmpatheticLM(encoder, *parts).eval(), list(EMOTIONS)))
+    save(tmp_path / "bot", spoken(whole(encoder, *parts).eval(), list(EMOTIONS)))
     return tmp_path / "bot"
 
 

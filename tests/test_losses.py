@@ -22,6 +22,7 @@ from empathy_lightning.modules.language_model import LanguageModel
 from empathy_lightning.outputs import EmpatheticOutput
 from empathy_lightning.utterance import EMOTIONS, Utterance
 from tests.modules.families import tiny
+from tests.tiny import filled, spoken
 
 
 class Labels:
@@ -145,22 +146,22 @@ def spoken(responses):
 def test_distillation_is_the_divergence_of_bare_calls(model, square_temperature, shifted, family):
     """Each utterance alone through transformers' own model, full logits, in NumPy."""
     if family is not None:
-        tokenizer = model.language_model.tokenizer
-        model.language_model = LanguageModel(tiny(family, vocab_size=len(tokenizer)), tokenizer)
+        tokenizer = model.responder.language_model.tokenizer
+        model.responder.language_model = LanguageModel(tiny(family, vocab_size=len(tokenizer)), tokenizer)
     with torch.no_grad():  # A model that never learned anything expects nearly the same everywhere.
-        for weight in model.language_model.parameters():
+        for weight in model.responder.language_model.parameters():
             weight.mul_(8 if weight.ndim == 2 else 1)
     batch = spoken(["ok", None, "what a day"])
     loss = ResponseDistillationLoss(2.0, square_temperature, shifted, chunk_size=4)(model(batch), batch)
-    language_model, tokenizer = model.language_model, model.language_model.tokenizer
+    language_model, tokenizer = model.responder.language_model, model.responder.language_model.tokenizer
     encoded, emotion = model.hear(batch)
-    frames, mask = model.speech_adapter(encoded.frames, encoded.mask)
+    frames, mask = model.listener.speech_adapter(encoded.frames, encoded.mask)
     divergences = []
     for i in (0, 2):
         ids = [*tokenizer(batch.responses[i]).input_ids, tokenizer.eos_token_id]
         expected = []
         for said, felt in (([frames[i][mask[i]]], emotion.embedding), (batch.transcripts[i : i + 1], batch.emotions)):
-            (prompt,) = model.prompt_rows(said, felt[i : i + 1])
+            (prompt,) = filled(model, said, felt[i : i + 1])
             inputs = torch.cat([prompt, language_model.embed(ids)])[None]
             logits = language_model.model(inputs_embeds=inputs).logits[0].detach().double().numpy() / 2
             log = logits - np.log(np.exp(logits).sum(1, keepdims=True))
@@ -172,7 +173,7 @@ def test_distillation_is_the_divergence_of_bare_calls(model, square_temperature,
     factor = 4 if square_temperature else 1
     assert loss.item() == pytest.approx(factor * np.mean(divergences), rel=1e-4)
     loss.backward()
-    assert model.speech_adapter.linear1.weight.grad.abs().sum() > 0
+    assert model.listener.speech_adapter.linear1.weight.grad.abs().sum() > 0
     assert all(p.grad is None for p in language_model.parameters())
 
 
@@ -230,7 +231,7 @@ def test_a_model_without_nuance_is_told_so():
 
 @pytest.mark.parametrize("loss", [RatingLoss(), ConcordanceLoss()])
 def test_a_model_that_does_not_rate_is_named_instead_of_a_loss_of_nan(loss, model, corpus):
-    model.emotion_nuance = EmotionNuance(32, 32, hidden_size=48, gate_size=8, rate_dimensions=False)
+    model.listener.emotion_nuance = EmotionNuance(32, 32, hidden_size=48, gate_size=8, rate_dimensions=False)
     batch = collate(SpeechDataset(read_manifest(corpus)[:2]).__getitems__([0, 1]), EMOTIONS)
     with pytest.raises(InputError, match="rate_dimensions"):
         loss(model(batch), batch)

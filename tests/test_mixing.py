@@ -14,6 +14,7 @@ from empathy_lightning.modules.partial_lora import PartialLora
 from empathy_lightning.modules.speech_encoder import freeze
 from empathy_lightning.prompts import Prompt, response_ids
 from empathy_lightning.utterance import EMOTIONS
+from tests.tiny import filled
 
 QUESTION = Prompt("Name the tone: {speech}", "You are a judge.")
 SYSTEM = "You are an empathetic spoken chatbot."
@@ -21,9 +22,13 @@ SYSTEM = "You are an empathetic spoken chatbot."
 
 @pytest.fixture
 def model(model):
-    model.system = SYSTEM
+    model.responder.system = SYSTEM
     # So loud that a word more or less before the speech is seen in the loss.
-    for part in (model.speech_adapter, model.emotion_nuance.extractor, model.language_model.model.model.layers):
+    for part in (
+        model.listener.speech_adapter,
+        model.listener.emotion_nuance.extractor,
+        model.responder.language_model.model.model.layers,
+    ):
         for parameter in part.parameters():
             parameter.data *= 4
     return model
@@ -43,7 +48,7 @@ def batch_of(rows):
 
 
 def tokens(model, rows):
-    return sum(len(response_ids(model.language_model.tokenizer, u.response)) for u in rows)
+    return sum(len(response_ids(model.responder.language_model.tokenizer, u.response)) for u in rows)
 
 
 def loss_and_gradients(model, batch, parameters):
@@ -53,9 +58,9 @@ def loss_and_gradients(model, batch, parameters):
 
 def parameters_of(model, stage):
     if stage == 1:
-        return [*model.speech_adapter.parameters(), *model.emotion_nuance.extractor.parameters()]
-    freeze(model.speech_adapter)
-    return list(model.emotion_nuance.extractor.parameters())
+        return [*model.listener.speech_adapter.parameters(), *model.listener.emotion_nuance.extractor.parameters()]
+    freeze(model.listener.speech_adapter)
+    return list(model.listener.emotion_nuance.extractor.parameters())
 
 
 def test_a_batch_knows_which_rows_bring_their_prompts(corpus):
@@ -67,12 +72,12 @@ def test_a_batch_knows_which_rows_bring_their_prompts(corpus):
 
 def test_rows_read_their_own_prompts(model, corpus):
     rows = utterances(corpus)
-    prompts = model.prompt_rows([u.transcript for u in rows], [u.emotion for u in rows], batch_of(rows).prompts)
-    tokenizer = model.language_model.tokenizer
+    prompts = filled(model, [u.transcript for u in rows], [u.emotion for u in rows], batch_of(rows).prompts)
+    tokenizer = model.responder.language_model.tokenizer
     for utterance, row in zip(rows, prompts, strict=True):
-        own = Prompt(utterance.prompt, utterance.system) if utterance.prompt else Prompt(model.prompt, SYSTEM)
+        own = Prompt(utterance.prompt, utterance.system) if utterance.prompt else Prompt(model.responder.prompt, SYSTEM)
         ids = own.text_ids(tokenizer, speech=utterance.transcript, emotion=utterance.emotion)
-        assert torch.equal(row, model.language_model.embed(ids))
+        assert torch.equal(row, model.responder.language_model.embed(ids))
     user = "<|im_start|>user\nName the tone: "
     assert tokenizer.decode(prompts[1].prefix) == f"<|im_start|>system\n{QUESTION.system}<|im_end|>\n{user}"
 
@@ -99,7 +104,7 @@ def test_a_mixed_batch_is_both_kinds_alone_weighed_by_their_tokens(stage, model,
 def test_the_short_ways_are_exact_where_prompts_differ(stage, model, corpus, monkeypatch):
     batch, parameters = batch_of(utterances(corpus)), parameters_of(model, stage)
     shapes, forward = [], LanguageModel.forward
-    layer = model.language_model.model.model.layers[0]
+    layer = model.responder.language_model.model.model.layers[0]
     handle = layer.register_forward_hook(lambda _m, inputs, _o: shapes.append(tuple(inputs[0].shape[:2])))
     short = loss_and_gradients(model, batch, parameters)
     handle.remove()
@@ -112,42 +117,42 @@ def test_the_short_ways_are_exact_where_prompts_differ(stage, model, corpus, mon
 
 def test_prompts_with_one_system_message_share_it(model, corpus):
     rows = [replace(u, system=SYSTEM) if u.prompt else u for u in utterances(corpus)[:2]]
-    prompts = model.prompt_rows([u.transcript for u in rows], [u.emotion for u in rows], batch_of(rows).prompts)
-    text = model.language_model.tokenizer.decode(model.prefix(prompts))
+    prompts = filled(model, [u.transcript for u in rows], [u.emotion for u in rows], batch_of(rows).prompts)
+    text = model.responder.language_model.tokenizer.decode(model.responder.prefix(prompts))
     assert text == f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n"
 
 
 def test_what_is_expected_after_the_transcripts_is_expected_after_the_same_prompts(model, corpus):
     batch = batch_of(utterances(corpus))
-    model.speech_slot, model.emotion_slot = "transcript", "label"
+    model.responder.speech_slot, model.responder.emotion_slot = "transcript", "label"
     assert ResponseDistillationLoss()(model(batch), batch).abs() < 1e-6
-    model.speech_slot = "speech"
+    model.responder.speech_slot = "speech"
     assert ResponseDistillationLoss()(model(batch), batch) > 1e-4
 
 
 @pytest.mark.parametrize("frozen_adapter", [False, True])
 def test_partial_lora_takes_the_shared_prefix(frozen_adapter, model, corpus, monkeypatch):
     """Words before the speech are the frozen model's, in one row for all: the same loss and the same gradients."""
-    lora = PartialLora.for_model(model.language_model.model, rank=4)
+    lora = PartialLora.for_model(model.responder.language_model.model, rank=4)
     for name, parameter in lora.named_parameters():
         if name.endswith("lora_B"):
             torch.nn.init.normal_(parameter, std=0.5)
-    lora.attach(model.language_model.model)
-    model.partial_lora = lora.eval()
+    lora.attach(model.responder.language_model.model)
+    model.responder.partial_lora = lora.eval()
     if frozen_adapter:
-        freeze(model.speech_adapter)
-    trained = [p for p in [*lora.parameters(), *model.speech_adapter.parameters()] if p.requires_grad]
+        freeze(model.listener.speech_adapter)
+    trained = [p for p in [*lora.parameters(), *model.listener.speech_adapter.parameters()] if p.requires_grad]
     for rows in (utterances(corpus), [utterances(corpus)[0]], [utterances(corpus)[0], utterances(corpus)[2]]):
         batch, shapes = batch_of(rows), []
-        layer = model.language_model.model.model.layers[0]
+        layer = model.responder.language_model.model.model.layers[0]
         handle = layer.register_forward_hook(lambda _m, inputs, _o, s=shapes: s.append(tuple(inputs[0].shape[:2])))
         short = loss_and_gradients(model, batch, trained)
         handle.remove()
-        shared = len(model.prefix()) if len(rows) < 4 else 1
+        shared = len(model.responder.prefix()) if len(rows) < 4 else 1
         assert shapes[0] == (1, shared) and len(shapes) == 2
         with monkeypatch.context() as patch:
             patch.setattr(model, "prefix", lambda *_: [])
             whole = loss_and_gradients(model, batch, trained)
         torch.testing.assert_close(short, whole, rtol=1e-4, atol=1e-6)
     lora.scope = "global"
-    assert model.prefix() == []
+    assert model.responder.prefix() == []

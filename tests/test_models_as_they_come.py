@@ -11,9 +11,8 @@ from transformers import Gemma2Config, Gemma2ForCausalLM, LlamaConfig, LlamaForC
 
 from empathy_lightning.__main__ import main
 from empathy_lightning.chatbot import EmpatheticChatbot, speak_replies
-from empathy_lightning.checkpoints import Checkpoint, save
+from empathy_lightning.checkpoints import save
 from empathy_lightning.corpora import read_manifest, write_manifest
-from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.modules.chat_format import literal_ids
 from empathy_lightning.modules.emotion_nuance import EmotionNuance
 from empathy_lightning.modules.language_model import LanguageModel, pack
@@ -26,6 +25,7 @@ from tests import chat_formats
 from tests.chat_formats import tokenizer_of
 from tests.modules.test_pretrained import POINTER, edited
 from tests.test_recipes import EXAMPLES, place
+from tests.tiny import filled, spoken, whole
 
 __all__ = ["place"]
 SYSTEM = "Be kind."
@@ -52,7 +52,7 @@ def bot_around(folder, backbones, **options):
     language_model = LanguageModel.from_pretrained(str(folder))
     encoder = SpeechEncoder.from_pretrained(str(backbones / "speech_encoder"))
     parts = (SpeechAdapter(32, 32, hidden_size=16), language_model, EmotionNuance(32, 32, hidden_size=16, gate_size=8))
-    return EmpatheticLM(encoder, *parts, **options).eval()
+    return whole(encoder, *parts, **options).eval()
 
 
 def refused(words, capsys):
@@ -66,7 +66,7 @@ def refused(words, capsys):
 def bot(backbones, tmp_path):
     """A folder of a bot that brings its language model along."""
     model = bot_around(shutil.copytree(backbones / "language_model", tmp_path / "lm"), backbones)
-    save(tmp_path / "bot", Checkpoint(model, list(EMOTIONS)))
+    save(tmp_path / "bot", spoken(model, list(EMOTIONS)))
     return tmp_path / "bot"
 
 
@@ -141,15 +141,13 @@ def test_answers_and_their_training_share_one_prompt_whatever_the_template(name,
         ]
         assert main([*words, "--system", SYSTEM, "--max-new-tokens", "4"]) == 0
     model = bot_around(folder, backbones, system=SYSTEM)
-    trained = model.prompt_rows(
-        [u.transcript for u in read_manifest(corpus)], [u.emotion for u in read_manifest(corpus)]
-    )
+    trained = filled(model, [u.transcript for u in read_manifest(corpus)], [u.emotion for u in read_manifest(corpus)])
     prompts = {tuple(row.flatten().tolist()) for row in asked}
     assert {tuple(row.flatten().tolist()) for row in trained} == prompts
-    said = model.language_model.tokenizer.decode(model.segments()[0])
+    said = model.responder.language_model.tokenizer.decode(model.responder.segments()[0])
     assert SYSTEM in said
     with torch.no_grad():
-        loss = model.response_loss(trained[:2], ["Oh.", "Oh, <|im_end|><|eot_id|>!"])
+        loss = model.responder.loss(trained[:2], ["Oh.", "Oh, <|im_end|><|eot_id|>!"])
     assert loss.isfinite()
 
 
@@ -184,8 +182,8 @@ def test_what_a_model_thinks_is_neither_prepared_nor_said(corpus, tmp_path, monk
     encoder, language_model = "small-world/speech_encoder", "small-world/language_model"
     parts = (SpeechAdapter(192, 192, hidden_size=16), LanguageModel.from_pretrained(language_model))
     nuance = EmotionNuance(192, 192, hidden_size=16, gate_size=8)
-    model = EmpatheticLM(SpeechEncoder.from_pretrained(encoder), *parts, nuance)
-    save(tmp_path / "bot", Checkpoint(model, list(EMOTIONS)))
+    model = whole(SpeechEncoder.from_pretrained(encoder), *parts, nuance)
+    save(tmp_path / "bot", spoken(model, list(EMOTIONS)))
     question = read_manifest(corpus)[0].path
     made = {}
     for name in ("plain", "thinking"):
@@ -203,10 +201,10 @@ def test_what_a_model_thinks_is_neither_prepared_nor_said(corpus, tmp_path, monk
 
 def test_the_speech_of_a_reply_is_that_of_its_words(backbones):
     model = bot_around(backbones / "language_model", backbones)
-    tokenizer = model.language_model.tokenizer
+    tokenizer = model.responder.language_model.tokenizer
     ids = tokenizer("<think>sad</think>\n\nOh no.<|im_end|>", add_special_tokens=False).input_ids
     said = tokenizer("Oh no.<|im_end|>", add_special_tokens=False).input_ids
-    (prompt,) = model.prompt_rows(["I failed"], ["sad"])
+    (prompt,) = filled(model, ["I failed"], ["sad"])
     heard = []
 
     class Decoder(SpeechDecoder):
@@ -218,7 +216,7 @@ def test_the_speech_of_a_reply_is_that_of_its_words(backbones):
     speak_replies(model, decoder, None, [prompt], [ids], [0])
     ((states, tokens),) = heard
     assert tokens.tolist() == said
-    torch.testing.assert_close(states, model.reply_states([prompt], [ids])[0][-len(said) :])
+    torch.testing.assert_close(states, model.responder.states([prompt], [ids])[0][-len(said) :])
     heard.clear()
     unclosed = tokenizer("<think>sad", add_special_tokens=False).input_ids
     speak_replies(model, decoder, None, [prompt], [unclosed], [0])
@@ -236,13 +234,13 @@ def test_control_tokens_in_a_corpus_are_words(backbones, corpus, tmp_path, monke
     words = ["prepare", "responses", tmp_path / "in.jsonl", "--language-model", backbones / "language_model"]
     assert main([str(w) for w in [*words, "--out", tmp_path / "o.jsonl", "--max-new-tokens", 2]]) == 0
     model = bot_around(backbones / "language_model", backbones)
-    tokenizer = model.language_model.tokenizer
+    tokenizer = model.responder.language_model.tokenizer
     start = tokenizer.convert_tokens_to_ids("<|im_start|>")
     prompts = [ids for ids in seen if start in ids]
     assert prompts and all(ids.count(start) == 2 for ids in prompts)
     assert all("Be rude {emotion}(with a" in tokenizer.decode(ids) for ids in prompts)
     seen.clear()
-    model.response_loss(model.prompt_rows([row.transcript for row in rows], ["sad"] * 3), ["<|im_end|> no"] * 3)
+    model.responder.loss(filled(model, [row.transcript for row in rows], ["sad"] * 3), ["<|im_end|> no"] * 3)
     words = [literal_ids(tokenizer, text) for text in (rows[0].transcript, "<|im_end|> no")]
     assert words[0] in seen and [*words[1], tokenizer.eos_token_id] in seen
     assert not {start, tokenizer.eos_token_id} & {*words[0], *words[1]}
@@ -250,13 +248,13 @@ def test_control_tokens_in_a_corpus_are_words(backbones, corpus, tmp_path, monke
 
 def test_a_conversation_has_the_system_message_once(backbones, corpus, tmp_path):
     folder = language_model_at(tmp_path / "lm", chat_formats.GEMMA)
-    bot = EmpatheticChatbot(Checkpoint(bot_around(folder, backbones, system=SYSTEM), list(EMOTIONS)))
+    bot = EmpatheticChatbot(spoken(bot_around(folder, backbones, system=SYSTEM), list(EMOTIONS)))
     prompts = []
     bot.model.respond, real = lambda rows, *a: prompts.extend(rows) or real(rows, *a), bot.model.respond
     question = read_manifest(corpus)[0].path
     first = bot.respond([question], max_new_tokens=3)[0]
     bot.respond([question], history=[[first.turn]], max_new_tokens=3)
-    language_model = bot.model.language_model
+    language_model = bot.model.responder.language_model
     wanted = language_model.embed(literal_ids(language_model.tokenizer, f"{SYSTEM}\n\n"))
     for prompt in prompts:
         windows = prompt.as_subclass(torch.Tensor).unfold(0, len(wanted), 1).transpose(1, 2)

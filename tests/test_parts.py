@@ -14,7 +14,7 @@ from torch import nn
 
 from empathy_lightning.__main__ import main
 from empathy_lightning.chatbot import EmpatheticChatbot
-from empathy_lightning.checkpoints import Checkpoint, CheckpointError, check_savable, load, load_weights, save
+from empathy_lightning.checkpoints import CheckpointError, check_savable, load, load_weights, save
 from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.modules.language_model import LanguageModel
 from empathy_lightning.modules.speech_adapter import SpeechAdapter
@@ -80,23 +80,28 @@ class OwnVocoder(Vocoder):
 
 
 def with_adapter(model, adapter):
-    model.speech_adapter = adapter
-    return Checkpoint(model, list(EMOTIONS))
+    model.listener.speech_adapter = adapter
+    return spoken(model, list(EMOTIONS))
 
 
 @pytest.mark.parametrize("adapter", [Doubled(32, 32, 48), Scaled(32, 32, hidden_size=48, factor=3.0)])
 def test_a_subclass_returns_as_itself(model, adapter, tmp_path):
     check_savable(with_adapter(model, adapter))
     save(tmp_path, with_adapter(model, adapter))
-    loaded = load(tmp_path, trust=["tests"]).model.speech_adapter
+    loaded = load(tmp_path, trust=["tests"]).listener.speech_adapter
     assert type(loaded) is type(adapter)
     frames, mask = torch.randn(2, 10, 32), torch.ones(2, 10, dtype=torch.bool)
     assert torch.equal(loaded(frames, mask)[0], adapter(frames, mask)[0])
 
 
 def test_a_model_and_a_vocoder_of_one_s_own_return(model, tmp_path):
-    own = OwnLM(model.speech_encoder, model.speech_adapter, model.language_model, model.emotion_nuance)
-    save(tmp_path, Checkpoint(own, list(EMOTIONS), vocoder=OwnVocoder(num_units=8, n_fft=512)))
+    own = OwnLM(
+        model.listener.speech_encoder,
+        model.listener.speech_adapter,
+        model.responder.language_model,
+        model.listener.emotion_nuance,
+    )
+    save(tmp_path, spoken(own, list(EMOTIONS), vocoder=OwnVocoder(num_units=8, n_fft=512)))
     loaded = load(tmp_path, trust=["tests.test_parts"])
     assert type(loaded.model) is OwnLM and type(loaded.vocoder) is OwnVocoder
 
@@ -137,12 +142,12 @@ def test_the_check_leaves_the_random_state_alone(model):
 
 
 def test_an_earlier_stage_fills_the_same_class_or_one_derived_from_it(model, tmp_path):
-    plain = model.speech_adapter
-    save(tmp_path / "plain", Checkpoint(model, list(EMOTIONS)))
+    plain = model.listener.speech_adapter
+    save(tmp_path / "plain", spoken(model, list(EMOTIONS)))
     save(tmp_path / "doubled", with_adapter(model, Doubled(32, 32, 48)))
     assert "speech_adapter" in load_weights(tmp_path / "plain", model)
-    assert torch.equal(model.speech_adapter.linear1.weight, plain.linear1.weight)
-    model.speech_adapter = SpeechAdapter(32, 32, 48)
+    assert torch.equal(model.listener.speech_adapter.linear1.weight, plain.linear1.weight)
+    model.listener.speech_adapter = SpeechAdapter(32, 32, 48)
     with pytest.raises(CheckpointError, match=r"is a tests\.test_parts\.Doubled there and a .*SpeechAdapter here"):
         load_weights(tmp_path / "doubled", model)
 
@@ -157,7 +162,7 @@ def package(model, tmp_path, monkeypatch):
         f"Path({str(tmp_path / 'imported')!r}).touch()\n\n\nclass Deep(SpeechAdapter):\n    pass\n"
     )
     (tmp_path / "code" / "elsewhere.py").write_text(text)
-    save(tmp_path / "bot", Checkpoint(model, list(EMOTIONS)))
+    save(tmp_path / "bot", spoken(model, list(EMOTIONS)))
     config = json.loads((tmp_path / "bot" / "config.json").read_text())
     config["parts"]["speech_adapter"]["class_path"] = "elsewhere.Deep"
     (tmp_path / "bot" / "config.json").write_text(json.dumps(config))
@@ -195,7 +200,7 @@ def test_only_module_classes_where_they_are_defined(package, path):
 
 
 def test_a_folder_of_an_older_form_says_so(model, tmp_path):
-    save(tmp_path, Checkpoint(model, list(EMOTIONS)))
+    save(tmp_path, spoken(model, list(EMOTIONS)))
     config = json.loads((tmp_path / "config.json").read_text())
     config["parts"] = {name: part["init_args"] for name, part in config["parts"].items()}
     (tmp_path / "config.json").write_text(json.dumps(config))
@@ -208,7 +213,7 @@ def test_a_folder_of_an_older_form_says_so(model, tmp_path):
 def test_files_can_be_read_by_whom_the_umask_allows(model, tmp_path, umask):
     before = os.umask(umask)
     try:
-        save(tmp_path, Checkpoint(model, list(EMOTIONS)))
+        save(tmp_path, spoken(model, list(EMOTIONS)))
     finally:
         os.umask(before)
     modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()}
@@ -216,15 +221,17 @@ def test_files_can_be_read_by_whom_the_umask_allows(model, tmp_path, umask):
 
 
 def test_quantisation_is_kept_and_its_package_is_named_where_it_is_missing(model, tmp_path, monkeypatch):
-    model.language_model.source["quantization"] = "bitsandbytes-4bit"
-    save(tmp_path, Checkpoint(model, list(EMOTIONS)))
+    model.responder.language_model.source["quantization"] = "bitsandbytes-4bit"
+    save(tmp_path, spoken(model, list(EMOTIONS)))
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["backbones"]["language_model"]["init_args"]["quantization"] == "bitsandbytes-4bit"
     monkeypatch.setattr("empathy_lightning.modules.language_model.find_spec", lambda package: None)
     with pytest.raises(CheckpointError, match=r"pip install 'empathy_lightning\[bitsandbytes\]'"):
         load(tmp_path)
     asked = {}
-    monkeypatch.setattr(LanguageModel, "from_pretrained", lambda **how: asked.update(how) or model.language_model)
+    monkeypatch.setattr(
+        LanguageModel, "from_pretrained", lambda **how: asked.update(how) or model.responder.language_model
+    )
     load(tmp_path)
     assert asked["quantization"] == "bitsandbytes-4bit"
 
@@ -233,6 +240,7 @@ HUB = """
 import sys
 from empathy_lightning.modules.language_model import LanguageModel
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
+from tests.tiny import spoken
 for kind, name in ((SpeechEncoder, "speech_encoder"), (LanguageModel, "language_model")):
     print(kind.from_pretrained(f"someone/{name}").source["revision"])
 """
@@ -256,7 +264,7 @@ def test_a_local_folder_has_no_commit(backbones):
 
 
 def test_one_recording_may_be_given_alone(model, corpus):
-    bot = EmpatheticChatbot(Checkpoint(model, list(EMOTIONS)))
+    bot = EmpatheticChatbot(spoken(model, list(EMOTIONS)))
     path = corpus.parent / "3.wav"
     samples, _ = soundfile.read(path, dtype="float32")
     (expected,) = bot.respond([path], max_new_tokens=4)
@@ -271,7 +279,7 @@ def test_a_run_with_a_part_that_could_not_return_ends_before_it_trains(corpus, t
         "fit",
         f"--config={ROOT / 'examples/demo/speech_adapter.yaml'}",
         f"--data.corpora.path={corpus}",
-        "--model.model.speech_adapter=tests.test_parts.Forgetful",
+        "--model.model.listener.speech_adapter=tests.test_parts.Forgetful",
         f"--trainer.callbacks={json.dumps([export(tmp_path)])}",
         "--trainer.logger=false",
         f"--trainer.default_root_dir={tmp_path}",
@@ -296,11 +304,11 @@ class Loud(SpeechEncoder):
 
 
 def test_a_backbone_that_would_come_back_as_another_is_refused(model, backbones):
-    model.speech_encoder = Loud.from_pretrained(str(backbones / "speech_encoder"), gain=5.0)
+    model.listener.speech_encoder = Loud.from_pretrained(str(backbones / "speech_encoder"), gain=5.0)
     with pytest.raises(CheckpointError, match=r"from_pretrained of Loud does not keep 'gain' in self\.source"):
-        check_savable(Checkpoint(model, list(EMOTIONS)))
-    model.speech_encoder.source["gain"] = 5.0
-    check_savable(Checkpoint(model, list(EMOTIONS)))
+        check_savable(spoken(model, list(EMOTIONS)))
+    model.listener.speech_encoder.source["gain"] = 5.0
+    check_savable(spoken(model, list(EMOTIONS)))
 
 
 @pytest.mark.parametrize(
@@ -313,7 +321,7 @@ def test_a_backbone_that_would_come_back_as_another_is_refused(model, backbones)
     ],
 )
 def test_a_config_that_does_not_fit_is_one_line(model, tmp_path, key, value, message):
-    save(tmp_path / "bot", Checkpoint(model, list(EMOTIONS)))
+    save(tmp_path / "bot", spoken(model, list(EMOTIONS)))
     config = json.loads((tmp_path / "bot/config.json").read_text())
     (tmp_path / "bot/config.json").write_text(json.dumps(config | {key: value}))
     with pytest.raises(CheckpointError, match=message):

@@ -47,7 +47,7 @@ def test_a_response_ends_with_the_end_of_turn():
 
 
 def test_the_papers_wordings():
-    from empathy_lightning.prompts import RECIPES
+    from empathy_lightning.recipes import RECIPES
 
     emotional = "Continue the following sentence that reflects a 'sad' emotion tone in a coherent style: I am here"
     for name in ("blsp-emo", "re-llm"):

@@ -10,12 +10,11 @@ from torch import nn
 from empathy_lightning.audio import read
 from empathy_lightning.batch import collate
 from empathy_lightning.chatbot import EmpatheticChatbot
-from empathy_lightning.checkpoints import Checkpoint, CheckpointError, load, load_weights, save
+from empathy_lightning.checkpoints import CheckpointError, load, load_weights, save
 from empathy_lightning.corpora import read_manifest
 from empathy_lightning.errors import InputError
 from empathy_lightning.evaluation.prompting import ask, score_options
 from empathy_lightning.losses import CategoricalLoss, ConcordanceLoss, RatingLoss
-from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.modules.cformer import CFormer
 from empathy_lightning.modules.convolutional_adapter import ConvolutionalAdapter
 from empathy_lightning.modules.emotion_encoder import EmotionEncoder
@@ -28,6 +27,7 @@ from empathy_lightning.prompts import response_ids
 from empathy_lightning.slots import pad_inside, prompt_row
 from empathy_lightning.utterance import EMOTIONS
 from tests.modules.test_emotion_encoder import tiny_config, write_checkpoint
+from tests.tiny import filled, spoken, whole
 
 PROMPT = "Continue the following sentence in a coherent style: {speech}"
 SYSTEM = "You are a helpful assistant."
@@ -42,7 +42,7 @@ def model(backbones, language_model, tmp_path):
     for name, parameter in lora.named_parameters():
         if name.endswith("lora_B"):
             nn.init.normal_(parameter)
-    return EmpatheticLM(
+    return whole(
         encoder, adapter, language_model, PooledEmotionHeads(32), PROMPT, SYSTEM,
         EmotionEncoder.from_pretrained(str(folder)), lora,
     ).eval()  # fmt: skip
@@ -59,9 +59,9 @@ def alone(batch_corpus, row):
 
 
 def prompts_of(model, batch):
-    encoded = model.speech_encoder(batch.waveform, batch.lengths)
+    encoded = model.listener.speech_encoder(batch.waveform, batch.lengths)
     adapted = model.adapt(encoded, batch.waveform, batch.lengths)
-    return model.prompt_rows([row[valid] for row, valid in zip(*adapted, strict=True)], None)
+    return filled(model, [row[valid] for row, valid in zip(*adapted, strict=True)], None)
 
 
 def test_a_batch_is_its_utterances_alone(model, corpus, batch):
@@ -69,7 +69,7 @@ def test_a_batch_is_its_utterances_alone(model, corpus, batch):
     for row in range(4):
         single = model(alone(corpus, row))
         losses.append(single.response_loss)
-        counts.append(len(response_ids(model.language_model.tokenizer, batch.responses[row])))
+        counts.append(len(response_ids(model.responder.language_model.tokenizer, batch.responses[row])))
         for name, value in vars(single.emotion).items():
             torch.testing.assert_close(getattr(together.emotion, name)[row], value[0], rtol=1e-4, atol=1e-5)
     expected = sum(loss * count for loss, count in zip(losses, counts, strict=True)) / sum(counts)
@@ -77,7 +77,7 @@ def test_a_batch_is_its_utterances_alone(model, corpus, batch):
 
 
 def test_speech_lies_between_instruction_and_suffix(model, batch):
-    tokenizer = model.language_model.tokenizer
+    tokenizer = model.responder.language_model.tokenizer
     before = tokenizer(
         f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n{PROMPT.removesuffix('{speech}')}"
     ).input_ids
@@ -85,27 +85,27 @@ def test_speech_lies_between_instruction_and_suffix(model, batch):
     for row in prompts_of(model, batch):
         heard = row.speech.nonzero()[:, 0].tolist()
         assert heard == list(range(len(before), len(row) - len(after)))
-        assert torch.equal(row[: len(before)], model.language_model.embed(before))
-        assert torch.equal(row[-len(after) :], model.language_model.embed(after))
+        assert torch.equal(row[: len(before)], model.responder.language_model.embed(before))
+        assert torch.equal(row[-len(after) :], model.responder.language_model.embed(after))
 
 
 def test_replies_and_their_states_do_not_depend_on_the_batch(model, batch):
     prompts = prompts_of(model, batch)
     replies = model.respond(prompts, max_new_tokens=8)
     assert replies == [model.respond([prompt], max_new_tokens=8)[0] for prompt in prompts]
-    for states, reply in zip(model.reply_states(prompts, replies), replies, strict=True):
-        assert model.language_model.model.lm_head(states).argmax(-1).tolist() == reply
+    for states, reply in zip(model.responder.states(prompts, replies), replies, strict=True):
+        assert model.responder.language_model.model.lm_head(states).argmax(-1).tolist() == reply
 
 
 def test_partial_lora_changes_speech_but_not_words(model, batch):
-    prompts, words = prompts_of(model, batch), model.prompt_rows(["hello"], None)
+    prompts, words = prompts_of(model, batch), filled(model, ["hello"], None)
     heard, read_ = model.respond(prompts, 8), model.respond(words, 8)
-    spoken, written = model.response_loss(prompts, batch.responses), model.response_loss(words, ["yes"])
-    for parameter in model.partial_lora.parameters():
+    spoken, written = model.responder.loss(prompts, batch.responses), model.responder.loss(words, ["yes"])
+    for parameter in model.responder.partial_lora.parameters():
         nn.init.zeros_(parameter)
-    assert model.respond(words, 8) == read_ and torch.equal(model.response_loss(words, ["yes"]), written)
+    assert model.respond(words, 8) == read_ and torch.equal(model.responder.loss(words, ["yes"]), written)
     assert model.respond(prompts, 8) != heard and not torch.isclose(
-        model.response_loss(prompts, batch.responses), spoken
+        model.responder.loss(prompts, batch.responses), spoken
     )
     with pytest.raises(InputError, match="prompt_rows"):
         model.respond([prompt + 0.0 for prompt in prompts], 8)
@@ -118,16 +118,16 @@ def test_gradients_reach_adapter_heads_and_lora_but_nothing_frozen(model, batch)
     (output.response_loss + torch.stack(auxiliary).sum()).backward()
     trained = {name.split(".")[0] for name, p in model.named_parameters() if p.grad is not None}
     assert trained == {"speech_adapter", "emotion_nuance", "partial_lora"}
-    assert all(p.grad is not None for p in model.partial_lora.parameters())
-    assert not model.emotion_encoder.training and not model.language_model.training
+    assert all(p.grad is not None for p in model.responder.partial_lora.parameters())
+    assert not model.listener.emotion_encoder.training and not model.responder.language_model.training
 
 
 def test_a_language_model_in_bfloat16_trains_and_replies(model, batch, backbones):
     half = LanguageModel.from_pretrained(str(backbones / "language_model"), dtype="bfloat16")
     lora = PartialLora.for_model(half.model, rank=2)
-    lora.load_state_dict(model.partial_lora.state_dict())
-    other = EmpatheticLM(
-        model.speech_encoder, model.speech_adapter, half, model.emotion_nuance, PROMPT, SYSTEM, model.emotion_encoder,
+    lora.load_state_dict(model.responder.partial_lora.state_dict())
+    other = whole(
+        model.listener.speech_encoder, model.listener.speech_adapter, half, model.listener.emotion_nuance, PROMPT, SYSTEM, model.listener.emotion_encoder,
         lora,
     ).eval()  # fmt: skip
     expected = model(batch).response_loss
@@ -149,7 +149,7 @@ def padded_inside(model, prompts, ends):
     for row, at, end in zip(prompts, heard, ends, strict=True):
         assert int(at[0]) == first
         hole, after = torch.zeros(width - len(at), row.shape[1]), row[int(at[-1]) + 1 :]
-        rows.append(torch.cat([row[: int(at[-1]) + 1], hole, after, model.language_model.embed(end)]))
+        rows.append(torch.cat([row[: int(at[-1]) + 1], hole, after, model.responder.language_model.embed(end)]))
         masks.append(
             torch.cat([torch.ones(first + len(at)), torch.zeros(len(hole)), torch.ones(len(after) + len(end))])
         )
@@ -162,11 +162,11 @@ def padded_inside(model, prompts, ends):
 def test_reference_compat_is_padding_inside_the_prompt(model, batch):
     ours = model(batch).response_loss.detach()
     model.reference_compat = True
-    prompts, qwen = prompts_of(model, batch), model.language_model.model
+    prompts, qwen = prompts_of(model, batch), model.responder.language_model.model
     assert len({len(row) for row in prompts}) > 1
-    ends = [response_ids(model.language_model.tokenizer, response) for response in batch.responses]
+    ends = [response_ids(model.responder.language_model.tokenizer, response) for response in batch.responses]
     embeddings, mask, acts = padded_inside(model, prompts, ends)
-    with torch.no_grad(), model.partial_lora.at(acts):
+    with torch.no_grad(), model.responder.partial_lora.at(acts):
         logits = qwen(inputs_embeds=embeddings, attention_mask=mask).logits
     losses = []
     for row, valid, end in zip(logits, mask, ends, strict=True):
@@ -180,15 +180,15 @@ def test_reference_compat_is_padding_inside_the_prompt(model, batch):
     embeddings, mask, acts = padded_inside(model, prompts, [[]] * len(prompts))
     positions = torch.arange(mask.shape[1]).expand(len(mask), -1)
     options = {"max_new_tokens": 8, "do_sample": False, "position_ids": positions, "pad_token_id": 0}
-    with torch.no_grad(), model.partial_lora.at(acts):
+    with torch.no_grad(), model.responder.partial_lora.at(acts):
         tokens = qwen.generate(inputs_embeds=embeddings, attention_mask=mask, **options)
     replies = model.respond(prompts, 8)
     assert replies == [row[: len(reply)].tolist() for row, reply in zip(tokens, replies, strict=True)]
-    for states, reply in zip(model.reply_states(prompts, replies), replies, strict=True):
+    for states, reply in zip(model.responder.states(prompts, replies), replies, strict=True):
         assert qwen.lm_head(states).argmax(-1).tolist() == reply
-    scores = score_options(model.language_model, prompts, ["sad"], adapted_at=model.adapted_at)
-    ids = model.language_model.tokenizer("sad", add_special_tokens=False).input_ids
-    states = model.reply_states(prompts, [ids] * len(prompts))
+    scores = score_options(model.responder.language_model, prompts, ["sad"], adapted_at=model.responder.adapted_at)
+    ids = model.responder.language_model.tokenizer("sad", add_special_tokens=False).input_ids
+    states = model.responder.states(prompts, [ids] * len(prompts))
     for score, row in zip(scores[:, 0], states, strict=True):
         said = qwen.lm_head(row).log_softmax(-1)[range(len(ids)), ids].sum()
         torch.testing.assert_close(score, said, rtol=1e-4, atol=1e-4)
@@ -207,31 +207,33 @@ def test_reference_compat_changes_nothing_alone_and_returns_from_a_folder(model,
     expected = model(single).response_loss
     model.reference_compat = True
     torch.testing.assert_close(model(single).response_loss, expected, rtol=1e-5, atol=1e-5)
-    save(tmp_path / "bot", Checkpoint(model, list(EMOTIONS)))
-    loaded = load(tmp_path / "bot").model
+    save(tmp_path / "bot", spoken(model, list(EMOTIONS)))
+    loaded = load(tmp_path / "bot")
     assert loaded.reference_compat and torch.equal(loaded(batch).response_loss, model(batch).response_loss)
-    model.max_length = len(prompts_of(model, batch)[0]) + 2
+    model.responder.max_length = len(prompts_of(model, batch)[0]) + 2
     assert model(batch).response_loss.isfinite()
     config = json.loads((tmp_path / "bot/config.json").read_text())
     del config["slots"]["reference_compat"]
     (tmp_path / "bot/config.json").write_text(json.dumps(config))
-    assert not load(tmp_path / "bot").model.reference_compat
+    assert not load(tmp_path / "bot").reference_compat
 
 
 def test_options_are_scored_by_the_adapted_model(model, batch):
     prompts, _ = ask(model, batch)
-    adapted = score_options(model.language_model, prompts, ["sad", "happy"], adapted_at=model.adapted_at)
-    bare = score_options(model.language_model, prompts, ["sad", "happy"])
+    adapted = score_options(
+        model.responder.language_model, prompts, ["sad", "happy"], adapted_at=model.responder.adapted_at
+    )
+    bare = score_options(model.responder.language_model, prompts, ["sad", "happy"])
     assert (adapted - bare).abs().max() > 1e-4
     for row, option in ((0, "sad"), (1, "happy")):
-        ids = model.language_model.tokenizer(option, add_special_tokens=False).input_ids
-        (states,) = model.reply_states([prompts[row]], [ids])
-        expected = model.language_model.model.lm_head(states).log_softmax(-1)[range(len(ids)), ids].sum()
+        ids = model.responder.language_model.tokenizer(option, add_special_tokens=False).input_ids
+        (states,) = model.responder.states([prompts[row]], [ids])
+        expected = model.responder.language_model.model.lm_head(states).log_softmax(-1)[range(len(ids)), ids].sum()
         torch.testing.assert_close(adapted[row, ["sad", "happy"].index(option)], expected, rtol=1e-4, atol=1e-4)
 
 
 def test_pooled_heads_fill_no_emotion_slot(model, batch):
-    model.prompt = "{speech} said with {emotion}"
+    model.responder.prompt = "{speech} said with {emotion}"
     with pytest.raises(InputError, match="emotion"):
         ask(model, batch)
 
@@ -241,7 +243,9 @@ def test_another_recording_for_the_emotion_needs_a_part_that_hears_it(model, cor
     pair = collate([(read(rows[0].path), replace(rows[0], emotion_path=rows[3].path), read(rows[3].path))], EMOTIONS)
     assert not torch.equal(model(pair).emotion.logits, model(alone(corpus, 0)).emotion.logits)
     plain = ConvolutionalAdapter(32, 32, hidden_size=8)
-    deaf = EmpatheticLM(model.speech_encoder, plain, model.language_model, PooledEmotionHeads(32), PROMPT, SYSTEM)
+    deaf = whole(
+        model.listener.speech_encoder, plain, model.responder.language_model, PooledEmotionHeads(32), PROMPT, SYSTEM
+    )
     with pytest.raises(InputError, match="no part of this model hears another recording"):
         deaf(pair)
 
@@ -252,10 +256,10 @@ def test_the_teacher_of_distillation_is_the_frozen_model(model, batch):
         return states.of_transcripts()[0].detach(), states.hidden.detach()
 
     for scope in ("audio", "text", "global"):
-        model.partial_lora.scope = scope
+        model.responder.partial_lora.scope = scope
         changed = _teacher()
         with torch.no_grad():
-            for name, parameter in model.partial_lora.named_parameters():
+            for name, parameter in model.responder.partial_lora.named_parameters():
                 if name.endswith("lora_B"):
                     parameter.mul_(3.0)
         again = _teacher()
@@ -272,46 +276,48 @@ def test_without_responses_the_adapter_still_serves_the_heads(model, batch):
 
 
 def test_everything_trained_returns_from_a_folder(model, batch, corpus, tmp_path):
-    save(tmp_path / "bot", Checkpoint(model, list(EMOTIONS)))
+    save(tmp_path / "bot", spoken(model, list(EMOTIONS)))
     config = json.loads((tmp_path / "bot" / "config.json").read_text())
     classes = {name: part["class_path"].rpartition(".")[2] for name, part in config["parts"].items()}
     assert (classes["speech_adapter"], classes["emotion_nuance"]) == ("ConvolutionalAdapter", "PooledEmotionHeads")
     assert set(config["parts"]) == {"speech_adapter", "emotion_nuance", "partial_lora"}
     assert set(config["backbones"]) == {"speech_encoder", "language_model", "emotion_encoder"}
-    loaded = load(tmp_path / "bot").model
+    loaded = load(tmp_path / "bot")
     assert torch.equal(loaded(batch).response_loss, model(batch).response_loss)
-    for ours, theirs in zip(loaded.partial_lora.parameters(), model.partial_lora.parameters(), strict=True):
+    for ours, theirs in zip(
+        loaded.responder.partial_lora.parameters(), model.responder.partial_lora.parameters(), strict=True
+    ):
         assert torch.equal(ours, theirs)
     bot = EmpatheticChatbot.from_pretrained(tmp_path / "bot", device="cpu")
     (reply,) = bot.respond([corpus.parent / "3.wav"], max_new_tokens=8)
     (expected,) = model.respond(prompts_of(model, alone(corpus, 3))[:1], 8)
     assert reply.text == model.text(expected)
-    nn.init.zeros_(model.partial_lora.layers[0]["up"].lora_B)
+    nn.init.zeros_(model.responder.partial_lora.layers[0]["up"].lora_B)
     assert set(load_weights(tmp_path / "bot", model)) == {"speech_adapter", "emotion_nuance", "partial_lora"}
-    assert model.partial_lora.layers[0]["up"].lora_B.abs().sum() > 0
+    assert model.responder.partial_lora.layers[0]["up"].lora_B.abs().sum() > 0
 
 
 def test_re_llm_starts_as_blsp_emo_computes(model, backbones, batch, tmp_path):
     encoder = SpeechEncoder.from_pretrained(str(backbones / "speech_encoder"))
     language_model = LanguageModel.from_pretrained(str(backbones / "language_model"))
     small = ConvolutionalAdapter(32, 32, hidden_size=8)
-    stage = EmpatheticLM(encoder, small, language_model, PooledEmotionHeads(32), PROMPT, SYSTEM).eval()
-    save(tmp_path / "blsp_emo", Checkpoint(stage, list(EMOTIONS)))
+    stage = whole(encoder, small, language_model, PooledEmotionHeads(32), PROMPT, SYSTEM).eval()
+    save(tmp_path / "blsp_emo", spoken(stage, list(EMOTIONS)))
     expected = stage(batch)
-    for parameter in model.partial_lora.parameters():
+    for parameter in model.responder.partial_lora.parameters():
         nn.init.zeros_(parameter)
     assert not torch.allclose(model(batch).emotion.embedding, expected.emotion.embedding, atol=0.1)
     assert set(load_weights(tmp_path / "blsp_emo", model)) == {"speech_adapter", "emotion_nuance"}
     output = model(batch)
     torch.testing.assert_close(output.response_loss, expected.response_loss, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(output.emotion.logits, expected.emotion.logits, rtol=1e-4, atol=1e-5)
-    model.speech_adapter = ConvolutionalAdapter(32, 32, hidden_size=9, emotion_size=32)
+    model.listener.speech_adapter = ConvolutionalAdapter(32, 32, hidden_size=9, emotion_size=32)
     with pytest.raises(CheckpointError, match="must agree"):
         load_weights(tmp_path / "blsp_emo", model)
 
 
 def test_a_class_that_is_not_there_is_named_in_one_line(model, tmp_path):
-    save(tmp_path, Checkpoint(model, list(EMOTIONS)))
+    save(tmp_path, spoken(model, list(EMOTIONS)))
     config = json.loads((tmp_path / "config.json").read_text())
     config["parts"]["speech_adapter"]["class_path"] = "empathy_lightning.modules.cformer.Perceiver"
     (tmp_path / "config.json").write_text(json.dumps(config))
@@ -323,18 +329,22 @@ def test_the_emotion_encoder_and_lora_may_be_left_out_and_cformer_put_in(backbon
     encoder = SpeechEncoder.from_pretrained(str(backbones / "speech_encoder"))
     cformer = CFormer(32, 32, 16, 48, num_heads=2, layers_before=1, layers_after=1)
     for adapter in (ConvolutionalAdapter(32, 32, hidden_size=8), cformer):
-        model = EmpatheticLM(encoder, adapter, language_model, PooledEmotionHeads(32)).eval()
-        assert model.prompt == "{speech}"
-        save(tmp_path / type(adapter).__name__, Checkpoint(model, list(EMOTIONS)))
-        loaded = load(tmp_path / type(adapter).__name__).model
+        model = whole(encoder, adapter, language_model, PooledEmotionHeads(32)).eval()
+        assert model.responder.prompt == "{speech}"
+        save(tmp_path / type(adapter).__name__, spoken(model, list(EMOTIONS)))
+        loaded = load(tmp_path / type(adapter).__name__)
         assert torch.equal(loaded(batch).response_loss, model(batch).response_loss)
 
 
 def test_parts_that_need_each_other_are_asked_for(model):
-    encoder, adapter, language_model = model.speech_encoder, model.speech_adapter, model.language_model
+    encoder, adapter, language_model = (
+        model.listener.speech_encoder,
+        model.listener.speech_adapter,
+        model.responder.language_model,
+    )
     with pytest.raises(InputError, match="emotion_size need each other"):
-        EmpatheticLM(encoder, adapter, language_model)
+        whole(encoder, adapter, language_model)
     with pytest.raises(InputError, match="give one"):
-        EmpatheticLM(encoder, emotion_nuance=PooledEmotionHeads(32))
+        whole(encoder, emotion_nuance=PooledEmotionHeads(32))
     with pytest.raises(InputError, match="language_model"):
-        EmpatheticLM(encoder, emotion_nuance=EmotionNuance(32, 32), partial_lora=PartialLora(32, 64, 2))
+        whole(encoder, emotion_nuance=EmotionNuance(32, 32), partial_lora=PartialLora(32, 64, 2))

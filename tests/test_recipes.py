@@ -8,20 +8,21 @@ import torch
 import yaml
 
 from empathy_lightning.__main__ import main
-from empathy_lightning.checkpoints import Checkpoint, load, save
+from empathy_lightning.checkpoints import load, save
 from empathy_lightning.corpora import read_manifest, write_manifest
-from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.modules.convolutional_adapter import ConvolutionalAdapter
 from empathy_lightning.modules.emotion_encoder import EmotionEncoder
 from empathy_lightning.modules.language_model import LanguageModel
 from empathy_lightning.modules.partial_lora import PartialLora
 from empathy_lightning.modules.pooled_heads import PooledEmotionHeads
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
-from empathy_lightning.prompts import RECIPES, Prompt
+from empathy_lightning.prompts import Prompt
+from empathy_lightning.recipes import RECIPES
 from empathy_lightning.tasks import EmotionNuanceTask
 from empathy_lightning.utterance import EMOTIONS
 from tests.conftest import ROOT
 from tests.modules.test_emotion_encoder import tiny_config, write_checkpoint
+from tests.tiny import spoken, whole
 
 EXAMPLES = ROOT / "examples"
 FREEZEEMPATH = (
@@ -83,7 +84,7 @@ def changed(before, after):
 
 
 UNITS = [
-    f"--model.speech_decoder.init_args.{name}={value}"
+    f"--model.model.talker.speech_decoder.init_args.{name}={value}"
     for name, value in (
         ("num_units", 8), ("hidden_size", 32), ("num_layers", 2), ("num_heads", 4), ("num_key_value_heads", 2),
         ("intermediate_size", 64), ("rope_theta", 10000),
@@ -128,16 +129,20 @@ def test_freezeempath_from_stage_to_stage(place, backbones, monkeypatch):
             batch.prompts, batch.responses, batch.emotions, strict=bool(batch.prompts)
         ):
             assert prompt in (None, asked) and (prompt == asked) == (response == emotion)
-    begin = f"--model.speech_decoder.init_args.name_or_path={backbones / 'language_model'}"
-    fit("freezeempath/3a_speech_decoder_pretraining", "--model.speech_decoder.init_args.num_units=8", begin)
+    begin = f"--model.model.talker.speech_decoder.init_args.name_or_path={backbones / 'language_model'}"
+    fit(
+        "freezeempath/3a_speech_decoder_pretraining", "--model.model.talker.speech_decoder.init_args.num_units=8", begin
+    )
     fit("freezeempath/3b_query_to_response", *UNITS)
     stages = [load(out / stage) for stage in FREEZEEMPATH]
     assert all(training(out / stage)["frozen_unchanged"] for stage in FREEZEEMPATH)
     one, recognition, tuned, pretrained, whole = stages
-    assert not changed(one.model.speech_adapter, whole.model.speech_adapter)
-    assert changed(recognition.model.emotion_nuance.extractor, tuned.model.emotion_nuance.extractor)
-    assert not changed(recognition.model.emotion_nuance.categorical_head, tuned.model.emotion_nuance.categorical_head)
-    assert not changed(tuned.model.emotion_nuance, whole.model.emotion_nuance)
+    assert not changed(one.model.listener.speech_adapter, whole.model.listener.speech_adapter)
+    assert changed(recognition.model.listener.emotion_nuance.extractor, tuned.model.listener.emotion_nuance.extractor)
+    assert not changed(
+        recognition.model.listener.emotion_nuance.categorical_head, tuned.model.listener.emotion_nuance.categorical_head
+    )
+    assert not changed(tuned.model.listener.emotion_nuance, whole.model.listener.emotion_nuance)
     # A rate of 1e-5 over two steps: the decoder is still the pretrained one, and not quite.
     assert changed(pretrained.speech_decoder, whole.speech_decoder)
     for ours, theirs in zip(whole.speech_decoder.parameters(), pretrained.speech_decoder.parameters(), strict=True):
@@ -146,7 +151,7 @@ def test_freezeempath_from_stage_to_stage(place, backbones, monkeypatch):
 
 
 LORA = [
-    f"--model.model.init_args.partial_lora.init_args.{name}={value}"
+    f"--model.model.responder.partial_lora.init_args.{name}={value}"
     for name, value in (("intermediate_size", 64), ("num_layers", 2), ("attention_sizes", "[32, 16]"))
 ]
 
@@ -157,7 +162,7 @@ def test_blsp_emo_from_stage_to_stage(place):
     assert training(one)["history"][-1]["validation/distillation_loss"] >= 0
     fit("blsp_emo_stage2", *LORA)
     two = place / "outputs/blsp_emo/stage2"
-    before, after = load(one).model, load(two).model
+    before, after = load(one), load(two)
     assert changed(before.speech_adapter, after.speech_adapter)
     assert any(value.abs().sum() > 0 for name, value in after.partial_lora.state_dict().items() if "lora_B" in name)
     assert training(one)["frozen_unchanged"] and training(two)["frozen_unchanged"]
@@ -169,10 +174,8 @@ def released(place, backbones):
     encoder = SpeechEncoder.from_pretrained(str(backbones / "speech_encoder"))
     language_model = LanguageModel.from_pretrained(str(backbones / "language_model"))
     lora = PartialLora.for_model(language_model.model)
-    model = EmpatheticLM(
-        encoder, ConvolutionalAdapter(32, 32), language_model, PooledEmotionHeads(32), partial_lora=lora
-    )
-    save(place / "models/blsp-emo", Checkpoint(model, list(EMOTIONS)))
+    model = whole(encoder, ConvolutionalAdapter(32, 32), language_model, PooledEmotionHeads(32), partial_lora=lora)
+    save(place / "models/blsp-emo", spoken(model, list(EMOTIONS)))
     return model
 
 
@@ -181,10 +184,12 @@ def test_re_llm(place, released, recipe):
     fit(recipe, *LORA)
     corpus = recipe.removeprefix("re_llm_")
     out = place / "outputs/re_llm" / corpus
-    model = load(out).model
-    assert changed(released.emotion_nuance, model.emotion_nuance) and changed(released.partial_lora, model.partial_lora)
+    model = load(out)
+    assert changed(released.emotion_nuance, model.listener.emotion_nuance) and changed(
+        released.partial_lora, model.responder.partial_lora
+    )
     # Two steps from BLSP-Emo's adapter: its channels are still near, and the emotion's are read a little.
-    first, start = model.speech_adapter.convolutions[0].weight, released.speech_adapter.convolutions[0].weight
+    first, start = model.listener.speech_adapter.convolutions[0].weight, released.speech_adapter.convolutions[0].weight
     torch.testing.assert_close(first[:32, :32], start[:32], rtol=0, atol=1e-3)
     facts = training(out)
     assert facts["frozen_unchanged"] and {"validation/response_loss", "validation/categorical_loss",

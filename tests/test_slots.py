@@ -5,18 +5,18 @@ import torch
 
 from empathy_lightning.audio import read
 from empathy_lightning.batch import collate
-from empathy_lightning.checkpoints import Checkpoint, load, save
+from empathy_lightning.checkpoints import load, save
 from empathy_lightning.corpora import read_manifest
 from empathy_lightning.errors import InputError
-from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.modules.language_model import LanguageModel
 from empathy_lightning.slots import emotion_content
 from empathy_lightning.utterance import EMOTIONS
 from tests.modules.families import tiny
+from tests.tiny import filled, spoken, whole
 
 
 def loss(model, batch, speech_slot, emotion_slot):
-    model.speech_slot, model.emotion_slot = speech_slot, emotion_slot
+    model.responder.speech_slot, model.responder.emotion_slot = speech_slot, emotion_slot
     return model(batch).response_loss
 
 
@@ -26,22 +26,22 @@ def batch(corpus):
 
 
 def test_known_words_give_the_loss_of_the_prompt_in_words(model, batch):
-    rows = model.prompt_rows(batch.transcripts, batch.emotions)
-    expected = model.response_loss(rows, batch.responses)
+    rows = filled(model, batch.transcripts, batch.emotions)
+    expected = model.responder.loss(rows, batch.responses)
     torch.testing.assert_close(loss(model, batch, "transcript", "label"), expected)
     assert loss(model, batch, "speech", "label") != expected
 
 
 def test_each_slot_alone(model, batch):
     encoded, emotion = model.hear(batch)
-    speech, mask = model.speech_adapter(encoded.frames, encoded.mask)
+    speech, mask = model.listener.speech_adapter(encoded.frames, encoded.mask)
     said = [row[valid] for row, valid in zip(speech, mask, strict=True)]
     for slots, rows in {
         ("speech", "embedding"): (said, emotion.embedding),
         ("speech", "label"): (said, batch.emotions),
         ("transcript", "embedding"): (batch.transcripts, emotion.embedding),
     }.items():
-        expected = model.response_loss(model.prompt_rows(*rows), batch.responses)
+        expected = model.responder.loss(filled(model, *rows), batch.responses)
         torch.testing.assert_close(loss(model, batch, *slots), expected)
 
 
@@ -68,20 +68,20 @@ def test_what_is_not_known_cannot_fill_a_slot(model, batch, field, slots):
 
 
 def test_the_slots_are_part_of_a_checkpoint(model, batch, tmp_path):
-    model.speech_slot, model.emotion_slot = "transcript", "random label"
-    save(tmp_path, Checkpoint(model, list(EMOTIONS)))
-    again = load(tmp_path).model
-    assert (again.speech_slot, again.emotion_slot) == ("transcript", "random label")
+    model.responder.speech_slot, model.responder.emotion_slot = "transcript", "random label"
+    save(tmp_path, spoken(model, list(EMOTIONS)))
+    again = load(tmp_path)
+    assert (again.responder.speech_slot, again.responder.emotion_slot) == ("transcript", "random label")
     torch.testing.assert_close(again(batch).response_loss, model(batch).response_loss)
 
 
 def test_what_is_no_content_is_refused(model):
     with pytest.raises(ValueError, match="is none of"):
-        EmpatheticLM(model.speech_encoder, emotion_nuance=model.emotion_nuance, emotion_slot="true label")
+        whole(model.listener.speech_encoder, emotion_nuance=model.listener.emotion_nuance, emotion_slot="true label")
 
 
 def test_positions_are_not_told_to_a_model_that_takes_none(model):
-    tokenizer = model.language_model.tokenizer
+    tokenizer = model.responder.language_model.tokenizer
     deaf = LanguageModel(tiny("mpt", vocab_size=len(tokenizer)), tokenizer)
     with pytest.raises(InputError, match="reference_compat tells the language model positions"):
-        EmpatheticLM(model.speech_encoder, model.speech_adapter, deaf, reference_compat=True)
+        whole(model.listener.speech_encoder, model.listener.speech_adapter, deaf, reference_compat=True)

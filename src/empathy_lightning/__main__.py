@@ -213,19 +213,22 @@ def _convert(options: argparse.Namespace) -> int:
 
 
 def _chat(options: argparse.Namespace) -> None:
-    from empathy_lightning.chatbot import chat
+    from empathy_lightning.commands.chat import chat
+    from empathy_lightning.decoding import Decoding
 
     if not options.checkpoint.is_dir():
         raise InputError(
             f"no checkpoint at {options.checkpoint}; make the demo's with `make demo` or give --checkpoint"
         )
     words = {key: value for key, value in vars(options).items() if key != "run"}
-    chat(**words)
+    chosen = {name: words.pop(name) for name in Decoding.__dataclass_fields__}
+    chat(**words, decoding=Decoding(**chosen))
 
 
 def _evaluate_emotion(options: argparse.Namespace) -> None:
     from empathy_lightning.evaluation.recognition import evaluate_emotion
-    from empathy_lightning.prompts import Prompt, recipe_named
+    from empathy_lightning.prompts import Prompt
+    from empathy_lightning.recipes import recipe_named
 
     recognition = recipe_named(options.recipe).recognition
     question = Prompt(options.prompt, options.system) if options.prompt else recognition

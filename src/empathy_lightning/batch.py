@@ -241,3 +241,14 @@ def collate(rows: Sequence[Row | AudioError], emotions: Sequence[str]) -> Speech
         emotion_waveform=torch.nn.utils.rnn.pad_sequence(heard, batch_first=True) if paired else None,
         emotion_lengths=torch.tensor([len(waveform) for waveform in heard]) if paired else None,
     )
+
+
+def batch_of(waveforms: Sequence[Tensor], categories: Sequence[str] = ()) -> SpeechBatch:
+    """Recordings of which nothing is known, as a batch.
+
+    Args:
+        waveforms: At 16 kHz, each (T_i,).
+        categories: Names of the emotions, for fillers of slots that draw from them.
+    """
+    unknown = [Utterance(id=str(number), corpus="", path="") for number in range(1, len(waveforms) + 1)]
+    return collate(list(zip(waveforms, unknown, strict=True)), categories)

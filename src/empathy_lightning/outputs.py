@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from empathy_lightning.listener import Heard
 from empathy_lightning.modules.emotion_nuance import EmotionEstimate
 
 
@@ -29,15 +30,18 @@ class ResponseStates:
 
 @dataclass
 class EmpatheticOutput:
-    """What the model makes of a batch; auxiliary losses read it beside the batch.
+    """What the model makes of a batch; auxiliary losses and metrics read it beside the batch.
 
     Attributes:
         response_loss: Mean cross-entropy of the expected responses, or None without a
             language model or without responses.
         emotion: Estimates of the emotion nuance module, or None without one.
         responses: Hidden states behind the response loss, or None where there is none.
+        heard: What the listener made of the batch, the adapter's embeddings among it; None from a task that hears
+            nothing.
     """
 
     response_loss: Tensor | None
     emotion: EmotionEstimate | None
     responses: ResponseStates | None = None
+    heard: Heard | None = None

@@ -1,4 +1,8 @@
-"""A part of a model as a folder names it: the path of its class, and the arguments that build it again."""
+"""A model as a folder names it: a tree of parts, each the path of its class and the arguments that build it again.
+
+The tree has the form of YAML: an argument that is a part is such an entry itself. What was loaded by
+``from_pretrained`` stands as that, by name, and its weights are not kept.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +17,10 @@ from torch import nn
 
 from empathy_lightning.errors import InputError
 from empathy_lightning.modules.cached_encoder import CachedSpeechEncoder
+from empathy_lightning.slots import SlotFiller
 
 _LIBRARY = "empathy_lightning"
+_LOADER = ".from_pretrained"
 
 
 def class_path(kind: type) -> str:
@@ -22,30 +28,20 @@ def class_path(kind: type) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
-def entry(kind: type, arguments: dict[str, Any]) -> dict[str, Any]:
-    """What a folder keeps of a part: ``class_path`` and ``init_args``, as in YAML."""
-    return {"class_path": class_path(kind), "init_args": arguments}
+def entry(kind: type, arguments: dict[str, Any], loaded: bool = False) -> dict[str, Any]:
+    """What a folder keeps of a part, as in YAML.
 
-
-def constructor_arguments(module: nn.Module) -> dict[str, Any]:
-    """Arguments that build the module again, read from its attributes of the same names.
-
-    Raises:
-        InputError: If an argument is kept nowhere, or JSON cannot hold it.
+    Args:
+        kind: Its class.
+        arguments: Of its constructor or, where it was loaded, of its ``from_pretrained``.
+        loaded: Whether it was.
     """
-    kind = type(module).__name__
-    arguments = {}
-    for name in argument_names(type(module)):
-        if not hasattr(module, name):
-            raise InputError(f"{kind} keeps its argument {name!r} nowhere: write self.{name} = {name} in __init__")
-        value = getattr(module, name)
-        try:
-            json.dumps(value)
-        except (TypeError, ValueError):
-            held = type(value).__name__
-            raise InputError(f"the argument {name!r} of {kind} is a {held}, which config.json cannot hold") from None
-        arguments[name] = value
-    return arguments
+    return {"class_path": class_path(kind) + _LOADER * loaded, "init_args": arguments}
+
+
+def is_entry(found: Any) -> bool:
+    """Whether a value of a config.json has the form of :func:`entry`."""
+    return isinstance(found, dict) and set(found) == {"class_path", "init_args"}
 
 
 def argument_names(kind: type) -> Iterator[str]:
@@ -56,7 +52,7 @@ def argument_names(kind: type) -> Iterator[str]:
         parameters = list(inspect.signature(vars(parent)["__init__"]).parameters.values())[1:]
         handed_on = [p for p in parameters if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
         yield from (p.name for p in parameters if p not in handed_on)
-        if not handed_on or parent is nn.Module:
+        if not handed_on or parent in (nn.Module, object):
             return
 
 
@@ -71,56 +67,111 @@ def behind_cache(module: nn.Module) -> nn.Module:
     return module.encoder if type(module) is CachedSpeechEncoder else module
 
 
-def described(name: str, module: nn.Module) -> dict[str, Any]:
-    """Entry of a part or backbone in its folder's config.json.
+def children(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The parts that a module's constructor was given, by the names of its arguments."""
+    module = behind_cache(module)
+    if loaded_from(module) is not None:
+        return
+    for name in argument_names(type(module)):
+        part = getattr(module, name, None)
+        if isinstance(part, nn.Module):
+            yield name, part
+
+
+def tree(module: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """A module and all parts below it with their paths, such as ``listener.speech_adapter``; its own path is ""."""
+    yield path, module
+    for name, part in children(module):
+        yield from tree(part, f"{path}.{name}" if path else name)
+
+
+def described(module: Any, name: str = "the model") -> dict[str, Any]:
+    """Entry of a part in its folder's config.json, with the parts below it.
+
+    Args:
+        module: A module, or another object that its constructor's arguments describe.
+        name: For the message.
 
     Raises:
         InputError: If it cannot be brought back by that; the message begins with the name.
     """
-    module = behind_cache(module)
+    if isinstance(module, nn.Module):
+        module = behind_cache(module)
     kind = type(module)
     if kind.__module__ == "__main__" or kind.__qualname__ != kind.__name__:
         raise InputError(
             f"{name}: {kind.__name__} cannot be imported by name: define it at the top of a file of its own"
         )
-    source = loaded_from(module)
+    source = loaded_from(module) if isinstance(module, nn.Module) else None
     if source is not None:
-        return entry(kind, source)
+        return entry(kind, source, loaded=True)
+    arguments = {}
+    for argument in argument_names(kind):
+        if not hasattr(module, argument):
+            loads = "; or load it by from_pretrained" if hasattr(kind, "from_pretrained") else ""
+            raise InputError(
+                f"{name} could not be loaded again: {kind.__name__} keeps its argument {argument!r} nowhere: write "
+                f"self.{argument} = {argument} in __init__{loads}"
+            )
+        arguments[argument] = _value(getattr(module, argument), argument, kind, name)
+    return entry(kind, arguments)
+
+
+def _value(value: Any, argument: str, kind: type, name: str) -> Any:
+    if isinstance(value, nn.Module | SlotFiller):
+        return described(value, argument)
     try:
-        return entry(kind, constructor_arguments(module))
-    except InputError as error:
-        loads = "; or load it by from_pretrained" if hasattr(kind, "from_pretrained") else ""
-        raise InputError(f"{name} could not be loaded again: {error}{loads}") from None
+        json.dumps(value)
+    except (TypeError, ValueError):
+        raise InputError(
+            f"{name} could not be loaded again: the argument {argument!r} of {kind.__name__} is a "
+            f"{type(value).__name__}, which config.json cannot hold"
+        ) from None
+    return value
 
 
-def check_round_trip(name: str, module: nn.Module) -> None:
-    """Refuse a part that its folder could not bring back, before it is trained.
+def check_round_trip(model: nn.Module) -> None:
+    """Refuse a model with a part that its folder could not bring back, before it is trained.
 
     Raises:
-        InputError: If its arguments are lost, or build something else.
+        InputError: If the arguments of a part are lost, or build something else.
     """
-    module = behind_cache(module)
-    described_once = json.loads(json.dumps(described(name, module)))
-    if loaded_from(module) is not None:
-        _check_source(name, module, described_once["init_args"])
-        return
-    kind, arguments = type(module), described_once["init_args"]
-    if trusted_class(described_once["class_path"], [kind.__module__]) is not kind:
+    described(model)
+    for path, module in tree(model):
+        name = path.rpartition(".")[2] or "the model"
+        if loaded_from(behind_cache(module)) is not None:
+            _check_source(name, behind_cache(module))
+        elif not any(children(module)):
+            _check_arguments(name, module)
+        else:
+            _check_class(name, type(module))
+
+
+def _check_class(name: str, kind: type) -> None:
+    if trusted_class(class_path(kind), [kind.__module__]) is not kind:
         raise InputError(f"{name}: another class has the name {class_path(kind)}: rename one of them")
+
+
+def _check_arguments(name: str, module: nn.Module) -> None:
+    kind, described_once = type(module), json.loads(json.dumps(described(module, name)))
+    _check_class(name, kind)
     try:
-        again = _without_weights(kind, arguments)
+        again = _without_weights(
+            kind, {k: build_value(v, [kind.__module__]) for k, v in described_once["init_args"].items()}
+        )
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:120]
         raise InputError(f"{name}: {kind.__name__} cannot be built again from its arguments ({reason})") from error
-    if json.loads(json.dumps(described(name, again))) != described_once:
+    if json.loads(json.dumps(described(again, name))) != described_once:
         raise InputError(f"{name}: {kind.__name__} changes an argument before it keeps it: keep it as it is given")
     if _sizes(again) != _sizes(module):
         raise InputError(f"{name}: {kind.__name__} built again from its arguments has other weights")
 
 
-def _check_source(name: str, module: nn.Module, source: dict[str, Any]) -> None:
+def _check_source(name: str, module: nn.Module) -> None:
     """Refuse a backbone of a class from elsewhere whose ``source`` would not load it again as it is."""
     kind: Any = type(module)
+    source = loaded_from(module) or {}
     if kind.__module__.startswith(f"{_LIBRARY}."):
         return
     ours = [base for base in kind.__mro__ if base.__module__.startswith(f"{_LIBRARY}.")]
@@ -149,15 +200,15 @@ def _sizes(module: nn.Module) -> dict[str, torch.Size]:
     return {key: value.shape for key, value in module.state_dict().items()}
 
 
-def trusted_class(path: str, trust: Sequence[str] = ()) -> type[nn.Module]:
-    """The module class of a path, which is imported only from this library and from packages that are named.
+def trusted_class(path: str, trust: Sequence[str] = ()) -> type:
+    """The class of a path, which is imported only from this library and from packages that are named.
 
     Args:
         path: Such as ``mine.adapters.DeepAdapter``.
         trust: Packages or modules that may be imported besides this library.
 
     Raises:
-        InputError: If it may not be imported, or is not there, or is no ``nn.Module``.
+        InputError: If it may not be imported, or is not there, or is neither an ``nn.Module`` nor a slot's filler.
     """
     module, _, name = path.rpartition(".")
     package = path.partition(".")[0]
@@ -173,36 +224,53 @@ def trusted_class(path: str, trust: Sequence[str] = ()) -> type[nn.Module]:
     except AttributeError:
         raise InputError(f"{module} has no class {name}") from None
     # A name that a module only imported might be anything.
-    if not (isinstance(kind, type) and issubclass(kind, nn.Module) and kind.__module__ == module):
+    if not (isinstance(kind, type) and issubclass(kind, nn.Module | SlotFiller) and kind.__module__ == module):
         raise InputError(f"{path} is no nn.Module defined there")
     return kind
 
 
-def build(found: dict[str, Any], trust: Sequence[str] = ()) -> nn.Module:
-    """Build a part from its entry, with the weights that its constructor gives it.
+def build(found: dict[str, Any], trust: Sequence[str] = ()) -> Any:
+    """Build a part from its entry, with the parts below it; weights are those that its constructor gives it.
+
+    Args:
+        found: Of :func:`described`.
+        trust: Packages besides this library that may be imported.
 
     Raises:
-        InputError: If the class is not to be had, or refuses its arguments.
+        InputError: If a class is not to be had, or refuses its arguments.
     """
-    kind = trusted_class(found["class_path"], trust)
+    path = found["class_path"]
+    kind: Any = trusted_class(path.removesuffix(_LOADER), trust)
+    arguments = {name: build_value(value, trust) for name, value in found["init_args"].items()}
+    if path.endswith(_LOADER):
+        return kind.from_pretrained(**arguments)
     try:
-        return kind(**found["init_args"])
+        return kind(**arguments)
     except (TypeError, ValueError) as error:
         raise InputError(f"{kind.__name__} refuses its arguments: {' '.join(str(error).split())[:160]}") from None
 
 
-def build_backbone(found: dict[str, Any], trust: Sequence[str] = (), **options: Any) -> nn.Module:
-    """Load a backbone from where its entry says; options take the place of the entry's."""
-    kind: Any = trusted_class(found["class_path"], trust)
-    loaded: nn.Module = kind.from_pretrained(**{**found["init_args"], **options})
-    return loaded
+def build_value(value: Any, trust: Sequence[str]) -> Any:
+    """An argument, built where it is a part."""
+    return build(value, trust) if is_entry(value) else value
 
 
-def is_entry(found: Any) -> bool:
-    """Whether a value of a config.json has the form of :func:`entry`."""
-    return isinstance(found, dict) and set(found) == {"class_path", "init_args"}
+def entries(found: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """An entry and all below it with their paths, as :func:`tree` gives those of a module."""
+    yield path, found
+    for name, value in found["init_args"].items():
+        if is_entry(value):
+            yield from entries(value, f"{path}.{name}" if path else name)
+
+
+def is_loaded(found: dict[str, Any]) -> bool:
+    """Whether an entry is of a backbone, which is loaded by name."""
+    return str(found["class_path"]).endswith(_LOADER)
 
 
 def known_class(module: nn.Module, path: str) -> type[nn.Module] | None:
     """The module's own class or one of its parents that has this path; nothing is imported."""
-    return next((kind for kind in type(module).__mro__ if class_path(kind) == path), None)
+    for kind in type(module).__mro__:
+        if class_path(kind) == path:
+            return kind
+    return None

@@ -1,118 +1,108 @@
-"""What stands in the prompt and in its slots: what was heard, or what is known, where that is to be measured."""
+"""What fills the slots of a prompt: what was heard, or what is known, where the difference is to be measured.
+
+A slot's filler is an object named by its class path in YAML (``speech_slot``, ``emotion_slot``), so that another
+ablation is another class. FreezeEmpath's Table 5 compares those of this file.
+"""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import accumulate, takewhile
-from typing import Literal
 
-import torch
 from torch import Tensor
 
+from empathy_lightning.batch import SpeechBatch
 from empathy_lightning.errors import InputError
-from empathy_lightning.prompts import Segment
+from empathy_lightning.listener import Heard
 
-SpeechSlot = Literal["speech", "transcript"]
-"""The adapter's embeddings of the speech, or the words that were said."""
-
-EmotionSlot = Literal["embedding", "label", "random label"]
-"""The emotion embedding, the true label's word or a drawn label's word."""
+Content = Tensor | str | None
+"""Embeddings, words, or nothing for a prompt without the slot."""
 
 
-class PromptRow(Tensor):
-    """Embeddings (T, D) of a prompt that know which of them are speech; what is computed from them is plain.
+class SlotFiller:
+    """Base of the fillers; a subclass keeps its constructor's arguments as attributes of the same names."""
 
-    Attributes:
-        speech: Shape (T,), True where the embedding came from the speech adapter.
-        still: How many first embeddings need no gradient.
-        prefix: Token ids of the words before the first slot.
-        positions: Shape (T,), the place of each in the prompt; None where they are counted one after the other.
-    """
+    uses_voice = False
+    """Whether what was heard in the voice reaches the prompt, and with it a gradient."""
 
-    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
-    speech: Tensor
-    still: int
-    prefix: list[int]
-    positions: Tensor | None = None
+    def __call__(self, batch: SpeechBatch, heard: Heard) -> Sequence[Content]:
+        """Contents for each utterance: embeddings (T_i, D) or (D,), or words.
 
+        Args:
+            batch: What is known of the utterances.
+            heard: What was heard.
 
-def prompt_row(segments: Sequence[Segment], pieces: Sequence[Tensor], heard: Sequence[bool]) -> PromptRow:
-    """One prompt of its segments' embeddings (T_i, D), each speech or not."""
-    row = torch.cat(list(pieces)).as_subclass(PromptRow)
-    row.speech = torch.cat([torch.full((len(p),), h, device=row.device) for p, h in zip(pieces, heard, strict=True)])
-    row.still = sum(len(piece) for piece in takewhile(lambda piece: not piece.requires_grad, pieces))
-    row.prefix = _beginning(segments)
-    return row
+        Raises:
+            InputError: If what is needed is missing.
+        """
+        raise NotImplementedError
 
 
-def shared_prefix(prompts: Sequence[Tensor], own: Sequence[Segment]) -> list[int]:
-    """Token ids with which all prompts begin before their first slots; one that cannot tell begins as ``own``."""
-    beginnings = [getattr(row, "prefix", _beginning(own)) for row in prompts] or [_beginning(own)]
-    return [ids[0] for ids in takewhile(lambda ids: len(set(ids)) == 1, zip(*beginnings, strict=False))]
+class HeardSpeech(SlotFiller):
+    """The adapter's embeddings of the speech."""
+
+    uses_voice = True
+
+    def __call__(self, batch: SpeechBatch, heard: Heard) -> Sequence[Content]:
+        """Embeddings (T_i, D)."""
+        if heard.said is None:
+            raise InputError("there is no speech_adapter to hear what was said: give one, or fill the slot otherwise")
+        return heard.said
 
 
-def _beginning(segments: Sequence[Segment]) -> list[int]:
-    return [] if isinstance(segments[0], str) else segments[0]
+class Transcript(SlotFiller):
+    """The words that were said."""
+
+    def __call__(self, batch: SpeechBatch, heard: Heard) -> Sequence[Content]:
+        """Words."""
+        return known(batch.transcripts, batch.ids, "transcript")
 
 
-def pad_inside(
-    rows: Sequence[PromptRow], segments: Sequence[Sequence[Segment]], contents: Sequence[Sequence[Tensor]]
-) -> None:
-    """Give prompts the positions that they have where each piece is padded on its own to the longest of the batch.
+class HeardEmotion(SlotFiller):
+    """The emotion embedding; without an emotion nuance module, as in stage 1, the true label's word."""
 
-    So BLSP-Emo and RE-LLM lay out a batch. Nothing attends to the padding, so that all that is
-    left of it is that each piece begins where the longest one before it ends.
+    uses_voice = True
+
+    def __call__(self, batch: SpeechBatch, heard: Heard) -> Sequence[Content]:
+        """Embeddings (D,), or words."""
+        if heard.emotion_embedding is not None:
+            return list(heard.emotion_embedding)
+        if heard.emotion is None:
+            return batch.emotions
+        return [None] * len(batch)
+
+
+class TrueLabel(SlotFiller):
+    """The word of the true label."""
+
+    def __call__(self, batch: SpeechBatch, heard: Heard) -> Sequence[Content]:
+        """Words."""
+        return known(batch.emotions, batch.ids, "emotion label")
+
+
+class PredictedLabel(SlotFiller):
+    """The word of the category that the classifier finds likeliest: a cascade of recognition and reply."""
+
+    def __call__(self, batch: SpeechBatch, heard: Heard) -> Sequence[Content]:
+        """Words."""
+        if heard.emotion is None or bool(heard.emotion.logits.isnan().any()):
+            raise InputError("the emotion slot wants the classifier's category, but no classifier was trained")
+        return [batch.categories[index] for index in heard.emotion.logits.argmax(1).tolist()]
+
+
+class RandomLabel(SlotFiller):
+    """The word of a category that is drawn for each utterance, by its id alone; it may hit the true one.
 
     Args:
-        rows: The prompts.
-        segments: Words and slots of each.
-        contents: The pieces of each, (T_i, D).
-
-    Raises:
-        InputError: If the prompts have not the same slots in the same places.
-    """
-    if len({tuple(s if isinstance(s, str) else "" for s in cut) for cut in segments}) > 1:
-        raise InputError("reference_compat pads slot by slot: all prompts of a batch need the same slots")
-    widths = [max(map(len, pieces)) for pieces in zip(*contents, strict=True)]
-    starts = [0, *accumulate(widths[:-1])]
-    for row, pieces in zip(rows, contents, strict=True):
-        places = [start + torch.arange(len(piece)) for start, piece in zip(starts, pieces, strict=True)]
-        row.positions = torch.cat(places).to(row.device)
-
-
-def positions_of(prompts: Sequence[Tensor], width: int, left: bool = False) -> Tensor | None:
-    """Positions of prompts and of what follows them, shape (B, width); None where they are counted one after the other.
-
-    Args:
-        prompts: Embeddings (T_i, D).
-        width: Positions of the longest row of the batch.
-        left: The rows are padded on the left, and nothing follows.
-    """
-    rows = []
-    for prompt in prompts:
-        places = getattr(prompt, "positions", None)
-        if places is None:
-            return None
-        spare = torch.arange(max(0, width - len(places)), device=places.device)
-        rows.append(torch.cat([spare, places] if left else [places, places[-1] + 1 + spare])[:width])
-    return torch.stack(rows)
-
-
-@dataclass(frozen=True)
-class Turn:
-    """One turn of a conversation: what the user said, how, and the answer to it.
-
-    Attributes:
-        speech: Embeddings of what was said, shape (T, D), or a transcript.
-        emotion: Embedding of how it was said, shape (D,), or a label; None for a prompt without that slot.
-        reply: The answer; "" where it is still to be given.
+        seed: Of the draws.
     """
 
-    speech: Tensor | str
-    emotion: Tensor | str | None = None
-    reply: str = ""
+    def __init__(self, seed: int = 0) -> None:
+        self.seed = seed
+
+    def __call__(self, batch: SpeechBatch, heard: Heard) -> Sequence[Content]:
+        """Words."""
+        return [random.Random(f"{self.seed} {name}").choice(list(batch.categories)) for name in batch.ids]
 
 
 def known(words: Sequence[str], ids: Sequence[str], what: str) -> list[str]:
@@ -130,34 +120,3 @@ def known(words: Sequence[str], ids: Sequence[str], what: str) -> list[str]:
     if missing:
         raise InputError(f"utterance {missing[0]} has no {what}, but the prompt's slot is to be filled with it")
     return list(words)
-
-
-def emotion_content(
-    slot: EmotionSlot,
-    embedding: Tensor | None,
-    labels: Sequence[str],
-    ids: Sequence[str],
-    categories: Sequence[str],
-    seed: int = 0,
-) -> Tensor | list[str]:
-    """What fills the emotion slot of each prompt (FreezeEmpath's Table 5).
-
-    Args:
-        slot: Which of them; draws may hit the true label.
-        embedding: Emotion embeddings, shape (B, D); None without an emotion nuance module, when ``"embedding"``
-            stands for the true label's word, as in stage 1.
-        labels: True labels, "" where unknown.
-        ids: Of the utterances; a random label depends on them and the seed alone.
-        categories: Labels to draw from.
-        seed: Of the draws.
-
-    Raises:
-        InputError: If a label is needed and is not known.
-    """
-    if slot == "random label":
-        return [random.Random(f"{seed} {name}").choice(list(categories)) for name in ids]
-    if slot == "label":
-        return known(labels, ids, "emotion label")
-    if embedding is None:
-        return list(labels)
-    return embedding

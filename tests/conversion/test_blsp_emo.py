@@ -59,28 +59,28 @@ def test_every_key_is_used_or_told(release, tmp_path):
 def test_golden_logits_through_the_converted_folder(release, tmp_path):
     case, folder, _ = release
     CONVERT[case](folder, tmp_path / "out")
-    model = load(tmp_path / "out").model
+    model = load(tmp_path / "out")
     tensors, _ = golden(FOLDER, f"{case}.io")
     valid = tensors["out.adapter_mask"][0].bool()
-    embed = model.language_model.embed
+    embed = model.responder.language_model.embed
     # The first utterance is the longest, so that the original pads nothing in it.
     before = [embed(tensors[f"in.{name}_ids"][0]) for name in ("start", "audio_instruction")]
     rows = [*before, tensors["out.adapter_hidden"][0, valid], embed(tensors["in.suffix_ids"][0])]
     speech = torch.cat([torch.full((len(row),), index == 2) for index, row in enumerate(rows)])
-    with model.partial_lora.at(speech[None]):
-        hidden = model.language_model(*pack([torch.cat(rows)]))
-    logits = model.language_model.model.lm_head(hidden)[0, :, :61]
+    with model.responder.partial_lora.at(speech[None]):
+        hidden = model.responder.language_model(*pack([torch.cat(rows)]))
+    logits = model.responder.language_model.model.lm_head(hidden)[0, :, :61]
     close(logits, tensors["out.speech_logits"][0, : len(logits)], 1e-4)
-    states = model.speech_encoder.encoder(tensors["in.speech_values"][:1]).last_hidden_state
+    states = model.listener.speech_encoder.encoder(tensors["in.speech_values"][:1]).last_hidden_state
     close(states, tensors["mid.whisper_states"][:1])
     emotion = None
     if case == "full_rellm":
         wave = tensors["in.raw_speech0"]
-        emotion = model.emotion_encoder(wave[None], torch.tensor([len(wave)])).embedding
+        emotion = model.listener.emotion_encoder(wave[None], torch.tensor([len(wave)])).embedding
         close(emotion, tensors["mid.emotion_embedding"][:1])
-    embeddings, mask = model.speech_adapter(states, torch.ones(1, states.shape[1], dtype=torch.bool), emotion)
+    embeddings, mask = model.listener.speech_adapter(states, torch.ones(1, states.shape[1], dtype=torch.bool), emotion)
     close(embeddings[0], tensors["out.adapter_hidden"][0, valid])
-    estimate = model.emotion_nuance(embeddings, mask)
+    estimate = model.listener.emotion_nuance(embeddings, mask)
     close(estimate.logits, tensors["out.emotion_logits"][:1])
     expected = tensors["out.avd_logits"][0] if case == "full_rellm" else torch.zeros(3)
     close(torch.stack([estimate.arousal, estimate.valence, estimate.dominance])[:, 0], expected)
@@ -138,9 +138,9 @@ def test_bfloat16_stays_in_the_backbone_and_trained_parts_are_float32(release, t
     blsp_emo.convert(folder, tmp_path / "out")
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert config["backbones"]["language_model"]["init_args"]["dtype"] == "bfloat16"
-    model = load(tmp_path / "out").model
-    assert model.language_model.model.dtype == torch.bfloat16
-    assert {p.dtype for p in model.speech_adapter.parameters()} == {torch.float32}
+    model = load(tmp_path / "out")
+    assert model.responder.language_model.model.dtype == torch.bfloat16
+    assert {p.dtype for p in model.listener.speech_adapter.parameters()} == {torch.float32}
 
 
 def test_stage_one_without_lora_and_with_a_cformer(tmp_path):
@@ -158,10 +158,10 @@ def test_stage_one_without_lora_and_with_a_cformer(tmp_path):
     folder = write_release(tmp_path / "release", state, config)
     report = blsp_emo.convert(folder, tmp_path / "out")
     assert not report.left_over
-    model = load(tmp_path / "out").model
-    assert model.partial_lora is None and isinstance(model.speech_adapter, CFormer)
+    model = load(tmp_path / "out")
+    assert model.responder.partial_lora is None and isinstance(model.listener.speech_adapter, CFormer)
     for key, value in cformer.state_dict().items():
-        assert torch.equal(model.speech_adapter.state_dict()[key], value)
+        assert torch.equal(model.listener.speech_adapter.state_dict()[key], value)
 
 
 def without(folder, key):

@@ -54,7 +54,7 @@ def released_state(linear=False, gate=True):
     unit_model = {k: v for k, v in qwen(DECODER).items() if k != "lm_head.weight"}
     parts = {
         "": qwen(QWEN),
-        "model.speech_encoder.": {names[key]: value for key, value in encoder.items()},
+        "model.listener.speech_encoder.": {names[key]: value for key, value in encoder.items()},
         "model.speech_projector.": adapter.state_dict(),
         "model.emotion_extractor.": nuance.extractor.state_dict(),
         "hidden2emotion.": nuance.categorical_head.state_dict(),
@@ -90,21 +90,21 @@ def test_golden_converted_release_answers_with_the_reference_s_tokens_and_units(
     # A folder that was moved still finds its backbones.
     (tmp_path / "out").rename(tmp_path / "elsewhere")
     bot = EmpatheticChatbot.from_pretrained(tmp_path / "elsewhere")
-    bot.model.prompt, bot.model.system = content, None
+    bot.model.responder.prompt, bot.model.responder.system = content, None
     assert bot.emotions == ["angry", "surprised", "happy", "sad", "neutral"]
-    assert bot.model.speech_encoder.pad_to_30s and bot.model.speech_adapter.drop_incomplete
+    assert bot.model.listener.speech_encoder.pad_to_30s and bot.model.listener.speech_adapter.drop_incomplete
     mel = tensors["input.mel"].transpose(1, 2)
-    bot.model.speech_encoder.log_mel.forward = lambda waveform, lengths: (mel, torch.tensor([mel.shape[2]]))
+    bot.model.listener.speech_encoder.log_mel.forward = lambda waveform, lengths: (mel, torch.tensor([mel.shape[2]]))
     (reply,) = bot.respond([torch.randn(16_000)], unit_temperature=0.0)
     ids = tensors["output.text_ids"].tolist()
-    assert reply.text == bot.model.language_model.tokenizer.decode(ids, skip_special_tokens=True).strip()
+    assert reply.text == bot.model.responder.language_model.tokenizer.decode(ids, skip_special_tokens=True).strip()
     units = tensors["output.units"].tolist()
     assert reply.units[: len(units)] == units
     ended = facts["generated_ids_per_chunk"][-1][-1] == facts["token_ids"]["eos"]
     assert len(reply.units) == len(units) or not ended
     assert reply.waveform is None and reply.arousal is None
     said, emotion = bot.hear([torch.randn(16_000)])
-    assert bot.model.respond(bot.model.prompt_rows(said, emotion.embedding)) == [ids]
+    assert bot.model.respond(bot.filled(model, said, emotion.embedding)) == [ids]
 
 
 FRESH = """
@@ -139,22 +139,22 @@ def test_every_tensor_arrives_bit_by_bit(tmp_path):
     assert config["backbones"]["language_model"]["init_args"] == {"name_or_path": "language_model", "dtype": "bfloat16"}
 
     checkpoint = load(tmp_path / "out")
-    assert checkpoint.model.language_model.model.dtype == torch.bfloat16
-    bare = checkpoint.model.language_model.model.state_dict()
+    assert checkpoint.model.responder.language_model.model.dtype == torch.bfloat16
+    bare = checkpoint.model.responder.language_model.model.state_dict()
     assert all(torch.equal(bare[key], state[key]) for key in bare)
     shards = sorted((tmp_path / "out" / "language_model").glob("*.safetensors"))
     places = json.loads((tmp_path / "out" / "language_model" / "model.safetensors.index.json").read_text())
     assert len(shards) > 1 and {shard.name for shard in shards} == set(places["weight_map"].values())
-    encoder = checkpoint.model.speech_encoder.encoder.state_dict()
+    encoder = checkpoint.model.listener.speech_encoder.encoder.state_dict()
     for old, new in WHISPER.items():
-        assert torch.equal(encoder[new], state[f"model.speech_encoder.{old}"].float())
-    nuance = checkpoint.model.emotion_nuance
+        assert torch.equal(encoder[new], state[f"model.listener.speech_encoder.{old}"].float())
+    nuance = checkpoint.model.listener.emotion_nuance
     assert torch.equal(nuance.categorical_head.weight, state["hidden2emotion.weight"].float())
     query = state["model.emotion_extractor.attn_pool.latent_queries"]
     assert torch.equal(nuance.extractor.attn_pool.latent_queries, query.float())
-    torch.nn.init.zeros_(checkpoint.model.speech_adapter.linear1.weight)
+    torch.nn.init.zeros_(checkpoint.model.listener.speech_adapter.linear1.weight)
     assert load_weights(tmp_path / "out", checkpoint.model) == ["speech_adapter", "emotion_nuance"]
-    assert checkpoint.model.speech_adapter.linear1.weight.any()
+    assert checkpoint.model.listener.speech_adapter.linear1.weight.any()
 
 
 @pytest.mark.parametrize(("linear", "gate"), [(False, True), (True, True), (True, False)])
@@ -194,14 +194,16 @@ def test_a_tied_language_model_needs_no_head(tmp_path):
     del state["lm_head.weight"]
     write_release(tmp_path / "release", state, CONFIG | {"tie_word_embeddings": True}, UNITS)
     assert not convert(tmp_path / "release", tmp_path / "out").missing
-    bare = load(tmp_path / "out").model.language_model.model
+    bare = load(tmp_path / "out").responder.language_model.model
     assert torch.equal(bare.lm_head.weight, state["model.embed_tokens.weight"])
 
 
 def test_shards_without_the_encoder_name_the_one_that_was_frozen(tmp_path):
-    state = {key: value for key, value in released_state().items() if not key.startswith("model.speech_encoder.")}
+    state = {
+        key: value for key, value in released_state().items() if not key.startswith("model.listener.speech_encoder.")
+    }
     write_release(tmp_path / "release", state, CONFIG, UNITS)
-    assert convert(tmp_path / "release", tmp_path / "out").missing == ["model.speech_encoder.*"]
+    assert convert(tmp_path / "release", tmp_path / "out").missing == ["model.listener.speech_encoder.*"]
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert config["backbones"]["speech_encoder"]["init_args"] == {
         "name_or_path": "openai/whisper-large-v3",
@@ -216,14 +218,14 @@ def test_shards_without_the_encoder_name_the_one_that_was_frozen(tmp_path):
 def test_a_dry_run_reports_and_writes_nothing(tmp_path, capsys):
     state = released_state()
     del state["lm_head.weight"], state["speech_generator.input_proj.2.bias"]
-    state["model.speech_encoder.extra"] = torch.zeros(2)
+    state["model.listener.speech_encoder.extra"] = torch.zeros(2)
     write_release(tmp_path / "release", state, CONFIG, UNITS)
     before = sorted(tmp_path.rglob("*"))
     words = ["convert", "freezeempath", str(tmp_path / "release"), "--out", str(tmp_path / "out")]
     assert main([*words, "--dry-run"]) == 1
     printed = capsys.readouterr().out
     assert "missing: lm_head.weight" in printed and "missing: speech_generator.input_proj.2.bias" in printed
-    assert "left over: model.speech_encoder.extra" in printed
+    assert "left over: model.listener.speech_encoder.extra" in printed
     assert main(words) == 2
     assert "lacks 2 weights" in capsys.readouterr().err
     assert sorted(tmp_path.rglob("*")) == before

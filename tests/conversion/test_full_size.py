@@ -55,7 +55,7 @@ def released_shapes():
     for name in WHISPER_BLOCK:
         block.setdefault(name, [1280, 1280] if name.startswith("attn.") and name.endswith("weight") else [1280])
     encoder |= {f"blocks.{index}.{name}": shape for index in range(32) for name, shape in block.items()}
-    shapes |= {f"model.speech_encoder.{name}": shape for name, shape in encoder.items()}
+    shapes |= {f"model.listener.speech_encoder.{name}": shape for name, shape in encoder.items()}
     for part, names, shape_of in (
         ("speech_projector", LINEARS, [[2048, 6400], [2048], [3584, 2048], [3584]]),
         (

@@ -10,7 +10,6 @@ from transformers import Qwen2ForCausalLM, Wav2Vec2Config, WhisperConfig
 
 from empathy_lightning.conversion.qwen import partial_lora_name, qwen2_config, qwen2_weights, without_wrapper
 from empathy_lightning.losses import CategoricalLoss, RatingLoss, ResponseDistillationLoss
-from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.modules.convolutional_adapter import ConvolutionalAdapter
 from empathy_lightning.modules.emotion_encoder import EmotionEncoder
 from empathy_lightning.modules.language_model import LanguageModel, pack
@@ -21,6 +20,7 @@ from empathy_lightning.slots import pad_inside, prompt_row
 from tests.conftest import golden, golden_seeds
 from tests.modules.test_convolutional_adapter import close, renamed
 from tests.modules.test_pooled_heads import golden_heads
+from tests.tiny import whole
 
 SEEDS = golden_seeds("rellm")
 CASES = ["full_blspemo", "full_rellm"]
@@ -64,7 +64,7 @@ def load_parts(folder, case):
     adapter.load_state_dict(renamed(under(state, "w2v2cat_adapter." if emotion_encoder else "adapter.")))
     zeros = torch.zeros(3, adapter.output_size)
     heads = golden_heads({"hidden2w2v2.weight": zeros} | {k: v for k, v in state.items() if k.startswith("hidden2")})
-    return EmpatheticLM(
+    return whole(
         speech_encoder, adapter, LanguageModel(model, Tokens()), heads, emotion_encoder=emotion_encoder,
         partial_lora=lora, reference_compat=True,
     )  # fmt: skip
@@ -89,27 +89,27 @@ class Tokens:
 def hear(parts, tensors):
     """Adapter's embeddings and mask, from the padded spectrogram and the raw waveforms."""
     mel = tensors["in.speech_values"]
-    states = parts.speech_encoder.encoder(mel).last_hidden_state
+    states = parts.listener.speech_encoder.encoder(mel).last_hidden_state
     close(states, tensors["mid.whisper_states"])
     lengths = (tensors["in.speech_mask"].sum(1) - 1) // 2 + 1
     assert torch.equal(lengths, tensors["mid.whisper_lengths"])
     width = int(lengths.max())
     emotion = None
-    if parts.emotion_encoder is not None:
+    if parts.listener.emotion_encoder is not None:
         waves = [tensors[f"in.raw_speech{i}"] for i in range(3)]
         waveform = torch.nn.utils.rnn.pad_sequence(waves, batch_first=True)
-        heard = parts.emotion_encoder(waveform, torch.tensor([len(w) for w in waves]))
+        heard = parts.listener.emotion_encoder(waveform, torch.tensor([len(w) for w in waves]))
         emotion = heard.embedding
         close(emotion, tensors["mid.emotion_embedding"])
         for name in ("arousal", "valence", "dominance"):
             close(getattr(heard, name), tensors[f"mid.{name}"])
-    return parts.speech_adapter(states[:, :width], length_mask(lengths, width), emotion)
+    return parts.listener.speech_adapter(states[:, :width], length_mask(lengths, width), emotion)
 
 
 def segment(parts, tensors, name, key="in."):
     ids = tensors[f"{key}{name}_ids"]
     mask = tensors.get(f"{key}{name}_mask", torch.ones_like(ids)).bool()
-    return [parts.language_model.embed(row[valid]) for row, valid in zip(ids, mask, strict=True)]
+    return [parts.responder.language_model.embed(row[valid]) for row, valid in zip(ids, mask, strict=True)]
 
 
 def prompts_of(segments, speech=None):
@@ -134,7 +134,7 @@ def answers(tensors):
 def test_golden_logits_losses_and_tokens(folder, case):
     tensors, _ = golden(folder, f"{case}.io")
     parts = load_parts(folder, case)
-    head, embed = parts.language_model.model.lm_head, parts.language_model.embed
+    head, embed = parts.responder.language_model.model.lm_head, parts.responder.language_model.embed
     embeddings, valid = hear(parts, tensors)
     close(embeddings, tensors["out.adapter_hidden"])
     assert torch.equal(valid.long(), tensors["out.adapter_mask"])
@@ -146,16 +146,16 @@ def test_golden_logits_losses_and_tokens(folder, case):
     # Our rows have no padding inside: they are the valid positions of the original's, in their order.
     prompts = prompts_of([*before, said, suffix], speech=2)
     mask = tensors["mid.speech_attention_mask"].bool()
-    rows, _ = parts.supervised_rows(prompts, responses, cut)
+    rows, _ = parts.responder.supervised_rows(prompts, responses, cut)
     close(torch.cat(rows), tensors["mid.speech_embeds"][mask])
-    hidden, labels = parts.read_responses(prompts, responses, cut)
+    hidden, labels = parts.responder(prompts, responses, cut)
     ours = length_mask(torch.tensor([len(row) for row in rows]), hidden.shape[1])
     close(head(hidden)[ours], tensors["out.speech_logits"][mask], 1e-4)
-    close(parts.language_model.response_loss(hidden, labels), tensors["out.loss.response_ce"], 1e-4)
+    close(parts.responder.language_model.response_loss(hidden, labels), tensors["out.loss.response_ce"], 1e-4)
 
     text = prompts_of([*(segment(parts, tensors, name) for name in ("start", "instruction", "input")), suffix])
-    text_hidden, text_labels = parts.read_responses(text, responses, cut, plain=True)
-    rows, _ = parts.supervised_rows(text, responses, cut)
+    text_hidden, text_labels = parts.responder(text, responses, cut, plain=True)
+    rows, _ = parts.responder.supervised_rows(text, responses, cut)
     ours = length_mask(torch.tensor([len(row) for row in rows]), text_hidden.shape[1])
     text_mask = tensors["mid.text_attention_mask"].bool()
     close(head(text_hidden)[ours], tensors["out.text_logits"][text_mask], 1e-4)
@@ -164,7 +164,7 @@ def test_golden_logits_losses_and_tokens(folder, case):
     distillation = ResponseDistillationLoss(square_temperature=False, shifted=False)
     close(distillation(EmpatheticOutput(None, None, states), None), tensors["out.loss.response_kl"], 1e-4)
 
-    estimate = parts.emotion_nuance(embeddings, valid)
+    estimate = parts.listener.emotion_nuance(embeddings, valid)
     close(estimate.embedding, tensors["mid.pooled"])
     close(estimate.logits, tensors["out.emotion_logits"])
     names = {"emotion": "emotion_labels"} | {n: f"{n}_ans" for n in ("arousal", "valence", "dominance")}
@@ -190,6 +190,6 @@ def test_golden_utterance_alone_needs_no_compatibility(folder, case):
     rows += [said[0][valid[0]], segment(parts, tensors, "suffix")[0]]
     speech = torch.cat([torch.full((len(row),), index == 2) for index, row in enumerate(rows)])
     packed, mask = pack([torch.cat(rows)])
-    with parts.partial_lora.at(speech[None]):
-        logits = parts.language_model.model.lm_head(parts.language_model(packed, mask))[0]
+    with parts.responder.partial_lora.at(speech[None]):
+        logits = parts.responder.language_model.model.lm_head(parts.responder.language_model(packed, mask))[0]
     close(logits, tensors["out.speech_logits"][0][: len(logits)], 1e-4)

@@ -14,6 +14,7 @@ from empathy_lightning.datamodule import EmpathyDataModule
 from empathy_lightning.errors import InputError
 from empathy_lightning.prompts import Prompt
 from empathy_lightning.utterance import EMOTIONS, Utterance
+from tests.tiny import filled
 
 QUESTION = "Name the tone: {speech}"
 
@@ -180,7 +181,7 @@ def test_with_random_voices_an_utterance_alone_in_its_batch_hears_another_s_emot
         donor = next(u for u in recordings.values() if u.path == pairs[own.id])
         said, _ = model.listen(collate([(read(own.path), own)], EMOTIONS))
         _, felt = model.listen(collate([(read(donor.path), donor)], EMOTIONS))
-        expected = model.response_loss(model.prompt_rows(said, felt.embedding), [own.response])
+        expected = model.responder.loss(filled(model, said, felt.embedding), [own.response])
         output = model(batch)
         torch.testing.assert_close(output.response_loss, expected, rtol=1e-6, atol=1e-6)
         torch.testing.assert_close(output.emotion.embedding, felt.embedding, rtol=1e-4, atol=1e-5)

@@ -8,7 +8,7 @@ from empathy_lightning.corpora import CORPORA
 from empathy_lightning.emotion_words import SPELLINGS, SYNONYMS, chosen_emotion, words_for
 from empathy_lightning.evaluation.parsing import parse_words
 from empathy_lightning.evaluation.prompting import offered as word_offered
-from empathy_lightning.prompts import RECIPES
+from empathy_lightning.recipes import RECIPES
 from tests.conftest import ROOT
 
 CATEGORIES = {name: sorted({*corpus.emotions.values(), *corpus.counts} - {""}) for name, corpus in CORPORA.items()}

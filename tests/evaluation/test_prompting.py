@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from empathy_lightning.__main__ import main
-from empathy_lightning.checkpoints import Checkpoint, save
+from empathy_lightning.checkpoints import save
 from empathy_lightning.corpora import read_manifest
 from empathy_lightning.evaluation.parsing import parse_substring, parse_words
 from empathy_lightning.evaluation.prompting import Recognition, score_options
@@ -12,6 +12,7 @@ from empathy_lightning.evaluation.recognition import class_rows, confusion, figu
 from empathy_lightning.modules.language_model import LanguageModel
 from empathy_lightning.utterance import EMOTIONS, Utterance
 from tests.modules.families import tiny
+from tests.tiny import spoken
 
 
 @pytest.mark.parametrize(
@@ -114,7 +115,7 @@ def test_classes_and_speakers_of_the_report():
 
 @pytest.fixture
 def bot(model, tmp_path):
-    save(tmp_path / "bot", Checkpoint(model, list(EMOTIONS)))
+    save(tmp_path / "bot", spoken(model, list(EMOTIONS)))
     return tmp_path / "bot"
 
 

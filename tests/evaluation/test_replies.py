@@ -14,7 +14,7 @@ from empathy_lightning.__main__ import main
 from empathy_lightning.audio import read
 from empathy_lightning.batch import collate
 from empathy_lightning.chatbot import EmpatheticChatbot
-from empathy_lightning.checkpoints import Checkpoint, load, save
+from empathy_lightning.checkpoints import load, save
 from empathy_lightning.corpora import read_manifest, write_manifest
 from empathy_lightning.errors import InputError
 from empathy_lightning.jobs import alone as lock
@@ -22,13 +22,13 @@ from empathy_lightning.jobs import seed_of
 from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.modules.speech_decoder import SpeechDecoder
 from empathy_lightning.modules.vocoder import Vocoder
-from empathy_lightning.prompts import recipe_named
+from empathy_lightning.recipes import recipe_named
 from empathy_lightning.utterance import EMOTIONS
 
 
 @pytest.fixture
 def bot(model, tmp_path):
-    save(tmp_path / "bot", Checkpoint(model, list(EMOTIONS)))
+    save(tmp_path / "bot", spoken(model, list(EMOTIONS)))
     return tmp_path / "bot"
 
 
@@ -42,7 +42,7 @@ def alone(model, utterance, seed=0, top_p=1.0):
     batch = collate([(read(utterance.path), utterance)], EMOTIONS)
     prompts = model.prompts(batch, *model.listen(batch))
     (tokens,) = model.respond(prompts, 6, temperature=1.0, seed=seed_of(seed, utterance), top_p=top_p)
-    return model.text(tokens), model.language_model.tokenizer.eos_token_id not in tokens
+    return model.text(tokens), model.responder.language_model.tokenizer.eos_token_id not in tokens
 
 
 def test_each_utterance_gets_what_the_model_says_to_it_alone(bot, model, corpus, tmp_path, capsys):
@@ -87,24 +87,29 @@ def test_shards_of_another_training_or_choice_are_refused(bot, model, corpus, tm
     assert respond(bot, corpus, tmp_path / "r.jsonl", "--seed", "1") == 2
     assert "seed changed" in capsys.readouterr().err
     with torch.no_grad():
-        next(model.speech_adapter.parameters()).add_(0.1)
-    save(bot, Checkpoint(model, list(EMOTIONS)))
+        next(model.listener.speech_adapter.parameters()).add_(0.1)
+    save(bot, spoken(model, list(EMOTIONS)))
     assert respond(bot, corpus, tmp_path / "r.jsonl") == 2
     assert "checkpoint changed" in capsys.readouterr().err
 
 
 def test_the_folder_says_what_fills_the_slots(backbones, model, corpus, tmp_path):
-    parts = (model.speech_encoder, model.speech_adapter, model.language_model, model.emotion_nuance)
-    words = EmpatheticLM(*parts, speech_slot="transcript", emotion_slot="label").eval()
-    save(tmp_path / "words", Checkpoint(words, list(EMOTIONS)))
+    parts = (
+        model.listener.speech_encoder,
+        model.listener.speech_adapter,
+        model.responder.language_model,
+        model.listener.emotion_nuance,
+    )
+    words = whole(*parts, speech_slot=Transcript, emotion_slot="label").eval()
+    save(tmp_path / "words", spoken(words, list(EMOTIONS)))
     assert respond(tmp_path / "words", corpus, tmp_path / "r.jsonl") == 0
     replies = read_manifest(tmp_path / "r.jsonl")
     for reply in replies:
-        prompt = model.prompt_rows([reply.transcript], [reply.emotion])
+        prompt = filled(model, [reply.transcript], [reply.emotion])
         tokens = model.respond(prompt, 6, temperature=1.0, seed=seed_of(0, reply))[0]
         assert reply.response == model.text(tokens)
     assert [u.response for u in replies] != [alone(model, u)[0] for u in replies]
-    assert load(tmp_path / "words").model.emotion_slot == "label"
+    assert load(tmp_path / "words").responder.emotion_slot == "label"
 
 
 def test_another_prompt_takes_the_place_of_the_folder_s(bot, model, corpus, tmp_path, capsys):
@@ -114,7 +119,7 @@ def test_another_prompt_takes_the_place_of_the_folder_s(bot, model, corpus, tmp_
         said[len(said)] = [u.response for u in read_manifest(tmp_path / f"{len(said)}.jsonl")]
     test = [u for u in read_manifest(corpus) if u.split == "test"]
     spoken = recipe_named("re-llm").spoken
-    for index, (model.prompt, model.system) in enumerate(
+    for index, (model.responder.prompt, model.responder.system) in enumerate(
         [(spoken.user, spoken.system), ("{speech} ({emotion})", "Be kind.")]
     ):
         assert said[index] == [alone(model, u)[0] for u in test]
@@ -199,7 +204,7 @@ def test_the_utterances_own_prompts_count_unless_one_is_given(bot, model, corpus
     assert [u.response for u in replies] == [alone(model, u)[0] for u in own] and replies[0].prompt == own[0].prompt
     assert [u.response for u in replies] != [alone(model, u)[0] for u in rows]
     assert respond(bot, tmp_path / "m.jsonl", tmp_path / "r.jsonl", "--prompt", "{speech} ({emotion})") == 0
-    model.prompt, model.system = "{speech} ({emotion})", None
+    model.responder.prompt, model.responder.system = "{speech} ({emotion})", None
     replies = read_manifest(tmp_path / "r.jsonl")
     assert [(u.prompt, u.system, u.response) for u in replies] == [(None, None, alone(model, u)[0]) for u in rows]
     for changed in ({"prompt": "{speech}"}, {"system": "Be brief."}):
@@ -269,8 +274,8 @@ def test_bad_choices_are_one_line(bot, corpus, tmp_path, capsys, extra, reason):
 def test_a_folder_that_cannot_answer_is_one_line(backbones, model, corpus, tmp_path, capsys):
     assert respond(tmp_path / "nowhere", corpus, tmp_path / "r.jsonl") == 2
     assert "no checkpoint folder" in capsys.readouterr().err
-    recogniser = EmpatheticLM(model.speech_encoder, emotion_nuance=model.emotion_nuance)
-    save(tmp_path / "deaf", Checkpoint(recogniser, list(EMOTIONS)))
+    recogniser = whole(model.listener.speech_encoder, emotion_nuance=model.listener.emotion_nuance)
+    save(tmp_path / "deaf", spoken(recogniser, list(EMOTIONS)))
     assert respond(tmp_path / "deaf", corpus, tmp_path / "r.jsonl") == 2
     assert "no language model" in capsys.readouterr().err
 
@@ -279,11 +284,11 @@ def test_a_folder_that_cannot_answer_is_one_line(backbones, model, corpus, tmp_p
 def talker(bot, model, tmp_path):
     """A folder that speaks: a decoder of random weights, and a vocoder whose units are tones."""
     torch.manual_seed(1)
-    decoder = SpeechDecoder(32, len(model.language_model.tokenizer), 0, 64, 32, num_layers=1, num_heads=2)
+    decoder = SpeechDecoder(32, len(model.responder.language_model.tokenizer), 0, 64, 32, num_layers=1, num_heads=2)
     decoder.model.get_input_embeddings().weight.data[0] *= 40  # so that replies end
     vocoder = Vocoder(num_units=64)
     vocoder.spectra.copy_(torch.randn(vocoder.spectra.shape))
-    save(tmp_path / "talker", Checkpoint(model, list(EMOTIONS), decoder.eval(), vocoder))
+    save(tmp_path / "talker", spoken(model, list(EMOTIONS), decoder.eval(), vocoder))
     return tmp_path / "talker"
 
 
@@ -329,6 +334,7 @@ KILLED = """
 import os, signal, sys
 import empathy_lightning.evaluation.replies as replies
 from empathy_lightning.__main__ import main
+from tests.tiny import whole, spoken, filled
 
 write, count = replies.write, [0]
 
@@ -429,7 +435,7 @@ def test_ids_may_hold_anything(talker, corpus, tmp_path, capsys):
 
 
 def test_who_cannot_speak_says_so_in_one_line(bot, talker, model, corpus, tmp_path, capsys):
-    save(tmp_path / "units", Checkpoint(model, list(EMOTIONS), load(talker).speech_decoder))
+    save(tmp_path / "units", spoken(model, list(EMOTIONS), load(talker).speech_decoder))
     (tmp_path / "file.jsonl.speech").write_text("")
     for folder, out, reason, *more in (
         (bot, "r.jsonl", "no speech decoder", "--speech"), (tmp_path / "units", "r.jsonl", "no vocoder", "--speech"),

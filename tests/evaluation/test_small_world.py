@@ -2,10 +2,10 @@ import pytest
 import torch
 
 from empathy_lightning.chatbot import EmpatheticChatbot
-from empathy_lightning.checkpoints import Checkpoint
 from empathy_lightning.corpora import read_manifest
 from empathy_lightning.evaluation.small_world import VARIANTS, hear_all, of_others, reply_figures
 from empathy_lightning.utterance import EMOTIONS
+from tests.tiny import spoken
 
 
 @pytest.mark.parametrize("count", [2, 3, 40])
@@ -19,6 +19,6 @@ def test_each_embedding_stands_in_another_s_place(count):
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_one_utterance_is_measured_without_that_row(model, corpus, count):
-    bot, utterances = EmpatheticChatbot(Checkpoint(model, list(EMOTIONS))), read_manifest(corpus)[:count]
+    bot, utterances = EmpatheticChatbot(spoken(model, list(EMOTIONS))), read_manifest(corpus)[:count]
     figures = reply_figures(bot, hear_all(bot, utterances), utterances)
     assert set(figures["ablations"]) == set(VARIANTS) - {"own"} - ({"random_emotion"} if count == 1 else set())

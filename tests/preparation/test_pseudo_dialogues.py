@@ -19,7 +19,7 @@ from empathy_lightning.preparation.pseudo_dialogues import (
     prepare_pseudo_dialogues,
 )
 from empathy_lightning.preparation.small_world import sentences
-from empathy_lightning.prompts import RECIPES
+from empathy_lightning.recipes import RECIPES
 from empathy_lightning.utterance import Utterance
 
 COUNTS = {"neutral": 6, "happy": 3, "sad": 1}
@@ -123,4 +123,6 @@ def test_the_pairs_train_a_model_through_the_datamodule(corpus, model, tmp_path)
         assert torch.equal(own, voice[0][0]) and rows[batch.ids[row]].path != rows[batch.ids[row]].emotion_path
     output = model(batch)
     output.response_loss.backward()
-    assert output.response_loss.isfinite() and model.emotion_nuance.extractor.linear2.weight.grad.abs().sum() > 0
+    assert (
+        output.response_loss.isfinite() and model.listener.emotion_nuance.extractor.linear2.weight.grad.abs().sum() > 0
+    )

@@ -12,12 +12,11 @@ import lightning as L
 import torch
 from torch.distributed.tensor import DTensor
 
-from empathy_lightning.checkpoints import Checkpoint, save
+from empathy_lightning.checkpoints import save
 from empathy_lightning.corpora import Manifest, read_manifest, write_manifest
 from empathy_lightning.datamodule import EmpathyDataModule
 from empathy_lightning.errors import InputError
 from empathy_lightning.losses import CategoricalLoss, ResponseDistillationLoss
-from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.modules.emotion_nuance import EmotionNuance
 from empathy_lightning.modules.language_model import LanguageModel
 from empathy_lightning.modules.partial_lora import PartialLora
@@ -27,6 +26,7 @@ from empathy_lightning.modules.speech_encoder import SpeechEncoder
 from empathy_lightning.tasks import EmotionNuanceTask, ShardedBackboneStrategy, SpeechAdapterTask, SpeechDecoderTask
 from empathy_lightning.tasks.export import frozen_digest
 from empathy_lightning.utterance import EMOTIONS
+from tests.tiny import spoken, whole
 
 
 def task(kind, backbones, folder):
@@ -39,23 +39,23 @@ def task(kind, backbones, folder):
     adapter = SpeechAdapter(32, 32, hidden_size=16)
     if kind == "distillation":
         losses = {"distillation": ResponseDistillationLoss()}
-        return SpeechAdapterTask(EmpatheticLM(encoder, adapter, language_model), 1e-2, auxiliary_losses=losses)
+        return SpeechAdapterTask(whole(encoder, adapter, language_model), 1e-2, auxiliary_losses=losses)
     if kind == "partial_lora":
         lora = PartialLora.for_model(language_model.model, dropout=0.0)
-        model = EmpatheticLM(encoder, adapter, language_model, partial_lora=lora)
-        return SpeechAdapterTask(model, 1e-2, trainable=["partial_lora.*"])
+        model = whole(encoder, adapter, language_model, partial_lora=lora)
+        return SpeechAdapterTask(model, 1e-2, trainable=["responder.partial_lora.*"])
     if kind == "block":
-        patterns = ["speech_adapter.*", "language_model.model.model.layers.1.mlp.*"]
-        return SpeechAdapterTask(EmpatheticLM(encoder, adapter, language_model), 1e-2, trainable=patterns)
+        patterns = ["listener.speech_adapter.*", "responder.language_model.model.model.layers.1.mlp.*"]
+        return SpeechAdapterTask(whole(encoder, adapter, language_model), 1e-2, trainable=patterns)
     before = str(folder / f"stage_of_process_{os.environ['LOCAL_RANK']}")
-    save(before, Checkpoint(EmpatheticLM(encoder, adapter, language_model), list(EMOTIONS)))
+    save(before, spoken(whole(encoder, adapter, language_model), list(EMOTIONS)))
     if kind in ("nuance", "prompts"):
         nuance = EmotionNuance(32, 32, hidden_size=16, gate_size=8)
-        model = EmpatheticLM(encoder, adapter, language_model, nuance)
+        model = whole(encoder, adapter, language_model, nuance)
         return EmotionNuanceTask(model, {"categorical": CategoricalLoss()}, initial_weights=[before])
     sizes = {"num_units": 8, "hidden_size": 32, "num_layers": 1, "num_heads": 2, "intermediate_size": 48}
     decoder = SpeechDecoder(32, language_model.model.config.vocab_size, 0, **sizes)
-    return SpeechDecoderTask(EmpatheticLM(encoder, adapter, language_model), decoder, initial_weights=[before])
+    return SpeechDecoderTask(whole(encoder, adapter, language_model), decoder, initial_weights=[before])
 
 
 def data(corpus, kind):

@@ -4,17 +4,17 @@ import lightning as L
 import pytest
 import torch
 
-from empathy_lightning.checkpoints import Checkpoint, save
+from empathy_lightning.checkpoints import save
 from empathy_lightning.corpora import Manifest
 from empathy_lightning.datamodule import EmpathyDataModule
 from empathy_lightning.losses import CategoricalLoss
-from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.modules.emotion_nuance import EmotionNuance
 from empathy_lightning.modules.language_model import LanguageModel
 from empathy_lightning.modules.speech_adapter import SpeechAdapter
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
 from empathy_lightning.tasks import EmotionNuanceTask, SpeechAdapterTask
 from empathy_lightning.utterance import EMOTIONS
+from tests.tiny import spoken, whole
 
 
 class Listen(L.Callback):
@@ -35,13 +35,13 @@ def fit(stage, precision, dtype, backbones, corpus, folder):
     encoder = SpeechEncoder.from_pretrained(str(backbones / "speech_encoder"))
     language_model = LanguageModel.from_pretrained(str(backbones / "language_model"), dtype=dtype)
     adapter = SpeechAdapter(32, 32, hidden_size=48)
-    model = EmpatheticLM(encoder, adapter, language_model)
+    model = whole(encoder, adapter, language_model)
     if stage == "adapter":
         task = SpeechAdapterTask(model, learning_rate=1e-3)
     else:
-        save(folder, Checkpoint(model, list(EMOTIONS)))
+        save(folder, spoken(model, list(EMOTIONS)))
         nuance = EmotionNuance(32, 32, hidden_size=48, gate_size=8)
-        model = EmpatheticLM(encoder, adapter, language_model, nuance)
+        model = whole(encoder, adapter, language_model, nuance)
         task = EmotionNuanceTask(model, {"c": CategoricalLoss()}, {"c": 0.8}, [str(folder)], learning_rate=1e-3)
     listen = Listen()
     trainer = L.Trainer(
@@ -71,7 +71,9 @@ def test_mixed_precision_trains_float32_weights_to_nearly_the_same_losses(stage,
     assert trained and all(p.dtype is torch.float32 for p in trained)
     moments = [v for state in trainer.optimizers[0].state.values() for k, v in state.items() if k != "step"]
     assert len(moments) == 2 * len(trained) and all(v.dtype is torch.float32 for v in moments)
-    frozen = {p.dtype for p in task.model.language_model.parameters()}
-    assert frozen == {torch.bfloat16} and {p.dtype for p in task.model.speech_encoder.parameters()} == {torch.float32}
+    frozen = {p.dtype for p in task.model.responder.language_model.parameters()}
+    assert frozen == {torch.bfloat16} and {p.dtype for p in task.model.listener.speech_encoder.parameters()} == {
+        torch.float32
+    }
     # What had gone through bfloat16 would be unchanged by rounding to it.
     assert not any(torch.equal(p, p.bfloat16().float()) for p in trained)

@@ -42,7 +42,7 @@ def configuration(corpus, backbones, kind):
         parts.pop("emotion_nuance")
     if kind == "SpeechAdapterTask":
         parts["speech_adapter"] = part("modules.speech_adapter.SpeechAdapter", input_size=16, output_size=32)
-        arguments["trainable"] = ["speech_adapter.*", "speech_encoder.*"]
+        arguments["trainable"] = ["listener.speech_adapter.*", "listener.speech_encoder.*"]
     if kind == "SpeechDecoderTask":
         arguments["speech_decoder"] = part(
             "modules.speech_decoder.SpeechDecoder", input_size=32, text_vocab_size=300, end_token_id=0, num_units=8,

@@ -14,10 +14,9 @@ import yaml
 from safetensors.torch import load_file
 
 from empathy_lightning.__main__ import main
-from empathy_lightning.checkpoints import Checkpoint, save
+from empathy_lightning.checkpoints import save
 from empathy_lightning.corpora import read_manifest
 from empathy_lightning.evaluation.report import rating_scatter
-from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.modules.convolutional_adapter import ConvolutionalAdapter
 from empathy_lightning.modules.pooled_heads import PooledEmotionHeads
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
@@ -73,6 +72,7 @@ def place(backbones, corpus, tmp_path, monkeypatch):
 
 LOSSES = """
 import os, signal, torch
+from tests.tiny import whole, spoken
 
 class Broken(torch.nn.Module):
     '''NaN from the fourth batch on.'''
@@ -163,7 +163,7 @@ def test_weights_that_are_no_numbers_are_not_exported(place, monkeypatch, capsys
 
     def _break(task):
         with torch.no_grad():
-            task.model.emotion_nuance.categorical_head.weight[0, 0] = float("inf")
+            task.model.listener.emotion_nuance.categorical_head.weight[0, 0] = float("inf")
 
     monkeypatch.setattr(EmotionNuanceTask, "on_train_end", _break, raising=False)
     assert run("fit", "--trainer.enable_checkpointing=false", '--trainer.callbacks=[{"class_path": '
@@ -284,8 +284,8 @@ def test_heads_that_no_loss_trained_hear_nothing(place, corpus, capsys):
 
 
 def test_a_bot_keeps_quiet_about_untrained_heads(model, corpus, tmp_path, capsys):
-    model.untrained_heads = frozenset({"categorical", "arousal", "valence", "dominance"})
-    save(tmp_path / "bot", Checkpoint(model, list(EMOTIONS)))
+    model.listener.untrained_heads = frozenset({"categorical", "arousal", "valence", "dominance"})
+    save(tmp_path / "bot", spoken(model, list(EMOTIONS)))
     words = [read_manifest(corpus)[0].path, "--checkpoint", str(tmp_path / "bot"), "--max-new-tokens=2"]
     assert main(["chat", *words, "--out", str(tmp_path / "replies"), "--explain"]) == 0
     (entry,) = json.loads((tmp_path / "replies/replies.json").read_text(), parse_constant=pytest.fail)
@@ -301,7 +301,7 @@ def test_ratings_are_reported_in_their_scale(backbones, corpus, language_model, 
     encoder = SpeechEncoder.from_pretrained(str(backbones / "speech_encoder"))
     save(
         tmp_path / "bot",
-        Checkpoint(EmpatheticLM(encoder, ConvolutionalAdapter(32, 32), language_model, heads), list(EMOTIONS)),
+        spoken(whole(encoder, ConvolutionalAdapter(32, 32), language_model, heads), list(EMOTIONS)),
     )
     out, page = tmp_path / "figures.json", tmp_path / "page.html"
     words = ["--checkpoint", str(tmp_path / "bot"), "--manifest", str(corpus), "--by=classifier", "--out", str(out)]
@@ -321,15 +321,15 @@ def test_a_plot_shows_all_its_points():
 
 def test_weights_of_another_stage_are_not_measured(place, capsys):
     """A path alone is no proof of training."""
-    torch.save({"state_dict": {"model.speech_adapter.linear1.weight": torch.zeros(1)}}, place / "other.ckpt")
+    torch.save({"state_dict": {"model.listener.speech_adapter.linear1.weight": torch.zeros(1)}}, place / "other.ckpt")
     saved = place / "logs/run/last.ckpt"
     assert run("fit", "--trainer.max_epochs=1") == 0
     state = torch.load(saved, weights_only=True)
-    state["state_dict"] = {"model.speech_adapter.linear1.weight": torch.zeros(1)}
+    state["state_dict"] = {"model.listener.speech_adapter.linear1.weight": torch.zeros(1)}
     torch.save(state, place / "other.ckpt")
     for command in ("test", "validate", "fit"):
         assert run(command, "--ckpt_path=other.ckpt", *["--again=true"] * (command == "fit")) == 2
-        assert "the checkpoint has no weights for model.emotion_nuance." in last_line(capsys)
+        assert "the checkpoint has no weights for model.listener.emotion_nuance." in last_line(capsys)
 
 
 def test_a_resumed_run_keeps_the_settings_it_was_trained_with(place, capsys):
@@ -347,7 +347,7 @@ def test_again_removes_nothing_of_others_and_nothing_before_it_trains(place, cap
     assert run("fit", "--again=true", "--ckpt_path=last") == 2
     assert "give one of them" in last_line(capsys)
     # Refused while it sets up: nothing that a run needs is there.
-    assert run("fit", "--again=true", "--model.model.emotion_nuance=null") == 2
+    assert run("fit", "--again=true", "--model.model.listener.emotion_nuance=null") == 2
     assert contents(place / "logs/run") == kept
     bare = ["--trainer.logger=false", "--trainer.callbacks=null", "--trainer.enable_checkpointing=false"]
     assert run("fit", "--again=true", "--trainer.max_epochs=1", *bare) == 0

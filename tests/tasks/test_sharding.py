@@ -72,7 +72,7 @@ def result(folder, processes):
 
 
 def adapter(checkpoint):
-    return dict(checkpoint.model.speech_adapter.named_parameters())
+    return dict(checkpoint.model.listener.speech_adapter.named_parameters())
 
 
 def in_blocks(name):
@@ -105,13 +105,13 @@ def test_the_preset_trains_exports_and_resumes_as_one_process_does(backbones, co
     assert shared_facts["frozen_unchanged"] and shared_facts["frozen_sha256"] == facts["frozen_sha256"]
     assert shared_facts["history"][-1]["validation/response_loss"] > 0
     replies = [
-        c.model.respond(c.model.prompt_rows([SENTENCE.text, "hm"], None), max_new_tokens=8) for c in (expected, shared)
+        c.model.respond(c.filled(model, [SENTENCE.text, "hm"], None), max_new_tokens=8) for c in (expected, shared)
     ]
     assert replies[0] == replies[1]
 
     middle = tmp_path / "shared/steps/step=2.ckpt"
     saved = torch.load(middle, weights_only=True)["state_dict"]
-    assert saved.keys() == {f"model.speech_adapter.{name}" for name in adapter(shared)}
+    assert saved.keys() == {f"model.listener.speech_adapter.{name}" for name in adapter(shared)}
     assert all(type(value) is torch.Tensor for value in saved.values())
     command = words(backbones, corpus, tmp_path / "resumed", **two)
     together([*command, f"--ckpt_path={middle}"], tmp_path)

@@ -7,12 +7,11 @@ import pytest
 import torch
 
 from empathy_lightning.batch import SpeechDataset, collate
-from empathy_lightning.checkpoints import Checkpoint, load, save
+from empathy_lightning.checkpoints import load, save
 from empathy_lightning.corpora import Manifest, read_manifest, write_manifest
 from empathy_lightning.datamodule import EmpathyDataModule
 from empathy_lightning.errors import InputError
 from empathy_lightning.losses import CategoricalLoss, RatingLoss
-from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.modules.emotion_nuance import EmotionNuance
 from empathy_lightning.modules.language_model import LanguageModel
 from empathy_lightning.modules.speech_adapter import SpeechAdapter
@@ -22,6 +21,7 @@ from empathy_lightning.modules.vocoder import Vocoder
 from empathy_lightning.tasks import EmotionNuanceTask, Export, SpeechAdapterTask, SpeechDecoderTask
 from empathy_lightning.tasks.export import frozen_digest
 from empathy_lightning.utterance import EMOTIONS
+from tests.tiny import spoken, whole
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def model():
     """Small parts around the shipped backbones: a language model that never learned anything cannot be steered."""
     encoder = SpeechEncoder.from_pretrained("small-world/speech_encoder")
     language_model = LanguageModel.from_pretrained("small-world/language_model")
-    return EmpatheticLM(encoder, SpeechAdapter(192, 192, 64), language_model, nuance())
+    return whole(encoder, SpeechAdapter(192, 192, 64), language_model, nuance())
 
 
 def nuance():
@@ -41,14 +41,14 @@ STAGES = ("speech_adapter", "emotion_nuance", "speech_decoder")
 
 def task(stage, model, folder):
     if stage == "speech_adapter":
-        model.emotion_nuance, model.prompt = None, "{speech}"
+        model.listener.emotion_nuance, model.responder.prompt = None, "{speech}"
         return SpeechAdapterTask(model, learning_rate=1e-2)
     initial = str(folder / "initial")
-    save(initial, Checkpoint(model, list(EMOTIONS)))
+    save(initial, spoken(model, list(EMOTIONS)))
     if stage == "emotion_nuance":
         losses = {"categorical": CategoricalLoss(), "rating": RatingLoss()}
         return EmotionNuanceTask(model, losses, {"categorical": 0.8}, [initial], learning_rate=1e-2)
-    tokenizer = model.language_model.tokenizer
+    tokenizer = model.responder.language_model.tokenizer
     decoder = SpeechDecoder(
         192, len(tokenizer), tokenizer.pad_token_id, num_units=8, hidden_size=32, num_layers=1, num_heads=2
     )
@@ -122,15 +122,15 @@ def test_a_stage_starts_from_the_one_before(model, corpus, tmp_path):
     trainer(tmp_path, 1, callbacks=[Export(str(tmp_path / "one"))]).fit(
         module, datamodule=data(corpus, "speech_adapter")
     )
-    trained = load(tmp_path / "one").model.speech_adapter.linear1.weight
-    torch.nn.init.zeros_(model.speech_adapter.linear1.weight)
+    trained = load(tmp_path / "one").listener.speech_adapter.linear1.weight
+    torch.nn.init.zeros_(model.listener.speech_adapter.linear1.weight)
     nuance = EmotionNuanceTask(with_nuance(model), {"c": CategoricalLoss()}, initial_weights=[str(tmp_path / "one")])
-    assert torch.equal(nuance.model.speech_adapter.linear1.weight, trained)
-    assert not nuance.model.speech_adapter.linear1.weight.requires_grad
+    assert torch.equal(nuance.model.listener.speech_adapter.linear1.weight, trained)
+    assert not nuance.model.listener.speech_adapter.linear1.weight.requires_grad
 
 
 def with_nuance(model):
-    return EmpatheticLM(model.speech_encoder, model.speech_adapter, model.language_model, nuance())
+    return whole(model.listener.speech_encoder, model.listener.speech_adapter, model.responder.language_model, nuance())
 
 
 def test_wrong_wiring_is_refused(model):
@@ -138,6 +138,6 @@ def test_wrong_wiring_is_refused(model):
         EmotionNuanceTask(model, {"categorical": CategoricalLoss()})
     with pytest.raises(ValueError, match="name no loss"):
         EmotionNuanceTask(model, {"categorical": CategoricalLoss()}, {"categorial": 1.0})
-    recogniser = EmpatheticLM(model.speech_encoder, emotion_nuance=model.emotion_nuance)
+    recogniser = whole(model.listener.speech_encoder, emotion_nuance=model.listener.emotion_nuance)
     with pytest.raises(ValueError, match="speech_adapter"):
         SpeechAdapterTask(recogniser)

@@ -9,13 +9,13 @@ from empathy_lightning.corpora import Manifest
 from empathy_lightning.datamodule import EmpathyDataModule
 from empathy_lightning.errors import InputError
 from empathy_lightning.losses import CategoricalLoss, ResponseDistillationLoss
-from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.modules.cached_encoder import CachedSpeechEncoder
 from empathy_lightning.modules.emotion_nuance import EmotionNuance
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
 from empathy_lightning.tasks import EmotionNuanceTask, SpeechAdapterTask
 from empathy_lightning.tasks.task import TrainedPartsTask
 from tests.conftest import whisper_config
+from tests.tiny import whole
 
 
 def trained(task):
@@ -27,28 +27,33 @@ def nuance_task(model, trainable):
 
 
 def test_only_what_matches_trains(model):
-    task = nuance_task(model, ["speech_adapter.linear2.*", "emotion_nuance.*_head.weight"])
+    task = nuance_task(model, ["listener.speech_adapter.linear2.*", "listener.emotion_nuance.*_head.weight"])
     assert trained(task) == {
-        "model.speech_adapter.linear2.weight", "model.speech_adapter.linear2.bias",
-        *(f"model.emotion_nuance.{name}_head.weight" for name in ("categorical", "arousal", "valence", "dominance")),
+        "model.listener.speech_adapter.linear2.weight", "model.listener.speech_adapter.linear2.bias",
+        *(f"model.listener.emotion_nuance.{name}_head.weight" for name in ("categorical", "arousal", "valence", "dominance")),
     }  # fmt: skip
     task.train()
-    assert task.model.speech_adapter.linear2.training and not task.model.speech_adapter.linear1.training
-    assert not task.model.emotion_nuance.extractor.training and not task.model.language_model.model.training
+    assert (
+        task.model.listener.speech_adapter.linear2.training and not task.model.listener.speech_adapter.linear1.training
+    )
+    assert (
+        not task.model.listener.emotion_nuance.extractor.training
+        and not task.model.responder.language_model.model.training
+    )
 
 
 def test_a_part_that_was_loaded_frozen_can_train(model):
-    task = nuance_task(model, ["speech_encoder.encoder.layers.1.*", "speech_adapter.*"])
-    encoder = task.model.speech_encoder.encoder
+    task = nuance_task(model, ["listener.speech_encoder.encoder.layers.1.*", "listener.speech_adapter.*"])
+    encoder = task.model.listener.speech_encoder.encoder
     task.eval()
     assert not encoder.layers[1].training
     task.train()
     assert encoder.layers[1].training and encoder.layers[1].fc1.training
     assert not encoder.layers[0].training and not encoder.training
     with pytest.raises(InputError, match="CachedSpeechEncoder cannot train"):
-        model.speech_encoder.requires_grad_(False)
-        model.speech_encoder = CachedSpeechEncoder(model.speech_encoder)
-        nuance_task(model, ["speech_encoder.*"])
+        model.listener.speech_encoder.requires_grad_(False)
+        model.listener.speech_encoder = CachedSpeechEncoder(model.listener.speech_encoder)
+        nuance_task(model, ["listener.speech_encoder.*"])
 
 
 class Adapted(nn.Module):
@@ -75,14 +80,14 @@ def test_a_pattern_for_nothing_is_refused(model):
     with pytest.raises(InputError, match=r"no parameter has a name like 'speech_adaptor.\*'.*speech_adapter.\*"):
         nuance_task(model, ["speech_adaptor.*"])
     with pytest.raises(InputError, match="frozen untrained"):
-        nuance_task(model, ["emotion_nuance.*"])
+        nuance_task(model, ["listener.emotion_nuance.*"])
 
 
 def test_a_nuance_module_without_rating_heads_trains(corpus):
     """Its ratings are NaN, which must not reach the loss."""
     encoder = SpeechEncoder(whisper_config())
     nuance = EmotionNuance(32, 8, hidden_size=8, gate_size=4, rate_dimensions=False)
-    task = EmotionNuanceTask(EmpatheticLM(encoder, emotion_nuance=nuance), {"categorical": CategoricalLoss()})
+    task = EmotionNuanceTask(whole(encoder, emotion_nuance=nuance), {"categorical": CategoricalLoss()})
     task.log_dict = lambda *_, **__: None
     data = EmpathyDataModule([Manifest(str(corpus))])
     data.setup()
@@ -92,9 +97,9 @@ def test_a_nuance_module_without_rating_heads_trains(corpus):
 
 
 def test_distillation_trains_the_adapter_alone(model, corpus, tmp_path):
-    model.emotion_nuance, model.prompt = None, "{speech}"
+    model.listener.emotion_nuance, model.responder.prompt = None, "{speech}"
     task = SpeechAdapterTask(
-        model, learning_rate=1e-2, trainable=["speech_adapter.linear2.*"], loss_weights={"response": 0.0},
+        model, learning_rate=1e-2, trainable=["listener.speech_adapter.linear2.*"], loss_weights={"response": 0.0},
         auxiliary_losses={"distillation": ResponseDistillationLoss()},
     )  # fmt: skip
     before = {name: p.detach().clone() for name, p in task.named_parameters()}
@@ -104,7 +109,7 @@ def test_distillation_trains_the_adapter_alone(model, corpus, tmp_path):
     )  # fmt: skip
     trainer.fit(task, datamodule=EmpathyDataModule([Manifest(str(corpus))], batch_seconds=5))
     changed = {name for name, p in task.named_parameters() if not torch.equal(p, before[name])}
-    assert changed == {"model.speech_adapter.linear2.weight", "model.speech_adapter.linear2.bias"}
+    assert changed == {"model.listener.speech_adapter.linear2.weight", "model.listener.speech_adapter.linear2.bias"}
     saved = torch.load(trainer.checkpoint_callback.best_model_path, weights_only=True)["state_dict"]
     assert set(saved) == changed
     figures = trainer.callback_metrics

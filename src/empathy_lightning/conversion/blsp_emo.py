@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import Qwen2ForCausalLM, Wav2Vec2Config, WhisperConfig, WhisperModel
 
 from empathy_lightning.conversion.audeering import OPTIONAL, emotion_encoder_names
+from empathy_lightning.conversion.model_entry import model_entry, path_of
 from empathy_lightning.conversion.qwen import partial_lora_name, qwen2_config, qwen2_names, without_wrapper
 from empathy_lightning.conversion.qwen_tokenizer import fast_tokenizer
 from empathy_lightning.conversion.released import (
@@ -181,17 +182,13 @@ def _write(
     tokenizer.save_pretrained(folder / "language_model")
     # Released models heard speech with silence up to 30 s after it, and were then given the speech's frames.
     sources["speech_encoder"] |= {"pad_to_30s": True, "cut_padding": True}
-    zeros = {
-        f"emotion_nuance.{name}": torch.zeros(weight.shape)
-        for name, weight in parts["emotion_nuance"].state_dict().items()
-    }
-    trained = {f"{part}.{name}": value.float() for part in parts for name, value in placed[part].items()}
-    config = {
-        "emotions": EMOTIONS,
-        "prompt": "{speech}",
-        "system": SYSTEM,
-        "untrained_heads": [n for n in RATINGS if f"{n}_head.weight" not in placed["emotion_nuance"]],
-        "backbones": {name: entry(_BACKBONES[name], source) for name, source in sources.items()},
-        "parts": {name: described(name, module) for name, module in parts.items()},
-    }
-    write_folder(folder, config, zeros | trained)
+    trained: dict[str, Tensor] = {}
+    for name, weight in parts["emotion_nuance"].state_dict().items():
+        trained[f"{path_of('emotion_nuance')}.{name}"] = torch.zeros(weight.shape)
+    for part in parts:
+        for name, value in placed[part].items():
+            trained[f"{path_of(part)}.{name}"] = value.float()
+    entries = {name: entry(_BACKBONES[name], source, loaded=True) for name, source in sources.items()}
+    entries |= {name: described(module, name) for name, module in parts.items()}
+    untrained = [n for n in RATINGS if f"{n}_head.weight" not in placed["emotion_nuance"]]
+    write_folder(folder, model_entry(entries, "{speech}", SYSTEM, EMOTIONS, untrained), trained)

@@ -115,9 +115,5 @@ def _write(
         for name in _TOKENIZER:
             check_whole(tokenizer / name)
             shutil.copyfile(tokenizer / name, folder / "tokenizer" / name)
-    config = {
-        "mechanism": mechanism,
-        "tokenizer": "tokenizer" if there else "roberta-base",
-        "parts": {"empathy_classifier": described("empathy_classifier", classifier)},
-    }
-    write_folder(folder, config, {f"empathy_classifier.{name}": value for name, value in weights.items()})
+    source = "tokenizer" if there else "roberta-base"
+    write_folder(folder, described(classifier), weights, mechanism=mechanism, tokenizer=source)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from empathy_lightning import __version__
+from empathy_lightning.conversion.model_entry import model_entry, path_of
 from empathy_lightning.conversion.names import QWEN2_CONFIG, WHISPER, WHISPER_BLOCK, qwen2_layers
 from empathy_lightning.conversion.report import ConversionReport, new_folder
 from empathy_lightning.conversion.shards import StoredTensor, read_checkpoint, write_shards, write_tensors
@@ -135,19 +136,13 @@ def convert(source: str | Path, out: str | Path, dry_run: bool = False) -> Conve
 
 
 def _our_config(backbones: dict[str, Any], parts: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "library": "empathy_lightning",
-        "version": __version__,
-        "emotions": EMOTIONS,
-        "prompt": SPEECH_AND_EMOTION,
-        "system": EMPATHY_SYSTEM,
-        "backbones": {name: _entry(name, arguments) for name, arguments in backbones.items()},
-        "parts": {name: _entry(name, arguments) for name, arguments in parts.items()},
-    }
-
-
-def _entry(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    return {"class_path": _CLASSES[name], "init_args": arguments}
+    entries = {}
+    for name, arguments in backbones.items():
+        entries[name] = {"class_path": f"{_CLASSES[name]}.from_pretrained", "init_args": arguments}
+    for name, arguments in parts.items():
+        entries[name] = {"class_path": _CLASSES[name], "init_args": arguments}
+    model = model_entry(entries, SPEECH_AND_EMOTION, EMPATHY_SYSTEM, EMOTIONS)
+    return {"library": "empathy_lightning", "version": __version__, "model": model}
 
 
 def _speech_encoder(keys: _Source, config: dict[str, Any]) -> tuple[dict[str, StoredTensor], dict[str, Any]]:
@@ -208,7 +203,7 @@ def _language_model(keys: _Source, config: dict[str, Any]) -> tuple[dict[str, St
 
 def _speech_adapter(keys: _Source) -> tuple[dict[str, StoredTensor], dict[str, Any]]:
     prefix = "model.speech_projector."
-    tensors = keys.take((prefix + name, f"speech_adapter.{name}") for name in LINEARS)
+    tensors = keys.take((prefix + name, f"{path_of('speech_adapter')}.{name}") for name in LINEARS)
     width = keys.size("model.emotion_extractor.layernorm.weight", 0)
     return tensors, {
         "input_size": width,
@@ -221,8 +216,9 @@ def _speech_adapter(keys: _Source) -> tuple[dict[str, StoredTensor], dict[str, A
 
 def _emotion_nuance(keys: _Source) -> tuple[dict[str, StoredTensor], dict[str, Any]]:
     prefix = "model.emotion_extractor."
-    pairs = [(prefix + name, f"emotion_nuance.extractor.{name}") for name in EXTRACTOR]
-    tensors = keys.take([*pairs, ("hidden2emotion.weight", "emotion_nuance.categorical_head.weight")])
+    place = path_of("emotion_nuance")
+    pairs = [(prefix + name, f"{place}.extractor.{name}") for name in EXTRACTOR]
+    tensors = keys.take([*pairs, ("hidden2emotion.weight", f"{place}.categorical_head.weight")])
     categories = keys.size("hidden2emotion.weight", 0)
     if "hidden2emotion.weight" in keys.tensors and categories != len(EMOTIONS):
         raise InputError(f"the emotion head has {categories} categories, but {', '.join(EMOTIONS)} are known")
@@ -253,7 +249,7 @@ def _speech_decoder(
         names += ["gate.0.weight", "gate.0.bias"]
     names += ["model.model.embed_tokens.weight", "model.model.norm.weight"]
     names += qwen2_layers("model.model.", _number(own, "num_hidden_layers"))
-    tensors = keys.take((prefix + name, f"speech_decoder.{name}") for name in names)
+    tensors = keys.take((prefix + name, f"{path_of('speech_decoder')}.{name}") for name in names)
     if embedding in keys.tensors:
         _check_tied(keys, embedding)
         stored = keys.tensors[embedding]
@@ -261,7 +257,7 @@ def _speech_decoder(
             raise InputError(f"{tokenizer} has ids up to {max(separator, *units)}, {embedding} {stored.shape[0]} rows")
         # Ours stand in one order whatever the tokenizer's: text, end of text, units.
         rows = [range(text_size), range(separator, separator + 1), *_runs(units)]
-        tensors["speech_decoder.model.model.embed_tokens.weight"] = stored.rows(rows)
+        tensors[f"{path_of('speech_decoder')}.model.model.embed_tokens.weight"] = stored.rows(rows)
     return tensors, {
         "input_size": _number(config, "hidden_size"),
         "text_vocab_size": text_size,

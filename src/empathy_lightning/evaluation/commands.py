@@ -66,8 +66,10 @@ def add_responses(commands: argparse._SubParsersAction[argparse.ArgumentParser],
 
 
 def _respond(options: argparse.Namespace) -> None:
-    from empathy_lightning.evaluation.replies import Decoding, answer_manifest
-    from empathy_lightning.prompts import Prompt, recipe_named
+    from empathy_lightning.decoding import Decoding
+    from empathy_lightning.evaluation.replies import answer_manifest
+    from empathy_lightning.prompts import Prompt
+    from empathy_lightning.recipes import recipe_named
 
     given = options.prompt is not None
     if (options.recipe is not None and given) or (options.system is not None and not given):
@@ -79,14 +81,14 @@ def _respond(options: argparse.Namespace) -> None:
         longest = recipe.max_new_tokens if recipe else Decoding.max_new_tokens
     if options.unit_temperature is not None and not options.speech:
         raise InputError("--unit-temperature is for the speech of replies: give --speech too")
-    words = (longest, options.temperature, options.top_p, options.seed)
-    decoding = Decoding(*words, options.speech, options.unit_temperature)
+    decoding = Decoding(longest, options.temperature, options.top_p, options.seed, options.unit_temperature)
     files = (options.checkpoint, options.manifest, options.out)
     answer_manifest(
         *files,
         options.split,
         prompt,
         decoding,
+        options.speech,
         options.batch_size,
         options.per_shard,
         trust=options.trust,

@@ -10,11 +10,17 @@ from typing import Any
 
 import torch
 
-from empathy_lightning.audio import read, write
-from empathy_lightning.chatbot import EmpatheticChatbot, Reply, describe
+from empathy_lightning.audio import SAMPLE_RATE, read, write
+from empathy_lightning.chatbot import EmpatheticChatbot, Reply
 from empathy_lightning.corpora import CorpusError
 from empathy_lightning.corpora.left_out import MOST, read_chosen
-from empathy_lightning.evaluation.small_world import Heard, emotion_figures, hear_all, reply_figures, speech_figures
+from empathy_lightning.evaluation.small_world import (
+    HeardQuestions,
+    emotion_figures,
+    hear_all,
+    reply_figures,
+    speech_figures,
+)
 from empathy_lightning.files import check_folder, check_target, write_json
 from empathy_lightning.jobs import digest, folder_digest
 from empathy_lightning.utterance import RATINGS, Utterance
@@ -86,10 +92,10 @@ def answer_aloud(bot: EmpatheticChatbot, utterance: Utterance, out: Path) -> Rep
     """Answer one question, print it and write its speech."""
     (reply,) = bot.respond([utterance.path])
     path = out / "replies" / f"{utterance.id}_reply.wav"
-    if reply.waveform is not None:
+    if reply.waveform is not None and reply.sample_rate is not None:
         write(path, reply.waveform, reply.sample_rate)
     print(f"{utterance.path}\n  said     {utterance.transcript} ({utterance.emotion})")
-    print(f"{describe(reply)}\n  speech   {path}")
+    print(f"{reply}\n  speech   {path}")
     return reply
 
 
@@ -116,7 +122,7 @@ def _write_report(
     out: Path,
     metrics: dict[str, Any],
     bot: EmpatheticChatbot,
-    heard: Heard,
+    heard: HeardQuestions,
     utterances: Sequence[Utterance],
     chosen: Sequence[Utterance],
     answers: Sequence[Reply],
@@ -153,7 +159,7 @@ def talk(report: Any, utterance: Utterance, reply: Reply) -> str:
     heard = (
         f"{reply.emotion}, arousal {reply.arousal:.2f}, valence {reply.valence:.2f}, dominance {reply.dominance:.2f}"
     )
-    players = report.player(question, "question") + report.player(spoken, "reply", reply.sample_rate)
+    players = report.player(question, "question") + report.player(spoken, "reply", reply.sample_rate or SAMPLE_RATE)
     return (
         f'<section class="talk"><p><b>User</b> ({utterance.emotion}): {html.escape(utterance.transcript or "")}</p>'
         f"<p><b>Heard</b>: {heard}</p><p><b>Bot</b>: {html.escape(reply.text)}</p>"

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from empathy_lightning.audio import LONGEST
 from empathy_lightning.batch import SpeechDataset
 from empathy_lightning.checkpoints import load
 from empathy_lightning.corpora.left_out import MOST, read_chosen, refuse_lost
@@ -61,20 +62,20 @@ def evaluate_emotion(
     """
     check_target(out, [manifest])
     check_target(report, [manifest, out])
-    emotions = read_config(checkpoint).get("emotions", [])
+    emotions = read_config(checkpoint)["model"]["init_args"].get("emotions", [])
     chosen = read_chosen(manifest, split, max_left_out, emotions=emotions)
     if not chosen:
         raise InputError(f"{manifest} has no utterance in split {split} with one of {', '.join(emotions)}")
-    loaded = load(checkpoint, trust)
-    loaded.model.prompt, loaded.model.system = question.user, question.system
-    model = loaded.model.to("cuda" if torch.cuda.is_available() else "cpu")
-    recognise = recogniser(model, loaded.emotions, by, parser, per_token, max_new_tokens)
+    model = load(checkpoint, trust).to("cuda" if torch.cuda.is_available() else "cpu")
+    if model.responder is not None:
+        model.responder.prompt, model.responder.system = question.user, question.system
+    recognise = recogniser(model, emotions, by, parser, per_token, max_new_tokens)
     recognitions: list[Recognition] = []
     unreadable: list[str] = []
-    dataset = SpeechDataset(chosen, getattr(model.speech_encoder, "max_seconds", 30.0))
+    dataset = SpeechDataset(chosen, LONGEST)
     with progress_bar(total=len(chosen), what="recognising emotion") as progress:
-        for batch, utterances in readable_batches(dataset, loaded.emotions, unreadable):
-            recognitions += recognise(batch.to(next(model.parameters()).device), utterances)
+        for batch, utterances in readable_batches(dataset, emotions, unreadable):
+            recognitions += recognise(batch.to(model.device), utterances)
             refuse_lost([("unreadable", reason) for reason in unreadable], len(chosen), max_left_out)
             progress.update(len(recognitions) + len(unreadable) - progress.n)
     refuse_lost([("unreadable", reason) for reason in unreadable], len(chosen), max_left_out)
@@ -91,7 +92,7 @@ def evaluate_emotion(
         "max_new_tokens": max_new_tokens,
     }
     measured = {"made_from": of, "by": by, "question": vars(question), "unreadable": unreadable}
-    measured |= figures(recognitions, loaded.emotions)
+    measured |= figures(recognitions, emotions)
     print(table(measured))
     if out is not None:
         write_json(out, measured | {"answers": [_entry(recognition) for recognition in recognitions]})

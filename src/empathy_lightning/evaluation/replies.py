@@ -6,19 +6,18 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from empathy_lightning.audio import write
+from empathy_lightning.audio import LONGEST, write
 from empathy_lightning.batch import SpeechDataset
-from empathy_lightning.chatbot import speak_replies
-from empathy_lightning.checkpoints import Checkpoint, CheckpointError, load
+from empathy_lightning.checkpoints import CheckpointError, load
 from empathy_lightning.corpora.left_out import MOST, read_chosen
 from empathy_lightning.corpora.manifest import write_manifest
+from empathy_lightning.decoding import Decoding
 from empathy_lightning.errors import InputError
 from empathy_lightning.evaluation.prompting import readable_batches
 from empathy_lightning.files import check_folder, check_target
@@ -34,38 +33,12 @@ from empathy_lightning.jobs import (
     speech_files,
 )
 from empathy_lightning.models import EmpatheticLM
+from empathy_lightning.parts import entries, is_loaded
 from empathy_lightning.preparation.answers import AnswerShard, check_shards, in_shards, shards_of
 from empathy_lightning.preparation.identity import model_identity
-from empathy_lightning.prompts import Prompt, Segment
+from empathy_lightning.prompts import Prompt
+from empathy_lightning.responder import Responder
 from empathy_lightning.utterance import Utterance
-
-
-@dataclass(frozen=True)
-class Decoding:
-    """How words are chosen.
-
-    Attributes:
-        max_new_tokens: Longest reply.
-        temperature: 0 takes the likeliest words; above it, they are drawn.
-        top_p: Draw from the likeliest tokens whose probabilities reach this sum.
-        seed: Seed of the draws, which depend on neither batch nor shard.
-        speech: Whether the replies are spoken too.
-        unit_temperature: Of the draws of their units, see :meth:`~empathy_lightning.chatbot.EmpatheticChatbot.respond`.
-    """
-
-    max_new_tokens: int = 128
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seed: int = 0
-    speech: bool = False
-    unit_temperature: float | None = None
-
-    def __post_init__(self) -> None:
-        coldest = min(self.temperature, self.unit_temperature or 0)
-        if self.max_new_tokens < 1 or coldest < 0 or not 0 < self.top_p <= 1:
-            raise InputError(
-                "max_new_tokens has to be at least 1, a temperature 0 or more, top_p above 0 and at most 1"
-            )
 
 
 def answer_manifest(
@@ -75,6 +48,7 @@ def answer_manifest(
     split: str = "test",
     prompt: Prompt | None = None,
     decoding: Decoding | None = None,
+    aloud: bool = False,
     batch_size: int = 16,
     per_shard: int = 512,
     trust: Sequence[str] = (),
@@ -83,9 +57,8 @@ def answer_manifest(
 ) -> Path:
     """Let a bot answer recordings, and write a manifest with its replies as the responses.
 
-    A run that was interrupted goes on with the shards that are missing. Speech beyond the
-    encoder's window (30 s) is cut; recordings that cannot be read are named and left for the next run, which also
-    answers those anew that were changed since.
+    A run that was interrupted goes on with the shards that are missing. Recordings that cannot be read are named
+    and left for the next run, which also answers those anew that were changed since.
 
     Args:
         checkpoint: Folder of the bot; what fills its slots is what the folder says.
@@ -93,7 +66,8 @@ def answer_manifest(
         out: Manifest to write; the shards lie beside it, and so does the speech of the replies.
         split: Split to use, or ``all``.
         prompt: What stands around the speech; None takes each utterance's own, or the folder's.
-        decoding: How words are chosen, and whether they are spoken; None writes the likeliest.
+        decoding: How the replies are chosen; None writes the likeliest words.
+        aloud: Whether the replies are spoken too.
         batch_size: Recordings of like length that are answered together.
         per_shard: Utterances in a shard, the most that an interruption costs.
         trust: Packages besides this library whose classes the folder may name.
@@ -110,15 +84,26 @@ def answer_manifest(
     check_shards(out, again)
     utterances = _to_be_answered(manifest, split, prompt, max_left_out)
     decoding = decoding or Decoding()
-    aloud = decoding.speech
     fields = ("response", "response_cut", *["units"] * aloud)
     if aloud:
         _check_speech_files(out, utterances)
     asked = vars(prompt) if prompt else {"user": None, "system": None}
-    said = {**_fingerprint(checkpoint, utterances, manifest.parent), **asked, **vars(decoding)}
+    chosen = {"speech": aloud, **vars(decoding)}
+    said = {**_fingerprint(checkpoint, utterances, manifest.parent), **asked, **chosen}
 
     def _load() -> AnswerShard:
-        return _answerer(load(checkpoint, trust), checkpoint, prompt, decoding, batch_size, out, utterances)
+        model = load(checkpoint, trust)
+        _check(model, checkpoint, aloud)
+        assert model.responder is not None
+        if prompt is not None:
+            model.responder.prompt, model.responder.system = prompt.user, prompt.system
+        _settle_prompts(model.responder, utterances, shards)
+        model.to(f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu")
+
+        def _shard(rows: Sequence[Utterance], progress: Any) -> list[Utterance]:
+            return _answer(model, decoding, out if aloud else None, batch_size, rows, progress)
+
+        return _shard
 
     def _lost(utterance: Utterance, row: Utterance, written: float) -> bool:
         silent = aloud and bool(row.units) and not speech_file(out, row).is_file()
@@ -202,100 +187,56 @@ def _backbones(checkpoint: Path) -> dict[str, str]:
     """Which models the folder names, wherever they lie."""
     try:
         config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
-        names = {part: str(source["init_args"]["name_or_path"]) for part, source in config["backbones"].items()}
+        names = {}
+        for path, found in entries(config["model"]):
+            if is_loaded(found):
+                names[path.rpartition(".")[2]] = str(found["init_args"]["name_or_path"])
     except (ValueError, TypeError, KeyError, AttributeError):
         return {}  # Loading it says what is wrong.
     inside = {part: str(checkpoint / name) for part, name in names.items() if (checkpoint / name).is_dir()}
     return {part: model_identity(name) for part, name in (names | inside).items()}
 
 
-def _answerer(
-    loaded: Checkpoint,
-    checkpoint: Path,
-    prompt: Prompt | None,
-    decoding: Decoding,
-    batch_size: int,
-    out: Path,
-    utterances: Sequence[Utterance],
-) -> AnswerShard:
-    if prompt is not None:
-        loaded.model.prompt, loaded.model.system = prompt.user, prompt.system
-    if loaded.model.language_model is None:
+def _check(model: EmpatheticLM, checkpoint: Path, aloud: bool) -> None:
+    if model.responder is None:
         raise CheckpointError(f"{checkpoint} cannot answer: it has no language model")
-    if decoding.speech and (loaded.speech_decoder is None or loaded.vocoder is None):
-        lacking = "speech decoder" if loaded.speech_decoder is None else "vocoder"
+    if aloud and (model.talker is None or model.talker.vocoder is None):
+        lacking = "speech decoder" if model.talker is None else "vocoder"
         raise CheckpointError(f"{checkpoint} cannot speak: it has no {lacking}; leave --speech out")
-    _settle_prompts(loaded.model, utterances, shards_of(out))
-    loaded.to(f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu")
-    return lambda utterances, progress: _answer(loaded, decoding, batch_size, out, utterances, progress)
 
 
-def _settle_prompts(model: EmpatheticLM, utterances: Sequence[Utterance], shards: Path) -> None:
+def _settle_prompts(responder: Responder, utterances: Sequence[Utterance], shards: Path) -> None:
     """Ask each question all through the job as it was first rendered: a template may put today's date into it."""
     own = [Prompt(u.prompt, u.system) for u in utterances if u.prompt is not None]
-    asked: list[Prompt | None] = [None, *dict.fromkeys(own)]
-    rendered = settled(shards, "prompts", lambda: [model.segments(prompt) for prompt in asked])
-    segments = dict(zip(asked, rendered, strict=True))
-
-    def _segments(prompt: Prompt | None = None) -> list[Segment]:
-        return segments[prompt]
-
-    model.segments = _segments  # type: ignore[method-assign]
+    asked = list(dict.fromkeys([responder.asked(), *own]))
+    rendered = settled(shards, "prompts", lambda: [responder.segments(prompt) for prompt in asked])
+    responder.rendered = dict(zip(asked, rendered, strict=True))
 
 
-@torch.no_grad()
 def _answer(
-    loaded: Checkpoint,
+    model: EmpatheticLM,
     decoding: Decoding,
+    speech: Path | None,
     batch_size: int,
-    out: Path,
     utterances: Sequence[Utterance],
     progress: Any,
 ) -> list[Utterance]:
-    """The utterances with replies, whose speech is written; those that cannot be read have none."""
-    model = loaded.model
-    assert model.language_model is not None
-    stops, device = model.language_model.stop_ids, model.language_model.device
+    """The utterances with replies, spoken beside the manifest ``speech``; those that cannot be read have none."""
     answered = {id(u): replace(u, response=None, response_cut=False, units=None) for u in utterances}
     unreadable: list[str] = []
-    dataset = SpeechDataset(utterances, getattr(model.speech_encoder, "max_seconds", 30.0))
-    for batch, heard in readable_batches(dataset, loaded.emotions, unreadable, batch_size):
-        said, emotion = model.listen(batch.to(device))
-        prompts = model.prompts(batch, said, emotion)
+    dataset = SpeechDataset(utterances, LONGEST)
+    for batch, heard in readable_batches(dataset, model.emotions, unreadable, batch_size):
         seeds = [seed_of(decoding.seed, u) for u in heard]
-        tokens = model.respond(prompts, decoding.max_new_tokens, decoding.temperature, seeds, decoding.top_p)
-        replies = [
-            replace(u, response=model.text(ids), response_cut=stops.isdisjoint(ids), units=None)
-            for u, ids in zip(heard, tokens, strict=True)
-        ]
-        if decoding.speech:
-            _speak(loaded, decoding.unit_temperature, out, prompts, tokens, replies, seeds)
-        answered |= {id(u): reply for u, reply in zip(heard, replies, strict=True)}
+        replies = model.reply(batch.to(model.device), decoding, seeds=seeds, aloud=speech is not None)
+        for utterance, reply in zip(heard, replies, strict=True):
+            row = replace(utterance, response=reply.text, response_cut=reply.cut, units=None)
+            if speech is not None and reply.units:
+                assert reply.waveform is not None and reply.sample_rate is not None
+                write(speech_file(speech, row), reply.waveform, reply.sample_rate)
+                row.units = reply.units
+            answered[id(utterance)] = row
         progress.update(len(heard))
     progress.update(len(unreadable))
     for reason in unreadable:
         progress.write(f"left out: {reason}")
     return list(answered.values())
-
-
-def _speak(
-    loaded: Checkpoint,
-    temperature: float | None,
-    out: Path,
-    prompts: Sequence[Tensor],
-    tokens: Sequence[Sequence[int]],
-    replies: Sequence[Utterance],
-    seeds: Sequence[int],
-) -> None:
-    """Write the speech of the replies that have words, and give them their units; where there are none, none."""
-    assert loaded.speech_decoder is not None and loaded.vocoder is not None
-    rows = [row for row, reply in enumerate(replies) if reply.response]
-    if not rows:
-        return
-    parts = (loaded.model, loaded.speech_decoder, loaded.vocoder)
-    said = ([prompts[row] for row in rows], [tokens[row] for row in rows], [seeds[row] for row in rows])
-    for row, (units, waveform) in zip(rows, speak_replies(*parts, *said, temperature), strict=True):
-        if len(units):
-            assert waveform is not None
-            write(speech_file(out, replies[row]), waveform, loaded.vocoder.sample_rate)
-            replies[row].units = units.tolist()

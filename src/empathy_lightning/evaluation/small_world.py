@@ -11,26 +11,52 @@ from torch import Tensor
 from torchmetrics.functional import concordance_corrcoef
 
 from empathy_lightning.audio import read
+from empathy_lightning.batch import SpeechBatch, batch_of, collate
 from empathy_lightning.chatbot import EmpatheticChatbot
+from empathy_lightning.decoding import Decoding
 from empathy_lightning.errors import InputError
+from empathy_lightning.filled_prompt import Turn
+from empathy_lightning.listener import Heard
 from empathy_lightning.metrics import EmotionConfusion, unweighted_accuracy, weighted_accuracy
 from empathy_lightning.metrics.prosody import prosody
 from empathy_lightning.modules.emotion_nuance import EmotionEstimate
 from empathy_lightning.preparation.small_world import EMOTION_WORDS, sentence_of
 from empathy_lightning.progress import progress_bar
-from empathy_lightning.slots import EmotionSlot, SpeechSlot, emotion_content, known
+from empathy_lightning.prompts import response_ids
+from empathy_lightning.slots import (
+    Content,
+    HeardEmotion,
+    HeardSpeech,
+    RandomLabel,
+    SlotFiller,
+    Transcript,
+    TrueLabel,
+    known,
+)
 from empathy_lightning.utterance import RATINGS, Utterance
 
 
 @dataclass
-class Heard:
-    """What a bot made of the questions: words and emotion of each, in the order of the utterances."""
+class HeardQuestions:
+    """What a bot made of the questions, in the order of the utterances.
 
-    speech: list[Tensor]
-    emotion: EmotionEstimate
+    Attributes:
+        batch: All that is known of them; no sound.
+        heard: Words and emotion.
+    """
+
+    batch: SpeechBatch
+    heard: Heard
+
+    @property
+    def emotion(self) -> EmotionEstimate:
+        """How they were said."""
+        assert self.heard.emotion is not None
+        return self.heard.emotion
 
 
-def hear_all(bot: EmpatheticChatbot, utterances: Sequence[Utterance]) -> Heard:
+@torch.no_grad()
+def hear_all(bot: EmpatheticChatbot, utterances: Sequence[Utterance]) -> HeardQuestions:
     """Listen to every question.
 
     Raises:
@@ -41,13 +67,21 @@ def hear_all(bot: EmpatheticChatbot, utterances: Sequence[Utterance]) -> Heard:
             raise InputError(
                 f"{utterance.id} needs one of the emotions {', '.join(bot.emotions)}, and all three ratings"
             )
-    parts = [bot.hear([read(u.path, u.start, u.end)]) for u in progress_bar(utterances, what="listening")]
-    names = vars(parts[0][1])
-    joined = {name: torch.cat([getattr(emotion, name).cpu() for _, emotion in parts]) for name in names}
-    return Heard([speech for said, _ in parts for speech in said], EmotionEstimate(**joined))
+    said: list[Tensor] = []
+    felt: list[EmotionEstimate] = []
+    for u in progress_bar(utterances, what="listening"):
+        heard = bot.model.listener(batch_of([read(u.path, u.start, u.end)]).to(bot.model.device))
+        said += heard.said
+        felt.append(heard.emotion)
+    joined: dict[str, Any] = {}
+    for name, value in vars(felt[0]).items():
+        joined[name] = None if value is None else torch.cat([getattr(estimate, name).cpu() for estimate in felt])
+    emotion = EmotionEstimate(**joined)
+    facts = collate([(torch.zeros(1), u) for u in utterances], bot.emotions)
+    return HeardQuestions(facts, Heard(said, emotion, emotion.embedding))
 
 
-def emotion_figures(heard: Heard, utterances: Sequence[Utterance], emotions: Sequence[str]) -> dict[str, Any]:
+def emotion_figures(heard: HeardQuestions, utterances: Sequence[Utterance], emotions: Sequence[str]) -> dict[str, Any]:
     """Unweighted and weighted accuracy, confusion matrix, and concordance of the ratings over the whole split."""
     confusion = EmotionConfusion(len(emotions))
     confusion.update(heard.emotion.logits, torch.tensor([list(emotions).index(u.emotion or "") for u in utterances]))
@@ -75,27 +109,42 @@ def names_content(reply: str, transcript: str) -> bool:
     return said is not None and answered is not None and said.content_words == answered.content_words
 
 
-def answer(
-    bot: EmpatheticChatbot, speech: Sequence[Tensor] | Sequence[str], emotion: Tensor | Sequence[str], name: str
-) -> list[str]:
+def answer(bot: EmpatheticChatbot, turns: Sequence[Turn], name: str) -> list[str]:
     """Greedy replies to all questions, prompts of like length together."""
-    prompts = bot.model.prompt_rows(speech, emotion)
-    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    prompts = bot.responder.fill([[turn] for turn in turns])
+    order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
     replies = [""] * len(prompts)
     for start in progress_bar(range(0, len(order), 50), what=name):
         rows = order[start : start + 50]
-        for row, ids in zip(rows, bot.model.respond([prompts[i] for i in rows], 64), strict=True):
-            replies[row] = bot.model.text(ids)
+        written = bot.responder.write([prompts[row] for row in rows], Decoding(max_new_tokens=64))
+        for row, words in zip(rows, written, strict=True):
+            replies[row] = words.text
     return replies
 
 
-VARIANTS: dict[str, tuple[SpeechSlot, EmotionSlot]] = {
-    "own": ("speech", "embedding"),
-    "random_emotion": ("speech", "embedding"),
-    "true_label": ("speech", "label"),
-    "transcript": ("transcript", "embedding"),
-    "transcript_true_label": ("transcript", "label"),
-    "transcript_random_label": ("transcript", "random label"),
+class AnothersEmotion(SlotFiller):
+    """The emotion embedding of another utterance, drawn.
+
+    Args:
+        seed: Of the draw.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self.seed = seed
+
+    def __call__(self, batch: SpeechBatch, heard: Heard) -> Sequence[Content]:
+        """Embeddings (D,)."""
+        assert heard.emotion_embedding is not None
+        return list(of_others(heard.emotion_embedding, self.seed))
+
+
+VARIANTS: dict[str, tuple[SlotFiller, SlotFiller]] = {
+    "own": (HeardSpeech(), HeardEmotion()),
+    "random_emotion": (HeardSpeech(), AnothersEmotion()),
+    "true_label": (HeardSpeech(), TrueLabel()),
+    "transcript": (Transcript(), HeardEmotion()),
+    "transcript_true_label": (Transcript(), TrueLabel()),
+    "transcript_random_label": (Transcript(), RandomLabel()),
 }
 """What fills the slots of the bot's own replies and of each ablation (FreezeEmpath's Table 5)."""
 
@@ -106,23 +155,18 @@ def of_others(embedding: Tensor, seed: int) -> Tensor:
     return embedding[order[(order.argsort() + 1) % len(order)]]
 
 
-def reply_figures(
-    bot: EmpatheticChatbot, heard: Heard, utterances: Sequence[Utterance], seed: int = 0
-) -> dict[str, Any]:
+def reply_figures(bot: EmpatheticChatbot, questions: HeardQuestions, utterances: Sequence[Utterance]) -> dict[str, Any]:
     """Shares of right replies with the model's own emotion embedding and with each ablation."""
-    ids, labels = [u.id for u in utterances], [u.emotion or "" for u in utterances]
-    transcripts = known([u.transcript or "" for u in utterances], ids, "transcript")
+    batch, heard = questions.batch, questions.heard
+    transcripts = known(batch.transcripts, batch.ids, "transcript")
     shares: dict[str, dict[str, float]] = {}
     for name, (speech_slot, emotion_slot) in VARIANTS.items():
         if name == "random_emotion" and len(utterances) < 2:
             continue  # There is no other's embedding to take.
-        said = transcripts if speech_slot == "transcript" else heard.speech
-        embedding = heard.emotion.embedding
-        if name == "random_emotion":
-            embedding = of_others(embedding, seed)
-        tone = emotion_content(emotion_slot, embedding, labels, ids, bot.emotions, seed)
-        replies = answer(bot, said, tone, f"replies: {name}")
-        right = [names_emotion(r, u) for r, u in zip(replies, labels, strict=True)]
+        contents = zip(speech_slot(batch, heard), emotion_slot(batch, heard), strict=True)
+        turns = [Turn(said, tone) for said, tone in contents]
+        replies = answer(bot, turns, f"replies: {name}")
+        right = [names_emotion(r, u) for r, u in zip(replies, batch.emotions, strict=True)]
         content = [names_content(r, t) for r, t in zip(replies, transcripts, strict=True)]
         shares[name] = {
             "emotion_accuracy": sum(right) / len(right),
@@ -173,10 +217,12 @@ def speech_figures(bot: EmpatheticChatbot, utterances: Sequence[Utterance], per_
 
 def speak_text(bot: EmpatheticChatbot, utterance: Utterance) -> Tensor:
     """Let the bot say an utterance's expected response; nothing without a speech decoder."""
-    from empathy_lightning.prompts import response_ids
-
-    assert bot.model.language_model is not None
-    tokens = response_ids(bot.model.language_model.tokenizer, utterance.response or "")
-    prompts = bot.model.prompt_rows([utterance.transcript or ""], [utterance.emotion or ""])
-    spoken = bot.speak(bot.model.reply_states(prompts, [tokens])[0], tokens)
-    return torch.zeros(0) if spoken is None else spoken
+    talker, responder = bot.model.talker, bot.responder
+    if talker is None or talker.vocoder is None:
+        return torch.zeros(0)
+    tokens = response_ids(responder.language_model.tokenizer, utterance.response or "")
+    prompts = responder.fill([[Turn(utterance.transcript or "", utterance.emotion or "")]])
+    (states,) = responder.states(prompts, [tokens])
+    waveform = talker.speak(states, tokens).waveform
+    assert waveform is not None
+    return waveform

@@ -131,29 +131,30 @@ class EmotionExtractor(nn.Module):
         means = torch.cat([share @ layer for layer in layers], 1)
         return self.gate_fc2(nn.functional.relu(self.gate_fc1(means)))[..., 0].softmax(-1)
 
-    def forward(self, layers: Sequence[Tensor], mask: Tensor) -> Tensor:
+    def forward(self, layers: Sequence[Tensor], mask: Tensor, weights: Tensor | None = None) -> Tensor:
         """Extract the emotion embedding.
 
         Args:
             layers: Raw outputs of the encoder's blocks, each (B, T, input_size).
             mask: Shape (B, T), True where valid.
+            weights: Of :meth:`layer_weights`, where they are there already.
 
         Returns:
             Shape (B, output_size).
         """
-        mixed = self.layernorm(layers[-1] if self.layers == "last" else self._mix(layers, mask))
-        return self.linear2(nn.functional.relu(self.linear1(self._pool(mixed, mask))))
+        mixed = layers[-1]
+        if self.layers == "gate":
+            weights = self.layer_weights(layers, mask) if weights is None else weights
+            mixed = _WeightedSum.apply(weights, *layers)
+        pooled = self._pool(self.layernorm(mixed), mask)
+        embedding: Tensor = self.linear2(nn.functional.relu(self.linear1(pooled)))
+        return embedding
 
     def _pool(self, frames: Tensor, mask: Tensor) -> Tensor:
         if self.pooling == "attention":
             pooled: Tensor = self.attn_pool(frames, mask)
             return pooled
         return masked_mean(frames, mask) if self.pooling == "mean" else masked_statistics(frames, mask)
-
-    def _mix(self, layers: Sequence[Tensor], mask: Tensor) -> Tensor:
-        weights = self.layer_weights(layers, mask)
-        mixed: Tensor = _WeightedSum.apply(weights, *layers)
-        return mixed
 
 
 @dataclass
@@ -166,6 +167,8 @@ class EmotionEstimate:
         arousal: Shape (B,), in 0..1; NaN from a module that does not rate.
         valence: As arousal.
         dominance: As arousal.
+        layer_weights: Share of each of the encoder's layers in the embedding, shape (B, layers); None from a module
+            that does not mix them.
     """
 
     embedding: Tensor
@@ -173,6 +176,7 @@ class EmotionEstimate:
     arousal: Tensor
     valence: Tensor
     dominance: Tensor
+    layer_weights: Tensor | None = None
 
 
 class EmotionNuance(nn.Module):
@@ -195,6 +199,9 @@ class EmotionNuance(nn.Module):
         layers: ``"gate"`` or ``"last"``, see :class:`EmotionExtractor`.
         pooling: ``"attention"``, ``"mean"`` or ``"statistics"``, see :class:`EmotionExtractor`.
     """
+
+    reads = "layers"
+    """What its input is: the speech encoder's layers."""
 
     def __init__(
         self,
@@ -234,15 +241,18 @@ class EmotionNuance(nn.Module):
             layers: Raw outputs of the encoder's blocks, each (B, T, input_size).
             mask: Shape (B, T), True where valid.
         """
-        embedding = self.extractor(layers, mask)
+        weights = self.extractor.layer_weights(layers, mask)
+        embedding = self.extractor(layers, mask, weights)
+        weights = weights.detach()
         features = nn.functional.dropout(embedding, self.dropout, self.training)
         if not self.rate_dimensions:
             unknown = torch.full_like(embedding[:, 0], torch.nan)
-            return EmotionEstimate(embedding, self.categorical_head(features), unknown, unknown, unknown)
+            return EmotionEstimate(embedding, self.categorical_head(features), unknown, unknown, unknown, weights)
         return EmotionEstimate(
             embedding,
             self.categorical_head(features),
             self.arousal_head(features)[:, 0].sigmoid(),
             self.valence_head(features)[:, 0].sigmoid(),
             self.dominance_head(features)[:, 0].sigmoid(),
+            weights,
         )

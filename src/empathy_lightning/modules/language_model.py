@@ -130,7 +130,6 @@ class LanguageModel(nn.Module):
         mask: Tensor,
         prefix: Sequence[int] = (),
         still: Sequence[int] | None = None,
-        positions: Tensor | None = None,
     ) -> Tensor:
         """Last hidden states after the final norm.
 
@@ -142,8 +141,6 @@ class LanguageModel(nn.Module):
             still: How many of each row's first positions need no gradient: no activations are kept of them and
                 nothing is computed backwards; the result and the other gradients are the same. Where the blocks
                 are sharded (FSDP2), prefix and still save nothing.
-            positions: Place of each embedding, shape (B, T), where they are not counted one after the other; prefix
-                and still then save nothing. Only where :attr:`takes_positions`.
 
         Returns:
             Shape (B, T, D), without meaning past each length.
@@ -154,9 +151,7 @@ class LanguageModel(nn.Module):
             # whatever their batches hold.
             if torch.is_grad_enabled() and not embeddings.requires_grad:
                 embeddings = embeddings.detach().requires_grad_()
-            return self._hidden(embeddings, mask, positions=positions)
-        if positions is not None:
-            return self._hidden(embeddings, mask, positions=positions)
+            return self._hidden(embeddings, mask)
         # Parameters that train inside the model would need the gradient of every position.
         if not self.has_plain_cache or any(parameter.requires_grad for parameter in self.parameters()):
             return self._hidden(embeddings, mask)
@@ -193,17 +188,12 @@ class LanguageModel(nn.Module):
         hidden = nn.functional.pad(done, (0, 0, 0, mask.shape[1] - done.shape[1]))
         return hidden.index_put((rows[valid], positions[valid]), output.last_hidden_state[valid])
 
-    def _hidden(
-        self, embeddings: Tensor, mask: Tensor, cache: ContextCache | None = None, positions: Tensor | None = None
-    ) -> Tensor:
+    def _hidden(self, embeddings: Tensor, mask: Tensor, cache: ContextCache | None = None) -> Tensor:
         # Padding on the right is out of sight of causal attention, and the fused kernels are best without a mask.
-        # Where positions jump, transformers would take rows without one for several sequences.
-        fused = self.model.config._attn_implementation == "sdpa" and positions is None
-        attention_mask = None if fused else mask.long()
+        fused = self.model.config._attn_implementation == "sdpa"
         output = self.decoder(
             inputs_embeds=embeddings,
-            attention_mask=attention_mask,
-            position_ids=positions,
+            attention_mask=None if fused else mask.long(),
             past_key_values=cache,
             use_cache=cache is not None,
         )
@@ -243,8 +233,7 @@ class LanguageModel(nn.Module):
         temperature: float = 0.0,
         seed: int | Sequence[int] = 0,
         top_p: float = 1.0,
-        positions: Tensor | None = None,
-    ) -> list[list[int]]:
+    ) -> list[tuple[list[int], Tensor]]:
         """Continue prompts given as embeddings.
 
         Args:
@@ -254,30 +243,45 @@ class LanguageModel(nn.Module):
             temperature: 0 takes the likeliest token; above it, tokens are drawn.
             seed: Seed of the draws of each reply, or one for each; the caller's random state is left as it was.
             top_p: Draw from the likeliest tokens whose probabilities reach this sum.
-            positions: Place of each embedding, shape (B, T), where they are not counted one after the other.
 
         Returns:
-            Token ids of each reply, up to and including the first of :attr:`stop_ids` where one was reached.
+            Token ids of each reply, up to and including the first of :attr:`stop_ids` where one was reached, and the
+            last hidden states (T, D) from which they were chosen.
         """
         stops = self.stop_ids
         draws = [SeededDraw(temperature, top_p, seed)] if temperature > 0 else []
-        tokens = self.model.generate(
-            inputs_embeds=embeddings.to(self.model.dtype),
-            attention_mask=mask.long(),
-            position_ids=positions,
-            max_new_tokens=max_new_tokens,
-            pad_token_id=min(stops, default=0) if self.tokenizer.pad_token_id is None else self.tokenizer.pad_token_id,
-            eos_token_id=sorted(stops) or None,
-            repetition_penalty=1.0,
-            do_sample=False,
-            temperature=None,
-            top_k=None,
-            top_p=None,
-            logits_processor=draws,
-        )
-        rows: list[list[int]] = tokens.tolist()
-        ends = [next((at + 1 for at, token in enumerate(row) if token in stops), len(row)) for row in rows]
-        return [row[:end] for row, end in zip(rows, ends, strict=True)]
+        states: list[Tensor] = []
+
+        def _keep(*called: Any) -> None:
+            states.append(called[-1].last_hidden_state[:, -1])
+
+        kept = self.decoder.register_forward_hook(_keep)
+        try:
+            tokens = self.model.generate(
+                inputs_embeds=embeddings.to(self.model.dtype),
+                attention_mask=mask.long(),
+                max_new_tokens=max_new_tokens,
+                pad_token_id=self._padding(stops),
+                eos_token_id=sorted(stops) or None,
+                repetition_penalty=1.0,
+                do_sample=False,
+                temperature=None,
+                top_k=None,
+                top_p=None,
+                logits_processor=draws,
+            )
+        finally:
+            kept.remove()
+        replies = []
+        for row, chosen_from in zip(tokens.tolist(), torch.stack(states, 1), strict=True):
+            end = next((at + 1 for at, token in enumerate(row) if token in stops), len(row))
+            replies.append((row[:end], chosen_from[:end]))
+        return replies
+
+    def _padding(self, stops: set[int]) -> int:
+        """The token after a reply's end in a batch; which one does not matter."""
+        own = self.tokenizer.pad_token_id
+        return min(stops, default=0) if own is None else int(own)
 
 
 def _quantization_config(name: str, dtype: torch.dtype) -> Any:

@@ -92,7 +92,8 @@ def takes_positions(language_model: LanguageModel) -> bool:
         return True
     embeddings = language_model.embed(_three_tokens(language_model.model))[None]
     mask = torch.ones(1, 3, dtype=torch.bool, device=embeddings.device)
-    told = language_model(embeddings, mask, positions=torch.arange(3, device=mask.device)[None])
+    positions = torch.arange(3, device=mask.device)[None]
+    told = language_model.decoder(inputs_embeds=embeddings, position_ids=positions, use_cache=False).last_hidden_state
     return alike(told, language_model(embeddings, mask))
 
 

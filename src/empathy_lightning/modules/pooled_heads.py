@@ -18,6 +18,9 @@ class PooledEmotionHeads(nn.Module):
         num_emotions: Number of categories.
     """
 
+    reads = "embeddings"
+    """What its input is: the speech adapter's embeddings."""
+
     def __init__(self, input_size: int, num_emotions: int = 5) -> None:
         super().__init__()
         self.input_size = input_size

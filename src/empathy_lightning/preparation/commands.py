@@ -151,7 +151,8 @@ def _pseudo_dialogues(options: argparse.Namespace) -> None:
 
 def _generation(options: argparse.Namespace) -> Generation:
     from empathy_lightning.preparation.engines import Generation
-    from empathy_lightning.prompts import SPEECH_AND_EMOTION, SPEECH_ONLY, Prompt, recipe_named
+    from empathy_lightning.prompts import SPEECH_AND_EMOTION, SPEECH_ONLY, Prompt
+    from empathy_lightning.recipes import recipe_named
 
     prompt, longest = Prompt(SPEECH_ONLY if options.without_emotion else SPEECH_AND_EMOTION), 64
     if options.recipe:

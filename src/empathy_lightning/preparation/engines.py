@@ -109,7 +109,7 @@ def _with_transformers(generation: Generation) -> Answerer:
         replies = model.generate(
             *pack(rows, left=True), generation.max_new_tokens, temperature=generation.temperature, seed=seeds
         )
-        return [Answer(reply_text(model.tokenizer, ids), stops.isdisjoint(ids)) for ids in replies]
+        return [Answer(reply_text(model.tokenizer, ids), stops.isdisjoint(ids)) for ids, _ in replies]
 
     positions = getattr(model.model.config.get_text_config(), "max_position_embeddings", None)
     return Answerer(_answer, model.tokenizer, positions, generation.batch_size)

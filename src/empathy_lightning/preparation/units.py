@@ -13,7 +13,7 @@ from scipy.cluster.vq import kmeans2
 from torch import Tensor
 
 from empathy_lightning.audio import read, resample, write
-from empathy_lightning.checkpoints import load_vocoder, save_vocoder
+from empathy_lightning.checkpoints import load_vocoder, save
 from empathy_lightning.corpora.left_out import MOST, read_chosen, refuse_lost
 from empathy_lightning.corpora.manifest import write_manifest
 from empathy_lightning.errors import InputError
@@ -148,7 +148,7 @@ def _chosen(utterances: Sequence[Utterance], manifest: Path, train: int | None) 
     return chosen
 
 
-def _known(folder: Path, fitted_to: dict[str, Any]) -> Vocoder:
+def _known(folder: Path, fitted_to: dict[str, Any]) -> Any:
     """The vocoder that is there, with a line that tells whether it is this job's own."""
     vocoder = load_vocoder(str(folder))
     told = Claim(folder / "model.safetensors", fitted_to)
@@ -157,7 +157,7 @@ def _known(folder: Path, fitted_to: dict[str, Any]) -> Vocoder:
     return vocoder
 
 
-def _fitted(folder: Path, spoken: Sequence[Utterance], num_units: int, fitted_to: dict[str, Any]) -> Vocoder:
+def _fitted(folder: Path, spoken: Sequence[Utterance], num_units: int, fitted_to: dict[str, Any]) -> Any:
     """A new vocoder, fitted to the training replies and saved."""
     training = [u for u in spoken if u.split == "train"][:600]
     if not training:
@@ -165,5 +165,5 @@ def _fitted(folder: Path, spoken: Sequence[Utterance], num_units: int, fitted_to
     vocoder = Vocoder(num_units)
     fit_vocoder(vocoder, [read(u.response_path or "") for u in progress_bar(training, what="codebook")])
     Claim(folder / "model.safetensors", fitted_to).write()
-    save_vocoder(folder, vocoder)
+    save(folder, vocoder)
     return load_vocoder(str(folder))

@@ -27,7 +27,7 @@ class EmotionNuanceTask(TrainedPartsTask):
     """Train the emotion nuance module with the response loss and auxiliary losses.
 
     Args:
-        model: Model with an emotion nuance module; without a language model only the auxiliary losses train it.
+        model: Its listener has an emotion nuance module; without a responder only the auxiliary losses train it.
         auxiliary_losses: Modules with ``forward(output, batch)``, by name.
         loss_weights: Weight of each auxiliary loss by name, and of ``response``; 1 where not given.
         initial_weights: Folders of earlier stages to start from: the adapter, which stays frozen here, and perhaps
@@ -36,8 +36,8 @@ class EmotionNuanceTask(TrainedPartsTask):
         weight_decay: AdamW's weight decay.
         warmup: Share of the optimiser steps in which the rate rises, or, from 1 on, their number.
         schedule: ``cosine`` (FreezeEmpath) or ``warmup_decay`` (BLSP-Emo, RE-LLM).
-        trainable: Patterns of the names of the parameters to train, for example ``["emotion_nuance.*"]``; None takes
-            all that were not loaded frozen, but not the adapter.
+        trainable: Patterns of the names of the parameters to train, for example ``["listener.emotion_nuance.*"]``;
+            None takes all that were not loaded frozen, but not the adapter.
     """
 
     def __init__(
@@ -53,21 +53,23 @@ class EmotionNuanceTask(TrainedPartsTask):
         trainable: list[str] | None = None,
     ) -> None:
         super().__init__(learning_rate, weight_decay, warmup, schedule)
-        if model.emotion_nuance is None:
-            raise InputError("EmotionNuanceTask needs a model with an emotion_nuance module")
-        if model.language_model is None and not auxiliary_losses:
-            raise InputError("without a language model the auxiliary losses are all there is to train: give some")
+        listener = model.listener
+        if listener.emotion_nuance is None:
+            raise InputError("EmotionNuanceTask needs a listener with an emotion_nuance module")
+        if model.responder is None and not auxiliary_losses:
+            raise InputError("without a responder the auxiliary losses are all there is to train: give some")
         self.model = model
         self.auxiliary_losses = nn.ModuleDict(auxiliary_losses)
         self.loss_weights = check_weights(loss_weights, list(auxiliary_losses))
         self.initial_weights = list(initial_weights or [])
         filled = self._filled = {part for folder in self.initial_weights for part in load_weights(folder, model)}
-        if model.speech_adapter is not None and trainable is None:
-            freeze(model.speech_adapter)
+        if listener.speech_adapter is not None and trainable is None:
+            freeze(listener.speech_adapter)
         self.train_only(trainable)
-        if model.speech_adapter is not None and "speech_adapter" not in filled and _frozen(model.speech_adapter):
+        given = listener.speech_adapter is None or "listener.speech_adapter" in filled
+        if not given and _frozen(listener.speech_adapter):
             raise InputError("the speech adapter would be frozen untrained: give stage 1's folder as initial_weights")
-        classes = model.emotion_nuance.num_emotions
+        classes = listener.emotion_nuance.num_emotions
         self.confusion = nn.ModuleDict({stage: EmotionConfusion(classes) for stage in ("validation", "test")})
         self.concordance = nn.ModuleDict(
             {f"{stage}_{name}": Concordance() for stage in ("validation", "test") for name in RATINGS}
@@ -80,9 +82,12 @@ class EmotionNuanceTask(TrainedPartsTask):
 
     def on_fit_start(self) -> None:
         """Refuse to train what is not used."""
-        if "label" in self.model.emotion_slot and not self.auxiliary_losses:
+        responder = self.model.responder
+        if responder is None:
+            return
+        if not responder.emotion_slot.uses_voice and not self.auxiliary_losses:
             raise InputError("a label in the emotion slot leaves the auxiliary losses alone to train: give some")
-        if self.model.language_model is not None and self.loss_weights.get("response", 1.0) > 0:
+        if self.loss_weights.get("response", 1.0) > 0:
             self.check_training_data("response", "a response; make them with `empathy-lightning prepare responses`")
 
     def _confusion(self, stage: str) -> Metric:

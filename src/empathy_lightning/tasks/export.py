@@ -15,7 +15,7 @@ from lightning.pytorch.strategies import FSDPStrategy
 from torch import nn
 from torch.distributed.tensor import DTensor
 
-from empathy_lightning.checkpoints import Checkpoint, check_savable, emotion_names, save
+from empathy_lightning.checkpoints import check_savable, emotion_names, save
 from empathy_lightning.errors import InputError
 from empathy_lightning.files import check_folder, write_json
 from empathy_lightning.tasks.finite import check_finite
@@ -45,7 +45,8 @@ class Export(L.Callback):
             raise InputError(
                 "Export cannot gather what FSDPStrategy shards: use empathy_lightning.tasks.ShardedBackboneStrategy"
             )
-        check_savable(self._checkpoint(trainer, pl_module))
+        pl_module.model.emotions = self._emotions(trainer, pl_module)
+        check_savable(pl_module.model)
         self._begin = time.time()
         self._frozen = self._digest(trainer, pl_module)
 
@@ -82,11 +83,10 @@ class Export(L.Callback):
             state = torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
             pl_module.load_state_dict(state, strict=False)
         check_finite((n, p) for n, p in pl_module.named_parameters() if p.requires_grad)
-        checkpoint = self._checkpoint(trainer, pl_module)
-        nuance = checkpoint.model.emotion_nuance
-        untrained = untrained_heads(nuance, trainer.optimizers, pl_module.initial_weights)
-        checkpoint.model.untrained_heads = frozenset(untrained)
-        save(self.folder, checkpoint)
+        listener = pl_module.model.listener
+        folders = pl_module.initial_weights
+        listener.untrained_heads = untrained_heads(listener.emotion_nuance, trainer.optimizers, folders)
+        save(self.folder, pl_module.model)
         facts = {
             "seconds": round(self._seconds(), 1),
             "frozen_sha256": digest,
@@ -99,10 +99,6 @@ class Export(L.Callback):
         """Time that training took, before an interruption too."""
         return self._earlier + time.time() - self._begin
 
-    def _checkpoint(self, trainer: L.Trainer, pl_module: Any) -> Checkpoint:
-        decoder, vocoder = getattr(pl_module, "speech_decoder", None), getattr(pl_module, "vocoder", None)
-        return Checkpoint(pl_module.model, self._emotions(trainer, pl_module), decoder, vocoder)
-
     def _digest(self, trainer: L.Trainer, pl_module: L.LightningModule) -> str:
         """On the first process alone, or on all where each holds a part."""
         sharded = any(isinstance(p, DTensor) for p in pl_module.parameters())
@@ -111,7 +107,7 @@ class Export(L.Callback):
     def _emotions(self, trainer: Any, pl_module: Any) -> list[str]:
         """Names of the classifier's categories, checked before a long run rather than after it."""
         emotions = list(getattr(trainer.datamodule, "emotions", []))
-        nuance = pl_module.model.emotion_nuance
+        nuance = pl_module.model.listener.emotion_nuance
         return emotions if nuance is None else emotion_names(emotions, nuance.num_emotions)
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from empathy_lightning.folders import read_config
+from empathy_lightning.parts import entries, is_entry
 from empathy_lightning.utterance import RATINGS
 
 HEADS = ("categorical", *RATINGS)
@@ -25,9 +25,10 @@ def untrained_heads(nuance: nn.Module | None, optimizers: Sequence[Optimizer], f
     """
     earlier = set(HEADS)
     for folder in folders:
-        config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
-        if "emotion_nuance" in config["parts"]:
-            earlier = set(config.get("untrained_heads", ()))
+        config = read_config(folder)
+        for path, found in entries(config["model"]):
+            if path == "listener" and is_entry(found["init_args"].get("emotion_nuance")):
+                earlier = set(found["init_args"].get("untrained_heads", ()))
     heads = {name: head for name in HEADS if isinstance(head := getattr(nuance, f"{name}_head", None), nn.Module)}
     return [name for name, head in heads.items() if name in earlier and not _reached(head, optimizers)]
 

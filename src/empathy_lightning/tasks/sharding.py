@@ -19,6 +19,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from empathy_lightning.datamodule import EmpathyDataModule
 from empathy_lightning.errors import InputError
 from empathy_lightning.modules.language_model import LanguageModel
+from empathy_lightning.tasks.speech_decoder import SpeechDecoderTask
 from empathy_lightning.utterance import Utterance
 
 _SPLITS: dict[str | None, tuple[str, ...]] = {
@@ -49,7 +50,7 @@ class ShardedBackboneStrategy(DDPStrategy):
         assert self.lightning_module is not None
         datamodule = getattr(trainer, "datamodule", None)
         if isinstance(datamodule, EmpathyDataModule):
-            fields = ["response", *(["units"] if hasattr(self.lightning_module, "speech_decoder") else [])]
+            fields = ["response", *(["units"] if isinstance(self.lightning_module, SpeechDecoderTask) else [])]
             check_all_alike(datamodule, trainer.state.fn, fields)
         super().setup(trainer)
 
@@ -57,7 +58,7 @@ class ShardedBackboneStrategy(DDPStrategy):
         """Shard block by block, so that a device holds its share and one block at most, before the rest moves there."""
         module, shards = self.lightning_module, self.shards or self.num_processes
         assert module is not None
-        language_model = getattr(getattr(module, "model", None), "language_model", None)
+        language_model = getattr(getattr(getattr(module, "model", None), "responder", None), "language_model", None)
         if not isinstance(language_model, LanguageModel):
             raise InputError("there is no language_model to shard: use trainer.strategy ddp")
         if shards < 1 or self.world_size % shards:

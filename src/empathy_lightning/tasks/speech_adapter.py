@@ -16,7 +16,7 @@ class SpeechAdapterTask(TrainedPartsTask):
     """Train the speech adapter with the response loss.
 
     Args:
-        model: Encoder, adapter and language model.
+        model: A listener with encoder and adapter, and a responder.
         learning_rate: Peak rate (paper: 1e-3).
         weight_decay: AdamW's weight decay.
         warmup: Share of the optimiser steps in which the rate rises, or, from 1 on, their number.
@@ -38,8 +38,8 @@ class SpeechAdapterTask(TrainedPartsTask):
         loss_weights: dict[str, float] | None = None,
     ) -> None:
         super().__init__(learning_rate, weight_decay, warmup, schedule)
-        if model.speech_adapter is None:
-            raise InputError("SpeechAdapterTask needs a model with a speech_adapter and a language_model")
+        if model.listener.speech_adapter is None or model.responder is None:
+            raise InputError("SpeechAdapterTask needs a listener with a speech_adapter, and a responder")
         self.model = model
         self.auxiliary_losses = nn.ModuleDict(auxiliary_losses or {})
         self.loss_weights = check_weights(loss_weights, list(self.auxiliary_losses))
@@ -47,8 +47,9 @@ class SpeechAdapterTask(TrainedPartsTask):
 
     def on_fit_start(self) -> None:
         """Refuse to train what is not used."""
-        if self.model.speech_slot == "transcript":
-            raise InputError("speech_slot: transcript leaves the adapter out: use `validate` or `test` with it")
+        assert self.model.responder is not None
+        if not self.model.responder.speech_slot.uses_voice:
+            raise InputError("this speech_slot leaves the adapter out: use `validate` or `test` with it")
         self.check_training_data("response", "a response; make them with `empathy-lightning prepare responses`")
 
     def _step(self, batch: SpeechBatch, stage: str) -> Tensor:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from empathy_lightning.batch import SpeechBatch
 from empathy_lightning.datamodule import EmpathyDataModule
 from empathy_lightning.errors import InputError
+from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.modules.cached_encoder import CachedSpeechEncoder
 from empathy_lightning.tasks.finite import LossWatch, check_finite
 from empathy_lightning.tasks.resume import WholeCheckpoints, go_on
@@ -37,6 +38,8 @@ class TrainedPartsTask(L.LightningModule):
         warmup: Share of the optimiser steps in which the rate rises (paper: 0.03), or, from 1 on, their number.
         schedule: ``cosine`` (FreezeEmpath) or ``warmup_decay`` (BLSP-Emo, RE-LLM), see :mod:`.schedule`.
     """
+
+    model: EmpatheticLM
 
     def __init__(
         self, learning_rate: float, weight_decay: float, warmup: float, schedule: ScheduleName = "cosine"
@@ -62,8 +65,8 @@ class TrainedPartsTask(L.LightningModule):
         """Train the parameters whose names match a pattern, and freeze all others.
 
         Args:
-            patterns: As in file names, for example ``["speech_adapter.*", "emotion_nuance.*_head.*"]``; None leaves
-                everything as it is.
+            patterns: As in file names, for example ``["listener.speech_adapter.*",
+                "listener.emotion_nuance.*_head.*"]``; None leaves everything as it is.
 
         Raises:
             InputError: If a pattern matches no parameter.
@@ -73,11 +76,11 @@ class TrainedPartsTask(L.LightningModule):
         parameters = {name.removeprefix("model."): p for name, p in self.named_parameters()}
         for pattern in patterns:
             if not any(fnmatchcase(name, pattern) for name in parameters):
-                parts = ", ".join(sorted({f"{name.partition('.')[0]}.*" for name in parameters}))
+                parts = ", ".join(sorted({f"{_part(name)}.*" for name in parameters}))
                 raise InputError(f"trainable: no parameter has a name like {pattern!r}; there are {parts}")
         for name, parameter in parameters.items():
             parameter.requires_grad_(any(fnmatchcase(name, pattern) for pattern in patterns))
-            if parameter.requires_grad and name.startswith("speech_encoder.") and self._remembers():
+            if parameter.requires_grad and _part(name) == "listener.speech_encoder" and self._remembers():
                 raise InputError("trainable: a CachedSpeechEncoder cannot train; give its encoder as speech_encoder")
         self._in_training = _in_training(self)
         self.train()
@@ -89,15 +92,16 @@ class TrainedPartsTask(L.LightningModule):
         loss trains of its own is no part.
         """
         names: list[str] = []
-        for name, parameter in self.named_parameters():
-            part = name.removeprefix("model.").partition(".")[0]
-            if parameter.requires_grad and part not in (*names, "auxiliary_losses"):
+        for name, parameter in self.model.named_parameters():
+            part = _part(name)
+            if not parameter.requires_grad or part in names or part in self._filled:
+                continue
+            if getattr(self.model.get_submodule(part), "source", None) is None:
                 names.append(part)
-        backbones = [name for name in names if getattr(getattr(self.model, name, None), "source", None) is not None]
-        return [name for name in names if name not in self._filled and name not in backbones]
+        return names
 
     def _remembers(self) -> bool:
-        return isinstance(getattr(self.model, "speech_encoder", None), CachedSpeechEncoder)
+        return isinstance(self.model.listener.speech_encoder, CachedSpeechEncoder)
 
     def train(self, mode: bool = True) -> Self:
         """Frozen parts stay in eval mode, and trained ones leave it, also inside a part that was loaded frozen."""
@@ -299,6 +303,11 @@ class TrainedPartsTask(L.LightningModule):
         self._restored = checkpoint.get("figures", {})
         if go_on(self.trainer, checkpoint) == 0:
             self._sums = {}
+
+
+def _part(name: str) -> str:
+    """The part that a parameter belongs to, such as ``listener.speech_adapter``."""
+    return ".".join(name.split(".")[:2])
 
 
 def _factor_at(step: int, schedule: ScheduleName, steps: float, warmup: float) -> float:

@@ -1,13 +1,13 @@
 import pytest
 import torch
+from empathy_lightning.evaluation.explanation import Explanation, explain_reply, layer_weights, nearest_words
 
 from empathy_lightning.audio import split_at_pauses
 from empathy_lightning.chatbot import EmpatheticChatbot
-from empathy_lightning.checkpoints import Checkpoint
-from empathy_lightning.evaluation.explanation import Explanation, explain_reply, layer_weights, nearest_words
 from empathy_lightning.modules.language_model import LanguageModel
 from empathy_lightning.modules.pooled_heads import PooledEmotionHeads
 from empathy_lightning.utterance import EMOTIONS
+from tests.tiny import spoken
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +17,7 @@ def small_world():
 
 @pytest.fixture
 def bot(model):
-    return EmpatheticChatbot(Checkpoint(model, list(EMOTIONS)))
+    return EmpatheticChatbot(spoken(model, list(EMOTIONS)))
 
 
 @pytest.mark.parametrize("word", ["sad", "angry", "neutral"])
@@ -66,12 +66,12 @@ def test_an_explanation_says_what_the_reply_says(bot, tmp_path):
     assert explanation.probabilities == reply.probabilities
     assert explanation.ratings == {"arousal": reply.arousal, "valence": reply.valence, "dominance": reply.dominance}
     (_, emotion) = bot.hear([waveform])
-    assert explanation.nearest_words == nearest_words(bot.model.language_model, emotion.embedding[0], 4)
+    assert explanation.nearest_words == nearest_words(bot.model.responder.language_model, emotion.embedding[0], 4)
     assert explanation.values()["arousal"] == round(reply.arousal, 4)
 
 
 def test_without_layers_and_ratings_the_rest_is_explained(bot, tmp_path):
-    bot.model.emotion_nuance, bot.model.prompt = PooledEmotionHeads(32), "{speech}"
+    bot.model.listener.emotion_nuance, bot.model.responder.prompt = PooledEmotionHeads(32), "{speech}"
     waveform = torch.randn(16_000)
     (reply,) = bot.respond([waveform], max_new_tokens=3)
     explained = explain_reply(bot, waveform, reply)

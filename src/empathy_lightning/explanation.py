@@ -5,18 +5,15 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from empathy_lightning.audio import split_at_pauses
 from empathy_lightning.files import whole
 from empathy_lightning.modules.language_model import LanguageModel
+from empathy_lightning.reply import Reply
 from empathy_lightning.utterance import RATINGS
-
-if TYPE_CHECKING:
-    from empathy_lightning.chatbot import EmpatheticChatbot, Reply
 
 
 @dataclass
@@ -80,47 +77,27 @@ class Explanation:
             figure.savefig(partial, format="png", dpi=110)
 
 
-@torch.no_grad()
-def explain_reply(bot: EmpatheticChatbot, waveform: Tensor, reply: Reply, words: int = 10) -> Explanation:
-    """Explain the emotion embedding behind a reply.
+def explain_reply(language_model: LanguageModel, reply: Reply, words: int = 10) -> Explanation:
+    """Explain the emotion embedding behind a reply, from what was heard when it was made.
 
     Args:
-        bot: Who replied.
-        waveform: The question at 16 kHz, shape (T,).
-        reply: Its reply.
+        language_model: Whose words are near to the embedding.
+        reply: Of a model with an emotion nuance module.
         words: Number of nearest words.
     """
-    language_model, embedding = bot.model.language_model, reply.turn.emotion
-    assert language_model is not None and isinstance(embedding, Tensor)
+    estimate = reply.estimate
+    assert estimate is not None
+    ratings = {}
+    for name in RATINGS:
+        if getattr(reply, name) is not None:
+            ratings[name] = getattr(reply, name)
+    mixed = estimate.layer_weights
     return Explanation(
-        layer_weights=layer_weights(bot, waveform).tolist(),
+        layer_weights=[] if mixed is None else mixed[0].float().tolist(),
         probabilities=dict(reply.probabilities),
-        ratings={name: value for name in RATINGS if (value := getattr(reply, name)) is not None},
-        nearest_words=nearest_words(language_model, embedding, words),
+        ratings=ratings,
+        nearest_words=nearest_words(language_model, estimate.embedding, words),
     )
-
-
-@torch.no_grad()
-def layer_weights(bot: EmpatheticChatbot, waveform: Tensor) -> Tensor:
-    """Weights (layers,) of the encoder's layers in the emotion embedding, averaged over the pieces of long speech.
-
-    Empty if the emotion module has no ``extractor`` that mixes them.
-
-    Args:
-        bot: With an emotion nuance module.
-        waveform: At 16 kHz, shape (T,).
-    """
-    nuance, encoder = bot.model.emotion_nuance, bot.model.speech_encoder
-    extractor = getattr(nuance, "extractor", None)
-    if extractor is None:
-        return torch.zeros(0)
-    device = next(extractor.parameters()).device
-    total: Tensor | float = 0.0
-    for piece in split_at_pauses(waveform.to(device), getattr(encoder, "max_seconds", 30.0)):
-        encoded = encoder(piece[None], torch.tensor([len(piece)], device=device))
-        total = total + extractor.layer_weights(encoded.layers, encoded.mask)[0] * len(piece) / len(waveform)
-    assert isinstance(total, Tensor)
-    return total.float().cpu()
 
 
 @torch.no_grad()

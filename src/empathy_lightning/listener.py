@@ -1,0 +1,199 @@
+"""Hearing: from a waveform to what was said, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from empathy_lightning.audio import SAMPLE_RATE, split_at_pauses
+from empathy_lightning.batch import SpeechBatch
+from empathy_lightning.errors import InputError
+from empathy_lightning.modules.emotion_nuance import EmotionEstimate
+
+
+@dataclass
+class Heard:
+    """What a listener makes of a batch.
+
+    Attributes:
+        said: The adapter's embeddings of each utterance, each (T_i, D); None where the words were not asked for.
+        emotion: How it was said, or None without an emotion nuance module.
+        emotion_embedding: What of it is for the prompt, shape (B, D); None from heads that give nothing to it.
+    """
+
+    said: list[Tensor] | None
+    emotion: EmotionEstimate | None
+    emotion_embedding: Tensor | None = None
+
+
+class Listener(nn.Module):
+    """Speech encoder, speech adapter and emotion nuance module: each utterance is encoded once for all of them.
+
+    Speech beyond the encoder's window is cut at pauses; the words of the pieces are joined, and what was heard in
+    the voice is averaged by their length. Every part but the encoder may be left out, and each may be a module from
+    elsewhere with the ``forward`` of the one that is named.
+
+    Args:
+        speech_encoder: Waveforms to frames and layers, as :class:`.modules.speech_encoder.SpeechEncoder`; its
+            ``max_seconds`` is the window.
+        speech_adapter: Frames to embeddings of the language model, as :class:`.modules.speech_adapter.SpeechAdapter`.
+        emotion_nuance: Frames to the emotion, as :class:`.modules.emotion_nuance.EmotionNuance`. It has
+            ``num_emotions``, and ``reads`` says whether its input is the encoder's ``"layers"`` or the adapter's
+            ``"embeddings"``, as :class:`.modules.pooled_heads.PooledEmotionHeads`.
+        emotion_encoder: Waveforms to an embedding that an adapter with an ``emotion_size`` reads, as
+            :class:`.modules.emotion_encoder.EmotionEncoder`.
+        untrained_heads: Heads of the emotion nuance module that no loss has reached; what they say is NaN.
+
+    Raises:
+        InputError: If parts that need each other are not both there.
+    """
+
+    def __init__(
+        self,
+        speech_encoder: nn.Module,
+        speech_adapter: nn.Module | None = None,
+        emotion_nuance: nn.Module | None = None,
+        emotion_encoder: nn.Module | None = None,
+        untrained_heads: Sequence[str] = (),
+    ) -> None:
+        super().__init__()
+        if (emotion_encoder is not None) != (getattr(speech_adapter, "emotion_size", 0) > 0):
+            raise InputError("an emotion_encoder and an adapter with an emotion_size need each other")
+        self.speech_encoder = speech_encoder
+        self.speech_adapter: Any = speech_adapter
+        self.emotion_nuance: Any = emotion_nuance
+        self.emotion_encoder: Any = emotion_encoder
+        self.untrained_heads = list(untrained_heads)
+        if speech_adapter is None and self.reads_embeddings:
+            raise InputError(f"{type(emotion_nuance).__name__} reads the speech_adapter's embeddings: give one")
+
+    @property
+    def reads_embeddings(self) -> bool:
+        """Whether the emotion is read from the adapter's embeddings, not from the encoder's layers."""
+        return getattr(self.emotion_nuance, "reads", "layers") == "embeddings"
+
+    @property
+    def fills_emotion_slot(self) -> bool:
+        """Whether the emotion comes with an embedding for the prompt."""
+        return self.emotion_nuance is not None and not self.reads_embeddings
+
+    @property
+    def window(self) -> float:
+        """Seconds of speech that the encoder takes at once."""
+        return float(getattr(self.speech_encoder, "max_seconds", 30.0))
+
+    def forward(self, batch: SpeechBatch, words: bool = True) -> Heard:
+        """Hear a batch.
+
+        Args:
+            batch: Waveforms (B, T) at 16 kHz. Where it names other recordings for the emotion, that is heard there.
+            words: Whether what was said is wanted.
+
+        Raises:
+            InputError: If other recordings are named, and no part hears them.
+        """
+        speech = _Pieces.of(batch.waveform, batch.lengths, self.window)
+        voice = None
+        if batch.emotion_waveform is not None and batch.emotion_lengths is not None:
+            if self.reads_embeddings and self.emotion_encoder is None:
+                raise InputError("no part of this model hears another recording for the emotion: leave it out")
+            voice = _Pieces.of(batch.emotion_waveform, batch.emotion_lengths, self.window)
+        adapted = self.speech_adapter is not None and (words or self.reads_embeddings)
+        tone = self._tone(speech if voice is None else voice) if adapted else None
+        said: list[list[Tensor]] = [[] for _ in range(len(batch))]
+        estimates: list[EmotionEstimate] = []
+        felt_here = voice is None or self.reads_embeddings
+        for pieces in speech.few_at_a_time():
+            encoded = self.speech_encoder(pieces.waveform, pieces.lengths)
+            embeddings, mask = None, None
+            if adapted:
+                own = () if tone is None else (tone[pieces.owners],)
+                embeddings, mask = self.speech_adapter(encoded.frames, encoded.mask, *own)
+                for owner, row, valid in zip(pieces.owners.tolist(), embeddings, mask, strict=True):
+                    said[owner].append(row[valid])
+            if self.emotion_nuance is not None and felt_here:
+                if self.reads_embeddings:
+                    estimates.append(self.emotion_nuance(embeddings, mask))
+                else:
+                    estimates.append(self.emotion_nuance(encoded.layers, encoded.mask))
+        felt = speech
+        if voice is not None and not felt_here and self.emotion_nuance is not None:
+            felt = voice
+            for pieces in voice.few_at_a_time():
+                encoded = self.speech_encoder(pieces.waveform, pieces.lengths)
+                estimates.append(self.emotion_nuance(encoded.layers, encoded.mask))
+        emotion = self._whole(felt, estimates) if estimates else None
+        joined = [parts[0] if len(parts) == 1 else torch.cat(parts) for parts in said] if adapted else None
+        embedding = emotion.embedding if emotion is not None and self.fills_emotion_slot else None
+        return Heard(joined, emotion, embedding)
+
+    def _tone(self, voice: _Pieces) -> Tensor | None:
+        """The emotion encoder's embedding of each utterance, shape (B, E)."""
+        if self.emotion_encoder is None:
+            return None
+        pieces = [self.emotion_encoder(few.waveform, few.lengths).embedding for few in voice.few_at_a_time()]
+        return voice.mean(torch.cat(pieces))
+
+    def _whole(self, voice: _Pieces, estimates: Sequence[EmotionEstimate]) -> EmotionEstimate:
+        """The estimate of each utterance from those of its pieces; NaN where a head was never trained."""
+        values: dict[str, Any] = {}
+        for name, first in vars(estimates[0]).items():
+            if first is not None:
+                values[name] = voice.mean(torch.cat([getattr(estimate, name) for estimate in estimates]))
+        for head in self.untrained_heads:
+            name = "logits" if head == "categorical" else head
+            values[name] = torch.full_like(values[name], torch.nan)
+        return EmotionEstimate(**values)
+
+
+@dataclass
+class _Pieces:
+    """Speech cut to the encoder's window.
+
+    Attributes:
+        waveform: Shape (P, T).
+        lengths: Valid samples, shape (P,).
+        owners: The utterance that each piece belongs to, shape (P,).
+        total: Valid samples of each utterance, shape (B,).
+    """
+
+    waveform: Tensor
+    lengths: Tensor
+    owners: Tensor
+    total: Tensor
+
+    @classmethod
+    def of(cls, waveform: Tensor, lengths: Tensor, window: float) -> _Pieces:
+        """Cut what is longer than the window, in seconds, at pauses."""
+        if int(lengths.max()) <= round(window * SAMPLE_RATE):
+            return cls(waveform, lengths, torch.arange(len(lengths), device=lengths.device), lengths)
+        pieces: list[Tensor] = []
+        owners: list[int] = []
+        for owner, (row, length) in enumerate(zip(waveform, lengths.tolist(), strict=True)):
+            for piece in split_at_pauses(row[:length], window):
+                pieces.append(piece)
+                owners.append(owner)
+        sizes = torch.tensor([len(piece) for piece in pieces], device=lengths.device)
+        padded = nn.utils.rnn.pad_sequence(pieces, batch_first=True)
+        return cls(padded, sizes, torch.tensor(owners, device=lengths.device), lengths)
+
+    def few_at_a_time(self) -> Iterator[_Pieces]:
+        """As many pieces at a time as there are utterances, so that long speech takes no more memory than short."""
+        size = len(self.total)
+        for start in range(0, len(self.lengths), size):
+            few = slice(start, start + size)
+            longest = int(self.lengths[few].max()) if len(self.lengths) > size else self.waveform.shape[1]
+            yield _Pieces(self.waveform[few, :longest], self.lengths[few], self.owners[few], self.total)
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Values of the pieces (P, ...) averaged for each utterance by the length of its pieces, (B, ...)."""
+        if len(values) == len(self.total):
+            return values
+        share = (self.lengths / self.total[self.owners]).to(values.dtype)
+        share = share.reshape(-1, *[1] * (values.ndim - 1))
+        empty = values.new_zeros(len(self.total), *values.shape[1:])
+        return empty.index_add(0, self.owners, share * values)

@@ -1,0 +1,79 @@
+"""A reply, with what was heard before it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from empathy_lightning.filled_prompt import Turn
+from empathy_lightning.modules.emotion_nuance import EmotionEstimate
+from empathy_lightning.utterance import RATINGS
+
+
+@dataclass
+class Reply:
+    """What was heard and what is answered.
+
+    Attributes:
+        text: The reply.
+        emotion: Likeliest category, or None if the checkpoint's classifier was never trained.
+        probabilities: Of each category, by name; empty without a trained classifier.
+        arousal: In 0..1, or None if the checkpoint does not rate.
+        valence: As arousal.
+        dominance: As arousal.
+        units: Speech units of the reply, or None without a speech decoder.
+        waveform: The reply as speech, shape (T,), or None without a speech decoder and vocoder.
+        sample_rate: Of the waveform, in Hz; None without one.
+        cut: Whether the reply was cut at the most tokens that it may have.
+        turn: The question and this reply, for the history of the next question.
+        estimate: What was heard in the voice, in a batch of one; None without an emotion nuance module.
+    """
+
+    text: str
+    emotion: str | None = None
+    probabilities: dict[str, float] = field(default_factory=dict)
+    arousal: float | None = None
+    valence: float | None = None
+    dominance: float | None = None
+    units: list[int] | None = None
+    waveform: Tensor | None = None
+    sample_rate: int | None = None
+    cut: bool = False
+    turn: Turn = field(default_factory=lambda: Turn(""), repr=False)
+    estimate: EmotionEstimate | None = field(default=None, repr=False)
+
+    def __str__(self) -> str:
+        """What was heard and what is answered, in lines for a terminal."""
+        heard = []
+        if self.emotion is not None:
+            heard.append(f"{self.emotion} ({self.probabilities[self.emotion]:.0%})")
+        for name in RATINGS:
+            value = getattr(self, name)
+            if value is not None:
+                heard.append(f"{name} {value:.2f}")
+        return f"  heard    {', '.join(heard) or 'an emotion without a name'}\n  reply    {self.text}"
+
+
+def hear_emotion(reply: Reply, estimate: EmotionEstimate, row: int, emotions: Sequence[str]) -> None:
+    """Put into a reply what was heard in the voice.
+
+    Args:
+        reply: Is changed.
+        estimate: Of a batch.
+        row: Of the utterance in it.
+        emotions: Names of the categories.
+    """
+    shares = estimate.logits[row].float().softmax(-1)
+    if emotions and not bool(shares.isnan().any()):
+        reply.emotion = emotions[int(shares.argmax())]
+        for name, share in zip(emotions, shares.tolist(), strict=True):
+            reply.probabilities[name] = round(share, 4)
+    for name in RATINGS:
+        value = getattr(estimate, name)[row]
+        if not bool(value.isnan()):
+            # RE-LLM's linear heads leave the scale of ratings.
+            setattr(reply, name, float(value.clamp(0, 1)))
+    alone = {name: value[row : row + 1] for name, value in vars(estimate).items() if value is not None}
+    reply.estimate = EmotionEstimate(**alone)

@@ -1,0 +1,74 @@
+"""Speaking: from a reply's hidden states to units, and on to a waveform."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from empathy_lightning.decoding import UNIT_TEMPERATURE
+
+
+@dataclass
+class Spoken:
+    """A reply as speech.
+
+    Attributes:
+        units: Shape (U,).
+        waveform: Shape (T,), in -1..1; None without a vocoder.
+    """
+
+    units: Tensor
+    waveform: Tensor | None
+
+
+class Talker(nn.Module):
+    """Speech decoder and vocoder.
+
+    Args:
+        speech_decoder: Hidden states and tokens of a reply to units, as
+            :class:`.modules.speech_decoder.SpeechDecoder`.
+        vocoder: Units to a waveform at its ``sample_rate``, as :class:`.modules.vocoder.Vocoder`; None leaves it at
+            the units.
+    """
+
+    def __init__(self, speech_decoder: nn.Module, vocoder: nn.Module | None = None) -> None:
+        super().__init__()
+        self.speech_decoder: Any = speech_decoder
+        self.vocoder: Any = vocoder
+
+    def forward(self, states: Sequence[Tensor], tokens: Sequence[Tensor], units: Sequence[Tensor]) -> Tensor:
+        """Mean cross-entropy of the units of spoken replies, for training.
+
+        Args:
+            states: Hidden states that predicted the tokens, each (T_i, D).
+            tokens: Token ids of each reply, each (T_i,).
+            units: Units of each reply's speech, each (U_i,).
+
+        Returns:
+            A scalar.
+        """
+        loss: Tensor = self.speech_decoder(states, tokens, units)
+        return loss
+
+    @torch.no_grad()
+    def speak(self, states: Tensor, tokens: Sequence[int], temperature: float | None = None, seed: int = 0) -> Spoken:
+        """Say a reply.
+
+        Args:
+            states: Hidden states that predicted the tokens, shape (T, D).
+            tokens: Their ids.
+            temperature: Of the units' draws, see :class:`.decoding.Decoding`.
+            seed: Of the draws.
+        """
+        decoder = self.speech_decoder
+        if temperature is None:
+            temperature = 1.0 if getattr(decoder, "released_rules", False) else UNIT_TEMPERATURE
+        ids = torch.tensor(tokens, device=states.device)
+        draws = torch.Generator(states.device).manual_seed(seed)
+        turns = decoder.stream([(states, ids)], temperature=temperature, generator=draws, top_k=50)
+        units = torch.cat(list(turns))
+        return Spoken(units, None if self.vocoder is None else self.vocoder(units).cpu())
