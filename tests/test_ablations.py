@@ -87,7 +87,7 @@ def test_no_auxiliary_loss(folder, corpus, without):
 
 def test_what_would_train_nothing_is_refused(folder, corpus, capsys):
     for stage, override, reason in (
-        ("speech_adapter", "model.responder.speech_slot=Transcript, "leaves the adapter out"),
+        ("speech_adapter", "model.responder.speech_slot=Transcript", "leaves the adapter out"),
         ("emotion_recognition", "auxiliary_losses={}", "without a language model"),
     ):
         fit(folder, corpus, stage, f"--model.{override}", code=2)

@@ -4,19 +4,20 @@ import pytest
 import torch
 
 from empathy_lightning.__main__ import main
-from empathy_lightning.audio import AudioError
-from empathy_lightning.chatbot import EmpatheticChatbot, chat, split_at_pauses
+from empathy_lightning.audio import AudioError, split_at_pauses
+from empathy_lightning.chatbot import EmpatheticChatbot, Turn
 from empathy_lightning.checkpoints import CheckpointError, save
+from empathy_lightning.commands.chat import chat
+from empathy_lightning.decoding import Decoding
 from empathy_lightning.errors import InputError
-from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.modules.emotion_nuance import EmotionNuance
 from empathy_lightning.modules.language_model import LanguageModel
 from empathy_lightning.modules.speech_adapter import SpeechAdapter
 from empathy_lightning.modules.speech_decoder import SpeechDecoder
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
-from empathy_lightning.slots import Turn
+from empathy_lightning.responder import Responder
 from empathy_lightning.utterance import EMOTIONS
-from tests.tiny import spoken, whole
+from tests.tiny import heard, spoken, whole
 
 
 @pytest.fixture
@@ -47,10 +48,10 @@ def talker():
 def test_many_recordings_are_answered_as_each_alone(talker, options):
     bot = talker
     recordings = [torch.randn(16_000 * n) for n in (1, 3, 35, 2)]
-    singles = [bot.respond([recording], max_new_tokens=24, **options)[0] for recording in recordings]
+    singles = [bot.respond([recording], decoding=Decoding(max_new_tokens=24, **options))[0] for recording in recordings]
     assert len({reply.text for reply in singles}) > 1
     for batch_size in (3, 8):
-        together = bot.respond(recordings, max_new_tokens=24, batch_size=batch_size, **options)
+        together = bot.respond(recordings, batch_size=batch_size, decoding=Decoding(max_new_tokens=24, **options))
         for alone, reply in zip(singles, together, strict=True):
             assert (reply.text, reply.emotion) == (alone.text, alone.emotion)
             assert reply.probabilities == pytest.approx(alone.probabilities, abs=2e-4)
@@ -66,30 +67,34 @@ def test_units_are_drawn_with_their_own_temperature(model):
     )
     bot = EmpatheticChatbot(spoken(model, list(EMOTIONS), decoder.eval()))
     states, tokens = torch.randn(6, 32), list(range(6))
-    likeliest = bot.units(states, tokens, temperature=0.0)
-    drawn = [bot.units(states, tokens, temperature=1.0, seed=seed) for seed in (0, 0, 1)]
+    talker = bot.model.talker
+    likeliest = talker.speak(states, tokens, temperature=0.0).units
+    drawn = [talker.speak(states, tokens, temperature=1.0, seed=seed).units for seed in (0, 0, 1)]
     assert torch.equal(drawn[0], drawn[1])
     assert not any(torch.equal(drawn[0], other) for other in (drawn[2], likeliest))
-    heard = torch.randn(16_000)
-    spoken = [bot.respond([heard], max_new_tokens=4, unit_temperature=t)[0].units for t in (0.0, 1.0, 1.0)]
-    assert spoken[1] == spoken[2] != spoken[0]
-    own = bot.units(states, tokens)
-    assert torch.equal(own, bot.units(states, tokens, temperature=0.4)) and not torch.equal(own, drawn[0])
+    question = torch.randn(16_000)
+    units = [
+        bot.respond([question], decoding=Decoding(12, temperature=3.0, unit_temperature=t))[0].units
+        for t in (0.0, 1.0, 1.0)
+    ]
+    assert units[1] == units[2] != units[0]
+    own = talker.speak(states, tokens).units
+    assert torch.equal(own, talker.speak(states, tokens, temperature=0.4).units) and not torch.equal(own, drawn[0])
     # Released weights speak as their own code has them speak.
     decoder.released_rules = True
-    assert torch.equal(bot.units(states, tokens), bot.units(states, tokens, temperature=1.0))
+    assert torch.equal(talker.speak(states, tokens).units, talker.speak(states, tokens, temperature=1.0).units)
 
 
 def test_recordings_share_one_forward(bot, monkeypatch):
     sizes = []
     bot.model.listener.speech_encoder.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
-    bot.respond([torch.randn(16_000)] * 5, max_new_tokens=2, batch_size=3)
+    bot.respond([torch.randn(16_000)] * 5, batch_size=3, decoding=Decoding(max_new_tokens=2))
     assert sizes == [3, 2]
 
 
 def test_speech_beyond_the_window_is_heard_whole(bot):
-    said, emotion = bot.hear([torch.randn(16_000 * 65)])
-    assert len(said[0]) >= 650 and emotion.logits.shape == (1, 5)
+    found = heard(bot.model, [torch.randn(16_000 * 65)])
+    assert len(found.said[0]) >= 650 and found.emotion.logits.shape == (1, 5)
 
 
 def test_pieces_of_long_speech_are_joined_and_weigh_by_their_length(bot):
@@ -97,11 +102,16 @@ def test_pieces_of_long_speech_are_joined_and_weigh_by_their_length(bot):
     waveform[16_000 * 25 : 16_000 * 25 + 3_200] = 0
     pieces = split_at_pauses(waveform, 30.0)
     assert [round(len(piece) / 16_000) for piece in pieces] == [25, 15]
-    (said,), emotion = bot.hear([waveform])
-    parts = [bot.hear([piece]) for piece in pieces]
-    torch.testing.assert_close(said, torch.cat([words for (words,), _ in parts]), rtol=1e-4, atol=1e-5)
-    for name, value in vars(emotion).items():
-        first, second = (getattr(estimate, name) for _, estimate in parts)
+    # Beside a short one, which is heard as if it were alone.
+    found = heard(bot.model, [waveform, pieces[1]])
+    parts = [heard(bot.model, [piece]) for piece in pieces]
+    words = torch.cat([part.said[0] for part in parts])
+    torch.testing.assert_close(found.said[0], words, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found.said[1], parts[1].said[0], rtol=1e-4, atol=1e-5)
+    for name in vars(found.emotion):
+        value, beside = getattr(found.emotion, name)
+        first, second = (getattr(part.emotion, name)[0] for part in parts)
+        torch.testing.assert_close(beside, second, rtol=1e-4, atol=1e-5)
         share = len(pieces[0]) / len(waveform)
         torch.testing.assert_close(value, share * first + (1 - share) * second, rtol=1e-4, atol=1e-5)
 
@@ -109,10 +119,10 @@ def test_pieces_of_long_speech_are_joined_and_weigh_by_their_length(bot):
 def prompt_of(bot, *arguments, **options):
     """The prompt that a call of respond gives to the language model."""
     seen = []
-    original = bot.model.respond
-    bot.model.respond = lambda prompts, *rest: seen.extend(prompts) or original(prompts, *rest)
-    replies = bot.respond(*arguments, max_new_tokens=4, **options)
-    del bot.model.respond
+    original = bot.responder.write
+    bot.responder.write = lambda prompts, *rest: seen.extend(p.embeddings for p in prompts) or original(prompts, *rest)
+    replies = bot.respond(*arguments, **options, decoding=Decoding(max_new_tokens=4))
+    del bot.responder.write
     return seen, replies
 
 
@@ -125,15 +135,15 @@ def test_earlier_turns_stand_in_the_prompt(bot):
     (opening,), (reply,) = prompt_of(bot, [first])
     history = [Turn("How are you?", "happy", "Well, and you?"), reply.turn]
     (prompt,), _ = prompt_of(bot, [second], [history])
-    (spoken,), emotion = bot.hear([second])
+    found = heard(bot.model, [second])
     expected = [
         words(bot, "<|im_start|>user\nHow are you?(with a happy emotional tone).<|im_end|>\n<|im_start|>assistant\n"),
         words(bot, "Well, and you?<|im_end|>\n"),
         opening,
         words(bot, reply.text + "<|im_end|>\n<|im_start|>user\n"),
-        spoken,
+        found.said[0],
         words(bot, "(with a "),
-        emotion.embedding,
+        found.emotion_embedding,
         words(bot, " emotional tone).<|im_end|>\n<|im_start|>assistant\n"),
     ]
     torch.testing.assert_close(prompt, torch.cat(expected), rtol=1e-4, atol=1e-5)
@@ -143,10 +153,10 @@ def test_histories_belong_to_their_recordings(talker):
     bot = talker
     recordings = [torch.randn(16_000), torch.randn(24_000)]
     histories = [[Turn("a", "sad", "b")], [Turn("a longer question", "happy", "c"), Turn("d", "angry", "e")]]
-    together = bot.respond(recordings, histories, max_new_tokens=12)
+    together = bot.respond(recordings, histories, decoding=Decoding(max_new_tokens=12))
     for recording, history, reply in zip(recordings, histories, together, strict=True):
-        assert bot.respond([recording], [history], max_new_tokens=12)[0].text == reply.text
-    assert bot.respond(recordings[1:], histories[:1], max_new_tokens=12)[0].text != together[1].text
+        assert bot.respond([recording], [history], decoding=Decoding(max_new_tokens=12))[0].text == reply.text
+    assert bot.respond(recordings[1:], histories[:1], decoding=Decoding(max_new_tokens=12))[0].text != together[1].text
     with pytest.raises(InputError, match="1 histories for 2 recordings"):
         bot.respond(recordings, histories[:1])
 
@@ -163,7 +173,7 @@ def test_the_oldest_turns_make_room(bot):
 
 def test_speech_beyond_the_language_model_s_window_warns(bot):
     with pytest.warns(UserWarning, match=r"\d+ positions of prompt, 4 of reply exceed the language model's 512"):
-        (reply,) = bot.respond([torch.randn(16_000 * 65)], max_new_tokens=4)
+        (reply,) = bot.respond([torch.randn(16_000 * 65)], decoding=Decoding(max_new_tokens=4))
     assert reply.text is not None
 
 
@@ -184,12 +194,19 @@ def test_the_language_is_asked_for_in_the_system_message(bot):
 
 @pytest.mark.parametrize(
     ("options", "reason"),
-    [({"temperature": -1}, "temperature"), ({"top_p": 0}, "top_p"), ({"batch_size": 0}, "batch_size"),
-     ({"max_new_tokens": 0}, "max_new_tokens"), ({"language": " "}, "language")],
-)  # fmt: skip
+    [({"batch_size": 0}, "batch_size"), ({"language": " "}, "language")],
+)
 def test_bad_options_are_refused(bot, options, reason):
     with pytest.raises(InputError, match=reason):
         bot.respond([torch.randn(16_000)], **options)
+
+
+@pytest.mark.parametrize(
+    "options", [{"temperature": -1}, {"top_p": 0}, {"max_new_tokens": 0}, {"unit_temperature": -1}]
+)
+def test_decoding_that_cannot_be_is_refused(options):
+    with pytest.raises(InputError, match=next(iter(options)).removeprefix("unit_")):
+        Decoding(**options)
 
 
 def test_bad_recordings_are_refused_before_any_answer(bot):
@@ -223,11 +240,9 @@ def test_chat_writes_what_it_says(model, corpus, tmp_path, capsys):
 def test_the_files_of_a_conversation_are_its_turns(talker, corpus, tmp_path, monkeypatch):
     save(tmp_path / "bot", spoken(talker.model, list(EMOTIONS)))
     files = [corpus.parent / f"{i}.wav" for i in (0, 1, 2)]
-    seen, original = [], EmpatheticLM.conversation_row
+    seen, original = [], Responder.fill
     monkeypatch.setattr(
-        EmpatheticLM,
-        "conversation_row",
-        lambda model, turns, *rest: seen.append(turns) or original(model, turns, *rest),
+        Responder, "fill", lambda model, turns, *rest: seen.extend(turns) or original(model, turns, *rest)
     )
     words = ["chat", *map(str, files), "--checkpoint", str(tmp_path / "bot"), "--temperature=2", "--batch-size=2"]
     assert main([*words, "--out", str(tmp_path / "files")]) == 0

@@ -12,14 +12,16 @@ from empathy_lightning.checkpoints import (
     load_vocoder,
     load_weights,
     save,
-    save_vocoder,
 )
+from empathy_lightning.decoding import Decoding
 from empathy_lightning.modules.cached_encoder import CachedSpeechEncoder
 from empathy_lightning.modules.emotion_nuance import EmotionNuance
 from empathy_lightning.modules.speech_decoder import SpeechDecoder
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
 from empathy_lightning.modules.vocoder import Vocoder
+from empathy_lightning.parts import entries
 from empathy_lightning.utterance import EMOTIONS
+from tests.tiny import spoken, whole
 
 
 @pytest.fixture
@@ -43,8 +45,8 @@ socket.socket = Blocked
 import torch
 torch.set_num_threads(1)
 from empathy_lightning.chatbot import EmpatheticChatbot
-from tests.tiny import whole, spoken
-reply, = EmpatheticChatbot.from_pretrained(sys.argv[1]).respond([sys.argv[2]], max_new_tokens=8)
+from empathy_lightning.decoding import Decoding
+reply, = EmpatheticChatbot.from_pretrained(sys.argv[1]).respond([sys.argv[2]], decoding=Decoding(8, temperature=2.0))
 print(repr((reply.text, reply.emotion, round(reply.arousal, 5), reply.waveform.shape[0])))
 """
 
@@ -54,7 +56,7 @@ def test_a_fresh_process_without_network_gives_the_same_reply(checkpoint, corpus
 
     save(tmp_path / "bot", checkpoint)
     recording = corpus.parent / "3.wav"
-    (reply,) = EmpatheticChatbot(checkpoint).respond([recording], max_new_tokens=8)
+    (reply,) = EmpatheticChatbot(checkpoint).respond([recording], decoding=Decoding(8, temperature=2.0))
     expected = repr((reply.text, reply.emotion, round(reply.arousal, 5), reply.waveform.shape[0]))
     command = [sys.executable, "-c", FRESH, str(tmp_path / "bot"), str(recording)]
     result = subprocess.run(command, capture_output=True, text=True)
@@ -65,54 +67,63 @@ def test_a_fresh_process_without_network_gives_the_same_reply(checkpoint, corpus
 def test_only_trained_parts_are_saved_and_all_of_them_return(checkpoint, tmp_path):
     save(tmp_path, checkpoint)
     config = json.loads((tmp_path / "config.json").read_text())
-    assert set(config["parts"]) == {"speech_adapter", "emotion_nuance", "speech_decoder", "vocoder"}
-    assert set(config["backbones"]) == {"speech_encoder", "language_model"}
-    loaded = load(tmp_path)
-    for name in ("speech_adapter", "emotion_nuance"):
-        before, after = getattr(checkpoint.model, name).state_dict(), getattr(loaded.model, name).state_dict()
-        assert before.keys() == after.keys() and all(torch.equal(before[k], after[k]) for k in before)
-    before, after = checkpoint.speech_decoder.state_dict(), loaded.speech_decoder.state_dict()
-    assert all(torch.equal(before[k], after[k]) for k in before)
+    kinds = {path: found["class_path"].rpartition(".")[2] for path, found in entries(config["model"])}
+    assert kinds == {
+        "": "EmpatheticLM", "listener": "Listener", "responder": "Responder", "talker": "Talker",
+        "listener.speech_encoder": "from_pretrained", "listener.speech_adapter": "SpeechAdapter",
+        "listener.emotion_nuance": "EmotionNuance", "responder.language_model": "from_pretrained",
+        "responder.speech_slot": "HeardSpeech", "responder.emotion_slot": "HeardEmotion",
+        "talker.speech_decoder": "SpeechDecoder", "talker.vocoder": "Vocoder",
+    }  # fmt: skip
+    trained = ("listener.speech_adapter.", "listener.emotion_nuance.", "talker.speech_decoder.", "talker.vocoder.")
+    assert all(key.startswith(trained) for key in load_file(tmp_path / "model.safetensors"))
+    before, after = checkpoint.state_dict(), load(tmp_path).state_dict()
+    assert before.keys() == after.keys() and all(torch.equal(before[k], after[k]) for k in before)
     assert not list(tmp_path.glob(".*"))
 
 
 def test_a_backbone_that_was_trained_returns_and_stays_through_later_stages(checkpoint, model, tmp_path):
-    weight = checkpoint.model.listener.speech_encoder.encoder.layers[1].fc1.weight
+    weight = checkpoint.listener.speech_encoder.encoder.layers[1].fc1.weight
     weight.requires_grad_(True)
     with torch.no_grad():
         weight.add_(1.0)
     save(tmp_path / "first", checkpoint)
     first = load(tmp_path / "first")
-    returned = first.model.listener.speech_encoder.encoder.layers[1].fc1.weight
+    returned = first.listener.speech_encoder.encoder.layers[1].fc1.weight
     assert torch.equal(returned, weight) and not returned.requires_grad
     save(tmp_path / "second", first)
     later = load(tmp_path / "second").listener.speech_encoder.encoder
     assert torch.equal(later.layers[1].fc1.weight, weight)
-    kept = [key for key in load_file(tmp_path / "second" / "model.safetensors") if key.startswith("speech_encoder")]
-    assert kept == ["speech_encoder.encoder.layers.1.fc1.weight"]
-    fresh = SpeechEncoder.from_pretrained(checkpoint.model.listener.speech_encoder.source["name_or_path"])
+    kept = [
+        key for key in load_file(tmp_path / "second" / "model.safetensors") if key.startswith("listener.speech_encoder")
+    ]
+    assert kept == ["listener.speech_encoder.encoder.layers.1.fc1.weight"]
+    fresh = SpeechEncoder.from_pretrained(checkpoint.listener.speech_encoder.source["name_or_path"])
     stage = whole(CachedSpeechEncoder(fresh), emotion_nuance=EmotionNuance(32, 32, hidden_size=48, gate_size=8))
     load_weights(tmp_path / "second", stage)
     assert torch.equal(fresh.encoder.layers[1].fc1.weight, weight)
 
 
 def test_an_earlier_stage_fills_what_it_has(checkpoint, model, tmp_path):
-    save(tmp_path, spoken(model, list(EMOTIONS)))
+    model.talker = None
+    save(tmp_path, model)
     adapter = model.listener.speech_adapter.linear1.weight.clone()
     torch.nn.init.zeros_(model.listener.speech_adapter.linear1.weight)
-    assert set(load_weights(tmp_path, model)) == {"speech_adapter", "emotion_nuance"}
+    assert set(load_weights(tmp_path, model)) == {"listener.speech_adapter", "listener.emotion_nuance"}
     assert torch.equal(model.listener.speech_adapter.linear1.weight, adapter)
 
 
 def spoil_part(folder):
     config = json.loads((folder / "config.json").read_text())
-    config["parts"]["speech_adapter"]["init_args"]["hidden_size"] += 1
+    config["model"]["init_args"]["listener"]["init_args"]["speech_adapter"]["init_args"]["hidden_size"] += 1
     (folder / "config.json").write_text(json.dumps(config))
 
 
 def spoil_backbone(folder):
     config = json.loads((folder / "config.json").read_text())
-    config["backbones"]["language_model"]["init_args"]["name_or_path"] = str(folder / "nothing")
+    config["model"]["init_args"]["responder"]["init_args"]["language_model"]["init_args"]["name_or_path"] = str(
+        folder / "nothing"
+    )
     (folder / "config.json").write_text(json.dumps(config))
 
 
@@ -137,5 +148,5 @@ def test_a_damaged_folder_is_named_in_one_line(checkpoint, tmp_path, spoil, reas
 
 
 def test_a_vocoder_alone_survives(checkpoint, tmp_path):
-    save_vocoder(tmp_path, checkpoint.vocoder)
-    assert torch.equal(load_vocoder(str(tmp_path)).codebook, checkpoint.vocoder.codebook)
+    save(tmp_path, checkpoint.talker.vocoder)
+    assert torch.equal(load_vocoder(str(tmp_path)).codebook, checkpoint.talker.vocoder.codebook)

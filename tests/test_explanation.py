@@ -1,13 +1,14 @@
 import pytest
 import torch
-from empathy_lightning.evaluation.explanation import Explanation, explain_reply, layer_weights, nearest_words
 
 from empathy_lightning.audio import split_at_pauses
 from empathy_lightning.chatbot import EmpatheticChatbot
+from empathy_lightning.decoding import Decoding
+from empathy_lightning.explanation import Explanation, explain_reply, nearest_words
 from empathy_lightning.modules.language_model import LanguageModel
 from empathy_lightning.modules.pooled_heads import PooledEmotionHeads
 from empathy_lightning.utterance import EMOTIONS
-from tests.tiny import spoken
+from tests.tiny import heard, spoken
 
 
 @pytest.fixture(scope="module")
@@ -54,27 +55,28 @@ def test_layer_weights_of_long_speech_are_the_mean_over_its_pieces(bot):
     waveform = torch.randn(16_000 * 45)
     pieces = split_at_pauses(waveform, 30.0)
     assert len(pieces) > 1
-    expected = sum(layer_weights(bot, piece) * len(piece) / len(waveform) for piece in pieces)
-    torch.testing.assert_close(layer_weights(bot, waveform), expected)
-    assert layer_weights(bot, waveform).sum() == pytest.approx(1, abs=1e-5)
+    weights = heard(bot.model, [waveform]).emotion.layer_weights
+    parts = [heard(bot.model, [piece]).emotion.layer_weights * len(piece) / len(waveform) for piece in pieces]
+    torch.testing.assert_close(weights, sum(parts))
+    assert weights.sum() == pytest.approx(1, abs=1e-5)
 
 
 def test_an_explanation_says_what_the_reply_says(bot, tmp_path):
     waveform = torch.randn(16_000)
-    (reply,) = bot.respond([waveform], max_new_tokens=3)
-    explanation = explain_reply(bot, waveform, reply, words=4)
+    (reply,) = bot.respond([waveform], decoding=Decoding(max_new_tokens=3))
+    explanation = explain_reply(bot.responder.language_model, reply, words=4)
     assert explanation.probabilities == reply.probabilities
     assert explanation.ratings == {"arousal": reply.arousal, "valence": reply.valence, "dominance": reply.dominance}
-    (_, emotion) = bot.hear([waveform])
-    assert explanation.nearest_words == nearest_words(bot.model.responder.language_model, emotion.embedding[0], 4)
+    embedding = heard(bot.model, [waveform]).emotion_embedding[0]
+    assert explanation.nearest_words == nearest_words(bot.responder.language_model, embedding, 4)
     assert explanation.values()["arousal"] == round(reply.arousal, 4)
 
 
 def test_without_layers_and_ratings_the_rest_is_explained(bot, tmp_path):
     bot.model.listener.emotion_nuance, bot.model.responder.prompt = PooledEmotionHeads(32), "{speech}"
     waveform = torch.randn(16_000)
-    (reply,) = bot.respond([waveform], max_new_tokens=3)
-    explained = explain_reply(bot, waveform, reply)
+    (reply,) = bot.respond([waveform], decoding=Decoding(max_new_tokens=3))
+    explained = explain_reply(bot.responder.language_model, reply)
     assert explained.layer_weights == [] and len(explained.nearest_words) == 10
     explanation = Explanation([], {"sad": 1.0}, {}, [("glad", 0.5)])
     explanation.plot(tmp_path / "a.png")

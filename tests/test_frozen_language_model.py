@@ -31,7 +31,7 @@ from empathy_lightning.prompts import EMPATHY_SYSTEM, SPEECH_AND_EMOTION, SPEECH
 from empathy_lightning.tasks import EmotionNuanceTask, SpeechAdapterTask
 from empathy_lightning.utterance import EMOTIONS
 from tests.conftest import SENTENCE, byte_tokenizer
-from tests.tiny import filled, spoken, whole
+from tests.tiny import filled, spoken, tokens_of, whole
 
 RANDOM = {
     "Qwen2": (Qwen2Config, Qwen2ForCausalLM, {"tie_word_embeddings": True}),
@@ -87,7 +87,7 @@ def our_answers(model, user, system, emotion=None):
     """Answers to the same words through our prompt and our wrapper, all in one batch."""
     model.responder.prompt, model.responder.system = user, system
     prompts = filled(model, QUESTIONS, None if emotion is None else [emotion] * len(QUESTIONS))
-    return model.respond(prompts, max_new_tokens=24)
+    return tokens_of(model, prompts, max_new_tokens=24)
 
 
 def wire(folder):

@@ -15,7 +15,7 @@ from empathy_lightning.modules.speech_encoder import SpeechEncoder, length_mask
 from empathy_lightning.outputs import EmpatheticOutput
 from tests.conftest import golden, golden_seeds, whisper_config
 from tests.modules.test_speech_decoder import golden_decoder
-from tests.tiny import filled, whole
+from tests.tiny import filled, tokens_of, whole
 
 every_seed = pytest.mark.parametrize("folder", golden_seeds("freezeempath"), ids=str)
 
@@ -38,7 +38,7 @@ def golden_model(folder, name):
         )
     )
     names = json.loads((folder / "c_whisper.json").read_text())["key_map_openai_to_hf_WhisperEncoder"]
-    own = under("model.listener.speech_encoder.", state)
+    own = under("model.speech_encoder.", state)
     encoder.encoder.load_state_dict({names[key]: value for key, value in own.items()})
     mel = tensors["input.mel"].transpose(1, 2)
     encoder.log_mel.forward = lambda waveform, lengths: (mel, torch.full((len(mel),), mel.shape[2]))
@@ -148,7 +148,7 @@ def decoder_of(folder, name, facts):
 def test_golden_greedy_text_and_units_end_to_end(folder):
     model, facts, tensors = golden_model(folder, "f_full_generate")
     prompts, *_ = prompts_of(model, tensors)
-    (reply,) = model.respond(prompts)
+    (reply,) = tokens_of(model, prompts)
     assert reply == tensors["output.text_ids"].tolist()
     (states,) = model.responder.states(prompts, [reply])
     torch.testing.assert_close(states, tensors["output.text_hidden"], rtol=1e-4, atol=2e-5)

@@ -22,7 +22,7 @@ from empathy_lightning.modules.language_model import LanguageModel
 from empathy_lightning.outputs import EmpatheticOutput
 from empathy_lightning.utterance import EMOTIONS, Utterance
 from tests.modules.families import tiny
-from tests.tiny import filled, spoken
+from tests.tiny import filled
 
 
 class Labels:
@@ -154,15 +154,14 @@ def test_distillation_is_the_divergence_of_bare_calls(model, square_temperature,
     batch = spoken(["ok", None, "what a day"])
     loss = ResponseDistillationLoss(2.0, square_temperature, shifted, chunk_size=4)(model(batch), batch)
     language_model, tokenizer = model.responder.language_model, model.responder.language_model.tokenizer
-    encoded, emotion = model.hear(batch)
-    frames, mask = model.listener.speech_adapter(encoded.frames, encoded.mask)
+    heard = model.listener(batch)
     divergences = []
     for i in (0, 2):
         ids = [*tokenizer(batch.responses[i]).input_ids, tokenizer.eos_token_id]
         expected = []
-        for said, felt in (([frames[i][mask[i]]], emotion.embedding), (batch.transcripts[i : i + 1], batch.emotions)):
-            (prompt,) = filled(model, said, felt[i : i + 1])
-            inputs = torch.cat([prompt, language_model.embed(ids)])[None]
+        for said, felt in ((heard.said, heard.emotion_embedding), (batch.transcripts, batch.emotions)):
+            (prompt,) = filled(model, said[i : i + 1], felt[i : i + 1])
+            inputs = torch.cat([prompt.embeddings, language_model.embed(ids)])[None]
             logits = language_model.model(inputs_embeds=inputs).logits[0].detach().double().numpy() / 2
             log = logits - np.log(np.exp(logits).sum(1, keepdims=True))
             first = len(prompt) - 1 if shifted else len(prompt)

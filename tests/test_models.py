@@ -10,7 +10,7 @@ from empathy_lightning.modules.language_model import pack
 from empathy_lightning.modules.speech_encoder import freeze
 from empathy_lightning.prompts import SPEECH_ONLY, response_ids
 from empathy_lightning.utterance import EMOTIONS
-from tests.tiny import filled, whole
+from tests.tiny import filled, tokens_of, whole
 
 
 @pytest.fixture
@@ -30,23 +30,21 @@ def test_loss_of_a_batch_is_the_mean_over_the_tokens_of_each_alone(model, corpus
 
 
 def test_replies_do_not_depend_on_the_batch(model, batch):
-    encoded, emotion = model.hear(batch)
-    speech, mask = model.listener.speech_adapter(encoded.frames, encoded.mask)
-    prompts = filled(model, [row[valid] for row, valid in zip(speech, mask, strict=True)], emotion.embedding)
-    together = model.respond(prompts, max_new_tokens=10)
-    assert together == [model.respond([prompt], max_new_tokens=10)[0] for prompt in prompts]
+    prompts = model.responder.prompts(batch, model.listener(batch))
+    together = tokens_of(model, prompts, max_new_tokens=10)
+    assert together == [tokens_of(model, [prompt], max_new_tokens=10)[0] for prompt in prompts]
 
 
 def test_prompt_of_words_is_the_embedded_text(model):
     (row,) = filled(model, ["hello"], ["sad"])
     text = "<|im_start|>user\nhello(with a sad emotional tone).<|im_end|>\n<|im_start|>assistant\n"
     expected = model.responder.language_model.embed(model.responder.language_model.tokenizer(text).input_ids)
-    assert torch.equal(row, expected)
+    assert torch.equal(row.embeddings, expected)
 
 
 def test_state_t_is_the_one_from_which_token_t_is_chosen(model):
     prompts = filled(model, ["hello", "a longer one"], ["sad", "happy"])
-    replies = model.respond(prompts, max_new_tokens=6)
+    replies = tokens_of(model, prompts, max_new_tokens=6)
     for states, reply in zip(model.responder.states(prompts, replies), replies, strict=True):
         assert model.responder.language_model.model.lm_head(states).argmax(-1).tolist() == reply
 
@@ -55,7 +53,7 @@ def test_gradients_reach_adapter_and_nuance_but_nothing_frozen(model, batch):
     model.train()
     model(batch).response_loss.backward()
     trained = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
-    assert {name.split(".")[0] for name in trained} == {"speech_adapter", "emotion_nuance"}
+    assert {name.split(".")[1] for name in trained} == {"speech_adapter", "emotion_nuance"}
 
 
 def test_an_empty_emotion_slot_is_an_error(model):
@@ -64,8 +62,9 @@ def test_an_empty_emotion_slot_is_an_error(model):
 
 
 def test_parts_that_need_each_other_are_asked_for(model):
-    with pytest.raises(ValueError, match="each other"):
-        whole(model.listener.speech_encoder, speech_adapter=model.listener.speech_adapter)
+    with pytest.raises(ValueError, match="hears words for a responder"):
+        parts = (model.listener.speech_encoder, model.listener.speech_adapter)
+        whole(*parts, emotion_nuance=model.listener.emotion_nuance)
     with pytest.raises(ValueError, match="give"):
         whole(model.listener.speech_encoder)
 
@@ -78,7 +77,7 @@ def test_without_responses_only_the_emotion_is_estimated(model, batch):
 
 def test_left_padding_is_all_that_a_batch_adds(model):
     prompts = filled(model, ["a", "abcdef"], ["sad", "sad"])
-    _, mask = pack(prompts, left=True)
+    _, mask = pack([prompt.embeddings for prompt in prompts], left=True)
     assert mask.sum(1).tolist() == [len(p) for p in prompts]
 
 
@@ -137,7 +136,7 @@ def test_a_step_takes_no_way_twice(stage, model, batch):
     decoder.lm_head.register_forward_hook(lambda _m, i, _o: rows["head"].append(i[0].shape[:-1].numel()))
     model(batch).response_loss.backward()
     targets = sum(len(response_ids(model.responder.language_model.tokenizer, r)) for r in batch.responses)
-    prefix = len(model.responder.prefix())
+    prefix = len(model.responder.segments()[0])
     assert prefix > 0 and rows["encoder"] == [4] and sum(rows["head"]) == targets
     assert rows["block"][0] == (1, prefix) and all(shape[0] == 4 for shape in rows["block"][1:])
     assert len(rows["block"]) == stage + 1
@@ -148,14 +147,14 @@ def test_before_the_emotion_slot_nothing_is_computed_backwards(model, batch):
     parameters = list(model.listener.emotion_nuance.extractor.parameters())
     forward, counts = model.responder.language_model.forward, []
 
-    def _whole(rows, mask, prefix, still, _):
+    def _whole(rows, mask, prefix, still):
         counts.extend(still)
         return forward(rows, mask, prefix)
 
     plain = model(batch).response_loss
     model.responder.language_model.forward = _whole
     whole = model(batch).response_loss
-    assert min(counts) > len(model.responder.prefix()) + len(model.responder.segments()[2])
+    assert min(counts) > len(model.responder.segments()[0]) + len(model.responder.segments()[2])
     torch.testing.assert_close(plain, whole, rtol=1e-5, atol=1e-6)
     gradients, expected = (torch.autograd.grad(loss, parameters) for loss in (plain, whole))
     torch.testing.assert_close(gradients, expected, rtol=1e-5, atol=1e-6)
@@ -165,15 +164,14 @@ def test_the_emotion_comes_from_the_other_recording_and_the_words_do_not(model, 
     spoken, voice, plain = read_manifest(corpus)[:3]
 
     def _alone(utterance):
-        return model.hear(collate(SpeechDataset([utterance]).__getitems__([0]), EMOTIONS))
+        return model.listener(collate(SpeechDataset([utterance]).__getitems__([0]), EMOTIONS))
 
     paired = replace(spoken, emotion_path=voice.path)
-    encoded, emotion = model.hear(collate(SpeechDataset([paired, plain]).__getitems__([0, 1]), EMOTIONS))
-    torch.testing.assert_close(emotion.embedding[0], _alone(voice)[1].embedding[0], rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(emotion.embedding[1], _alone(plain)[1].embedding[0], rtol=1e-4, atol=1e-5)
-    assert (emotion.embedding[0] - _alone(spoken)[1].embedding[0]).abs().max() > 1e-3
-    said = encoded.frames[0][encoded.mask[0]]
-    torch.testing.assert_close(said, _alone(spoken)[0].frames[0], rtol=1e-4, atol=1e-5)
+    heard = model.listener(collate(SpeechDataset([paired, plain]).__getitems__([0, 1]), EMOTIONS))
+    torch.testing.assert_close(heard.emotion.embedding[0], _alone(voice).emotion.embedding[0], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(heard.emotion.embedding[1], _alone(plain).emotion.embedding[0], rtol=1e-4, atol=1e-5)
+    assert (heard.emotion.embedding[0] - _alone(spoken).emotion.embedding[0]).abs().max() > 1e-3
+    torch.testing.assert_close(heard.said[0], _alone(spoken).said[0], rtol=1e-4, atol=1e-5)
 
 
 def test_the_end_of_a_cut_response_is_not_trained(model, batch):
@@ -184,7 +182,7 @@ def test_the_end_of_a_cut_response_is_not_trained(model, batch):
         ids = language_model.tokenizer(response, add_special_tokens=False).input_ids
         ids += [] if index == 1 else [language_model.tokenizer.eos_token_id]
         hidden = language_model(
-            torch.cat([prompt, language_model.embed(ids)])[None], torch.ones(1, len(prompt) + len(ids))
+            torch.cat([prompt.embeddings, language_model.embed(ids)])[None], torch.ones(1, len(prompt) + len(ids))
         )
         logits = language_model.model.lm_head(hidden[0, len(prompt) - 1 : -1])
         total = total + torch.nn.functional.cross_entropy(logits, torch.tensor(ids), reduction="sum")

@@ -10,9 +10,11 @@ import torch
 from transformers import Gemma2Config, Gemma2ForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from empathy_lightning.__main__ import main
-from empathy_lightning.chatbot import EmpatheticChatbot, speak_replies
+from empathy_lightning.batch import batch_of
+from empathy_lightning.chatbot import EmpatheticChatbot
 from empathy_lightning.checkpoints import save
 from empathy_lightning.corpora import read_manifest, write_manifest
+from empathy_lightning.decoding import Decoding
 from empathy_lightning.modules.chat_format import literal_ids
 from empathy_lightning.modules.emotion_nuance import EmotionNuance
 from empathy_lightning.modules.language_model import LanguageModel, pack
@@ -20,6 +22,9 @@ from empathy_lightning.modules.speech_adapter import SpeechAdapter
 from empathy_lightning.modules.speech_decoder import SpeechDecoder
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
 from empathy_lightning.prompts import response_ids
+from empathy_lightning.responder import Written
+from empathy_lightning.talker import Talker
+from empathy_lightning.thinking import reply_text, visible
 from empathy_lightning.utterance import EMOTIONS
 from tests import chat_formats
 from tests.chat_formats import tokenizer_of
@@ -143,7 +148,7 @@ def test_answers_and_their_training_share_one_prompt_whatever_the_template(name,
     model = bot_around(folder, backbones, system=SYSTEM)
     trained = filled(model, [u.transcript for u in read_manifest(corpus)], [u.emotion for u in read_manifest(corpus)])
     prompts = {tuple(row.flatten().tolist()) for row in asked}
-    assert {tuple(row.flatten().tolist()) for row in trained} == prompts
+    assert {tuple(row.embeddings.flatten().tolist()) for row in trained} == prompts
     said = model.responder.language_model.tokenizer.decode(model.responder.segments()[0])
     assert SYSTEM in said
     with torch.no_grad():
@@ -164,7 +169,7 @@ def test_what_is_trained_to_end_a_reply_ends_it(template, backbones, tmp_path):
     )
     rows = [torch.randn(n, 32) for n in (3, 5)]
     assert model.tokenizer.pad_token_id is None
-    assert model.generate(*pack(rows, left=True), max_new_tokens=4) == [[end], [end]]
+    assert [ids for ids, _ in model.generate(*pack(rows, left=True), max_new_tokens=4)] == [[end], [end]]
 
 
 def thinking(monkeypatch, before="<think>She is\n\nsad.</think>\n\n"):
@@ -173,7 +178,10 @@ def thinking(monkeypatch, before="<think>She is\n\nsad.</think>\n\n"):
 
     def _generate(self, *args, **kwargs):
         lead = self.tokenizer(before, add_special_tokens=False).input_ids
-        return [lead + ids for ids in real(self, *args, **kwargs)]
+        replies = []
+        for ids, states in real(self, *args, **kwargs):
+            replies.append((lead + ids, torch.cat([states[:1].expand(len(lead), -1), states])))
+        return replies
 
     monkeypatch.setattr(LanguageModel, "generate", _generate)
 
@@ -213,14 +221,30 @@ def test_the_speech_of_a_reply_is_that_of_its_words(backbones):
             yield torch.zeros(1, dtype=torch.long)
 
     decoder = Decoder(32, len(tokenizer), 0, num_units=4, hidden_size=16, num_layers=1, num_heads=2)
-    speak_replies(model, decoder, None, [prompt], [ids], [0])
+    model.talker = Talker(decoder)
+    model.say(written(model, prompt, ids), Decoding(), 0)
     ((states, tokens),) = heard
     assert tokens.tolist() == said
     torch.testing.assert_close(states, model.responder.states([prompt], [ids])[0][-len(said) :])
-    heard.clear()
+
+
+def test_a_reply_that_is_all_thinking_is_not_said(backbones, monkeypatch):
+    model = bot_around(backbones / "language_model", backbones)
+    tokenizer = model.responder.language_model.tokenizer
     unclosed = tokenizer("<think>sad", add_special_tokens=False).input_ids
-    speak_replies(model, decoder, None, [prompt], [unclosed], [0])
-    assert len(heard[0][0]) == 1
+    monkeypatch.setattr(
+        type(model.responder), "write", lambda _, prompts, *__: [written(model, p, unclosed) for p in prompts]
+    )
+    model.talker = Talker(SpeechDecoder(32, len(tokenizer), 0, num_units=4, hidden_size=16, num_layers=1, num_heads=2))
+    (reply,) = model.reply(batch_of([torch.randn(16_000)]))
+    assert reply.text == "" and reply.units is None
+
+
+def written(model, prompt, ids):
+    """What a responder would have kept of a reply."""
+    tokenizer = model.responder.language_model.tokenizer
+    (states,) = model.responder.states([prompt], [ids])
+    return Written(reply_text(tokenizer, ids), ids, states, visible(tokenizer, ids), cut=False)
 
 
 def test_control_tokens_in_a_corpus_are_words(backbones, corpus, tmp_path, monkeypatch):
@@ -250,14 +274,14 @@ def test_a_conversation_has_the_system_message_once(backbones, corpus, tmp_path)
     folder = language_model_at(tmp_path / "lm", chat_formats.GEMMA)
     bot = EmpatheticChatbot(spoken(bot_around(folder, backbones, system=SYSTEM), list(EMOTIONS)))
     prompts = []
-    bot.model.respond, real = lambda rows, *a: prompts.extend(rows) or real(rows, *a), bot.model.respond
+    bot.responder.write, real = lambda rows, *a: prompts.extend(rows) or real(rows, *a), bot.responder.write
     question = read_manifest(corpus)[0].path
-    first = bot.respond([question], max_new_tokens=3)[0]
-    bot.respond([question], history=[[first.turn]], max_new_tokens=3)
+    first = bot.respond([question], decoding=Decoding(max_new_tokens=3))[0]
+    bot.respond([question], history=[[first.turn]], decoding=Decoding(max_new_tokens=3))
     language_model = bot.model.responder.language_model
     wanted = language_model.embed(literal_ids(language_model.tokenizer, f"{SYSTEM}\n\n"))
     for prompt in prompts:
-        windows = prompt.as_subclass(torch.Tensor).unfold(0, len(wanted), 1).transpose(1, 2)
+        windows = prompt.embeddings.unfold(0, len(wanted), 1).transpose(1, 2)
         assert sum(torch.equal(window, wanted) for window in windows) == 1
 
 

@@ -15,13 +15,17 @@ from torch import nn
 from empathy_lightning.__main__ import main
 from empathy_lightning.chatbot import EmpatheticChatbot
 from empathy_lightning.checkpoints import CheckpointError, check_savable, load, load_weights, save
+from empathy_lightning.decoding import Decoding
 from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.modules.language_model import LanguageModel
 from empathy_lightning.modules.speech_adapter import SpeechAdapter
+from empathy_lightning.modules.speech_decoder import SpeechDecoder
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
 from empathy_lightning.modules.vocoder import Vocoder
+from empathy_lightning.talker import Talker
 from empathy_lightning.utterance import EMOTIONS
 from tests.conftest import ROOT
+from tests.tiny import spoken
 
 
 class Doubled(SpeechAdapter):
@@ -54,6 +58,11 @@ class Layered(SpeechAdapter):
         super().__init__(**kwargs)
         self.activation = activation
 
+    def forward(self, frames, mask):
+        embeddings, mask = super().forward(frames, mask)
+        wide = embeddings.repeat_interleave(5, 1)
+        return self.activation(wide, torch.ones(wide.shape[:2], dtype=torch.bool))
+
 
 class Halving(SpeechAdapter):
     def __init__(self, input_size: int, output_size: int, hidden_size: int):
@@ -84,7 +93,14 @@ def with_adapter(model, adapter):
     return spoken(model, list(EMOTIONS))
 
 
-@pytest.mark.parametrize("adapter", [Doubled(32, 32, 48), Scaled(32, 32, hidden_size=48, factor=3.0)])
+@pytest.mark.parametrize(
+    "adapter",
+    [
+        Doubled(32, 32, 48),
+        Scaled(32, 32, hidden_size=48, factor=3.0),
+        Layered(Doubled(32, 32, 48), input_size=32, output_size=32, hidden_size=48),
+    ],
+)
 def test_a_subclass_returns_as_itself(model, adapter, tmp_path):
     check_savable(with_adapter(model, adapter))
     save(tmp_path, with_adapter(model, adapter))
@@ -95,15 +111,15 @@ def test_a_subclass_returns_as_itself(model, adapter, tmp_path):
 
 
 def test_a_model_and_a_vocoder_of_one_s_own_return(model, tmp_path):
-    own = OwnLM(
-        model.listener.speech_encoder,
-        model.listener.speech_adapter,
-        model.responder.language_model,
-        model.listener.emotion_nuance,
-    )
-    save(tmp_path, spoken(own, list(EMOTIONS), vocoder=OwnVocoder(num_units=8, n_fft=512)))
+    decoder = SpeechDecoder(32, 300, 0, num_units=8, hidden_size=16, num_layers=1, num_heads=2)
+    own = OwnLM(model.listener, model.responder, Talker(decoder, OwnVocoder(num_units=8, n_fft=512)), EMOTIONS)
+    save(tmp_path, own)
     loaded = load(tmp_path, trust=["tests.test_parts"])
-    assert type(loaded.model) is OwnLM and type(loaded.vocoder) is OwnVocoder
+    assert type(loaded) is OwnLM and type(loaded.talker.vocoder) is OwnVocoder
+
+
+def adapter_of(config):
+    return config["model"]["init_args"]["listener"]["init_args"]["speech_adapter"]
 
 
 def refused(message, kind, **arguments):
@@ -114,7 +130,9 @@ def refused(message, kind, **arguments):
     ("kind", "arguments", "message"),
     [
         refused("keeps its argument 'factor' nowhere", Forgetful),
-        refused("'activation' of Layered is a ReLU, which config.json cannot hold", Layered, activation=nn.ReLU()),
+        refused(
+            "'activation' of Layered is a function, which config.json cannot hold", Layered, activation=pytest.approx
+        ),
         refused("Halving changes an argument", Halving),
         refused("has other weights", Growing),
     ],
@@ -145,7 +163,7 @@ def test_an_earlier_stage_fills_the_same_class_or_one_derived_from_it(model, tmp
     plain = model.listener.speech_adapter
     save(tmp_path / "plain", spoken(model, list(EMOTIONS)))
     save(tmp_path / "doubled", with_adapter(model, Doubled(32, 32, 48)))
-    assert "speech_adapter" in load_weights(tmp_path / "plain", model)
+    assert "listener.speech_adapter" in load_weights(tmp_path / "plain", model)
     assert torch.equal(model.listener.speech_adapter.linear1.weight, plain.linear1.weight)
     model.listener.speech_adapter = SpeechAdapter(32, 32, 48)
     with pytest.raises(CheckpointError, match=r"is a tests\.test_parts\.Doubled there and a .*SpeechAdapter here"):
@@ -164,7 +182,7 @@ def package(model, tmp_path, monkeypatch):
     (tmp_path / "code" / "elsewhere.py").write_text(text)
     save(tmp_path / "bot", spoken(model, list(EMOTIONS)))
     config = json.loads((tmp_path / "bot" / "config.json").read_text())
-    config["parts"]["speech_adapter"]["class_path"] = "elsewhere.Deep"
+    adapter_of(config)["class_path"] = "elsewhere.Deep"
     (tmp_path / "bot" / "config.json").write_text(json.dumps(config))
     soundfile.write(tmp_path / "a.wav", 0.1 * torch.randn(16_000).numpy(), 16_000)
     monkeypatch.setattr(sys, "path", list(sys.path))
@@ -193,7 +211,7 @@ def test_a_trusted_package_that_is_not_there_hints_at_the_path(package):
 )
 def test_only_module_classes_where_they_are_defined(package, path):
     config = json.loads((package / "bot" / "config.json").read_text())
-    config["parts"]["speech_adapter"]["class_path"] = path
+    adapter_of(config)["class_path"] = path
     (package / "bot" / "config.json").write_text(json.dumps(config))
     with pytest.raises(CheckpointError):
         load(package / "bot")
@@ -202,7 +220,7 @@ def test_only_module_classes_where_they_are_defined(package, path):
 def test_a_folder_of_an_older_form_says_so(model, tmp_path):
     save(tmp_path, spoken(model, list(EMOTIONS)))
     config = json.loads((tmp_path / "config.json").read_text())
-    config["parts"] = {name: part["init_args"] for name, part in config["parts"].items()}
+    config["parts"] = config.pop("model")["init_args"]
     (tmp_path / "config.json").write_text(json.dumps(config))
     for read in (load, lambda folder: load_weights(folder, model)):
         with pytest.raises(CheckpointError, match="older version: train or convert it again"):
@@ -224,7 +242,10 @@ def test_quantisation_is_kept_and_its_package_is_named_where_it_is_missing(model
     model.responder.language_model.source["quantization"] = "bitsandbytes-4bit"
     save(tmp_path, spoken(model, list(EMOTIONS)))
     config = json.loads((tmp_path / "config.json").read_text())
-    assert config["backbones"]["language_model"]["init_args"]["quantization"] == "bitsandbytes-4bit"
+    assert (
+        config["model"]["init_args"]["responder"]["init_args"]["language_model"]["init_args"]["quantization"]
+        == "bitsandbytes-4bit"
+    )
     monkeypatch.setattr("empathy_lightning.modules.language_model.find_spec", lambda package: None)
     with pytest.raises(CheckpointError, match=r"pip install 'empathy_lightning\[bitsandbytes\]'"):
         load(tmp_path)
@@ -267,11 +288,13 @@ def test_one_recording_may_be_given_alone(model, corpus):
     bot = EmpatheticChatbot(spoken(model, list(EMOTIONS)))
     path = corpus.parent / "3.wav"
     samples, _ = soundfile.read(path, dtype="float32")
-    (expected,) = bot.respond([path], max_new_tokens=4)
+    (expected,) = bot.respond([path], decoding=Decoding(max_new_tokens=4))
     for alone in (str(path), path, samples, torch.from_numpy(samples)):
-        (reply,) = bot.respond(alone, max_new_tokens=4)
+        (reply,) = bot.respond(alone, decoding=Decoding(max_new_tokens=4))
         assert reply.text == expected.text
-    assert [reply.text for reply in bot.respond([samples, path], max_new_tokens=4)] == [expected.text] * 2
+    assert [reply.text for reply in bot.respond([samples, path], decoding=Decoding(max_new_tokens=4))] == [
+        expected.text
+    ] * 2
 
 
 def test_a_run_with_a_part_that_could_not_return_ends_before_it_trains(corpus, tmp_path, capsys):
@@ -312,17 +335,19 @@ def test_a_backbone_that_would_come_back_as_another_is_refused(model, backbones)
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "message"),
+    ("half", "key", "value", "message"),
     [
-        ("class_path", "empathy_lightning.modules.speech_adapter.SpeechAdapter", "does not fit"),
-        ("slots", {"colour_slot": "red"}, "does not fit"),
-        ("emotions", ["sad", "happy"], "2 emotion names for a classifier of 5"),
-        ("untrained_heads", ["colour"], "names no head 'colour'"),
+        ("listener", "colour", "red", "Listener refuses its arguments"),
+        ("responder", "speech_slot", "speech", "cannot be loaded|refuses"),
+        (None, "emotions", ["sad", "happy"], "2 emotion names for a classifier of 5"),
+        ("listener", "untrained_heads", ["colour"], "names no head 'colour'|cannot be loaded"),
     ],
 )
-def test_a_config_that_does_not_fit_is_one_line(model, tmp_path, key, value, message):
+def test_a_config_that_does_not_fit_is_one_line(model, tmp_path, half, key, value, message):
     save(tmp_path / "bot", spoken(model, list(EMOTIONS)))
     config = json.loads((tmp_path / "bot/config.json").read_text())
-    (tmp_path / "bot/config.json").write_text(json.dumps(config | {key: value}))
+    arguments = config["model"]["init_args"]
+    (arguments[half]["init_args"] if half else arguments)[key] = value
+    (tmp_path / "bot/config.json").write_text(json.dumps(config))
     with pytest.raises(CheckpointError, match=message):
         load(tmp_path / "bot")

@@ -144,8 +144,10 @@ def test_freezeempath_from_stage_to_stage(place, backbones, monkeypatch):
     )
     assert not changed(tuned.model.listener.emotion_nuance, whole.model.listener.emotion_nuance)
     # A rate of 1e-5 over two steps: the decoder is still the pretrained one, and not quite.
-    assert changed(pretrained.speech_decoder, whole.speech_decoder)
-    for ours, theirs in zip(whole.speech_decoder.parameters(), pretrained.speech_decoder.parameters(), strict=True):
+    assert changed(pretrained.talker.speech_decoder, whole.talker.speech_decoder)
+    for ours, theirs in zip(
+        whole.talker.speech_decoder.parameters(), pretrained.talker.speech_decoder.parameters(), strict=True
+    ):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
     assert "validation/categorical_loss" in training(out / FREEZEEMPATH[1])["history"][-1]
 

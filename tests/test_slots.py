@@ -8,11 +8,30 @@ from empathy_lightning.batch import collate
 from empathy_lightning.checkpoints import load, save
 from empathy_lightning.corpora import read_manifest
 from empathy_lightning.errors import InputError
-from empathy_lightning.modules.language_model import LanguageModel
-from empathy_lightning.slots import emotion_content
-from empathy_lightning.utterance import EMOTIONS
-from tests.modules.families import tiny
-from tests.tiny import filled, spoken, whole
+from empathy_lightning.listener import Heard
+from empathy_lightning.slots import (
+    HeardEmotion,
+    HeardSpeech,
+    PredictedLabel,
+    RandomLabel,
+    SlotFiller,
+    Transcript,
+    TrueLabel,
+)
+from empathy_lightning.utterance import EMOTIONS, Utterance
+from tests.tiny import filled, spoken
+
+NOTHING = Heard(None, None)
+
+
+class Shouted(SlotFiller):
+    """Always the same word, loud."""
+
+    def __init__(self, mark="?"):
+        self.mark = mark
+
+    def __call__(self, batch, heard):
+        return [f"SAD{self.mark}"] * len(batch)
 
 
 def loss(model, batch, speech_slot, emotion_slot):
@@ -28,60 +47,74 @@ def batch(corpus):
 def test_known_words_give_the_loss_of_the_prompt_in_words(model, batch):
     rows = filled(model, batch.transcripts, batch.emotions)
     expected = model.responder.loss(rows, batch.responses)
-    torch.testing.assert_close(loss(model, batch, "transcript", "label"), expected)
-    assert loss(model, batch, "speech", "label") != expected
+    torch.testing.assert_close(loss(model, batch, Transcript(), TrueLabel()), expected)
+    assert loss(model, batch, HeardSpeech(), TrueLabel()) != expected
 
 
 def test_each_slot_alone(model, batch):
-    encoded, emotion = model.hear(batch)
+    encoded = model.listener.speech_encoder(batch.waveform, batch.lengths)
     speech, mask = model.listener.speech_adapter(encoded.frames, encoded.mask)
     said = [row[valid] for row, valid in zip(speech, mask, strict=True)]
+    felt = model.listener.emotion_nuance(encoded.layers, encoded.mask).embedding
     for slots, rows in {
-        ("speech", "embedding"): (said, emotion.embedding),
-        ("speech", "label"): (said, batch.emotions),
-        ("transcript", "embedding"): (batch.transcripts, emotion.embedding),
+        (HeardSpeech(), HeardEmotion()): (said, felt),
+        (HeardSpeech(), TrueLabel()): (said, batch.emotions),
+        (Transcript(), HeardEmotion()): (batch.transcripts, felt),
     }.items():
         expected = model.responder.loss(filled(model, *rows), batch.responses)
         torch.testing.assert_close(loss(model, batch, *slots), expected)
 
 
 def test_random_labels_are_uniform_and_stay_with_their_utterance():
-    ids = [str(i) for i in range(2_000)]
-    labels = emotion_content("random label", None, [""] * 2_000, ids, EMOTIONS)
+    utterances = [Utterance(id=str(number), corpus="c", path="p.wav") for number in range(2_000)]
+    batch = collate([(torch.zeros(1), u) for u in utterances], EMOTIONS)
+    labels = RandomLabel()(batch, NOTHING)
     assert all(350 < Counter(labels)[name] < 450 for name in EMOTIONS)
-    assert emotion_content("random label", None, [""], ids[7:8], EMOTIONS) == labels[7:8]
-    assert labels != emotion_content("random label", None, [""] * 2_000, ids, EMOTIONS, seed=1)
+    alone = collate([(torch.zeros(1), utterances[7])], EMOTIONS)
+    assert RandomLabel()(alone, NOTHING) == labels[7:8]
+    assert labels != RandomLabel(seed=1)(batch, NOTHING)
 
 
 def test_random_labels_come_from_the_categories_of_the_task(corpus):
     utterances = read_manifest(corpus)
     batch = collate([(torch.randn(400), u) for u in utterances], ("calm", "sad"))
-    drawn = emotion_content("random label", None, batch.emotions, batch.ids, batch.categories)
-    assert set(drawn) == {"calm", "sad"}
+    assert set(RandomLabel()(batch, NOTHING)) == {"calm", "sad"}
 
 
-@pytest.mark.parametrize(("field", "slots"), [("transcripts", ("transcript", "label")), ("emotions", (None, "label"))])
+@pytest.mark.parametrize(
+    ("field", "slots"), [("transcripts", (Transcript(), TrueLabel())), ("emotions", (HeardSpeech(), TrueLabel()))]
+)
 def test_what_is_not_known_cannot_fill_a_slot(model, batch, field, slots):
     getattr(batch, field)[2] = ""
     with pytest.raises(ValueError, match=f"utterance {batch.ids[2]} has no"):
         loss(model, batch, *slots)
 
 
+def test_a_predicted_label_is_the_classifier_s_word(model, batch):
+    heard = model.listener(batch)
+    words = [EMOTIONS[index] for index in heard.emotion.logits.argmax(1).tolist()]
+    assert PredictedLabel()(batch, heard) == words
+    expected = model.responder.loss(filled(model, heard.said, words), batch.responses)
+    torch.testing.assert_close(loss(model, batch, HeardSpeech(), PredictedLabel()), expected)
+    heard.emotion.logits.fill_(torch.nan)
+    with pytest.raises(InputError, match="no classifier was trained"):
+        PredictedLabel()(batch, heard)
+
+
 def test_the_slots_are_part_of_a_checkpoint(model, batch, tmp_path):
-    model.responder.speech_slot, model.responder.emotion_slot = "transcript", "random label"
+    model.responder.speech_slot, model.responder.emotion_slot = Transcript(), RandomLabel(seed=3)
     save(tmp_path, spoken(model, list(EMOTIONS)))
     again = load(tmp_path)
-    assert (again.responder.speech_slot, again.responder.emotion_slot) == ("transcript", "random label")
+    assert type(again.responder.speech_slot) is Transcript
+    assert type(again.responder.emotion_slot) is RandomLabel and again.responder.emotion_slot.seed == 3
     torch.testing.assert_close(again(batch).response_loss, model(batch).response_loss)
 
 
-def test_what_is_no_content_is_refused(model):
-    with pytest.raises(ValueError, match="is none of"):
-        whole(model.listener.speech_encoder, emotion_nuance=model.listener.emotion_nuance, emotion_slot="true label")
-
-
-def test_positions_are_not_told_to_a_model_that_takes_none(model):
-    tokenizer = model.responder.language_model.tokenizer
-    deaf = LanguageModel(tiny("mpt", vocab_size=len(tokenizer)), tokenizer)
-    with pytest.raises(InputError, match="reference_compat tells the language model positions"):
-        whole(model.listener.speech_encoder, model.listener.speech_adapter, deaf, reference_compat=True)
+def test_a_slot_is_filled_by_a_class_of_one_s_own(model, batch, tmp_path):
+    model.responder.emotion_slot = Shouted(mark="!")
+    expected = model.responder.loss(filled(model, model.listener(batch).said, ["SAD!"] * 4), batch.responses)
+    torch.testing.assert_close(model(batch).response_loss, expected)
+    save(tmp_path, spoken(model, list(EMOTIONS)))
+    with pytest.raises(InputError, match=r"code from elsewhere.*--trust tests"):
+        load(tmp_path)
+    torch.testing.assert_close(load(tmp_path, trust=["tests"])(batch).response_loss, expected)

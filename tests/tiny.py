@@ -1,10 +1,17 @@
 """Whole models of given parts, for tests that care about one of them."""
 
+import torch
+
+from empathy_lightning.batch import batch_of
+from empathy_lightning.decoding import Decoding
 from empathy_lightning.filled_prompt import Turn
+from empathy_lightning.folders import read_config
 from empathy_lightning.listener import Listener
 from empathy_lightning.models import EmpatheticLM
+from empathy_lightning.parts import entries
 from empathy_lightning.responder import Responder
 from empathy_lightning.talker import Talker
+from empathy_lightning.thinking import reply_text
 
 HEARS = ("speech_encoder", "speech_adapter", "emotion_nuance", "emotion_encoder", "untrained_heads")
 SPEAKS = ("speech_decoder", "vocoder")
@@ -36,3 +43,27 @@ def filled(model, speech, emotion=None, prompts=()):
     """Prompts of single turns, filled with embeddings or words."""
     emotion = [None] * len(speech) if emotion is None else emotion
     return model.responder.fill([[Turn(*turn)] for turn in zip(speech, emotion, strict=True)], prompts)
+
+
+def tokens_of(model, prompts, max_new_tokens=256, temperature=0.0, seed=0, top_p=1.0):
+    """Token ids of the replies to filled prompts; ``seed`` is one for all, or one for each."""
+    seeds = () if isinstance(seed, int) else seed
+    chosen = Decoding(max_new_tokens, temperature, top_p, seed if isinstance(seed, int) else 0)
+    return [written.tokens for written in model.responder.write(prompts, chosen, seeds)]
+
+
+def heard(model, waveforms):
+    """What a model's listener makes of waveforms."""
+    with torch.no_grad():
+        return model.listener(batch_of(waveforms, model.emotions))
+
+
+def text_of(model, tokens):
+    """The words of a reply's tokens."""
+    return reply_text(model.responder.language_model.tokenizer, tokens)
+
+
+def arguments_in(folder):
+    """Arguments of the parts that a folder's config.json names, by the parts' own names."""
+    config = read_config(folder)
+    return {path.rpartition(".")[2]: found["init_args"] for path, found in entries(config["model"])}

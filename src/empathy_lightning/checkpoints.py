@@ -107,7 +107,7 @@ def load_weights(folder: str | Path, model: nn.Module) -> list[str]:
     parts = dict(tree(model))
     filled = []
     for path, found in entries(config["model"]):
-        own = under(path, weights)
+        own = _own(path, found, weights)
         if path not in parts or not own:
             continue
         module = parts[path]
@@ -127,10 +127,15 @@ def load_weights(folder: str | Path, model: nn.Module) -> list[str]:
     return filled
 
 
-def under(path: str, weights: dict[str, Any]) -> dict[str, Any]:
-    """Weights of a folder that belong to a part or to those below it, without its path."""
+def _own(path: str, found: dict[str, Any], weights: dict[str, Any]) -> dict[str, Any]:
+    """Weights of a folder that belong to a part, and not to those below it, without its path."""
     start = f"{path}." if path else ""
-    return {key.removeprefix(start): value for key, value in weights.items() if key.startswith(start)}
+    below = tuple(f"{start}{name}." for name, value in found["init_args"].items() if is_entry(value))
+    own: dict[str, Any] = {}
+    for key, value in weights.items():
+        if key.startswith(start) and not key.startswith(below):
+            own[key.removeprefix(start)] = value
+    return own
 
 
 def _tune(path: str, module: nn.Module, own: dict[str, Any], folder: str | Path) -> None:
@@ -154,9 +159,8 @@ def _fill(path: str, module: nn.Module, own: dict[str, Any], folder: str | Path,
     """Put weights into a part; ``whole`` where all of its own must be there."""
     name = path.rpartition(".")[2] or "the model"
     below = tuple(f"{part}." for part, _ in children(module))
-    given = {key: value for key, value in own.items() if not key.startswith(below)}
     try:
-        missing, unexpected = module.load_state_dict(given, strict=False)
+        missing, unexpected = module.load_state_dict(own, strict=False)
     except RuntimeError as error:
         raise CheckpointError(f"{folder}: {name} has other sizes: {' '.join(str(error).split())}"[:300]) from None
     wrong = list(unexpected)
@@ -219,13 +223,13 @@ def load_part(folder: str | Path, path: str, trust: Sequence[str] = ()) -> nn.Mo
         raise CheckpointError(f"{folder} cannot be loaded: {reason}") from None
     if not isinstance(built, nn.Module):
         raise CheckpointError(f"{folder}/config.json: {path} is no module")
-    for place, module in tree(built):
-        whole_path = ".".join(filter(None, (path, place)))
-        own = under(whole_path, weights)
-        if loaded_from(behind_cache(module)) is None:
-            _fill(whole_path, module, own, folder)
+    parts = dict(tree(built, path))
+    for place, entry in entries(found, path):
+        own = _own(place, entry, weights)
+        if place in parts and not is_loaded(entry):
+            _fill(place, parts[place], own, folder)
         elif own:
-            _tune(whole_path, module, own, folder)
+            _tune(place, parts[place], own, folder)
     return built.eval()
 
 

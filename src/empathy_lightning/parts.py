@@ -201,7 +201,7 @@ def _sizes(module: nn.Module) -> dict[str, torch.Size]:
 
 
 def trusted_class(path: str, trust: Sequence[str] = ()) -> type:
-    """The class of a path, which is imported only from this library and from packages that are named.
+    """The class of a path, which is imported only from this library and packages that are named.
 
     Args:
         path: Such as ``mine.adapters.DeepAdapter``.

@@ -75,11 +75,14 @@ class Responder(nn.Module):
         self.max_length = max_length
         self.speech_slot = speech_slot or HeardSpeech()
         self.emotion_slot = emotion_slot or HeardEmotion()
+        for slot in (self.speech_slot, self.emotion_slot):
+            if not isinstance(slot, SlotFiller):
+                raise InputError(f"{slot!r} fills no slot: give a SlotFiller, such as those of empathy_lightning.slots")
         self.rendered: dict[Prompt, list[Segment]] = {}
 
     def asked(self, system: str | None = None) -> Prompt:
         """The prompt of the model's own; another system message may take the place of its."""
-        return Prompt(self.prompt or SPEECH_ONLY, system or self.system)
+        return Prompt(SPEECH_ONLY if self.prompt is None else self.prompt, system or self.system)
 
     def segments(self, prompt: Prompt | None = None, turns: int = 0) -> list[Segment]:
         """A prompt, or the model's own, cut at its slots.

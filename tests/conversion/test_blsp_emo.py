@@ -15,6 +15,7 @@ from empathy_lightning.modules.language_model import pack
 from tests.conftest import golden, golden_seeds
 from tests.conversion.released_blsp import grown, write_release, write_shards
 from tests.modules.test_convolutional_adapter import close
+from tests.tiny import arguments_in
 
 FOLDER = golden_seeds("rellm")[0]
 CONVERT = {"full_blspemo": blsp_emo.convert, "full_rellm": re_llm.convert}
@@ -95,8 +96,9 @@ socket.socket = Blocked
 import torch
 torch.set_num_threads(1)
 from empathy_lightning.chatbot import EmpatheticChatbot
+from empathy_lightning.decoding import Decoding
 wave = 0.1 * torch.sin(torch.arange(6000) / 9.0)
-reply, = EmpatheticChatbot.from_pretrained(sys.argv[1], device="cpu").respond([wave], max_new_tokens=6)
+reply, = EmpatheticChatbot.from_pretrained(sys.argv[1], device="cpu").respond([wave], decoding=Decoding(max_new_tokens=6))
 print(repr((reply.text, reply.emotion, round(reply.probabilities[reply.emotion], 3))))
 """
 
@@ -136,8 +138,7 @@ def test_bfloat16_stays_in_the_backbone_and_trained_parts_are_float32(release, t
     half = {k: v if "lora" in k else v.bfloat16() for k, v in grown(state).items()}
     write_shards(folder, half, "safetensors")
     blsp_emo.convert(folder, tmp_path / "out")
-    config = json.loads((tmp_path / "out" / "config.json").read_text())
-    assert config["backbones"]["language_model"]["init_args"]["dtype"] == "bfloat16"
+    assert arguments_in(tmp_path / "out")["language_model"]["dtype"] == "bfloat16"
     model = load(tmp_path / "out")
     assert model.responder.language_model.model.dtype == torch.bfloat16
     assert {p.dtype for p in model.listener.speech_adapter.parameters()} == {torch.float32}

@@ -75,7 +75,7 @@ def test_without_tokenizer_files_the_public_one_is_named(release, tmp_path):
     assert [path.name for path in (tmp_path / "out").iterdir() if path.is_dir()] == ["interpretation"]
     config = json.loads((tmp_path / "out" / "interpretation" / "config.json").read_text())
     assert config["tokenizer"] == "roberta-base"
-    assert config["parts"]["empathy_classifier"]["init_args"]["lower_case"] is True
+    assert config["model"]["init_args"]["lower_case"] is True
     config["tokenizer"] = "./nowhere"
     (tmp_path / "out" / "interpretation" / "config.json").write_text(json.dumps(config))
     with pytest.raises(CheckpointError, match="cannot be loaded"):

@@ -10,10 +10,12 @@ from safetensors.torch import load_file, save_file
 from transformers import Qwen2Config, Qwen2ForCausalLM, WhisperModel
 
 from empathy_lightning.__main__ import main
+from empathy_lightning.batch import batch_of
 from empathy_lightning.chatbot import EmpatheticChatbot
 from empathy_lightning.checkpoints import load, load_weights
 from empathy_lightning.conversion import freezeempath
 from empathy_lightning.conversion.freezeempath import WHISPER, WHISPER_BLOCK, convert
+from empathy_lightning.decoding import Decoding
 from empathy_lightning.errors import InputError
 from empathy_lightning.modules.emotion_nuance import EmotionNuance
 from empathy_lightning.modules.speech_adapter import SpeechAdapter
@@ -21,6 +23,7 @@ from empathy_lightning.modules.speech_decoder import SpeechDecoder
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
 from tests.conftest import ROOT, golden, golden_seeds, whisper_config
 from tests.conversion.freezeempath_release import WORDS, write_json, write_release
+from tests.tiny import arguments_in, filled, tokens_of
 
 UNITS = {"<sep>": 35, **{f"<{unit}>": 36 + unit for unit in range(64)}}
 QWEN = {
@@ -54,7 +57,7 @@ def released_state(linear=False, gate=True):
     unit_model = {k: v for k, v in qwen(DECODER).items() if k != "lm_head.weight"}
     parts = {
         "": qwen(QWEN),
-        "model.listener.speech_encoder.": {names[key]: value for key, value in encoder.items()},
+        "model.speech_encoder.": {names[key]: value for key, value in encoder.items()},
         "model.speech_projector.": adapter.state_dict(),
         "model.emotion_extractor.": nuance.extractor.state_dict(),
         "hidden2emotion.": nuance.categorical_head.state_dict(),
@@ -95,7 +98,7 @@ def test_golden_converted_release_answers_with_the_reference_s_tokens_and_units(
     assert bot.model.listener.speech_encoder.pad_to_30s and bot.model.listener.speech_adapter.drop_incomplete
     mel = tensors["input.mel"].transpose(1, 2)
     bot.model.listener.speech_encoder.log_mel.forward = lambda waveform, lengths: (mel, torch.tensor([mel.shape[2]]))
-    (reply,) = bot.respond([torch.randn(16_000)], unit_temperature=0.0)
+    (reply,) = bot.respond([torch.randn(16_000)], decoding=Decoding(unit_temperature=0.0))
     ids = tensors["output.text_ids"].tolist()
     assert reply.text == bot.model.responder.language_model.tokenizer.decode(ids, skip_special_tokens=True).strip()
     units = tensors["output.units"].tolist()
@@ -103,20 +106,23 @@ def test_golden_converted_release_answers_with_the_reference_s_tokens_and_units(
     ended = facts["generated_ids_per_chunk"][-1][-1] == facts["token_ids"]["eos"]
     assert len(reply.units) == len(units) or not ended
     assert reply.waveform is None and reply.arousal is None
-    said, emotion = bot.hear([torch.randn(16_000)])
-    assert bot.model.respond(bot.filled(model, said, emotion.embedding)) == [ids]
+    heard = bot.model.listener(batch_of([torch.randn(16_000)]))
+    assert tokens_of(bot.model, filled(bot.model, heard.said, heard.emotion_embedding)) == [ids]
 
 
 FRESH = """
 import functools, sys, torch
-from empathy_lightning.chatbot import EmpatheticChatbot, describe
+from empathy_lightning.batch import batch_of
+from empathy_lightning.chatbot import EmpatheticChatbot
+from empathy_lightning.decoding import Decoding
 torch.manual_seed(0)
 torch.set_num_threads(1)
 bot = EmpatheticChatbot.from_pretrained(sys.argv[1])
-bot.speech_decoder.stream = functools.partial(bot.speech_decoder.stream, max_units=20)
-reply, = bot.respond([torch.randn(16_000)], max_new_tokens=4)
+decoder = bot.model.talker.speech_decoder
+decoder.stream = functools.partial(decoder.stream, max_units=20)
+reply, = bot.respond([torch.randn(16_000)], decoding=Decoding(max_new_tokens=4))
 assert len(reply.units) > 0, reply
-print(describe(reply))
+print(reply)
 """
 
 
@@ -135,26 +141,28 @@ def test_every_tensor_arrives_bit_by_bit(tmp_path):
     report = convert(tmp_path / "release", tmp_path / "out")
     assert sorted(report.used) == sorted(state) and not report.missing and not report.left_over
     assert json.loads((tmp_path / "out" / "conversion.json").read_text())["used"] == report.used
-    config = json.loads((tmp_path / "out" / "config.json").read_text())
-    assert config["backbones"]["language_model"]["init_args"] == {"name_or_path": "language_model", "dtype": "bfloat16"}
+    arguments = arguments_in(tmp_path / "out")
+    assert arguments["language_model"] == {"name_or_path": "language_model", "dtype": "bfloat16"}
 
     checkpoint = load(tmp_path / "out")
-    assert checkpoint.model.responder.language_model.model.dtype == torch.bfloat16
-    bare = checkpoint.model.responder.language_model.model.state_dict()
+    assert checkpoint.responder.language_model.model.dtype == torch.bfloat16
+    bare = checkpoint.responder.language_model.model.state_dict()
     assert all(torch.equal(bare[key], state[key]) for key in bare)
     shards = sorted((tmp_path / "out" / "language_model").glob("*.safetensors"))
     places = json.loads((tmp_path / "out" / "language_model" / "model.safetensors.index.json").read_text())
     assert len(shards) > 1 and {shard.name for shard in shards} == set(places["weight_map"].values())
-    encoder = checkpoint.model.listener.speech_encoder.encoder.state_dict()
+    encoder = checkpoint.listener.speech_encoder.encoder.state_dict()
     for old, new in WHISPER.items():
-        assert torch.equal(encoder[new], state[f"model.listener.speech_encoder.{old}"].float())
-    nuance = checkpoint.model.listener.emotion_nuance
+        assert torch.equal(encoder[new], state[f"model.speech_encoder.{old}"].float())
+    nuance = checkpoint.listener.emotion_nuance
     assert torch.equal(nuance.categorical_head.weight, state["hidden2emotion.weight"].float())
     query = state["model.emotion_extractor.attn_pool.latent_queries"]
     assert torch.equal(nuance.extractor.attn_pool.latent_queries, query.float())
-    torch.nn.init.zeros_(checkpoint.model.listener.speech_adapter.linear1.weight)
-    assert load_weights(tmp_path / "out", checkpoint.model) == ["speech_adapter", "emotion_nuance"]
-    assert checkpoint.model.listener.speech_adapter.linear1.weight.any()
+    torch.nn.init.zeros_(checkpoint.listener.speech_adapter.linear1.weight)
+    assert load_weights(tmp_path / "out", checkpoint) == [
+        "listener.speech_adapter", "listener.emotion_nuance", "talker.speech_decoder"
+    ]  # fmt: skip
+    assert checkpoint.listener.speech_adapter.linear1.weight.any()
 
 
 @pytest.mark.parametrize(("linear", "gate"), [(False, True), (True, True), (True, False)])
@@ -164,7 +172,7 @@ def test_units_and_marker_are_found_by_their_names_and_the_projection_by_its_key
     state = released_state(linear, gate)
     write_release(tmp_path / "release", state, CONFIG, units)
     convert(tmp_path / "release", tmp_path / "out")
-    decoder = load(tmp_path / "out").speech_decoder
+    decoder = load(tmp_path / "out").talker.speech_decoder
     rows = state["speech_generator.model.model.embed_tokens.weight"]
     assert (decoder.text_vocab_size, decoder.num_units, decoder.schedule) == (35, 64, (3, 5))
     assert torch.equal(decoder.embed(torch.tensor(decoder.separator_id)), rows[99])
@@ -199,33 +207,25 @@ def test_a_tied_language_model_needs_no_head(tmp_path):
 
 
 def test_shards_without_the_encoder_name_the_one_that_was_frozen(tmp_path):
-    state = {
-        key: value for key, value in released_state().items() if not key.startswith("model.listener.speech_encoder.")
-    }
+    state = {key: value for key, value in released_state().items() if not key.startswith("model.speech_encoder.")}
     write_release(tmp_path / "release", state, CONFIG, UNITS)
-    assert convert(tmp_path / "release", tmp_path / "out").missing == ["model.listener.speech_encoder.*"]
-    config = json.loads((tmp_path / "out" / "config.json").read_text())
-    assert config["backbones"]["speech_encoder"]["init_args"] == {
-        "name_or_path": "openai/whisper-large-v3",
-        "pad_to_30s": True,
-    }
-    assert (
-        config["parts"]["speech_adapter"]["init_args"]["input_size"] == 64
-        and not (tmp_path / "out" / "speech_encoder").exists()
-    )
+    assert convert(tmp_path / "release", tmp_path / "out").missing == ["model.speech_encoder.*"]
+    arguments = arguments_in(tmp_path / "out")
+    assert arguments["speech_encoder"] == {"name_or_path": "openai/whisper-large-v3", "pad_to_30s": True}
+    assert arguments["speech_adapter"]["input_size"] == 64 and not (tmp_path / "out" / "speech_encoder").exists()
 
 
 def test_a_dry_run_reports_and_writes_nothing(tmp_path, capsys):
     state = released_state()
     del state["lm_head.weight"], state["speech_generator.input_proj.2.bias"]
-    state["model.listener.speech_encoder.extra"] = torch.zeros(2)
+    state["model.speech_encoder.extra"] = torch.zeros(2)
     write_release(tmp_path / "release", state, CONFIG, UNITS)
     before = sorted(tmp_path.rglob("*"))
     words = ["convert", "freezeempath", str(tmp_path / "release"), "--out", str(tmp_path / "out")]
     assert main([*words, "--dry-run"]) == 1
     printed = capsys.readouterr().out
     assert "missing: lm_head.weight" in printed and "missing: speech_generator.input_proj.2.bias" in printed
-    assert "left over: model.listener.speech_encoder.extra" in printed
+    assert "left over: model.speech_encoder.extra" in printed
     assert main(words) == 2
     assert "lacks 2 weights" in capsys.readouterr().err
     assert sorted(tmp_path.rglob("*")) == before

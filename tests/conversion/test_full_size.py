@@ -10,10 +10,12 @@ from transformers import AutoConfig, Qwen2ForCausalLM, WhisperModel
 
 from empathy_lightning.conversion import freezeempath
 from empathy_lightning.conversion.freezeempath import EXTRACTOR, LINEARS, WHISPER_BLOCK, convert
+from empathy_lightning.conversion.model_entry import path_of
 from empathy_lightning.modules.emotion_nuance import EmotionNuance
 from empathy_lightning.modules.speech_adapter import SpeechAdapter
 from empathy_lightning.modules.speech_decoder import SpeechDecoder
 from tests.conversion.freezeempath_release import write_json, write_tokenizer
+from tests.tiny import arguments_in
 
 QWEN = {"bos_token_id": 151643, "rms_norm_eps": 1e-6, "rope_theta": 1e6, "max_position_embeddings": 32768}
 CONFIG = QWEN | {
@@ -55,7 +57,7 @@ def released_shapes():
     for name in WHISPER_BLOCK:
         block.setdefault(name, [1280, 1280] if name.startswith("attn.") and name.endswith("weight") else [1280])
     encoder |= {f"blocks.{index}.{name}": shape for index in range(32) for name, shape in block.items()}
-    shapes |= {f"model.listener.speech_encoder.{name}": shape for name, shape in encoder.items()}
+    shapes |= {f"model.speech_encoder.{name}": shape for name, shape in encoder.items()}
     for part, names, shape_of in (
         ("speech_projector", LINEARS, [[2048, 6400], [2048], [3584, 2048], [3584]]),
         (
@@ -114,8 +116,7 @@ def test_every_weight_of_the_release_has_its_place_in_our_modules(written):
     report, out, tensors = written
     assert len(report.used) == len(released_shapes()) and not report.missing and not report.left_over
     assert sum(t.size for part in tensors.values() for t in part.values()) / 2 == pytest.approx(8.82e9, rel=2e-3)
-    config = json.loads((out / "config.json").read_text())
-    arguments = {name: part["init_args"] for name, part in config["parts"].items()}
+    arguments = arguments_in(out)
     assert arguments["speech_decoder"]["schedule"] == [3, 15]
     assert arguments["speech_decoder"]["num_units"] == 8192
     with torch.device("meta"):
@@ -126,8 +127,8 @@ def test_every_weight_of_the_release_has_its_place_in_our_modules(written):
         }
         language_model = Qwen2ForCausalLM(AutoConfig.from_pretrained(out / "language_model"))
         encoder = WhisperModel(AutoConfig.from_pretrained(out / "speech_encoder"))
-    ours = {f"{name}.{key}": value for name, part in parts.items() for key, value in part.state_dict().items()}
-    del ours["speech_decoder.model.lm_head.weight"]
+    ours = {f"{path_of(name)}.{key}": value for name, part in parts.items() for key, value in part.state_dict().items()}
+    del ours["talker.speech_decoder.model.lm_head.weight"]
     for built, stored in (
         (ours, tensors["out.partial"]),
         (language_model.state_dict(), tensors["language_model"]),

@@ -1,6 +1,7 @@
 """The whole original models at tiny size, from mel spectrogram and waveform to logits and tokens."""
 
 import json
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import ClassVar
 
@@ -16,7 +17,6 @@ from empathy_lightning.modules.language_model import LanguageModel, pack
 from empathy_lightning.modules.partial_lora import PartialLora
 from empathy_lightning.modules.speech_encoder import SpeechEncoder, length_mask
 from empathy_lightning.outputs import EmpatheticOutput, ResponseStates
-from empathy_lightning.slots import pad_inside, prompt_row
 from tests.conftest import golden, golden_seeds
 from tests.modules.test_convolutional_adapter import close, renamed
 from tests.modules.test_pooled_heads import golden_heads
@@ -66,7 +66,7 @@ def load_parts(folder, case):
     heads = golden_heads({"hidden2w2v2.weight": zeros} | {k: v for k, v in state.items() if k.startswith("hidden2")})
     return whole(
         speech_encoder, adapter, LanguageModel(model, Tokens()), heads, emotion_encoder=emotion_encoder,
-        partial_lora=lora, reference_compat=True,
+        partial_lora=lora,
     )  # fmt: skip
 
 
@@ -112,21 +112,23 @@ def segment(parts, tensors, name, key="in."):
     return [parts.responder.language_model.embed(row[valid]) for row, valid in zip(ids, mask, strict=True)]
 
 
-def prompts_of(segments, speech=None):
-    """Prompts of segments, each a list of rows, in the original's layout."""
-    contents = list(zip(*segments, strict=True))
-    rows = [prompt_row(["speech"], pieces, [index == speech for index in range(len(segments))]) for pieces in contents]
-    pad_inside(rows, [["speech"] * len(segments)] * len(rows), contents)
-    return rows
+def laid_out(segments, speech=None):
+    """Segments as the original lays them out, each padded on its own; with the mask and where partial LoRA acts."""
+    padded, masks, acts = [], [], []
+    for index, rows in enumerate(segments):
+        padded.append(torch.nn.utils.rnn.pad_sequence(rows, batch_first=True))
+        masks.append(length_mask(torch.tensor([len(row) for row in rows]), padded[-1].shape[1]))
+        acts.append(torch.full_like(masks[-1], index == speech))
+    return torch.cat(padded, 1), torch.cat(masks, 1), torch.cat(acts, 1)
 
 
-def answers(tensors):
-    """The suffix cut where the labels begin: what belongs to the prompt, and the responses."""
-    labels, mask = tensors["in.suffix_labels"], tensors["in.suffix_mask"].bool()
-    first = int((labels[0] >= 0).nonzero()[0])
-    assert (labels[:, :first] < 0).all() and (labels[:, first:][mask[:, first:]] >= 0).all()
-    responses = [" ".join(map(str, row[row >= 0].tolist())) for row in labels]
-    return list(tensors["in.suffix_ids"][:, :first]), responses
+def read(parts, segments, speech=None):
+    """Last hidden states of the original's layout, and its mask."""
+    embeddings, mask, acts = laid_out(segments, speech)
+    lora = parts.responder.partial_lora
+    with nullcontext() if speech is None else lora.at(acts):
+        output = parts.responder.language_model.model.model(inputs_embeds=embeddings, attention_mask=mask.long())
+    return output.last_hidden_state, mask
 
 
 @pytest.mark.parametrize("folder", SEEDS, ids=str)
@@ -134,33 +136,27 @@ def answers(tensors):
 def test_golden_logits_losses_and_tokens(folder, case):
     tensors, _ = golden(folder, f"{case}.io")
     parts = load_parts(folder, case)
-    head, embed = parts.responder.language_model.model.lm_head, parts.responder.language_model.embed
+    head = parts.responder.language_model.model.lm_head
     embeddings, valid = hear(parts, tensors)
     close(embeddings, tensors["out.adapter_hidden"])
     assert torch.equal(valid.long(), tensors["out.adapter_mask"])
     said = [row[mask] for row, mask in zip(embeddings, valid, strict=True)]
     before = [segment(parts, tensors, name) for name in ("start", "audio_instruction")]
-    suffix, responses = answers(tensors)
-    suffix, cut = [embed(ids) for ids in suffix], [True] * len(responses)
+    suffix = segment(parts, tensors, "suffix")
 
-    # Our rows have no padding inside: they are the valid positions of the original's, in their order.
-    prompts = prompts_of([*before, said, suffix], speech=2)
-    mask = tensors["mid.speech_attention_mask"].bool()
-    rows, _ = parts.responder.supervised_rows(prompts, responses, cut)
-    close(torch.cat(rows), tensors["mid.speech_embeds"][mask])
-    hidden, labels = parts.responder(prompts, responses, cut)
-    ours = length_mask(torch.tensor([len(row) for row in rows]), hidden.shape[1])
-    close(head(hidden)[ours], tensors["out.speech_logits"][mask], 1e-4)
+    segments = [*before, said, suffix]
+    packed, mask, _ = laid_out(segments)
+    assert torch.equal(mask, tensors["mid.speech_attention_mask"].bool())
+    close(packed[mask], tensors["mid.speech_embeds"][mask])
+    hidden, _ = read(parts, segments, speech=2)
+    close(head(hidden)[mask], tensors["out.speech_logits"][mask], 1e-4)
+    labels = labels_of(tensors, hidden.shape[1])
     close(parts.responder.language_model.response_loss(hidden, labels), tensors["out.loss.response_ce"], 1e-4)
 
-    text = prompts_of([*(segment(parts, tensors, name) for name in ("start", "instruction", "input")), suffix])
-    text_hidden, text_labels = parts.responder(text, responses, cut, plain=True)
-    rows, _ = parts.responder.supervised_rows(text, responses, cut)
-    ours = length_mask(torch.tensor([len(row) for row in rows]), text_hidden.shape[1])
-    text_mask = tensors["mid.text_attention_mask"].bool()
-    close(head(text_hidden)[ours], tensors["out.text_logits"][text_mask], 1e-4)
-
-    states = ResponseStates(hidden, labels, head, lambda: (text_hidden, text_labels))
+    text = [*(segment(parts, tensors, name) for name in ("start", "instruction", "input")), suffix]
+    text_hidden, text_mask = read(parts, text)
+    close(head(text_hidden)[text_mask], tensors["out.text_logits"][text_mask], 1e-4)
+    states = ResponseStates(hidden, labels, head, lambda: (text_hidden, labels_of(tensors, text_hidden.shape[1])))
     distillation = ResponseDistillationLoss(square_temperature=False, shifted=False)
     close(distillation(EmpatheticOutput(None, None, states), None), tensors["out.loss.response_kl"], 1e-4)
 
@@ -173,10 +169,25 @@ def test_golden_logits_losses_and_tokens(folder, case):
     if case == "full_rellm":
         close(RatingLoss()(EmpatheticOutput(None, estimate), batch), tensors["out.loss.input_er_avd"])
 
-    prompts = prompts_of([*before, said, segment(parts, tensors, "suffix", key="gen.in.")], speech=2)
+    packed, mask, acts = laid_out([*before, said, segment(parts, tensors, "suffix", key="gen.in.")], speech=2)
     expected = [row[1:] for row in tensors["gen.out.tokens_incl_dummy_bos"].tolist()]
-    replies = parts.respond(prompts, len(expected[0]))
-    assert replies == [row[: row.index(2) + 1] if 2 in row else row for row in expected]
+    options = {"max_new_tokens": len(expected[0]), "do_sample": False, "eos_token_id": 2, "pad_token_id": 1}
+    positions = torch.arange(packed.shape[1]).expand(len(packed), -1)
+    with torch.no_grad(), parts.responder.partial_lora.at(acts):
+        found = parts.responder.language_model.model.generate(
+            inputs_embeds=packed, attention_mask=mask.long(), position_ids=positions, **options
+        )
+    for row, reply in zip(expected, found.tolist(), strict=True):
+        end = row.index(2) + 1 if 2 in row else len(row)
+        assert reply[:end] == row[:end]
+
+
+def labels_of(tensors, width):
+    """The original's labels of the suffix, at the end of what is ``width`` wide; -100 elsewhere."""
+    own = tensors["in.suffix_labels"]
+    labels = torch.full((len(own), width), -100)
+    labels[:, width - own.shape[1] :] = torch.where(own >= 0, own, -100)
+    return labels
 
 
 @pytest.mark.parametrize("folder", SEEDS, ids=str)

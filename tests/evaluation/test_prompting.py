@@ -9,7 +9,9 @@ from empathy_lightning.corpora import read_manifest
 from empathy_lightning.evaluation.parsing import parse_substring, parse_words
 from empathy_lightning.evaluation.prompting import Recognition, score_options
 from empathy_lightning.evaluation.recognition import class_rows, confusion, figures, speaker_rows, table
+from empathy_lightning.filled_prompt import FilledPrompt
 from empathy_lightning.modules.language_model import LanguageModel
+from empathy_lightning.responder import Responder
 from empathy_lightning.utterance import EMOTIONS, Utterance
 from tests.modules.families import tiny
 from tests.tiny import spoken
@@ -57,7 +59,8 @@ def test_scores_are_the_sums_of_the_bare_model_s_log_probabilities(per_token, fa
         model = LanguageModel(tiny(family, vocab_size=len(model.tokenizer)), model.tokenizer)
     texts, options = ["You sound", "How was the basket with your uncle"], ["calm", "so happy", "unbelievably calm"]
     ids = [model.tokenizer(text, add_special_tokens=False).input_ids for text in texts]
-    scores = score_options(model, [model.embed(row) for row in ids], options, per_token, batch_size=4)
+    prompts = [FilledPrompt.of([row], [model.embed(row)], [False]) for row in ids]
+    scores = score_options(Responder(model), prompts, options, per_token, batch_size=4)
     for row, prompt in enumerate(ids):
         for column, option in enumerate(options):
             tokens = model.tokenizer(option, add_special_tokens=False).input_ids

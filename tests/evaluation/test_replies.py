@@ -16,14 +16,16 @@ from empathy_lightning.batch import collate
 from empathy_lightning.chatbot import EmpatheticChatbot
 from empathy_lightning.checkpoints import load, save
 from empathy_lightning.corpora import read_manifest, write_manifest
+from empathy_lightning.decoding import Decoding
 from empathy_lightning.errors import InputError
 from empathy_lightning.jobs import alone as lock
 from empathy_lightning.jobs import seed_of
-from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.modules.speech_decoder import SpeechDecoder
 from empathy_lightning.modules.vocoder import Vocoder
 from empathy_lightning.recipes import recipe_named
+from empathy_lightning.slots import Transcript, TrueLabel
 from empathy_lightning.utterance import EMOTIONS
+from tests.tiny import filled, spoken, text_of, tokens_of, whole
 
 
 @pytest.fixture
@@ -40,9 +42,9 @@ def respond(bot, manifest, out, *more):
 
 def alone(model, utterance, seed=0, top_p=1.0):
     batch = collate([(read(utterance.path), utterance)], EMOTIONS)
-    prompts = model.prompts(batch, *model.listen(batch))
-    (tokens,) = model.respond(prompts, 6, temperature=1.0, seed=seed_of(seed, utterance), top_p=top_p)
-    return model.text(tokens), model.responder.language_model.tokenizer.eos_token_id not in tokens
+    prompts = model.responder.prompts(batch, model.listener(batch))
+    (tokens,) = tokens_of(model, prompts, 6, temperature=1.0, seed=seed_of(seed, utterance), top_p=top_p)
+    return text_of(model, tokens), model.responder.language_model.tokenizer.eos_token_id not in tokens
 
 
 def test_each_utterance_gets_what_the_model_says_to_it_alone(bot, model, corpus, tmp_path, capsys):
@@ -100,16 +102,17 @@ def test_the_folder_says_what_fills_the_slots(backbones, model, corpus, tmp_path
         model.responder.language_model,
         model.listener.emotion_nuance,
     )
-    words = whole(*parts, speech_slot=Transcript, emotion_slot="label").eval()
+    words = whole(*parts, speech_slot=Transcript(), emotion_slot=TrueLabel()).eval()
     save(tmp_path / "words", spoken(words, list(EMOTIONS)))
     assert respond(tmp_path / "words", corpus, tmp_path / "r.jsonl") == 0
     replies = read_manifest(tmp_path / "r.jsonl")
     for reply in replies:
         prompt = filled(model, [reply.transcript], [reply.emotion])
-        tokens = model.respond(prompt, 6, temperature=1.0, seed=seed_of(0, reply))[0]
-        assert reply.response == model.text(tokens)
+        chosen = Decoding(6, temperature=1.0)
+        (written,) = model.responder.write(prompt, chosen, [seed_of(0, reply)])
+        assert reply.response == written.text
     assert [u.response for u in replies] != [alone(model, u)[0] for u in replies]
-    assert load(tmp_path / "words").responder.emotion_slot == "label"
+    assert type(load(tmp_path / "words").responder.emotion_slot) is TrueLabel
 
 
 def test_another_prompt_takes_the_place_of_the_folder_s(bot, model, corpus, tmp_path, capsys):
@@ -302,12 +305,11 @@ def test_replies_are_spoken_as_in_a_chat(talker, corpus, tmp_path, capsys):
     chatbot, lengths = EmpatheticChatbot.from_pretrained(talker), set()
     for u in read_manifest(tmp_path / "r.jsonl"):
         assert u.response_path == str(tmp_path / "r.jsonl.speech" / "tones" / f"{u.id}.wav")
-        options = {"max_new_tokens": 6, "temperature": 1.0, "seed": seed_of(0, u)}
-        (reply,) = chatbot.respond([u.path], **options)
+        (reply,) = chatbot.respond([u.path], decoding=Decoding(6, temperature=1.0, seed=seed_of(0, u)))
         assert reply.text == u.response
         waveform, rate = soundfile.read(u.response_path, dtype="float32")
         assert rate == 16_000 and abs(waveform - reply.waveform.numpy()).max() <= 1 / 32_768
-        assert torch.equal(chatbot.vocoder(torch.tensor(u.units)), reply.waveform) and len(waveform) > 320
+        assert torch.equal(chatbot.model.talker.vocoder(torch.tensor(u.units)), reply.waveform) and len(waveform) > 320
         lengths.add(len(u.units))
     assert len(lengths) > 1
     # The text is what it is without speech.
@@ -334,7 +336,7 @@ KILLED = """
 import os, signal, sys
 import empathy_lightning.evaluation.replies as replies
 from empathy_lightning.__main__ import main
-from tests.tiny import whole, spoken, filled
+from tests.tiny import filled, spoken, whole
 
 write, count = replies.write, [0]
 
@@ -396,7 +398,7 @@ def test_shards_without_speech_are_not_those_with_it(talker, corpus, tmp_path, c
 def test_without_words_or_units_there_is_no_speech(talker, corpus, tmp_path, monkeypatch, capsys):
     checkpoint = load(talker)
     said = iter(["", "You sound sad.", "Well.", "Ah.", ""])
-    monkeypatch.setattr(EmpatheticLM, "text", lambda self, ids: next(said))
+    monkeypatch.setattr("empathy_lightning.responder.reply_text", lambda *_: next(said))
     spoken, stream = [], SpeechDecoder.stream
 
     def _stream(self, *arguments, **options):
@@ -410,7 +412,7 @@ def test_without_words_or_units_there_is_no_speech(talker, corpus, tmp_path, mon
     assert {text: u.units for text, u in rows.items()} == {"": None, "You sound sad.": [7], "Well.": None, "Ah.": [7]}
     assert {text for text, u in rows.items() if u.response_path is None} == {"", "Well."}
     frames = soundfile.info(rows["Ah."].response_path).frames
-    assert len(spoken) == 3 and frames == checkpoint.vocoder.hop_length
+    assert len(spoken) == 3 and frames == checkpoint.talker.vocoder.hop_length
     assert "5 replies, without speech: 3," in capsys.readouterr().out
 
 
@@ -435,12 +437,12 @@ def test_ids_may_hold_anything(talker, corpus, tmp_path, capsys):
 
 
 def test_who_cannot_speak_says_so_in_one_line(bot, talker, model, corpus, tmp_path, capsys):
-    save(tmp_path / "units", spoken(model, list(EMOTIONS), load(talker).speech_decoder))
+    save(tmp_path / "units", spoken(model, list(EMOTIONS), load(talker).talker.speech_decoder))
     (tmp_path / "file.jsonl.speech").write_text("")
     for folder, out, reason, *more in (
         (bot, "r.jsonl", "no speech decoder", "--speech"), (tmp_path / "units", "r.jsonl", "no vocoder", "--speech"),
         (talker, "file.jsonl", "is a file", "--speech"), (talker, "r.jsonl", "--speech too", "--unit-temperature", "1"),
-        (talker, "r.jsonl", "temperature 0 or more", "--speech", "--unit-temperature", "-1"),
+        (talker, "r.jsonl", "a temperature has to be 0 or more", "--speech", "--unit-temperature", "-1"),
     ):  # fmt: skip
         assert respond(folder, corpus, tmp_path / out, *more) == 2
         assert reason in capsys.readouterr().err.strip().splitlines()[-1] and not (tmp_path / out).exists()

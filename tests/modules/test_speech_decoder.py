@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from empathy_lightning.modules.speech_decoder import ReadWriteSchedule, SpeechDecoder
-from empathy_lightning.parts import constructor_arguments
+from empathy_lightning.parts import build, described
 from tests.conftest import golden, golden_seeds
 
 
@@ -166,7 +166,7 @@ def test_it_begins_as_a_language_model_with_rows_for_the_units(backbones, langua
     assert decoder.separator_id == 310 and len(rows) == 310 + 1 + 16
     # Rows for units look like rows of words: none is likelier than all words only because it is new.
     assert 0.3 < rows[text:].std() / rows[:text].std() < 3
-    again = SpeechDecoder(**constructor_arguments(decoder))
+    again = build(described(decoder))
     again.load_state_dict(decoder.state_dict())
     states, tokens = torch.randn(5, 8), torch.arange(1, 6)
     spoken = [torch.cat(list(d.eval().stream([(states, tokens)], 9))) for d in (decoder, again)]

@@ -55,7 +55,8 @@ def task(kind, backbones, folder):
         return EmotionNuanceTask(model, {"categorical": CategoricalLoss()}, initial_weights=[before])
     sizes = {"num_units": 8, "hidden_size": 32, "num_layers": 1, "num_heads": 2, "intermediate_size": 48}
     decoder = SpeechDecoder(32, language_model.model.config.vocab_size, 0, **sizes)
-    return SpeechDecoderTask(whole(encoder, adapter, language_model), decoder, initial_weights=[before])
+    model = whole(encoder, adapter, language_model, speech_decoder=decoder)
+    return SpeechDecoderTask(model, initial_weights=[before])
 
 
 def data(corpus, kind):

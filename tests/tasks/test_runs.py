@@ -22,6 +22,7 @@ from empathy_lightning.modules.pooled_heads import PooledEmotionHeads
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
 from empathy_lightning.utterance import EMOTIONS, RATINGS
 from tests.conftest import ROOT
+from tests.tiny import arguments_in, spoken, whole
 
 
 @pytest.fixture
@@ -72,7 +73,7 @@ def place(backbones, corpus, tmp_path, monkeypatch):
 
 LOSSES = """
 import os, signal, torch
-from tests.tiny import whole, spoken
+from tests.tiny import spoken, whole
 
 class Broken(torch.nn.Module):
     '''NaN from the fourth batch on.'''
@@ -254,7 +255,7 @@ def test_a_log_without_terminal_shows_progress_and_no_advertisement(place):
 
 
 def heads_left_out(folder):
-    return json.loads((folder / "config.json").read_text())["untrained_heads"]
+    return arguments_in(folder)["listener"]["untrained_heads"]
 
 
 def recognised(corpus, folder):
@@ -284,7 +285,7 @@ def test_heads_that_no_loss_trained_hear_nothing(place, corpus, capsys):
 
 
 def test_a_bot_keeps_quiet_about_untrained_heads(model, corpus, tmp_path, capsys):
-    model.listener.untrained_heads = frozenset({"categorical", "arousal", "valence", "dominance"})
+    model.listener.untrained_heads = ["categorical", "arousal", "valence", "dominance"]
     save(tmp_path / "bot", spoken(model, list(EMOTIONS)))
     words = [read_manifest(corpus)[0].path, "--checkpoint", str(tmp_path / "bot"), "--max-new-tokens=2"]
     assert main(["chat", *words, "--out", str(tmp_path / "replies"), "--explain"]) == 0

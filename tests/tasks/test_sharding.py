@@ -23,6 +23,7 @@ from empathy_lightning.errors import InputError
 from empathy_lightning.modules.language_model import LanguageModel
 from empathy_lightning.tasks.sharding import check_all_alike, shard_blocks
 from tests.conftest import ROOT, SENTENCE
+from tests.tiny import filled, tokens_of
 
 RECIPE, PRESET = (ROOT / "examples" / name for name in ("freezeempath/1_semantic_alignment.yaml", "presets/fsdp.yaml"))
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"}
@@ -104,9 +105,7 @@ def test_the_preset_trains_exports_and_resumes_as_one_process_does(backbones, co
         assert ((weight - adapter(expected)[name]).abs() < 2e-5).float().mean() > 0.95
     assert shared_facts["frozen_unchanged"] and shared_facts["frozen_sha256"] == facts["frozen_sha256"]
     assert shared_facts["history"][-1]["validation/response_loss"] > 0
-    replies = [
-        c.model.respond(c.filled(model, [SENTENCE.text, "hm"], None), max_new_tokens=8) for c in (expected, shared)
-    ]
+    replies = [tokens_of(c, filled(c, [SENTENCE.text, "hm"], None), max_new_tokens=8) for c in (expected, shared)]
     assert replies[0] == replies[1]
 
     middle = tmp_path / "shared/steps/step=2.ckpt"

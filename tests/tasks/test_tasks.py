@@ -52,7 +52,7 @@ def task(stage, model, folder):
     decoder = SpeechDecoder(
         192, len(tokenizer), tokenizer.pad_token_id, num_units=8, hidden_size=32, num_layers=1, num_heads=2
     )
-    return SpeechDecoderTask(model, decoder, Vocoder(8, n_fft=512), [initial], learning_rate=1e-2)
+    return SpeechDecoderTask(spoken(model, EMOTIONS, decoder, Vocoder(8, n_fft=512)), [initial], learning_rate=1e-2)
 
 
 def trainer(folder, epochs, **options):
@@ -89,7 +89,7 @@ def test_a_checkpoint_holds_only_what_trained_and_resumes(stage, model, corpus, 
     run.fit(module, datamodule=data(corpus, stage))
     path = run.checkpoint_callback.best_model_path
     saved = torch.load(path, weights_only=True)["state_dict"]
-    part = "speech_decoder." if stage == "speech_decoder" else f"model.{stage}."
+    part = f"model.{'talker' if stage == 'speech_decoder' else 'listener'}.{stage}."
     assert saved and all(name.startswith(part) or name.startswith(("confusion", "concordance")) for name in saved)
     resumed = trainer(tmp_path, 2)
     resumed.fit(module, datamodule=data(corpus, stage), ckpt_path=path)

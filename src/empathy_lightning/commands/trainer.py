@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentError, Namespace, set_parsing_settings
+import yaml  # type: ignore[import-untyped]
+from jsonargparse import ArgumentError, Namespace, get_loader, set_loader
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -185,8 +187,7 @@ def train(words: list[str] | None) -> int:
         warnings.filterwarnings("ignore", message)
     for name in _TALKATIVE:
         logging.getLogger(name).addFilter(_no_advertisement)
-    # Absolute keys in ${...} stay right under the subcommand, and see overrides from the command line.
-    set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
+    _read_keys_from_the_root((sys.argv[1:] if words is None else words)[0])
     try:
         _run(words)
     except SIGTERMException:
@@ -199,6 +200,18 @@ def train(words: list[str] | None) -> int:
             return ended.code
         raise
     return 0
+
+
+def _read_keys_from_the_root(command: str) -> None:
+    """Let ``${NAME}`` in a YAML name a key from its root, which the parser puts below the command."""
+    read = get_loader("yaml")
+    # What was read before is left as it is.
+    key = re.compile(rf"\$\{{(?!{command}\.)([a-zA-Z_][\w.]*)\}}")
+
+    def _read(text: str) -> Any:
+        return read(key.sub(rf"${{{command}.\1}}", text))
+
+    set_loader("omegaconf+", _read, (yaml.YAMLError,))
 
 
 def _no_advertisement(record: logging.LogRecord) -> bool:

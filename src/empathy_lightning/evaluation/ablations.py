@@ -256,7 +256,8 @@ def _test_figures(path: Path) -> dict[str, float]:
 def _word(key: str, value: Any, out: str) -> str:
     text = (value if isinstance(value, str) else json.dumps(value)).replace("{out}", out)
     plain = value is not None and (not isinstance(value, str) or _reads_as_itself(text))
-    part, _, name = key.rpartition(".init_args.")
+    owner, _, name = key.rpartition(".")
+    part = owner.removesuffix(".init_args")
     if plain or not part:
         return f"--{key}={text}"
     # What the parser would misread as a word, null for a part or a prompt with a colon, it takes from its owner.
