@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from empathy_lightning.corpora import CorpusError, read_manifest, write_manifest
 from empathy_lightning.errors import InputError
-from empathy_lightning.records import FIELDS, Faults
+from empathy_lightning.faults import Faults
+from empathy_lightning.records import FIELDS
 from empathy_lightning.utterance import Utterance
 
 VALID = {

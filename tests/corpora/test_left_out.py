@@ -7,9 +7,12 @@ import pytest
 
 from empathy_lightning.__main__ import main
 from empathy_lightning.corpora import CorpusError, Manifest, read_manifest, write_manifest
-from empathy_lightning.corpora.left_out import Tally, kind_of, read_chosen
-from empathy_lightning.corpora.protocols import SentenceSplit, Whole, protocol_named, sentences
+from empathy_lightning.corpora.left_out import Tally, kind_of
+from empathy_lightning.corpora.protocols import SentenceSplit, Whole
+from empathy_lightning.corpora.published import protocol_named
 from empathy_lightning.corpora.ravdess import RAVDESS
+from empathy_lightning.corpora.reading import read_chosen
+from empathy_lightning.corpora.sentences import sentences
 from empathy_lightning.datamodule import EmpathyDataModule
 from empathy_lightning.utterance import Utterance
 from empathy_lightning.walk import files_below
@@ -48,7 +51,7 @@ def test_links_in_a_circle_have_an_end_and_dangling_ones_are_named(tmp_path):
     (folder / "03-01-01-01-01-01-24.wav").symlink_to(tmp_path / "gone.wav")
     corpus = RAVDESS(str(root))
     assert len(corpus.utterances()) == count
-    ((path, _),) = [(p, r) for p, r in corpus.skipped if "leads nowhere" in r]
+    ((path, _),) = [(p, r) for p, r, _ in corpus.skipped if "leads nowhere" in r]
     assert path.endswith("03-01-01-01-01-01-24.wav")
 
 

@@ -7,16 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from empathy_lightning.corpora import PROTOCOLS, CorpusError
-from empathy_lightning.corpora.protocols import (
-    EmoBoxFolds,
-    LeaveOneOut,
-    PerCorpus,
-    RandomSubset,
-    SentenceSplit,
-    Whole,
-    hold_out,
-    protocol_named,
-)
+from empathy_lightning.corpora.emobox_folds import EmoBoxFolds
+from empathy_lightning.corpora.held_out import hold_out_speakers as hold_out
+from empathy_lightning.corpora.protocols import LeaveOneOut, PerCorpus, RandomSubset, SentenceSplit, Whole
+from empathy_lightning.corpora.published import protocol_named
 from empathy_lightning.utterance import Utterance
 
 

@@ -13,12 +13,18 @@ def test_every_turn_of_a_conversation_is_an_utterance(tmp_path):
     corpus = SpokenInstructions(root)
     found = {u.id: u for u in corpus.utterances()}
     assert len(found) == 4 and not corpus.skipped
-    first = found["train-instruct_en_3-1"]
+    first = found["data/multiturn_instruction/en/train-instruct_en_3-1"]
     assert (first.transcript, first.response, first.units) == ("Hey, question 1?", "An answer.", [29, 4299, 7])
     assert first.path.endswith("instruct_en_3-1-user.wav") and first.response_path.endswith("3-1-assistant.wav")
-    assert first.session == "train-instruct_en_3" and found["train-instruct_en_3-2"].response_path is None
+    assert (
+        first.session == "data/multiturn_instruction/en/train-instruct_en_3"
+        and found["data/multiturn_instruction/en/train-instruct_en_3-2"].response_path is None
+    )
     short = SpokenInstructions(root, first_turn_only=True, language="zh").utterances()
-    assert [u.id for u in short] == ["train-instruct_en_3-1", "train-instruct_en_4-1"]
+    assert [u.id for u in short] == [
+        "data/multiturn_instruction/en/train-instruct_en_3-1",
+        "data/multiturn_instruction/en/train-instruct_en_4-1",
+    ]
     assert {u.language for u in short} == {"zh"}
 
 
@@ -34,7 +40,7 @@ def test_questions_and_answers_of_json_lines_and_its_bad_lines(tmp_path):
     first, second = corpus.utterances()
     assert first.id == "voice-identity-0-1-1" and second.path.endswith("1.wav")
     assert (first.transcript, first.response, first.units) == ("Who are you?", "An assistant.", None)
-    reasons = [f"{path}: {reason}" for path, reason in corpus.skipped]
+    reasons = [f"{path}: {reason}" for path, reason, _ in corpus.skipped]
     assert len(reasons) == 4 and any("line 5: not JSON" in reason for reason in reasons)
     assert any("gone.wav" in reason for reason in reasons)
 
