@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from empathy_lightning.corpora import CorpusError
+from empathy_lightning.__main__ import main
+from empathy_lightning.corpora import CorpusError, read_manifest
 from empathy_lightning.corpora.spoken_instructions import SpokenInstructions
 from tests.corpora import spoken_instructions
 from tests.corpora.noise import noise
@@ -64,3 +65,27 @@ def test_a_file_may_hold_one_conversation_or_bare_lists(tmp_path):
 def test_a_folder_without_conversations_says_where_to_get_them(tmp_path):
     with pytest.raises(CorpusError, match="InstructS2S"):
         SpokenInstructions(str(tmp_path)).utterances()
+
+
+def two_folders(root, answer):
+    for name, said in (("a", "A"), ("b", answer)):
+        noise(root / name / "q.wav")
+        rows = [{"question": f"{n}?", "question_audio": "q.wav", "answer": said} for n in range(5)]
+        (root / name / "data.json").write_text(json.dumps(rows))
+    return ["corpora", "export", "spoken_instructions", str(root), "--out", str(root / "out.jsonl")]
+
+
+def test_files_of_one_name_in_two_folders_are_both_read(tmp_path):
+    assert main(two_folders(tmp_path, "B")) == 0
+    found = {u.id: u.response for u in read_manifest(tmp_path / "out.jsonl")}
+    assert found == {f"{name}/data-{n}-1": name.upper() for name in "ab" for n in range(5)}
+
+
+def test_records_of_one_id_are_copies_only_where_they_are_equal(tmp_path, capsys):
+    noise(tmp_path / "q.wav")
+    row = {"id": "x", "question": "Why?", "question_audio": "q.wav", "answer": "So."}
+    words = ["corpora", "export", "spoken_instructions", str(tmp_path), "--out", str(tmp_path / "out.jsonl")]
+    (tmp_path / "data.json").write_text(json.dumps([row, row]))
+    assert main(words) == 0 and "read 1 of 2 utterances: 1 doubled copies" in capsys.readouterr().err
+    (tmp_path / "data.json").write_text(json.dumps([row, row | {"answer": "No."}]))
+    assert main(words) == 2 and "1 another one with the id of" in capsys.readouterr().err

@@ -43,9 +43,10 @@ def parse_distribution(text: str) -> dict[str, float]:
     """
     try:
         pairs = [part.split("=") for part in text.split(",")]
-        shares = {_emotion(name): float(value) for name, value in pairs}
+        given = [(name, float(value)) for name, value in pairs]
     except ValueError:
         raise InputError(f"the distribution {text!r} is not of the form neutral=0.3,happy=0.2") from None
+    shares = {_emotion(name): value for name, value in given}
     total = sum(shares.values())
     if not 0 < total < float("inf") or min(shares.values()) < 0 or len(shares) < len(pairs):
         raise InputError(f"the distribution {text!r} needs each label once, shares from 0 up and one above 0")
