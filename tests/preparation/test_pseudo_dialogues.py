@@ -152,6 +152,11 @@ def test_what_cannot_be_paired_is_refused_before_the_model_answers(tmp_path, cap
     assert "no training utterance with an emotion: label some" in _said([replace(u, emotion=None) for u in voices()])
     ang = [replace(u, emotion="ang") for u in voices()]
     assert "10 labelled 'ang', which is no known emotion word" in _said(ang)
+    words = small(tmp_path, voices())
+    silent = [replace(u, transcript="" if u.id == "i3" else u.transcript) for u in read_manifest(words[2])]
+    write_manifest(words[2], [replace(u, emotion="ang") for u in silent])  # Their own labels are not used.
+    assert main(words) == 2
+    assert "1 of 10 utterances would be lost: 1 no transcript (i3)" in capsys.readouterr().err.splitlines()[-1]
     assert "'ang', which is no known emotion word" in _said(voices(), "--distribution", "ang=1")
 
 

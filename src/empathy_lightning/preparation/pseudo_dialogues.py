@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,13 @@ from empathy_lightning.jobs import alone, digest
 from empathy_lightning.preparation.answers import asked, check_shards, shards_of
 from empathy_lightning.preparation.engines import Generation
 from empathy_lightning.preparation.response_selection import ResponseSelection
-from empathy_lightning.preparation.responses import answer_and_select, report_of, unknown_label, write_selected
+from empathy_lightning.preparation.responses import (
+    answer_and_select,
+    report_of,
+    unaskable,
+    unknown_label,
+    write_selected,
+)
 from empathy_lightning.utterance import Utterance
 
 
@@ -165,7 +171,7 @@ def prepare_pseudo_dialogues(
     check_target(out, [Path(instructions), Path(recordings)])
     check_target(report_of(out), [])
     check_shards(out, again)
-    voices = [u for u in _with_audio(recordings, max_left_out) if u.emotion and not unknown_label(u)]
+    voices = [u for u in _with_audio(recordings, max_left_out, unknown_label) if u.emotion and not unknown_label(u)]
     shares = dict(distribution or label_distribution(voices))
     if not shares:
         raise InputError(
@@ -175,7 +181,7 @@ def prepare_pseudo_dialogues(
     unheard = set(shares) - {u.emotion for u in voices}
     if unheard:
         raise InputError(f"{recordings} has no utterance with the emotion {', '.join(sorted(unheard))}")
-    spoken = _with_audio(instructions, max_left_out)
+    spoken = _with_audio(instructions, max_left_out, unaskable)
     labelled = draw_labels(spoken, shares, generation.seed)
     with alone(shards_of(out)):
         done = answer_and_select(labelled, out, generation, selection or ResponseSelection(), per_shard, again)
@@ -190,9 +196,9 @@ def prepare_pseudo_dialogues(
     return out
 
 
-def _with_audio(manifest: str | Path, most: float) -> list[Utterance]:
-    """The utterances whose audio is there, by id."""
-    read = read_chosen(manifest, most=most, lacking=unknown_label)
+def _with_audio(manifest: str | Path, most: float, lacking: Callable[[Utterance], str | None]) -> list[Utterance]:
+    """The utterances whose audio is there, by id; those that lack something else are only counted."""
+    read = read_chosen(manifest, most=most, lacking=lacking)
     return sorted(with_files(read, Tally()), key=lambda u: (u.corpus, u.id))
 
 

@@ -84,15 +84,20 @@ def _embed(generation: Generation, texts: Sequence[str]) -> Tensor:
 
 
 def _lacking(utterance: Utterance, prompt: Prompt) -> str | None:
+    if (reason := unaskable(utterance)) is not None or "{emotion}" not in prompt.user:
+        return reason
+    return unknown_label(utterance) if utterance.emotion else "no emotion label"
+
+
+def unaskable(utterance: Utterance) -> str | None:
+    """Why no model can be asked about an utterance, whatever the prompt; None if it can."""
     try:
         json.dumps(utterance.to_dict(), ensure_ascii=False).encode()
     except UnicodeEncodeError:
         return "text that is not UTF-8"
     if not (utterance.transcript or "").strip():
         return "no transcript"
-    if "{emotion}" not in prompt.user:
-        return None
-    return unknown_label(utterance) if utterance.emotion else "no emotion label"
+    return None
 
 
 def unknown_label(utterance: Utterance) -> str | None:
