@@ -13,7 +13,8 @@ import torch
 from empathy_lightning.audio import read, write
 from empathy_lightning.chatbot import EmpatheticChatbot, Reply, describe
 from empathy_lightning.corpora import CorpusError
-from empathy_lightning.corpora.left_out import MOST, read_chosen
+from empathy_lightning.corpora.left_out import MOST
+from empathy_lightning.corpora.reading import read_chosen
 from empathy_lightning.evaluation.small_world import Heard, emotion_figures, hear_all, reply_figures, speech_figures
 from empathy_lightning.files import check_folder, check_target, write_json
 from empathy_lightning.jobs import digest, folder_digest
