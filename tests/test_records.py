@@ -10,10 +10,14 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from empathy_lightning.__main__ import main
 from empathy_lightning.corpora import CorpusError, read_manifest, write_manifest
+from empathy_lightning.corpora.manifest import valid
 from empathy_lightning.errors import InputError
-from empathy_lightning.records import FIELDS, Faults
+from empathy_lightning.faults import Faults
+from empathy_lightning.records import FIELDS
 from empathy_lightning.utterance import Utterance
+from tests.corpora.noise import noise
 
 VALID = {
     "id": "1", "corpus": "c", "path": "/a.wav", "start": 0.5, "end": 1.5, "duration": 1.0, "transcript": "oh",
@@ -212,3 +216,23 @@ def test_a_message_stays_short_whatever_it_holds():
     faults.add(4, "y")
     said = faults.describe("/" + "long/" * 200 + "m.jsonl, line 3")
     assert len(said) == 300 and "m.jsonl, line 3: xxx" in said and said.endswith(" (and 1 more)")
+
+
+@pytest.mark.parametrize("name", ["m.jsonl", "m.parquet"])
+def test_votes_that_were_rounded_are_shares_again(tmp_path, name):
+    """Three thirds and six sixths of two decimals, through the command, and from Python."""
+    thirds = {"sad": 0.33, "happy": 0.33, "angry": 0.33}
+    sixths = dict.fromkeys(("sad", "happy", "angry", "neutral", "fear", "disgust"), 0.17)
+    noise(tmp_path / "a.wav")
+    rows = [
+        {"id": str(i), "corpus": "c", "path": "a.wav", "emotion_votes": votes}
+        for i, votes in enumerate((thirds, sixths))
+    ]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert main(["corpora", "export", "manifest", str(tmp_path / "in.jsonl"), "--out", str(tmp_path / name)]) == 0
+    for found in (read_manifest(tmp_path / name), valid([Utterance(**row) for row in rows], "here")):
+        assert [sorted(u.emotion_votes.values()) for u in found] == [
+            pytest.approx([1 / 3] * 3, abs=1e-12),
+            pytest.approx([1 / 6] * 6, abs=1e-12),
+        ]
+        assert valid(found, "here") == found

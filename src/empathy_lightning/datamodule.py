@@ -25,7 +25,8 @@ from empathy_lightning.corpora.mixture import (
     times_per_epoch,
     with_random_voices,
 )
-from empathy_lightning.corpora.protocols import Protocol, hold_out, protocol_named
+from empathy_lightning.corpora.protocols import Protocol
+from empathy_lightning.corpora.published import protocol_named
 from empathy_lightning.emotion_words import chosen_emotion
 from empathy_lightning.errors import InputError
 from empathy_lightning.sampler import LengthBucketSampler, Position
@@ -157,7 +158,7 @@ class EmpathyDataModule(L.LightningDataModule):
         utterances = in_task(utterances, self.emotions, tally)
         utterances = answered(utterances, self.answer, self.emotions)
         if not any(u.split == "validation" for u in utterances):
-            utterances = hold_out(utterances, 0.05)
+            utterances = (self.protocol or Protocol()).hold_out(utterances, 0.05)
         splits = {split: [u for u in utterances if u.split == split] for split in _SPLITS}
         tally.drop(len(utterances) - sum(map(len, splits.values())), "of further test sets")
         return splits

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from difflib import get_close_matches
 from itertools import chain, repeat
 from math import isfinite
 from typing import Any, NamedTuple
 
 from empathy_lightning.emotion_words import SPELLINGS, emotion_named, normalised
+from empathy_lightning.faults import Faults, cut
 from empathy_lightning.utterance import RATINGS, Utterance
 
 FIELDS: tuple[str, ...] = tuple(f.name for f in fields(Utterance))
@@ -37,51 +38,13 @@ _PATHS = ("path", "emotion_path", "response_path")
 _NEVER_EMPTY = {*_REQUIRED, *_PATHS, "speaker", "session", "split", "emotion", "language", "emotion_id"}
 _TIMES = ("start", "end", "duration", "emotion_start", "emotion_end")
 _LARGEST_UNIT = 2**31 - 1
-_LONGEST = 300
+_ROUNDED = 0.02 + 1e-9
+"""How far the sum of shares may lie from 1: three thirds of two decimals, or six sixths."""
+_EXACT = 1e-9
 
 
 class _Wrong(ValueError):
     """What is wrong with a value, to be said after the field's name."""
-
-
-@dataclass
-class Faults:
-    """What is wrong in a file: the first fault and how many there are.
-
-    Attributes:
-        count: How many values are wrong.
-        row: Place of the first one, as the reader counts.
-        text: What is wrong there, with the field's name.
-    """
-
-    count: int = 0
-    row: int = -1
-    text: str = ""
-
-    def add(self, row: int, text: str) -> None:
-        """Count a fault, and keep it if it is the first one of the file."""
-        if self.count == 0 or row < self.row:
-            self.row, self.text = row, text
-        self.count += 1
-
-    def join(self, others: Faults, rows: Sequence[int] | None = None) -> None:
-        """Count the faults of another reading, whose rows may be places in a list of ours."""
-        if others.count:
-            self.add(others.row if rows is None else rows[others.row], others.text)
-            self.count += others.count - 1
-
-    def describe(self, where: str) -> str:
-        """One line of at most 300 characters.
-
-        Args:
-            where: File and line or row of the first fault.
-        """
-        more = f" (and {self.count - 1:,} more)" if self.count > 1 else ""
-        text = _cut(self.text, 150)
-        room = _LONGEST - len(text) - len(more) - 2
-        # Of a long path the end tells more than the beginning.
-        place = where if len(where) <= room else f"...{where[3 - room :]}"
-        return f"{place}: {text}{more}"
 
 
 def checked(columns: Mapping[str, Sequence[Any]], count: int, faults: Faults, first: int = 0) -> list[Utterance]:
@@ -308,9 +271,12 @@ def _votes(name: str, value: Any) -> dict[str, float]:
             raise _Wrong(f"hold {_shown(key)}: {_shown(share)}, not a share from 0 to 1")
         emotion = emotion_named(key) or key
         shares[emotion] = shares.get(emotion, 0.0) + share
-    if shares and abs(sum(shares.values()) - 1) > 1e-3:
-        raise _Wrong(f"sum to {sum(shares.values()):g}, not to 1")
-    return shares
+    total = sum(shares.values())
+    if shares and abs(total - 1) > _ROUNDED:
+        raise _Wrong(f"sum to {total:g}, not to 1")
+    if abs(total - 1) <= _EXACT:
+        return shares
+    return {emotion: share / total for emotion, share in shares.items()}
 
 
 def _votes_are_right(name: str, values: Sequence[Any], kinds: set[type]) -> bool:
@@ -319,7 +285,7 @@ def _votes_are_right(name: str, values: Sequence[Any], kinds: set[type]) -> bool
     for value in {id(value): value for value in values if value}.values():
         if not value.keys() <= SPELLINGS.keys() or not set(map(type, value.values())) <= {float}:
             return False
-        if min(value.values()) < 0 or not abs(sum(value.values()) - 1) <= 1e-3:
+        if min(value.values()) < 0 or not abs(sum(value.values()) - 1) <= _EXACT:
             return False
     return True
 
@@ -348,11 +314,7 @@ def _shown(value: Any) -> str:
         text = json.dumps(value, ensure_ascii=False, default=repr)
     except (TypeError, ValueError, RecursionError):
         text = f"a {type(value).__name__}"
-    return _cut(text.encode("utf-8", "backslashreplace").decode(), 40)
-
-
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else f"{text[: most - 3]}..."
+    return cut(text.encode("utf-8", "backslashreplace").decode(), 40)
 
 
 class _Rule(NamedTuple):

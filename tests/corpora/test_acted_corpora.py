@@ -62,7 +62,7 @@ def test_every_file_of_the_official_layout_is_read(corpus, tmp_path):
         assert utterance.raw_labels["emotion"] in corpus.emotions
         assert all(isinstance(value, str) for value in utterance.raw_labels.values())
         assert json.dumps(utterance.to_dict())
-    assert not [reason for _, reason in reader.skipped if not reason.startswith("doubled copy")]
+    assert not [reason for _, reason, _ in reader.skipped if not reason.startswith("doubled copy")]
 
 
 @pytest.mark.parametrize("corpus", CORPORA)
@@ -73,7 +73,7 @@ def test_what_does_not_fit_is_reported_and_the_rest_is_read(corpus, tmp_path):
     assert len(utterances) == count + 1
     (unlabelled,) = [u for u in utterances if u.emotion is None]
     assert unlabelled.raw_labels["emotion"] not in corpus.emotions
-    reasons = [reason for _, reason in reader.skipped]
+    reasons = [reason for _, reason, _ in reader.skipped]
     assert any("unknown emotion code" in reason for reason in reasons)
     assert any(not reason.startswith(("label only", "doubled copy")) for reason in reasons)
 
@@ -131,8 +131,8 @@ def test_emozionalmente_joins_its_tables(tmp_path):
     assert joy.raw_labels["votes"] == "joy 4, fear 1" and joy.raw_labels["age"] == "30"
     assert "age" not in found["1613655000031"].raw_labels
     assert found["1613655000099"].transcript is None and found["1613655000099"].raw_labels["sentence"] == "7"
-    assert len([reason for _, reason in corpus.skipped if "no audio file" in reason]) == 2
-    assert any("1613655000098" in path and "no row" in reason for path, reason in corpus.skipped)
+    assert len([reason for _, reason, _ in corpus.skipped if "no audio file" in reason]) == 2
+    assert any("1613655000098" in path and "no row" in reason for path, reason, _ in corpus.skipped)
 
 
 def test_emns_takes_wav_before_cleaned_before_raw(tmp_path):
@@ -142,8 +142,8 @@ def test_emns_takes_wav_before_cleaned_before_raw(tmp_path):
     assert "cleaned_webm" in found["recorded_audio_wC6dAs1"].path
     assert found["recorded_audio_wC6dAs1"].transcript == "This is number 1."
     assert found["recorded_audio_wC6dAs1"].speaker == "3" and found["recorded_audio_wC6dAs1"].raw_labels["level"] == "3"
-    assert len([reason for _, reason in corpus.skipped if "no audio file" in reason]) == 2
-    assert any("norow" in path for path, _ in corpus.skipped)
+    assert len([reason for _, reason, _ in corpus.skipped if "no audio file" in reason]) == 2
+    assert any("norow" in path for path, _, _ in corpus.skipped)
 
 
 @pytest.mark.parametrize("pattern", ["{}_{}", "{}/{}"])
@@ -163,7 +163,7 @@ def test_jl_corpus_reads_the_sentences_beside_the_files(tmp_path):
     found = by_id(corpus)
     assert found["female2_encouraging_10b_1"].transcript == "Tom\x92s bear is here."
     assert found["male1_bored_10a_1"].transcript is None
-    assert any("male2_sad_1a_1.txt" in path for path, _ in corpus.skipped)
+    assert any("male2_sad_1a_1.txt" in path for path, _, _ in corpus.skipped)
 
 
 def test_shemo_strips_the_marks_of_its_transcripts(tmp_path):
@@ -171,7 +171,7 @@ def test_shemo_strips_the_marks_of_its_transcripts(tmp_path):
     found = by_id(corpus)
     assert found["F14F01"].transcript == "من خوبم" and found["F14F01"].emotion == "fearful"
     assert found["F14F01"].speaker == "F14" and found["M02X01"].transcript is None
-    assert any("M03A01.ort" in path for path, _ in corpus.skipped)
+    assert any("M03A01.ort" in path for path, _, _ in corpus.skipped)
     assert sum(ShEMO.counts.values()) == 3000
 
 
@@ -207,7 +207,7 @@ def test_m3ed_joins_annotation_audio_and_splits(tmp_path):
     assert first.speaker == "yueguangbianzouqu_李明" and first.session == "yueguangbianzouqu_1"
     assert first.raw_labels["emotions"] == "Anger,Sad"
     assert found["anjia_2_1"].speaker is None
-    reasons = " ".join(f"{path} {reason}" for path, reason in corpus.skipped)
+    reasons = " ".join(f"{path} {reason}" for path, reason, _ in corpus.skipped)
     assert all(name in reasons for name in ("anjia_2_2", "anjia_2_3", "anjia_2_4", "anjia_9_9"))
 
 
@@ -218,7 +218,7 @@ def test_mafw_follows_the_lists_of_the_fold(tmp_path):
     assert found["00003"].path.endswith("audio/00003.wav") and found["00003"].split == "train"
     assert found["00009"].emotion == "other" and found["00009"].raw_labels == {"emotion": "helplessness"}
     assert by_id(MAFW(root, fold=2))["00003"].split == "test"
-    reasons = " ".join(f"{path} {reason}" for path, reason in corpus.skipped)
+    reasons = " ".join(f"{path} {reason}" for path, reason, _ in corpus.skipped)
     assert all(name in reasons for name in ("00091.mp4", "broken", "00092.mp4"))
     assert sum(MAFW.counts.values()) == 9172
     with pytest.raises(CorpusError, match="set_3"):

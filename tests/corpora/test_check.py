@@ -1,3 +1,4 @@
+import hashlib
 import json
 import shutil
 
@@ -10,6 +11,7 @@ from empathy_lightning.corpora import RAVDESS, read_manifest
 from empathy_lightning.corpora.check import check
 from empathy_lightning.corpora.protocols import Protocol
 from tests.corpora import ravdess
+from tests.corpora.noise import noise
 
 
 @pytest.fixture
@@ -54,3 +56,23 @@ def test_from_the_command_line(root, tmp_path, capsys):
     assert main(["corpora", "check", "nothing", str(root)]) == 2
     assert main(["corpora", "check", "esd", str(root / "no")]) == 2
     assert "looked for" in capsys.readouterr().err
+
+
+def test_voices_and_replies_are_listened_to_and_the_report_says_of_what(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    noise(tmp_path / "words.wav", seconds=1.0)
+    noise(tmp_path / "voice.wav", seconds=2.0)
+    row = {"id": "1", "corpus": "c", "path": "words.wav", "emotion_path": "voice.wav", "emotion_end": 60.0}
+    digests = []
+    for name, more in (("first", {"response_path": "gone.wav"}), ("second", {"emotion_end": 2.0})):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(row | more) + "\n")
+        assert main(["corpora", "check", "manifest", f"{name}.jsonl"]) == (1 if name == "first" else 0)
+        assert f"report: outputs/corpora/{name}.json" in capsys.readouterr().out
+        report = json.loads((tmp_path / "outputs" / "corpora" / f"{name}.json").read_text())
+        assert report["manifest"] == f"{name}.jsonl" and report["hours"] == round(1 / 3600, 4)
+        digests.append(report["digest"])
+        if name == "first":
+            problems = " | ".join(report["problems"])
+            assert "gone.wav: unreadable" in problems
+            assert "voice.wav): a segment from 0.00 to 60.00 s of a file of 2.00 s" in problems
+    assert digests == [hashlib.sha256((tmp_path / f"{n}.jsonl").read_bytes()).hexdigest() for n in ("first", "second")]

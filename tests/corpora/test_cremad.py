@@ -43,7 +43,7 @@ def test_shares_are_those_of_listeners(found):
 
 def test_what_is_odd_is_reported(corpus, found):
     assert found["1001_IEO_BOR_LO"].raw_labels["emotion"] == "BOR"
-    reasons = {path.split("/")[-1]: reason for path, reason in corpus.skipped}
+    reasons = {path.split("/")[-1]: reason for path, reason, _ in corpus.skipped}
     assert set(reasons) == {"1002_DFA_ANG_XX.wav", "1001_IEO_BOR_LO.wav", "README.wav", "1076_MTI_SAD_XX.wav"}
     assert "git lfs pull" in reasons["1002_DFA_ANG_XX.wav"]
     assert reasons["1076_MTI_SAD_XX.wav"] == "holds no sound"

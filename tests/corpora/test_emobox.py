@@ -56,7 +56,7 @@ def test_segments_and_videos(root):
 def test_what_is_odd_is_reported(root):
     corpus = EmoBox(str(root / "data" / "msppodcast"))
     assert [(u.emotion, u.raw_labels["emotion"]) for u in corpus.utterances()] == [(None, "X"), (None, "Q")]
-    reasons = [(path.split("/")[-1], reason.split(":")[0]) for path, reason in corpus.skipped]
+    reasons = [(path.split("/")[-1], reason.split(":")[0]) for path, reason, _ in corpus.skipped]
     assert reasons == [
         ("2.wav", "label only"),
         ("3.wav", "a row without audio"),

@@ -30,7 +30,7 @@ def test_it_is_not_needed(tmp_path):
 def test_what_is_odd_is_reported(tmp_path):
     corpus = EmoDB(str(emodb.write(tmp_path)))
     corpus.utterances()
-    reasons = {path.split("/")[-1]: reason for path, reason in corpus.skipped}
+    reasons = {path.split("/")[-1]: reason for path, reason, _ in corpus.skipped}
     assert set(reasons) == {"notes.wav", "03a01Xa.wav", "erkennung.txt"}
     assert "'X'" in reasons["03a01Xa.wav"] and "no result" in reasons["erkennung.txt"]
 

@@ -44,7 +44,7 @@ def test_labels_and_audio(corpus):
 
 def test_what_is_odd_is_reported(corpus):
     assert next(u for u in corpus.utterances() if u.id == "0012_000021").emotion == "neutral"
-    reasons = {path.split("/")[-1]: reason for path, reason in corpus.skipped}
+    reasons = {path.split("/")[-1]: reason for path, reason, _ in corpus.skipped}
     assert set(reasons) == {"0011_001751.wav", "0012.txt", "0012_000020.wav", "0012_000021.wav", "0012_000002"}
     assert reasons["0012_000020.wav"].startswith("transcript only")
     assert "'Happy'" in reasons["0012_000021.wav"]
@@ -54,13 +54,13 @@ def test_a_text_file_in_no_known_encoding_costs_only_its_transcripts(corpus, tmp
     (tmp_path / "Emotion Speech Dataset" / "0003" / "0003.txt").write_bytes(b"\xff\xfe\x00\xd8\x00")
     utterances = [u for u in corpus.utterances() if u.speaker == "0003"]
     assert len(utterances) == 30 and not any(u.transcript for u in utterances)
-    assert any(path.endswith("0003.txt") for path, _ in corpus.skipped)
+    assert any(path.endswith("0003.txt") for path, _, _ in corpus.skipped)
 
 
 def test_a_language_can_be_chosen(tmp_path, corpus):
     english = ESD(corpus.root, ["en"])
     assert {u.speaker for u in english.utterances()} == {"0011", "0012", "0016"}
-    assert not any("0001" in path or "0003" in path for path, _ in english.skipped)
+    assert not any("0001" in path or "0003" in path for path, _, _ in english.skipped)
     with pytest.raises(ValueError, match="not fr"):
         ESD(corpus.root, ["fr"])
 

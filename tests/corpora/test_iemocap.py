@@ -61,15 +61,15 @@ def test_transcripts_lose_sounds_but_no_words(turns):
 
 
 def test_what_is_odd_is_reported(corpus, turns):
-    reasons = {path.split("/")[-1]: reason for path, reason in corpus.skipped}
+    reasons = {path.split("/")[-1]: reason for path, reason, _ in corpus.skipped}
     assert "without a file" in reasons["Ses01F_impro01_M900"]
     assert "no evaluation" in reasons["Ses01F_impro01_M999.wav"]
-    lines = [reason for path, reason in corpus.skipped if path.endswith("Ses01F_impro01.txt")]
+    lines = [reason for path, reason, _ in corpus.skipped if path.endswith("Ses01F_impro01.txt")]
     assert len(lines) == 2 and "broken" in lines[0] and "FXX0" in lines[1]
     odd = turns["Ses01F_impro01_F901"]
     assert odd.emotion is None and odd.raw_labels["emotion"] == "bor"
     assert (odd.valence, odd.arousal, odd.dominance) == (0.25, None, None)
-    assert sum(path.endswith(odd.id) for path, _ in corpus.skipped) == 3
+    assert sum(path.endswith(odd.id) for path, _, _ in corpus.skipped) == 3
     assert len(corpus.skipped) == 2 + 2 + 3
 
 

@@ -6,14 +6,19 @@ import shutil
 import pytest
 
 from empathy_lightning.__main__ import main
-from empathy_lightning.corpora import CorpusError, Manifest, read_manifest, write_manifest
-from empathy_lightning.corpora.left_out import Tally, kind_of, read_chosen
-from empathy_lightning.corpora.protocols import SentenceSplit, Whole, protocol_named, sentences
+from empathy_lightning.corpora import CORPORA, Corpus, CorpusError, Manifest, read_manifest, write_manifest
+from empathy_lightning.corpora.corpus import Kind
+from empathy_lightning.corpora.left_out import Tally, kind_of
+from empathy_lightning.corpora.protocols import SentenceSplit, Whole
+from empathy_lightning.corpora.published import protocol_named
 from empathy_lightning.corpora.ravdess import RAVDESS
+from empathy_lightning.corpora.reading import read_chosen
+from empathy_lightning.corpora.sentences import sentences
 from empathy_lightning.datamodule import EmpathyDataModule
 from empathy_lightning.utterance import Utterance
 from empathy_lightning.walk import files_below
 from tests.corpora import ravdess
+from tests.corpora.noise import noise
 
 
 def test_links_are_followed_under_their_own_names(tmp_path):
@@ -48,7 +53,7 @@ def test_links_in_a_circle_have_an_end_and_dangling_ones_are_named(tmp_path):
     (folder / "03-01-01-01-01-01-24.wav").symlink_to(tmp_path / "gone.wav")
     corpus = RAVDESS(str(root))
     assert len(corpus.utterances()) == count
-    ((path, _),) = [(p, r) for p, r in corpus.skipped if "leads nowhere" in r]
+    ((path, _),) = [(p, r) for p, r, _ in corpus.skipped if "leads nowhere" in r]
     assert path.endswith("03-01-01-01-01-01-24.wav")
 
 
@@ -198,3 +203,31 @@ def test_kinds_of_reasons():
     tally.lose("without a file", "b.wav")
     with pytest.raises(CorpusError, match=r"2 of 101 .*\(a.wav\).*max_left_out 0.02"):
         tally.refuse_above(0.01, "--data.max_left_out")
+
+
+class Told(Corpus):
+    """Skips as much as it yields, each time with the same words; only their kinds differ."""
+
+    name, access, kind = "told", "", Kind.LOST
+
+    def read(self, folder):
+        for index in range(10):
+            noise(folder / f"{index}.wav")
+            self.skip(folder / f"{index}.wav", "something is odd here", self.kind)
+            yield Utterance(str(index), self.name, str(folder / f"{index}.wav"), split="train")
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        (Kind.KEPT, "read 10 of 10 utterances"),
+        (Kind.ASKED, "read 10 of 20 utterances: 10 something is odd here"),
+        (Kind.COPY, "read 10 of 20 utterances: 10 doubled copies"),
+        (Kind.LOST, "error: 10 of 20 utterances would be lost: 10 something is odd here"),
+    ],
+)
+def test_the_kind_of_a_skip_decides_and_not_its_words(tmp_path, monkeypatch, capsys, kind, said):
+    monkeypatch.setitem(CORPORA, "told", type("Kinds", (Told,), {"kind": kind}))
+    words = ["corpora", "export", "told", str(tmp_path), "--out", str(tmp_path / "out.jsonl")]
+    assert main(words) == (2 if kind is Kind.LOST else 0)
+    assert capsys.readouterr().err.splitlines()[-1].startswith(said)

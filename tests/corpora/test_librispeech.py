@@ -17,5 +17,5 @@ def test_lines_and_files_are_joined_and_subsets_are_splits(tmp_path):
 def test_lines_without_audio_and_audio_without_lines_are_reported(tmp_path):
     corpus = LibriSpeech(str(librispeech.write(tmp_path, odd=True)))
     assert len(corpus.utterances()) == 8
-    reasons = " ".join(f"{path} {reason}" for path, reason in corpus.skipped)
+    reasons = " ".join(f"{path} {reason}" for path, reason, _ in corpus.skipped)
     assert "84-1240-0004 NO AUDIO" in reasons and "84-1240-0006.flac" in reasons

@@ -36,12 +36,12 @@ def test_texts_of_all_encodings_are_the_same(found):
 
 def test_of_two_clips_the_one_that_fits_its_row_is_taken(corpus, found):
     assert found["test_dia0_utt0"].path.endswith("final_videos_testdia0_utt0.wav")
-    assert any(path.endswith("test/dia0_utt0.wav") and "doubled" in reason for path, reason in corpus.skipped)
+    assert any(path.endswith("test/dia0_utt0.wav") and "doubled" in reason for path, reason, _ in corpus.skipped)
 
 
 def test_what_is_odd_is_reported(corpus, found):
     assert found["test_dia0_utt1"].emotion is None and found["test_dia0_utt1"].raw_labels["emotion"] == "bliss"
-    reasons = {path.split("/")[-1]: reason for path, reason in corpus.skipped}
+    reasons = {path.split("/")[-1]: reason for path, reason, _ in corpus.skipped}
     assert reasons["dev_dia110_utt7"] == "a row without audio"
     assert reasons["dia99_utt0.wav"] == "no row in the CSV files"
     assert "ends early" in reasons["train_sent_emo.csv"]

@@ -7,7 +7,7 @@ from empathy_lightning.audio import read
 from empathy_lightning.batch import collate
 from empathy_lightning.corpora import CorpusError
 from empathy_lightning.corpora.msp_podcast import MSPPodcast
-from empathy_lightning.corpora.protocols import protocol_named
+from empathy_lightning.corpora.published import protocol_named
 from empathy_lightning.losses import SoftLabelLoss
 from empathy_lightning.outputs import EmpatheticOutput
 from empathy_lightning.utterance import EMOTIONS
@@ -63,7 +63,7 @@ def test_ratings_are_read_by_name_of_their_column(corpus):
 def test_what_is_odd_is_reported(corpus):
     odd = next(u for u in corpus.utterances() if u.id.endswith("0042_0020"))
     assert (odd.emotion, odd.arousal, odd.valence, odd.dominance) == (None, None, None, 0.5)
-    reasons = [(path.split("/")[-1], reason) for path, reason in corpus.skipped]
+    reasons = [(path.split("/")[-1], reason) for path, reason, _ in corpus.skipped]
     assert [reason.split(":")[0] for path, reason in reasons if path.endswith("0042_0020.wav")] == ["label only"] * 3
     assert ("MSP-PODCAST_0042_0021", "a row without audio") in reasons
     assert ("MSP-PODCAST_0042_0099.wav", "no row in the consensus labels") in reasons
@@ -96,7 +96,7 @@ def test_ratings_that_are_none_are_counted(tmp_path):
     next(root.rglob("labels_detailed.csv")).write_text("FileName,EmoDetail\na.wav,\nb.wav,nonsense\n")
     corpus = MSPPodcast(str(root))
     assert not any(u.emotion_votes for u in corpus.utterances())
-    assert any(reason.startswith("ratings without") and reason.endswith(": 2") for _, reason in corpus.skipped)
+    assert any(reason.startswith("ratings without") and reason.endswith(": 2") for _, reason, _ in corpus.skipped)
 
 
 def test_free_text_is_one_vote(tmp_path):

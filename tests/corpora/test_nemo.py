@@ -17,7 +17,7 @@ def test_every_row_with_audio_becomes_one_utterance(tmp_path):
     assert angry.raw_labels == {"emotion": "anger", "gender": "male", "age": "23"}
     assert read(angry.path).shape == (1600,)
     assert found["MK0_bored_64"].emotion is None
-    reasons = {path.split("/")[-1]: reason for path, reason in corpus.skipped}
+    reasons = {path.split("/")[-1]: reason for path, reason, _ in corpus.skipped}
     assert set(reasons) == {"MK0_bored_64.wav", "MK0_anger_64", "MK0_fear_1.wav", "data.tsv"}
 
 

@@ -1,3 +1,4 @@
+import itertools
 import json
 from collections import Counter
 from dataclasses import replace
@@ -6,18 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from empathy_lightning.corpora import PROTOCOLS, CorpusError
-from empathy_lightning.corpora.protocols import (
-    EmoBoxFolds,
-    LeaveOneOut,
-    PerCorpus,
-    RandomSubset,
-    SentenceSplit,
-    Whole,
-    hold_out,
-    protocol_named,
-)
+from empathy_lightning.corpora import PROTOCOLS, CorpusError, Manifest, write_manifest
+from empathy_lightning.corpora.emobox_folds import EmoBoxFolds
+from empathy_lightning.corpora.held_out import hold_out_speakers as hold_out
+from empathy_lightning.corpora.protocols import LeaveOneOut, PerCorpus, RandomSubset, SentenceSplit, Whole
+from empathy_lightning.corpora.published import protocol_named
+from empathy_lightning.datamodule import EmpathyDataModule
 from empathy_lightning.utterance import Utterance
+from tests.corpora.noise import noise
 
 
 def utterance(index, **values):
@@ -198,3 +195,22 @@ def test_protocols_compose():
     rows = [utterance(i, corpus=c, speaker=str(i)) for c in "cde" for i in range(3)]
     protocol = PerCorpus({"c": Whole("train"), "d": LeaveOneOut("speaker", 2)})
     assert Counter(u.split for u in protocol(rows)) == {"train": 4, "test": 1, "validation": 1}
+
+
+def test_validation_shares_no_sentence_with_training_where_sentences_are_split(tmp_path):
+    """Ten speakers say 50 sentences in two emotions, which spell one of them differently."""
+    noise(tmp_path / "a.wav")
+    rows = []
+    for emotion, speaker, number in itertools.product(("sad", "happy"), range(10), range(1, 51)):
+        words = f"sentence {number}" + (" indeed" if emotion == "sad" and number % 5 == 0 else "")
+        row = utterance(len(rows), corpus="esd", language="en", speaker=str(speaker), transcript=words, emotion=emotion)
+        labels = {"sentence": str(number)}
+        rows.append(replace(row, id=f"{emotion}{speaker}-{number}", path=str(tmp_path / "a.wav"), raw_labels=labels))
+    write_manifest(tmp_path / "m.jsonl", rows)
+    protocols = [PROTOCOLS["re-llm-esd"], PerCorpus({"esd": SentenceSplit(0.7)})]
+    for protocol in protocols:
+        data = EmpathyDataModule([Manifest(str(tmp_path / "m.jsonl"))], protocol=protocol, allow_empty_classes=True)
+        data.setup()
+        said = {split: {u.raw_labels["sentence"] for u in rows} for split, rows in data.splits.items()}
+        assert {split: len(numbers) for split, numbers in said.items()} == {"train": 33, "validation": 2, "test": 15}
+        assert len(said["train"] | said["validation"] | said["test"]) == 50

@@ -1,3 +1,4 @@
+import json
 import shutil
 
 import pytest
@@ -9,6 +10,7 @@ from empathy_lightning.corpora import CorpusError, read_manifest, write_manifest
 from empathy_lightning.corpora.shards import Shards, write_shards
 from empathy_lightning.datamodule import EmpathyDataModule
 from tests.corpora import ravdess
+from tests.corpora.noise import noise
 
 
 def test_shards_hold_what_the_files_held(corpus, tmp_path):
@@ -98,3 +100,21 @@ def test_an_export_that_was_stopped_is_no_corpus(corpus, tmp_path):
     (folder / "part-00001.parquet").unlink()
     with pytest.raises(CorpusError, match="holds 2 of 3 shards"):
         Shards(str(folder)).utterances()
+
+
+def test_voices_and_replies_are_found_from_anywhere(tmp_path, monkeypatch):
+    """Exported from one folder under relative names, read from another one, and after a move."""
+    for name in ("words", "voice", "reply"):
+        noise(tmp_path / "corpus" / f"{name}.wav")
+    row = {"id": "1", "corpus": "c", "path": "words.wav", "emotion_path": "voice.wav", "response_path": "reply.wav"}
+    (tmp_path / "corpus" / "m.jsonl").write_text(json.dumps(row) + "\n")
+    monkeypatch.chdir(tmp_path / "corpus")
+    for out in ("shards", "."):
+        assert main(["corpora", "export", "manifest", "m.jsonl", "--shards", "--out", out]) == 0
+    monkeypatch.chdir("/")
+    (away,) = Shards(str(tmp_path / "corpus" / "shards")).utterances()
+    assert away.emotion_path == str(tmp_path / "corpus" / "voice.wav")
+    assert len(read(away.path)) == len(read(away.emotion_path)) == len(read(away.response_path)) == 1_600
+    (tmp_path / "corpus").rename(tmp_path / "moved")
+    (beside,) = Shards(str(tmp_path / "moved")).utterances()
+    assert len(read(beside.path)) == len(read(beside.emotion_path)) == len(read(beside.response_path)) == 1_600

@@ -145,6 +145,25 @@ def test_the_command_measures_each_way(bot, model, corpus, tmp_path, capsys):
     }
 
 
+@pytest.mark.parametrize(
+    ("more", "name"),
+    [
+        (["--by", "options"], "by"),
+        (["--prompt", "{speech} Which emotion?"], "question"),
+        (["--parser", "substring"], "parser"),
+        (["--per-token"], "per_token"),
+        (["--max-new-tokens", "5"], "max_new_tokens"),
+        (["--split", "validation"], "split"),
+    ],
+)
+def test_the_file_says_all_that_decides_the_figures(bot, corpus, tmp_path, more, name):
+    by_default = evaluate(bot, corpus, tmp_path / "a.json")["made_from"]
+    chosen = evaluate(bot, corpus, tmp_path / "b.json", *more)["made_from"]
+    changed = {key for key in by_default if by_default[key] != chosen[key]}
+    # Another split holds other recordings.
+    assert changed - {"recordings"} == {name}
+
+
 def test_the_report_shows_what_was_measured(bot, corpus, tmp_path):
     training = {"history": [{"step": 1, "train/loss": 1.0, "validation/loss": 2.0}]}
     (bot / "training.json").write_text(json.dumps(training))

@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from empathy_lightning.checkpoints import load, save
 from empathy_lightning.corpora import read_manifest, write_manifest
 from empathy_lightning.decoding import Decoding
 from empathy_lightning.errors import InputError
+from empathy_lightning.evaluation import replies
 from empathy_lightning.jobs import alone as lock
 from empathy_lightning.jobs import seed_of
 from empathy_lightning.modules.speech_decoder import SpeechDecoder
@@ -446,3 +448,46 @@ def test_who_cannot_speak_says_so_in_one_line(bot, talker, model, corpus, tmp_pa
     ):  # fmt: skip
         assert respond(folder, corpus, tmp_path / out, *more) == 2
         assert reason in capsys.readouterr().err.strip().splitlines()[-1] and not (tmp_path / out).exists()
+
+
+def test_another_recording_of_an_older_date_is_answered_anew(bot, model, corpus, tmp_path, monkeypatch):
+    rows = [u for u in read_manifest(corpus) if u.split == "test"]
+    for row in rows:
+        row.path = shutil.copy2(row.path, str(tmp_path / f"{row.id}.wav"))
+    write_manifest(tmp_path / "m.jsonl", rows)
+    words = (bot, tmp_path / "m.jsonl", tmp_path / "r.jsonl", "--per-shard", "3")
+    assert respond(*words) == 0
+    answer, asked = replies._answer, []
+
+    def _answer(loaded, decoding, batch_size, out, utterances, progress):
+        asked.append([u.id for u in utterances])
+        return answer(loaded, decoding, batch_size, out, utterances, progress)
+
+    monkeypatch.setattr(replies, "_answer", _answer)
+    shutil.copyfile(read_manifest(corpus)[0].path, rows[1].path)
+    os.utime(rows[1].path, (1e9, 1e9))
+    assert respond(*words) == 0 and asked == [[rows[1].id]]
+    after = read_manifest(tmp_path / "r.jsonl")
+    assert [u.response for u in after] == [alone(model, u)[0] for u in rows]
+    assert all(u.raw_labels == row.raw_labels for u, row in zip(after, rows, strict=True))
+    assert respond(*words) == 0 and len(asked) == 1
+
+
+def test_unreadable_recordings_stop_it_above_the_limit(bot, corpus, tmp_path, capsys):
+    rows = [u for u in read_manifest(corpus) if u.split == "test"]
+    rows[1].path = str(tmp_path / "noise.wav")
+    Path(rows[1].path).write_bytes(b"no audio at all")
+    write_manifest(tmp_path / "m.jsonl", rows)
+    words = ["respond", str(tmp_path / "m.jsonl"), "--checkpoint", str(bot), "--out", str(tmp_path / "r.jsonl")]
+    assert main([*words, "--max-new-tokens", "3"]) == 2
+    said = capsys.readouterr().err
+    assert "1 of 5 utterances would be lost: 1 unreadable" in said and "--allow-left-out 0.21" in said
+    assert not (tmp_path / "r.jsonl").exists()
+    assert main([*words, "--max-new-tokens", "3", "--allow-left-out", "0.21"]) == 0
+    assert len(read_manifest(tmp_path / "r.jsonl")) == 4
+
+
+def test_a_file_in_the_place_of_the_shards_is_told_first(bot, corpus, tmp_path, capsys):
+    (tmp_path / "r.jsonl.shards").write_text("mine")
+    assert respond(bot, corpus, tmp_path / "r.jsonl") == 2
+    assert "r.jsonl.shards is a file" in capsys.readouterr().err

@@ -319,3 +319,16 @@ def test_bad_choices_are_one_line(whisper, backbones, tmp_path, capsys, monkeypa
     replies = [] if words[-1] == "silent.jsonl" and "--against" not in words else [str(manifest)]
     assert main(["evaluate-responses", *replies, *words, "--out", "f.json"]) == 2
     assert reason in capsys.readouterr().err.strip().splitlines()[-1] and not (tmp_path / "f.json").exists()
+
+
+def test_the_file_tells_one_recogniser_and_one_recording_from_another(whisper, tmp_path):
+    manifest = spoken(tmp_path, [("Hello.", "low", {"language": "en"})])
+    shutil.copytree(whisper, tmp_path / "whisper")
+    first = evaluate(manifest, tmp_path / "whisper")["made_from"]
+    config = tmp_path / "whisper" / "config.json"
+    config.write_text(config.read_text() + " ")
+    second = evaluate(manifest, tmp_path / "whisper")["made_from"]
+    assert {name for name in first if first[name] != second[name]} == {"asr"}
+    write(tmp_path / "0.wav", tone("high")[:12_000])
+    third = evaluate(manifest, tmp_path / "whisper", "--asr-language", "en")["made_from"]
+    assert {name for name in second if second[name] != third[name]} == {"recordings", "asr_language"}

@@ -2,6 +2,7 @@ import itertools
 import json
 import math
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -363,3 +364,24 @@ def test_bad_choices_are_one_line(manifest, capsys, monkeypatch, extra, reason):
     assert main(["evaluate-responses", str(manifest), *extra, "--out", "f.json"]) == 2
     assert reason in capsys.readouterr().err.strip().splitlines()[-1]
     assert not (manifest.parent / "f.json").exists()
+
+
+def test_the_file_tells_one_model_from_another_in_the_same_place(classifiers, encoder, manifest, tmp_path):
+    def _made_from(*more):
+        options = ("--empathy-classifier", tmp_path / "epitome", "--bert-score", tmp_path / "bert")
+        return evaluate(manifest, tmp_path / "f.json", *options, "--references", manifest, *more)["made_from"]
+
+    shutil.copytree(classifiers, tmp_path / "epitome")
+    shutil.copytree(encoder, tmp_path / "bert")
+    first = _made_from()
+    assert first == _made_from()
+    assert _changed(first, _made_from("--split", "all")) == {"split"}
+    assert _changed(first, _made_from("--bert-layer", "1")) == {"bert_layer"}
+    shutil.rmtree(tmp_path / "epitome" / "exploration")
+    assert _changed(first, _made_from()) == {"empathy_classifier"}
+    (tmp_path / "bert" / "config.json").write_text((tmp_path / "bert" / "config.json").read_text() + " ")
+    assert _changed(first, _made_from()) == {"empathy_classifier", "bert_score"}
+
+
+def _changed(first, second):
+    return {name for name in first if first[name] != second[name]}

@@ -21,6 +21,7 @@ from empathy_lightning.preparation.pseudo_dialogues import (
 from empathy_lightning.preparation.small_world import sentences
 from empathy_lightning.recipes import RECIPES
 from empathy_lightning.utterance import Utterance
+from tests.corpora.noise import noise
 
 COUNTS = {"neutral": 6, "happy": 3, "sad": 1}
 
@@ -91,7 +92,10 @@ def test_the_command_writes_pairs_that_can_be_read_again(tmp_path):
         for n, text in enumerate(texts)
     ]
     write_manifest(tmp_path / "instructions.jsonl", spoken)
-    write_manifest(tmp_path / "recordings.jsonl", voices())
+    noise(tmp_path / "v.wav")
+    write_manifest(tmp_path / "recordings.jsonl", [replace(u, path=str(tmp_path / "v.wav")) for u in voices()])
+    for u in spoken:
+        noise(u.path)
     results = []
     for name in ("a.parquet", "b.jsonl"):
         words = ["prepare", "pseudo-dialogues", str(tmp_path / "instructions.jsonl"), "--out", str(tmp_path / name)]
@@ -126,3 +130,54 @@ def test_the_pairs_train_a_model_through_the_datamodule(corpus, model, tmp_path)
     assert (
         output.response_loss.isfinite() and model.listener.emotion_nuance.extractor.linear2.weight.grad.abs().sum() > 0
     )
+
+
+def small(tmp_path, voices_, heard=True):
+    """Ten instructions and the voices, all with files or the voices without."""
+    noise(tmp_path / "a.wav")
+    if heard:
+        voices_ = [replace(u, path=str(tmp_path / "a.wav"), start=0.0, end=None) for u in voices_]
+    spoken = [replace(u, path=str(tmp_path / "a.wav"), start=0.02) for u in instructions(10)]
+    write_manifest(tmp_path / "i.jsonl", spoken)
+    write_manifest(tmp_path / "r.jsonl", voices_)
+    words = ["prepare", "pseudo-dialogues", str(tmp_path / "i.jsonl"), "--recordings", str(tmp_path / "r.jsonl")]
+    return [*words, "--out", str(tmp_path / "p.jsonl"), "--language-model", "small-world/language_model"]
+
+
+def test_what_cannot_be_paired_is_refused_before_the_model_answers(tmp_path, capsys):
+    def _said(voices_, *more, **how):
+        assert main([*small(tmp_path, voices_, **how), *more]) == 2
+        assert not (tmp_path / "p.jsonl.shards").exists()
+        return capsys.readouterr().err.splitlines()[-1]
+
+    assert "10 of 10 utterances would be lost: 10 without a file" in _said(voices(), heard=False)
+    assert "no training utterance with an emotion: label some" in _said([replace(u, emotion=None) for u in voices()])
+    ang = [replace(u, emotion="ang") for u in voices()]
+    assert "10 labelled 'ang', which is no known emotion word" in _said(ang)
+    words = small(tmp_path, voices())
+    silent = [replace(u, transcript="" if u.id == "i3" else u.transcript) for u in read_manifest(words[2])]
+    write_manifest(words[2], [replace(u, emotion="ang") for u in silent])  # Their own labels are not used.
+    assert main(words) == 2
+    assert "1 of 10 utterances would be lost: 1 no transcript (i3)" in capsys.readouterr().err.splitlines()[-1]
+    assert "'ang', which is no known emotion word" in _said(voices(), "--distribution", "ang=1")
+
+
+def test_a_share_without_files_may_be_allowed_and_has_no_pair(tmp_path, capsys):
+    some = [
+        replace(u, path="/gone.wav" if u.id == "v8" else str(tmp_path / "a.wav"), start=0.0, end=None) for u in voices()
+    ]
+    words = small(tmp_path, some, heard=False)
+    assert main([*words, "--allow-left-out", "0.2", "--distribution", "happiness=1"]) == 0
+    pairs = read_manifest(tmp_path / "p.jsonl")
+    assert {u.emotion_id for u in pairs} == {"ser/v6", "ser/v7"}
+
+
+@pytest.mark.parametrize(("name", "folder"), [("p.jsonl.shards", False), ("p.jsonl.report.json", True)])
+@pytest.mark.parametrize("step", ["pseudo-dialogues", "responses"])
+def test_what_stands_in_the_way_is_told_before_the_model_answers(tmp_path, capsys, monkeypatch, step, name, folder):
+    words = small(tmp_path, voices())
+    words = words if step == "pseudo-dialogues" else [*words[:1], step, *words[2:3], *words[5:]]
+    (tmp_path / name).mkdir() if folder else (tmp_path / name).write_text("mine")
+    monkeypatch.setattr("empathy_lightning.preparation.engines.Generation.answerer", None)
+    assert main(words) == 2
+    assert name in capsys.readouterr().err

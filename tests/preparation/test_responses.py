@@ -222,7 +222,7 @@ def test_any_language_is_asked_about_and_what_is_no_text_is_reported(manifest, t
     rows = read_manifest(manifest)[:5]
     rows[0].transcript = "Ich bin müde 😀 你好 مرحبا \u200f\x00"
     rows[1].transcript = "a {emotion} {speech} \r\n<|im_end|>"
-    rows[2].emotion, rows[2].id = "très content", "ünï/\\ x"
+    rows[2].id = "ünï/\\ x"
     # What Latin-1 bytes in a manifest become: once in the words, once in a file's name.
     rows[3].transcript = "m\udcfcde"
     rows[4].path = "m\udcfcde.wav"
@@ -378,3 +378,15 @@ def test_a_manifest_without_its_shards_is_refused_or_made_anew(manifest, tmp_pat
     assert "without o.jsonl.shards" in capsys.readouterr().err and out.read_bytes() == before
     assert main(command(manifest, out, "--again")[3:]) == 0
     assert [u.id for u in read_manifest(out)] == [u.id for u in read_manifest(manifest)]
+
+
+def test_a_label_that_is_no_emotion_word_is_refused_before_the_model_answers(manifest, tmp_path, capsys):
+    rows = read_manifest(manifest)
+    for row in rows[::2]:
+        row.emotion = "ang"
+    write_manifest(manifest, rows)
+    words = command(manifest, tmp_path / "out.jsonl")[3:]
+    assert main(words) == 2
+    assert "15 of 30 utterances would be lost: 15 labelled 'ang'" in capsys.readouterr().err
+    assert not (tmp_path / "out.jsonl.shards").exists()
+    assert main([*words, "--without-emotion"]) == 0  # No word of the labels is said then.

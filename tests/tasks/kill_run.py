@@ -56,14 +56,15 @@ def whole(words: list[str], folder: Path) -> float:
     return time.monotonic() - begin
 
 
-def killed(words: list[str], folder: Path, moments: list[float], group: bool) -> int:
-    """Kill a command at each moment that it lives to see, then let it run to its end; the number of kills.
+def killed(words: list[str], folder: Path, moments: list[float], group: bool, outputs: list[Path]) -> int:
+    """Kill a command at each moment, then let it run to its end; the number of kills.
 
     Args:
         words: The command, which goes on where it was stopped.
         folder: Where it runs.
         moments: Seconds after each start.
         group: Kill what it has started too; otherwise that lives on.
+        outputs: What it writes; where it was done before a moment, it begins anew.
     """
     kills = 0
     for moment in moments:
@@ -71,7 +72,9 @@ def killed(words: list[str], folder: Path, moments: list[float], group: bool) ->
         try:
             if process.wait(timeout=moment) != 0:
                 sys.exit(f"{words} failed:\n{(folder / 'output.txt').read_text()[-3000:]}")
-            break
+            print("  done before the next kill: begins anew", flush=True)
+            for output in outputs:
+                shutil.rmtree(output)
         except subprocess.TimeoutExpired:
             if group:
                 os.killpg(process.pid, signal.SIGKILL)
@@ -153,17 +156,22 @@ def main() -> None:
     seconds = prepared(folder)
     place = folder / "outputs/demo"
     for number, stage in enumerate(STAGES):
+        outputs = [place / stage, place / "logs" / stage]
         expected = digests(place, (f"{stage}/*",))
-        shutil.rmtree(place / stage)
-        shutil.rmtree(place / "logs" / stage)
-        kills = killed(train(number), folder, moments(options.kills, seconds[number], draw), group=True)
+        for output in outputs:
+            output.rename(output.with_name(f"{stage}.whole"))
+        kills = killed(train(number), folder, moments(options.kills, seconds[number], draw), True, outputs)
         alike &= compare(stage, kills, expected, digests(place, (f"{stage}/*",)))
+        for output in outputs:
+            # The stages after this one know what they were made from, the seconds that it took included.
+            shutil.rmtree(output)
+            output.with_name(f"{stage}.whole").rename(output)
     words = ablations(folder)
     taken = whole([*words, "whole"], folder)
     # The trainers outlive the command, which waits for them when it is started again.
     for group in (True, False):
         name = f"killed_{group}"
-        kills = killed([*words, name], folder, moments(options.kills, taken, draw), group)
+        kills = killed([*words, name], folder, moments(options.kills, taken, draw), group, [folder / name])
         patterns = ("ablations.*", "*/metrics.json", "*/emotion_recognition/*")
         alike &= compare(name, kills, digests(folder / "whole", patterns), digests(folder / name, patterns))
     sys.exit(0 if alike else "files differ")

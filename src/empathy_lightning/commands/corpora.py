@@ -51,10 +51,11 @@ def _list_corpora(options: argparse.Namespace) -> None:
 
 def _check_corpus(options: argparse.Namespace) -> int:
     from empathy_lightning.corpora.check import check, describe
-    from empathy_lightning.corpora.protocols import protocol_named
+    from empathy_lightning.corpora.published import protocol_named
     from empathy_lightning.files import check_target, write_json
 
-    out = options.out or Path("outputs/corpora") / f"{options.name}.json"
+    own = options.name == "manifest"
+    out = options.out or Path("outputs/corpora") / f"{Path(options.root).stem if own else options.name}.json"
     check_target(out, [])
     protocol = protocol_named(options.protocol) if options.protocol else None
     report = check(_corpus(options.name, options.root), protocol)
@@ -87,19 +88,13 @@ def _export_corpus(options: argparse.Namespace) -> None:
 
 def _chosen(options: argparse.Namespace) -> list[Utterance]:
     """The corpus's utterances under the protocol, after a summary of what is left out."""
-    from empathy_lightning.corpora.left_out import Tally, count_left_by, count_skipped, with_files
-    from empathy_lightning.corpora.protocols import protocol_named
+    from empathy_lightning.corpora.left_out import Tally
+    from empathy_lightning.corpora.published import protocol_named
+    from empathy_lightning.corpora.reading import read_split
 
     tally = Tally()
-    corpus = _corpus(options.name, options.root)
-    utterances = corpus.utterances()
-    count_skipped(corpus, tally)
-    if options.protocol:
-        protocol, read = protocol_named(options.protocol), utterances
-        utterances = protocol(read)
-        count_left_by(protocol, read, utterances, tally)
-    utterances = with_files(utterances, tally)
-    tally.kept = len(utterances)
+    protocol = protocol_named(options.protocol) if options.protocol else None
+    _, utterances = read_split([_corpus(options.name, options.root)], protocol, tally)
     print(tally.describe(), file=sys.stderr)
     tally.refuse_above(options.allow_left_out, "--allow-left-out")
     return utterances

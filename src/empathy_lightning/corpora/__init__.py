@@ -21,7 +21,8 @@ from empathy_lightning.corpora.mead import MEAD
 from empathy_lightning.corpora.meld import MELD
 from empathy_lightning.corpora.msp_podcast import MSPPodcast
 from empathy_lightning.corpora.nemo import NEMO
-from empathy_lightning.corpora.protocols import PROTOCOLS, Protocol
+from empathy_lightning.corpora.protocols import Protocol
+from empathy_lightning.corpora.published import PROTOCOLS
 from empathy_lightning.corpora.ravdess import RAVDESS
 from empathy_lightning.corpora.resd import RESD
 from empathy_lightning.corpora.savee import SAVEE

@@ -11,9 +11,13 @@ from typing import Any
 
 from empathy_lightning.audio import AudioError, content, levels_of, opened, samples_of
 from empathy_lightning.containers import missing_part
-from empathy_lightning.corpora.corpus import Corpus
-from empathy_lightning.corpora.left_out import Tally, count_left_by, count_skipped
-from empathy_lightning.corpora.protocols import Protocol, words_of
+from empathy_lightning.corpora.corpus import Corpus, Kind, Skipped
+from empathy_lightning.corpora.left_out import Tally
+from empathy_lightning.corpora.manifest import Manifest
+from empathy_lightning.corpora.protocols import Protocol
+from empathy_lightning.corpora.reading import read_split
+from empathy_lightning.corpora.sentences import words_of
+from empathy_lightning.jobs import digest
 from empathy_lightning.levels import faults, mixed
 from empathy_lightning.progress import progress_bar
 from empathy_lightning.utterance import Utterance
@@ -69,19 +73,17 @@ def check(corpus: Corpus, protocol: Protocol | None = None) -> dict[str, Any]:
     Raises:
         CorpusError: If the corpus is not there.
     """
-    utterances = corpus.utterances()
-    split = utterances if protocol is None else protocol(utterances)
-    tally = Tally(kept=len(split))
-    count_skipped(corpus, tally)
-    if protocol is not None:
-        count_left_by(protocol, utterances, split, tally)
-    paths = sorted({u.path for u in utterances})
-    with ThreadPoolExecutor() as pool:
-        heard = dict(zip(paths, progress_bar(pool.map(listen, paths), total=len(paths), what="listening"), strict=True))
+    tally = Tally()
+    # A file that is not there is told when it is listened to.
+    utterances, split = read_split([corpus], protocol, tally, audio=False)
+    heard = _listen_to_all(utterances)
+    own = [heard[path] for path in sorted({u.path for u in utterances})]
+    replies = {u.response_path for u in utterances}
     leaks = overlap(split, "speaker")
     return {
         "corpus": corpus.name,
         "root": str(corpus.root),
+        **_identity(corpus),
         "read": tally.describe(),
         "utterances": len(utterances),
         "emotions": count(u.emotion for u in utterances),
@@ -89,22 +91,38 @@ def check(corpus: Corpus, protocol: Protocol | None = None) -> dict[str, Any]:
         "speakers": count(u.speaker for u in utterances),
         "languages": count(u.language for u in utterances),
         "splits": count(u.split for u in split),
-        "hours": round(sum(r.seconds for r in heard.values()) / 3600, 4),
-        "seconds": quantiles([r.seconds for r in heard.values() if not r.problem]),
-        "sample_rates": count(r.sample_rate for r in heard.values() if r.sample_rate),
+        "hours": round(sum(r.seconds for r in own) / 3600, 4),
+        "seconds": quantiles([r.seconds for r in own if not r.problem]),
+        "sample_rates": count(r.sample_rate for r in own if r.sample_rate),
         "shared_sentences": overlap(split, "transcript", words_of),
-        "skipped": [f"{path}: {reason}" for path, reason in corpus.skipped],
+        "skipped": [f"{path}: {reason}" for path, reason, _ in corpus.skipped],
         "problems": [
             *against_published(utterances, corpus),
             *([] if protocol is None else against_expected(split, protocol)),
             *(f"{path}: {r.problem}" for path, r in heard.items() if r.problem),
             *(f"{path}: {remark}" for path, r in heard.items() for remark in r.remarks),
             *against_times(utterances, heard),
-            *duplicates(heard),
+            # Two replies of the same words are spoken alike.
+            *duplicates({path: r for path, r in heard.items() if path not in replies}),
             *(f"speaker {name} is in {' and '.join(splits)}" for name, splits in leaks.items()),
             *skipped_by_reason(corpus.skipped),
         ],
     }
+
+
+def _listen_to_all(utterances: Sequence[Utterance]) -> dict[str, Recording]:
+    """What each file turned out to be: of words, of voices and of replies."""
+    paths = sorted({path for u in utterances for path in (u.path, u.emotion_path, u.response_path) if path})
+    with ThreadPoolExecutor() as pool:
+        found = progress_bar(pool.map(listen, paths), total=len(paths), what="listening")
+        return dict(zip(paths, found, strict=True))
+
+
+def _identity(corpus: Corpus) -> dict[str, str]:
+    """Which manifest it was, where it was one."""
+    if not isinstance(corpus, Manifest):
+        return {}
+    return {"manifest": corpus.path.name, "digest": digest(corpus.path)}
 
 
 def count(values: Any) -> dict[str, int]:
@@ -156,18 +174,27 @@ def against_times(utterances: Sequence[Utterance], heard: dict[str, Recording]) 
     """Segments that lie beyond their files, and lengths that are not those that the corpus or manifest states."""
     found = []
     for utterance in utterances:
-        recording = heard[utterance.path]
-        if recording.problem:
-            continue
-        end = recording.seconds if utterance.end is None else utterance.end
-        length, stated = min(end, recording.seconds) - utterance.start, utterance.duration
-        name = f"{utterance.id} ({utterance.path})"
-        if length <= 0 or end > recording.seconds + 0.25:
-            segment = f"{utterance.start:.2f} to {end:.2f} s"
-            found.append(f"{name}: a segment from {segment} of a file of {recording.seconds:.2f} s")
-        elif stated is not None and abs(length - stated) > 0.25 + 0.05 * stated:
-            found.append(f"{name}: {length:.2f} s long, {stated:.2f} s by its record")
+        found += _against_times(utterance.id, heard, utterance.path, utterance.start, utterance.end, utterance.duration)
+        if utterance.emotion_path is not None:
+            segment = utterance.emotion_start, utterance.emotion_end
+            found += _against_times(utterance.id, heard, utterance.emotion_path, *segment, None)
     return found
+
+
+def _against_times(
+    id: str, heard: dict[str, Recording], path: str, start: float, end: float | None, stated: float | None
+) -> list[str]:
+    recording = heard[path]
+    if recording.problem:
+        return []
+    end = recording.seconds if end is None else end
+    length = min(end, recording.seconds) - start
+    name = f"{id} ({path})"
+    if length <= 0 or end > recording.seconds + 0.25:
+        return [f"{name}: a segment from {start:.2f} to {end:.2f} s of a file of {recording.seconds:.2f} s"]
+    if stated is not None and abs(length - stated) > 0.25 + 0.05 * stated:
+        return [f"{name}: {length:.2f} s long, {stated:.2f} s by its record"]
+    return []
 
 
 def duplicates(heard: dict[str, Recording]) -> list[str]:
@@ -179,11 +206,11 @@ def duplicates(heard: dict[str, Recording]) -> list[str]:
     return [f"byte-identical: {', '.join(paths)}" for paths in same.values() if len(paths) > 1]
 
 
-def skipped_by_reason(skipped: Sequence[tuple[str, str]]) -> list[str]:
+def skipped_by_reason(skipped: Sequence[Skipped]) -> list[str]:
     """One line for each reason, with an example; which file was doubled by which does not matter."""
     groups: dict[str, list[str]] = defaultdict(list)
-    for path, reason in skipped:
-        groups["doubled copy" if reason.startswith("doubled copy") else reason].append(path)
+    for path, reason, kind in skipped:
+        groups["doubled copy" if kind is Kind.COPY else reason].append(path)
     return [f"{len(paths)} left out, {reason} (for example {paths[0]})" for reason, paths in groups.items()]
 
 

@@ -6,12 +6,14 @@ import filecmp
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from enum import Enum
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from empathy_lightning.errors import InputError
-from empathy_lightning.records import Faults, checked, columns_of
+from empathy_lightning.faults import Faults
+from empathy_lightning.records import checked, columns_of
 from empathy_lightning.utterance import Utterance, scale_rating
 from empathy_lightning.walk import files_below
 
@@ -21,6 +23,23 @@ _ANNEX = b"/annex/objects/"
 
 class CorpusError(InputError):
     """A corpus that is missing or not in its official layout; the message says what to do."""
+
+
+class Kind(Enum):
+    """What it means that a corpus skipped something."""
+
+    LOST = "an utterance is left out that nobody asked to leave out"
+    ASKED = "an utterance is left out by the corpus's own design"
+    COPY = "an utterance is there already"
+    KEPT = "an utterance stays, without its label or transcript"
+
+
+class Skipped(NamedTuple):
+    """What a corpus skipped, a file or a part of one, why, and what that means."""
+
+    path: str
+    reason: str
+    kind: Kind
 
 
 class Corpus(ABC):
@@ -60,7 +79,7 @@ class Corpus(ABC):
 
     def __init__(self, root: str) -> None:
         self.root = root
-        self.skipped: list[tuple[str, str]] = []
+        self.skipped: list[Skipped] = []
 
     @abstractmethod
     def read(self, folder: Path) -> Iterator[Utterance]:
@@ -82,7 +101,7 @@ class Corpus(ABC):
                 found[utterance.id] = utterance
         utterances = self._valid(list(found.values()))
         if not utterances:
-            reasons = "; ".join(f"{path}: {reason}" for path, reason in self.skipped[:3])
+            reasons = "; ".join(f"{path}: {reason}" for path, reason, _ in self.skipped[:3])
             raise CorpusError(
                 f"no utterance of {self.name} below {folder} ({reasons or 'no file fits'}); {self.access}"
             )
@@ -93,9 +112,10 @@ class Corpus(ABC):
         same = replace(utterance, path=first.path) == first
         if same and utterance.path != first.path:
             same = filecmp.cmp(utterance.path, first.path, shallow=False)
-        self.skip(
-            utterance.path, f"doubled copy of {first.path}" if same else f"another one with the id of {first.path}"
-        )
+        if same:
+            self.skip(utterance.path, f"doubled copy of {first.path}", Kind.COPY)
+        else:
+            self.skip(utterance.path, f"another one with the id of {first.path}")
 
     def _valid(self, found: list[Utterance]) -> list[Utterance]:
         utterances = checked(columns_of(found), len(found), Faults())
@@ -109,15 +129,15 @@ class Corpus(ABC):
                 self.skip(utterance.path or utterance.id, faults.text)
         return utterances
 
-    def skip(self, path: str | Path, reason: str) -> None:
-        """Remember what was left out, and why."""
-        self.skipped.append((str(path), reason))
+    def skip(self, path: str | Path, reason: str, kind: Kind = Kind.LOST) -> None:
+        """Remember what was skipped, why, and what that means: what is lost stops a command above its limit."""
+        self.skipped.append(Skipped(str(path), reason, kind))
 
     def emotion(self, code: str, path: str | Path) -> str | None:
         """Our word for a code of the corpus; an unknown code is reported, and its utterance stays unlabelled."""
         word = self.emotions.get(code)
         if word is None:
-            self.skip(path, f"label only: unknown emotion code {code!r}")
+            self.skip(path, f"label only: unknown emotion code {code!r}", Kind.KEPT)
         return word
 
     def rating(self, value: str | None, path: str | Path) -> float | None:
@@ -128,7 +148,7 @@ class Corpus(ABC):
             return scale_rating(float(value), *self.rating_scale)
         except ValueError:
             low, high = self.rating_scale
-            self.skip(path, f"label only: {value!r} is not a rating from {low:g} to {high:g}")
+            self.skip(path, f"label only: {value!r} is not a rating from {low:g} to {high:g}", Kind.KEPT)
             return None
 
     def audio(self, folder: Path, *suffixes: str) -> Iterator[Path]:

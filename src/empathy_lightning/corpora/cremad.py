@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from empathy_lightning.corpora.corpus import Corpus, decode
+from empathy_lightning.corpora.corpus import Corpus, Kind, decode
 from empathy_lightning.utterance import Utterance, vote_shares
 
 _NAME = re.compile(r"(1\d{3})_([A-Z]{3})_([A-Z]{3})_(LO|MD|HI|XX?)")
@@ -69,7 +69,7 @@ class CREMAD(Corpus):
             # An older release has 1040_ITH_SAD_X.
             name = f"{actor}_{sentence}_{emotion}_{'XX' if level == 'X' else level}"
             if name == _NO_SOUND:
-                self.skip(path, "holds no sound")
+                self.skip(path, "holds no sound", Kind.ASKED)
                 continue
             yield Utterance(
                 id=name,

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from empathy_lightning.corpora.corpus import Corpus, decode
+from empathy_lightning.corpora.corpus import Corpus, Kind, decode
 from empathy_lightning.utterance import Utterance
 
 _NAME = re.compile(r"(\d\d)([ab]\d\d)([A-Z])([a-z])")
@@ -77,7 +77,7 @@ class EmoDB(Corpus):
         for line in filter(str.strip, lines):
             fields = [field.strip() for field in line.split("\t")]
             if len(fields) != 4:
-                self.skip(path, f"not a line of the listening test: {line!r}")
+                self.skip(path, f"not a line of the listening test: {line!r}", Kind.KEPT)
                 continue
             # The test also holds takes that were never released; they are no loss.
             heard[Path(fields[1]).stem] = {"recognised": fields[2], "natural": fields[3]}

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from empathy_lightning.corpora.corpus import Corpus, decode
+from empathy_lightning.corpora.corpus import Corpus, Kind, decode
 from empathy_lightning.utterance import Utterance
 
 _SPEAKERS = ("bea", "jenie", "josh", "sam")
@@ -43,7 +43,7 @@ class EmoVDB(Corpus):
         for table in self.files(folder, "cmuarctic.data"):
             sentences |= dict(_SENTENCE.findall(decode(table, "latin-1")))
         if not sentences:
-            self.skip(folder / "cmuarctic.data", "label only: not there, so there are no transcripts")
+            self.skip(folder / "cmuarctic.data", "label only: not there, so there are no transcripts", Kind.KEPT)
         for path in self.audio(folder):
             match = _NAME.fullmatch(path.stem)
             parts = path.relative_to(folder.parent).parts[-2::-1]

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from empathy_lightning.corpora.corpus import Corpus, CorpusError, decode
+from empathy_lightning.corpora.corpus import Corpus, CorpusError, Kind, decode
 from empathy_lightning.utterance import Utterance
 
 _NAME = re.compile(r"(00(?:0[1-9]|1\d|20))_(\d{6})")
@@ -82,9 +82,11 @@ class ESD(Corpus):
         folder = next((part for part in (path.parent.name, path.parent.parent.name) if part in _BLOCKS), code)
         text, written = line or (None, "")
         if line is None:
-            self.skip(path, "transcript only: no line in the speaker's text file")
+            self.skip(path, "transcript only: no line in the speaker's text file", Kind.KEPT)
         if folder != code or (written and self.emotions.get(written) != self.emotions[folder]):
-            self.skip(path, f"label only: folder {folder}, number {code}, text file {written!r}; the folder counts")
+            self.skip(
+                path, f"label only: folder {folder}, number {code}, text file {written!r}; the folder counts", Kind.KEPT
+            )
         return Utterance(
             id=path.stem,
             corpus=self.name,
@@ -107,7 +109,7 @@ class ESD(Corpus):
             try:
                 text = decode(path, *encodings)
             except ValueError as error:
-                self.skip(path, f"transcripts only: {error}")
+                self.skip(path, f"transcripts only: {error}", Kind.KEPT)
                 continue
             for line in filter(None, map(str.strip, text.split("\n"))):
                 fields = [field.strip() for field in line.split("\t")]
@@ -117,7 +119,7 @@ class ESD(Corpus):
                 elif match and match[2]:
                     lines[match[1]] = (match[2], match[3] or "")
                 else:
-                    self.skip(path, f"not a line of number, transcript and emotion: {line!r}")
+                    self.skip(path, f"not a line of number, transcript and emotion: {line!r}", Kind.KEPT)
         return lines
 
 

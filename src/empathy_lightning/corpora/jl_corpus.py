@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from empathy_lightning.corpora.corpus import Corpus, decode
+from empathy_lightning.corpora.corpus import Corpus, Kind, decode
 from empathy_lightning.utterance import Utterance
 
 _NAME = re.compile(r"((?:fe)?male\d+)_([a-z]+)_(\d+[ab])_(\d+)", re.IGNORECASE)
@@ -50,7 +50,7 @@ class JLCorpus(Corpus):
             stems.add(path.stem)
             text = texts.get(path.stem)
             if text is None:
-                self.skip(path, "label only: no .txt with its sentence")
+                self.skip(path, "label only: no .txt with its sentence", Kind.KEPT)
             speaker, emotion, sentence, take = match.groups()
             yield Utterance(
                 id=path.stem,

@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from empathy_lightning.corpora.corpus import Corpus, CorpusError, is_lfs_pointer
-from empathy_lightning.corpora.manifest import read_manifest
+from empathy_lightning.corpora.corpus import Corpus, CorpusError, Kind, is_lfs_pointer
 from empathy_lightning.corpora.protocols import Protocol
 from empathy_lightning.emotion_words import chosen_emotion, emotion_named, suggested_emotion
-from empathy_lightning.records import SPLITS, split_named
 from empathy_lightning.utterance import Utterance
 
 MOST = 0.01
 """Share of the utterances that may be left out without having been asked for."""
-
-_STAYS = ("label only", "ratings without", "transcript only", "transcripts only", "not a line of")
-_NO_LOSS = ("doubled copy", "in no list of single emotions", "holds no sound")
 
 
 @dataclass
@@ -103,12 +97,12 @@ def kind_of(reason: str) -> str:
 
 def count_skipped(corpus: Corpus, tally: Tally) -> None:
     """Count what a corpus left out while it was read; what lacks its label or transcript alone is not left out."""
-    for path, reason in corpus.skipped:
-        if reason.startswith("doubled copy"):
+    for path, reason, kind in corpus.skipped:
+        if kind is Kind.COPY:
             tally.asked["doubled copies"] += 1
-        elif reason.startswith(_NO_LOSS):
+        elif kind is Kind.ASKED:
             tally.asked[kind_of(reason)] += 1
-        elif not reason.startswith(_STAYS):
+        elif kind is Kind.LOST:
             tally.lose(kind_of(reason), path)
 
 
@@ -207,77 +201,8 @@ def outside(label: str, emotions: Sequence[str]) -> str:
     return f"{label!r}" + (f" (did you mean {meant}?)" if meant else "")
 
 
-def read_chosen(
-    manifest: str | Path,
-    split: str = "all",
-    most: float = MOST,
-    audio: bool = True,
-    emotions: Sequence[str] = (),
-    lacking: Callable[[Utterance], str | None] | None = None,
-) -> list[Utterance]:
-    """The utterances of a manifest that a command uses, after a summary of what it leaves out.
-
-    Args:
-        manifest: The manifest.
-        split: Split to use, in any spelling, or ``all``.
-        most: Share that may be left out without having been asked for.
-        audio: Whether each needs its audio file. Those without one are counted here, and named by the command.
-        emotions: The task's categories, where only utterances with one of them are used; none takes all.
-        lacking: Why an utterance cannot be used, None where it can; counted here, and left out by the command.
-
-    Raises:
-        CorpusError: If the manifest cannot be read, too much is left out, or there is no such split.
-    """
-    wanted = "all" if split == "all" else split_named(split)
-    if wanted is None:
-        raise CorpusError(f"no split is named {split!r}: give all, {', '.join(SPLITS)}")
-    tally = Tally()
-    read = read_manifest(manifest)
-    utterances = [u for u in read if wanted in ("all", u.split)]
-    if others := len(read) - len(utterances):
-        tally.asked["of other splits"] += others
-    if emotions:
-        utterances = _labelled(utterances, emotions, tally)
-    usable = utterances
-    if lacking is not None:
-        usable = _usable(utterances, lacking, tally)
-    tally.kept = len(with_files(usable, tally)) if audio else len(usable)
-    print(f"{Path(manifest).name}: {tally.describe()}", file=sys.stderr)
-    tally.refuse_above(most, "--allow-left-out")
-    return utterances
-
-
-def _labelled(utterances: Sequence[Utterance], emotions: Sequence[str], tally: Tally) -> list[Utterance]:
-    """Those with one of the task's emotions; a label that is no emotion word is a loss, another emotion is none."""
-    found = []
-    for utterance in in_task(utterances, emotions, Tally()):
-        label = utterance.emotion
-        if label is None:
-            tally.asked["without a label of the task"] += 1
-        elif label in emotions:
-            found.append(utterance)
-        elif emotion_named(label) is None:
-            tally.lose(f"labelled {outside(label, emotions)}, which is no known emotion word", utterance.id)
-        else:
-            tally.asked[f"labelled {outside(label, emotions)}, not among the task's emotions"] += 1
-    return found
-
-
-def _usable(
-    utterances: Sequence[Utterance], lacking: Callable[[Utterance], str | None], tally: Tally
-) -> list[Utterance]:
-    usable = []
-    for utterance in utterances:
-        reason = lacking(utterance)
-        if reason is None:
-            usable.append(utterance)
-        else:
-            tally.lose(reason, utterance.id)
-    return usable
-
-
 def refuse_lost(lost: Sequence[tuple[str, str]], whole: int, most: float) -> None:
-    """Stop where too many utterances turned out lost in a command's own work, after :func:`read_chosen`.
+    """Stop where too many utterances turned out lost in a command's own work, after its manifest was read.
 
     Args:
         lost: Reason and example of each.

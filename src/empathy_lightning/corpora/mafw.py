@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from empathy_lightning.corpora.corpus import Corpus, CorpusError, decode
+from empathy_lightning.corpora.corpus import Corpus, CorpusError, Kind, decode
 from empathy_lightning.utterance import Utterance
 
 
@@ -73,4 +73,4 @@ class MAFW(Corpus):
                     raw_labels={"emotion": emotion.strip()},
                 )
         for path in files.values():
-            self.skip(path, "in no list of single emotions")
+            self.skip(path, "in no list of single emotions", Kind.ASKED)

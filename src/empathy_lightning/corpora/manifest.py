@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from empathy_lightning.corpora.corpus import Corpus, CorpusError
+from empathy_lightning.faults import Faults
 from empathy_lightning.files import whole
-from empathy_lightning.records import FIELDS, Faults, checked, columns_of, doubled, unknown_field
+from empathy_lightning.records import FIELDS, checked, columns_of, doubled, unknown_field
 from empathy_lightning.utterance import RATINGS, Utterance
 
 ENCODED = ("raw_labels", "emotion_votes")
@@ -59,11 +60,12 @@ def read_manifest(path: str | Path) -> list[Utterance]:
         for name in PATHS:
             value = getattr(utterance, name)
             if value is not None:
-                setattr(utterance, name, _absolute(home, value))
+                setattr(utterance, name, absolute(home, value))
     return utterances
 
 
-def _absolute(home: str, name: str) -> str:
+def absolute(home: str, name: str) -> str:
+    """A path of a manifest as seen from anywhere; ``home`` is the manifest's folder and ends in a slash."""
     return name if name.startswith("/") or "://" in name else home + name
 
 
@@ -208,7 +210,7 @@ def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> None:
     path = Path(path)
     rows = valid(utterances, str(path))
     with whole(path) as partial:
-        _write(partial, (_stored(path, utterance) for utterance in rows))
+        _write(partial, (stored(path, utterance) for utterance in rows))
 
 
 def valid(utterances: Iterable[Utterance], where: str) -> list[Utterance]:
@@ -239,7 +241,8 @@ def _write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
             lines.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
-def _stored(manifest: Path, utterance: Utterance) -> dict[str, Any]:
+def stored(manifest: Path, utterance: Utterance) -> dict[str, Any]:
+    """A record as a manifest holds it: paths below its folder are relative to it, others absolute."""
     values = utterance.to_dict()
     # Links are not followed: what a linked file is called elsewhere is not its name.
     home = manifest.parent.absolute()

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from empathy_lightning.corpora.corpus import Corpus, CorpusError
-from empathy_lightning.corpora.left_out import Tally, count_left_by, count_skipped, in_task, with_files
-from empathy_lightning.corpora.protocols import Protocol, protocol_named
+from empathy_lightning.corpora.left_out import Tally, in_task
+from empathy_lightning.corpora.protocols import Protocol
+from empathy_lightning.corpora.published import protocol_named
+from empathy_lightning.corpora.reading import read_split
 from empathy_lightning.errors import InputError
-from empathy_lightning.records import doubled
 from empathy_lightning.utterance import RATINGS, Utterance
 
 Answer = Literal["response", "emotion", "transcript"]
@@ -33,25 +34,13 @@ def read_corpora(
     Raises:
         CorpusError: If a corpus is missing, an utterance has no split, or two have one id.
     """
-    read: list[Utterance] = []
-    for corpus in corpora:
-        read += corpus.utterances()
-        count_skipped(corpus, tally)
-    for index, _ in doubled(read)[:1]:
-        again = read[index]
-        raise CorpusError(f"{again.corpus}: two corpora of this run hold the id {again.id!r}; list each corpus once")
-    utterances = read if protocol is None else protocol(read)
-    if protocol is not None:
-        count_left_by(protocol, read, utterances, tally)
+    _, utterances = read_split(corpora, protocol, tally, audio)
     for utterance in utterances:
         if utterance.split is None:
             raise CorpusError(
                 f"{utterance.corpus} has no splits of its own ({utterance.id}): give {option}, "
                 "for example leave-one-speaker-out"
             )
-    if audio:
-        utterances = with_files(utterances, tally)
-    tally.kept += len(utterances)
     return utterances
 
 

@@ -22,7 +22,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from sys import intern
 
-from empathy_lightning.corpora.corpus import Corpus, CorpusError, decode
+from empathy_lightning.corpora.corpus import Corpus, CorpusError, Kind, decode
 from empathy_lightning.utterance import Utterance, vote_shares
 from empathy_lightning.walk import files_below
 
@@ -110,13 +110,13 @@ class MSPPodcast(Corpus):
             else:
                 odd += 1
         if file is not None and odd:
-            self.skip(file, f"ratings without a file name or a primary emotion: {odd}")
+            self.skip(file, f"ratings without a file name or a primary emotion: {odd}", Kind.KEPT)
         return votes
 
     def _utterance(self, path: Path, row: dict[str, str], transcript: Path, votes: list[str]) -> Utterance:
         code, split, speaker = row.get("EmoClass", ""), row["Split_Set"], row.get("SpkrID", "Unknown")
         if split not in _SPLITS:
-            self.skip(path, f"label only: unknown split {split!r}")
+            self.skip(path, f"label only: unknown split {split!r}", Kind.KEPT)
         return Utterance(
             id=path.stem,
             corpus=self.name,

@@ -18,7 +18,7 @@ import torch
 
 from empathy_lightning.audio import SAMPLE_RATE, read
 from empathy_lightning.corpora.corpus import Corpus, CorpusError
-from empathy_lightning.corpora.manifest import from_parquet, to_table
+from empathy_lightning.corpora.manifest import PATHS, absolute, from_parquet, stored, to_table
 from empathy_lightning.files import check_folder, whole
 from empathy_lightning.jobs import Claim, recordings_digest, utterances_digest
 from empathy_lightning.progress import progress_bar
@@ -48,7 +48,11 @@ class Shards(Corpus):
             with system.open(name, "rb") as file:
                 utterances = from_parquet(pyarrow.parquet.ParquetFile(file), name, beside=("audio",))
             for row, utterance in enumerate(utterances):
-                utterance.path = f"{system.unstrip_protocol(name)}#{row}"
+                shard = system.unstrip_protocol(name)
+                for field in PATHS:
+                    if (path := getattr(utterance, field)) is not None:
+                        setattr(utterance, field, absolute(f"{_home(shard)}/", path))
+                utterance.path = f"{shard}#{row}"
                 utterance.start, utterance.end = 0.0, None
                 yield utterance
 
@@ -69,6 +73,10 @@ def _files(root: str) -> tuple[Any, list[str]]:
 
     system, path = fsspec.core.url_to_fs(root)
     return system, sorted(system.glob(f"{path.rstrip('/')}/part-*.parquet"))
+
+
+def _home(shard: str) -> str:
+    return shard.rpartition("/")[0].removeprefix("file://")
 
 
 def _refuse_unfinished(root: str, system: Any, there: int) -> None:
@@ -119,7 +127,9 @@ def write_shards(
         if path.is_file():
             continue
         rows = utterances[start : start + per_shard]
-        table = to_table(rows).append_column("audio", pyarrow.array([encoded(u) for u in rows], pyarrow.binary()))
+        # Voices and replies stay files; like a manifest's, they are named as seen from the shards.
+        named = [Utterance(**stored(path, u)) for u in rows]
+        table = to_table(named).append_column("audio", pyarrow.array([encoded(u) for u in rows], pyarrow.binary()))
         with whole(path) as partial:
             pyarrow.parquet.write_table(table, partial, row_group_size=ROWS, compression={"audio": "NONE"})
     return folder

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from empathy_lightning.corpora.corpus import Corpus, decode
+from empathy_lightning.corpora.corpus import Corpus, Kind, decode
 from empathy_lightning.utterance import Utterance
 
 _NAME = re.compile(r"([MF]\d\d)([A-Z])(\d\d)")
@@ -44,7 +44,7 @@ class ShEMO(Corpus):
             stems.add(path.stem)
             text = texts.get(path.stem)
             if text is None:
-                self.skip(path, "label only: no transcript")
+                self.skip(path, "label only: no transcript", Kind.KEPT)
             speaker, emotion, take = match.groups()
             yield Utterance(
                 id=path.stem,

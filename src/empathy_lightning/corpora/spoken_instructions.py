@@ -58,11 +58,13 @@ class SpokenInstructions(Corpus):
     def read(self, folder: Path) -> Iterator[Utterance]:
         """Read all conversations of all files."""
         for file in self.files(folder, self.pattern):
+            # Files of one name in several folders hold other conversations.
+            place = file.relative_to(folder).with_suffix("").as_posix()
             for number, record in enumerate(self._records(file)):
                 exchanges = _exchanges(record)
                 if not exchanges:
                     self.skip(f"{file}, record {number}", "no question with an answer")
-                session = f"{file.stem}-{_name(record, number)}"
+                session = f"{place}-{_name(record, number)}"
                 for turn, (question, answer) in enumerate(exchanges[: 1 if self.first_turn_only else None], 1):
                     path, units = _locate(file, _first(question, _SPEECH)), _first(answer, _UNITS)
                     if path is None:

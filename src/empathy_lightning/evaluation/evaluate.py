@@ -13,7 +13,8 @@ import torch
 from empathy_lightning.audio import SAMPLE_RATE, read, write
 from empathy_lightning.chatbot import EmpatheticChatbot, Reply
 from empathy_lightning.corpora import CorpusError
-from empathy_lightning.corpora.left_out import MOST, read_chosen
+from empathy_lightning.corpora.left_out import MOST
+from empathy_lightning.corpora.reading import read_chosen
 from empathy_lightning.evaluation.small_world import (
     HeardQuestions,
     emotion_figures,

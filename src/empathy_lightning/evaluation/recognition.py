@@ -15,7 +15,8 @@ from torch import Tensor
 from empathy_lightning.audio import LONGEST
 from empathy_lightning.batch import SpeechDataset
 from empathy_lightning.checkpoints import load
-from empathy_lightning.corpora.left_out import MOST, read_chosen, refuse_lost
+from empathy_lightning.corpora.left_out import MOST, refuse_lost
+from empathy_lightning.corpora.reading import read_chosen
 from empathy_lightning.errors import InputError
 from empathy_lightning.evaluation.prompting import Recognition, readable_batches, recogniser
 from empathy_lightning.files import check_target, write_json
@@ -87,6 +88,8 @@ def evaluate_emotion(
         "recordings": recordings_digest(heard, manifest.parent),
         "checkpoint": folder_digest(checkpoint),
         "split": split,
+        "by": by,
+        "question": vars(question),
         "parser": parser,
         "per_token": per_token,
         "max_new_tokens": max_new_tokens,

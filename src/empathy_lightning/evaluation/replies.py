@@ -15,10 +15,12 @@ import torch
 from empathy_lightning.audio import LONGEST, write
 from empathy_lightning.batch import SpeechDataset
 from empathy_lightning.checkpoints import CheckpointError, load
-from empathy_lightning.corpora.left_out import MOST, read_chosen
+from empathy_lightning.corpora.left_out import MOST, refuse_lost
 from empathy_lightning.corpora.manifest import write_manifest
+from empathy_lightning.corpora.reading import read_chosen
 from empathy_lightning.decoding import Decoding
 from empathy_lightning.errors import InputError
+from empathy_lightning.evaluation.changed_recordings import is_changed, with_state
 from empathy_lightning.evaluation.prompting import readable_batches
 from empathy_lightning.files import check_folder, check_target
 from empathy_lightning.jobs import (
@@ -58,7 +60,7 @@ def answer_manifest(
     """Let a bot answer recordings, and write a manifest with its replies as the responses.
 
     A run that was interrupted goes on with the shards that are missing. Recordings that cannot be read are named
-    and left for the next run, which also answers those anew that were changed since.
+    and left for the next run, which also answers those anew whose size or time of change is another one now.
 
     Args:
         checkpoint: Folder of the bot; what fills its slots is what the folder says.
@@ -72,7 +74,7 @@ def answer_manifest(
         per_shard: Utterances in a shard, the most that an interruption costs.
         trust: Packages besides this library whose classes the folder may name.
         again: Make anew what is there, whatever it was made from.
-        max_left_out: Share of the utterances that may lack their audio file.
+        max_left_out: Share of the recordings that may be missing or unreadable.
 
     Raises:
         InputError: If the checkpoint, the manifest or ``out`` cannot be used, or the shards answer something else.
@@ -103,11 +105,11 @@ def answer_manifest(
         def _shard(rows: Sequence[Utterance], progress: Any) -> list[Utterance]:
             return _answer(model, decoding, out if aloud else None, batch_size, rows, progress)
 
-        return _shard
+        return lambda rows, progress: with_state(rows, _shard, progress, manifest.parent)
 
-    def _lost(utterance: Utterance, row: Utterance, written: float) -> bool:
+    def _lost(utterance: Utterance, row: Utterance) -> bool:
         silent = aloud and bool(row.units) and not speech_file(out, row).is_file()
-        return row.response is None or silent or _changed_since(utterance, written)
+        return row.response is None or silent or is_changed(utterance, row, manifest.parent)
 
     with alone(shards):
         if again:
@@ -124,16 +126,12 @@ def answer_manifest(
         ]
         if not replies:
             raise InputError(f"none of {len(utterances)} recordings can be read, for example {utterances[0].path}")
+        unread = [("unreadable", u.path) for u in answered if u.response is None]
+        refuse_lost(unread, len(answered), max_left_out)
         Claim(out, {"manifest": digest(manifest), "split": split, **said}).write()
         write_manifest(out, replies)
     _report(out, answered, aloud)
     return out
-
-
-def _changed_since(utterance: Utterance, time: float) -> bool:
-    """Whether a recording was written after a time in seconds; one that is gone was not."""
-    paths = [path.partition("#")[0] for path in (utterance.path, utterance.emotion_path) if path]
-    return any(os.path.getmtime(path) > time for path in paths if os.path.isfile(path))
 
 
 def _report(out: Path, answered: Sequence[Utterance], aloud: bool) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from empathy_lightning.audio import AudioError, duration_of
-from empathy_lightning.corpora.left_out import read_chosen
+from empathy_lightning.corpora.reading import read_chosen
 from empathy_lightning.errors import InputError
 from empathy_lightning.evaluation.reply_scores import (
     LEVELS,
@@ -22,8 +22,9 @@ from empathy_lightning.evaluation.reply_scores import (
 )
 from empathy_lightning.evaluation.reply_speech import SpeechRecogniser, speech_figures
 from empathy_lightning.files import check_target, write_json
-from empathy_lightning.jobs import digest
+from empathy_lightning.jobs import digest, recordings_digest
 from empathy_lightning.modules.empathy_classifier import EmpathyClassifier
+from empathy_lightning.preparation.identity import model_identity
 from empathy_lightning.utterance import Utterance
 
 
@@ -97,7 +98,13 @@ def evaluate_responses(
         made_of = files | {"split": split, "empathy_classifier": empathy_classifier, "bert_score": bert_score}
         made_of |= {"asr": asr, "asr_language": asr_language}
         named = {name: value and str(value) for name, value in made_of.items()} | {"bert_layer": bert_layer}
-        read = {name: digest(file) for name, file in files.items() if file is not None}
+        read: dict[str, Any] = {name: digest(file) for name, file in files.items() if file is not None}
+        read |= {"split": split, "bert_layer": bert_layer, "asr_language": asr_language}
+        models = {"empathy_classifier": empathy_classifier, "bert_score": bert_score, "asr": asr}
+        read |= {name: model_identity(str(model)) for name, model in models.items() if model is not None}
+        if asr is not None:
+            heard = [u.response_path for u in (*utterances, *others) if u is not None and u.response_path is not None]
+            read["recordings"] = recordings_digest(heard, replies.parent)
         write_json(out, {"of": named, "made_from": read} | figures | {"scores": rows})
     return figures
 

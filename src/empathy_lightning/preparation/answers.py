@@ -12,7 +12,7 @@ from typing import Any
 
 from empathy_lightning.corpora.manifest import read_manifest, write_manifest
 from empathy_lightning.errors import InputError
-from empathy_lightning.files import check_target
+from empathy_lightning.files import check_folder, check_target
 from empathy_lightning.jobs import Claim, check_again, rank_and_world_size, seed_of, settled
 from empathy_lightning.modules.chat_format import literal_ids
 from empathy_lightning.preparation.engines import Answerer, Generation
@@ -31,12 +31,13 @@ def shards_of(out: Path) -> Path:
 
 
 def check_shards(out: Path, again: bool) -> None:
-    """Refuse a manifest without the shards that it would be written from, or beside which no claim can be written.
+    """Refuse a manifest without the shards that it would be written from, or beside which they cannot be written.
 
     Raises:
         InputError: If so, and it is not to be made anew.
     """
     check_target(Claim(out, {}).path, [])
+    check_folder(shards_of(out))
     if again:
         check_again(shards_of(out))
     if out.is_file() and not shards_of(out).is_dir() and not again:
@@ -85,7 +86,7 @@ def in_shards(
     load: Callable[[], AnswerShard],
     per_shard: int,
     what: str,
-    lost: Callable[[Utterance, Utterance, float], bool] | None = None,
+    lost: Callable[[Utterance, Utterance], bool] | None = None,
     fields: Sequence[str] = ("response", "response_cut"),
     again: bool = False,
 ) -> list[Utterance] | None:
@@ -101,8 +102,7 @@ def in_shards(
         load: Makes what answers a shard; called only where one is missing.
         per_shard: Utterances in a shard.
         what: Stands before the progress bar.
-        lost: Whether an utterance is asked again, by its row in a shard and the second in which that was written; None
-            leaves shards as they are.
+        lost: Whether an utterance is asked again, by its row in a shard; None leaves shards as they are.
         fields: What an answer consists of; a recording or units that are no part of it belonged to another one and go.
         again: Remove the shards that are there first.
 
@@ -146,17 +146,14 @@ def in_shards(
     return answered
 
 
-def _owed(
-    path: Path, shard: Sequence[Utterance], lost: Callable[[Utterance, Utterance, float], bool] | None
-) -> list[int]:
+def _owed(path: Path, shard: Sequence[Utterance], lost: Callable[[Utterance, Utterance], bool] | None) -> list[int]:
     """Positions in a shard that are to be answered: all where it is not there."""
     rows = _read_shard(path, shard)
     if rows is None:
         return list(range(len(shard)))
     if lost is None:
         return []
-    written = path.stat().st_mtime
-    return [position for position, row in enumerate(rows) if lost(shard[position], row, written)]
+    return [position for position, row in enumerate(rows) if lost(shard[position], row)]
 
 
 def _read_shard(path: Path, shard: Sequence[Utterance]) -> list[Utterance] | None:

@@ -10,20 +10,28 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from empathy_lightning.corpora.left_out import MOST, read_chosen
+from empathy_lightning.corpora.left_out import MOST, Tally, with_files
 from empathy_lightning.corpora.mixture import with_voice_of
+from empathy_lightning.corpora.reading import read_chosen
+from empathy_lightning.emotion_words import emotion_named
 from empathy_lightning.errors import InputError
 from empathy_lightning.files import check_target
 from empathy_lightning.jobs import alone, digest
 from empathy_lightning.preparation.answers import asked, check_shards, shards_of
 from empathy_lightning.preparation.engines import Generation
 from empathy_lightning.preparation.response_selection import ResponseSelection
-from empathy_lightning.preparation.responses import answer_and_select, write_selected
+from empathy_lightning.preparation.responses import (
+    answer_and_select,
+    report_of,
+    unaskable,
+    unknown_label,
+    write_selected,
+)
 from empathy_lightning.utterance import Utterance
 
 
@@ -37,17 +45,25 @@ def parse_distribution(text: str) -> dict[str, float]:
     """Read ``neutral=0.3,happy=0.2``; the shares are divided by their sum.
 
     Raises:
-        InputError: If a share is not a number from 0 up, or all are 0.
+        InputError: If a share is not a number from 0 up, all are 0, or a label is no emotion word.
     """
     try:
         pairs = [part.split("=") for part in text.split(",")]
-        shares = {name.strip(): float(value) for name, value in pairs}
+        given = [(name, float(value)) for name, value in pairs]
     except ValueError:
         raise InputError(f"the distribution {text!r} is not of the form neutral=0.3,happy=0.2") from None
+    shares = {_emotion(name): value for name, value in given}
     total = sum(shares.values())
     if not 0 < total < float("inf") or min(shares.values()) < 0 or len(shares) < len(pairs):
         raise InputError(f"the distribution {text!r} needs each label once, shares from 0 up and one above 0")
     return {name: share / total for name, share in sorted(shares.items()) if share > 0}
+
+
+def _emotion(name: str) -> str:
+    emotion = emotion_named(name)
+    if emotion is None:
+        raise InputError(f"the distribution names {name.strip()!r}, which is no known emotion word")
+    return emotion
 
 
 def draw_labels(instructions: Sequence[Utterance], distribution: Mapping[str, float], seed: int = 0) -> list[Utterance]:
@@ -153,16 +169,19 @@ def prepare_pseudo_dialogues(
     if per_recording < 1:
         raise InputError("each recording needs at least one dialogue")
     check_target(out, [Path(instructions), Path(recordings)])
+    check_target(report_of(out), [])
     check_shards(out, again)
-    voices = sorted(
-        (u for u in read_chosen(recordings, most=max_left_out, audio=False) if u.emotion),
-        key=lambda u: (u.corpus, u.id),
-    )
+    voices = [u for u in _with_audio(recordings, max_left_out, unknown_label) if u.emotion and not unknown_label(u)]
     shares = dict(distribution or label_distribution(voices))
+    if not shares:
+        raise InputError(
+            f"{recordings} has no training utterance with an emotion: label some, or give the labels' shares as "
+            "--distribution"
+        )
     unheard = set(shares) - {u.emotion for u in voices}
-    if unheard or not shares:
-        raise InputError(f"{recordings} has no training utterance with the emotion {', '.join(sorted(unheard)) or '?'}")
-    spoken = sorted(read_chosen(instructions, most=max_left_out, audio=False), key=lambda u: (u.corpus, u.id))
+    if unheard:
+        raise InputError(f"{recordings} has no utterance with the emotion {', '.join(sorted(unheard))}")
+    spoken = _with_audio(instructions, max_left_out, unaskable)
     labelled = draw_labels(spoken, shares, generation.seed)
     with alone(shards_of(out)):
         done = answer_and_select(labelled, out, generation, selection or ResponseSelection(), per_shard, again)
@@ -175,6 +194,12 @@ def prepare_pseudo_dialogues(
             write_selected(out, pairs, figures, {**read, **drawn, **asked(generation)})
             print(f"{len(pairs)} pairs of {len(kept)} dialogues and {len(voices)} recordings")
     return out
+
+
+def _with_audio(manifest: str | Path, most: float, lacking: Callable[[Utterance], str | None]) -> list[Utterance]:
+    """The utterances whose audio is there, by id; those that lack something else are only counted."""
+    read = read_chosen(manifest, most=most, lacking=lacking)
+    return sorted(with_files(read, Tally()), key=lambda u: (u.corpus, u.id))
 
 
 def _pair_figures(

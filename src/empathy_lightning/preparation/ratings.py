@@ -13,8 +13,9 @@ from torch import Tensor
 
 from empathy_lightning.audio import AudioError, check_speech, read
 from empathy_lightning.batch import SpeechDataset
-from empathy_lightning.corpora.left_out import MOST, read_chosen, refuse_lost
+from empathy_lightning.corpora.left_out import MOST, refuse_lost
 from empathy_lightning.corpora.manifest import write_manifest
+from empathy_lightning.corpora.reading import read_chosen
 from empathy_lightning.errors import InputError
 from empathy_lightning.files import check_target
 from empathy_lightning.jobs import Claim, digest, recordings_digest

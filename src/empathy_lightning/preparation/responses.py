@@ -11,8 +11,10 @@ from typing import Any
 
 from torch import Tensor
 
-from empathy_lightning.corpora.left_out import MOST, read_chosen
+from empathy_lightning.corpora.left_out import MOST, outside
 from empathy_lightning.corpora.manifest import write_manifest
+from empathy_lightning.corpora.reading import read_chosen
+from empathy_lightning.emotion_words import emotion_named
 from empathy_lightning.errors import InputError
 from empathy_lightning.files import check_target, write_json
 from empathy_lightning.jobs import Claim, alone, digest, rank_and_world_size
@@ -27,7 +29,7 @@ from empathy_lightning.preparation.response_selection import (
     table,
 )
 from empathy_lightning.prompts import Prompt
-from empathy_lightning.utterance import Utterance
+from empathy_lightning.utterance import EMOTIONS, Utterance
 
 
 def answer_and_select(
@@ -82,18 +84,38 @@ def _embed(generation: Generation, texts: Sequence[str]) -> Tensor:
 
 
 def _lacking(utterance: Utterance, prompt: Prompt) -> str | None:
+    if (reason := unaskable(utterance)) is not None or "{emotion}" not in prompt.user:
+        return reason
+    return unknown_label(utterance) if utterance.emotion else "no emotion label"
+
+
+def unaskable(utterance: Utterance) -> str | None:
+    """Why no model can be asked about an utterance, whatever the prompt; None if it can."""
     try:
         json.dumps(utterance.to_dict(), ensure_ascii=False).encode()
     except UnicodeEncodeError:
         return "text that is not UTF-8"
     if not (utterance.transcript or "").strip():
         return "no transcript"
-    return "no emotion label" if "{emotion}" in prompt.user and not utterance.emotion else None
+    return None
+
+
+def unknown_label(utterance: Utterance) -> str | None:
+    """What is wrong with a label that is no emotion word, which the model would be told as one."""
+    label = utterance.emotion
+    if label is None or emotion_named(label) is not None:
+        return None
+    return f"labelled {outside(label, EMOTIONS)}, which is no known emotion word"
+
+
+def report_of(out: Path) -> Path:
+    """Where the report of a manifest lies."""
+    return out.with_name(f"{out.name}.report.json")
 
 
 def write_selected(out: Path, kept: Sequence[Utterance], figures: dict[str, Any], made_from: dict[str, Any]) -> None:
     """Write ``out``, its claim and ``<out>.report.json``, each whole or not at all."""
-    write_json(out.with_name(f"{out.name}.report.json"), figures)
+    write_json(report_of(out), figures)
     Claim(out, made_from).write()
     write_manifest(out, kept)
     print(table(figures))
@@ -135,6 +157,7 @@ def prepare_responses(
     """
     out = Path(out)
     check_target(out, [Path(manifest)])
+    check_target(report_of(out), [])
     check_shards(out, again)
     utterances = sorted(
         read_chosen(manifest, most=max_left_out, audio=False, lacking=lambda u: _lacking(u, prompt)), key=lambda u: u.id

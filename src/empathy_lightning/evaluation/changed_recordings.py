@@ -1,0 +1,34 @@
+"""Which recordings are other ones than those that were answered."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from empathy_lightning.jobs import recordings_digest
+from empathy_lightning.preparation.answers import AnswerShard
+from empathy_lightning.utterance import Utterance
+
+_HEARD = "recordings"
+"""Raw label of a shard's row that tells the recordings as they were when they were answered."""
+
+
+def with_state(utterances: Sequence[Utterance], answer: AnswerShard, progress: Any, home: Path) -> list[Utterance]:
+    """The answers, each with the state of its recordings before they were read."""
+    states = [recordings_digest(_recordings(u), home) for u in utterances]
+    answered = zip(answer(utterances, progress), states, strict=True)
+    return [replace(row, raw_labels={**row.raw_labels, _HEARD: state}) for row, state in answered]
+
+
+def is_changed(utterance: Utterance, row: Utterance, home: Path) -> bool:
+    """Whether a recording is another one than a shard's row was answered from; one that is gone is not."""
+    paths = _recordings(utterance)
+    there = all(os.path.isfile(path.partition("#")[0]) for path in paths)
+    return there and row.raw_labels.get(_HEARD) != recordings_digest(paths, home)
+
+
+def _recordings(utterance: Utterance) -> list[str]:
+    return [path for path in (utterance.path, utterance.emotion_path) if path]
