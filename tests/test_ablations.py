@@ -88,7 +88,7 @@ def test_no_auxiliary_loss(folder, corpus, without):
 def test_what_would_train_nothing_is_refused(folder, corpus, capsys):
     for stage, override, reason in (
         ("speech_adapter", "model.responder.speech_slot=Transcript", "leaves the adapter out"),
-        ("emotion_recognition", "auxiliary_losses={}", "without a language model"),
+        ("emotion_recognition", "auxiliary_losses={}", "without a responder"),
     ):
         fit(folder, corpus, stage, f"--model.{override}", code=2)
         assert reason in capsys.readouterr().err.splitlines()[-1]
@@ -103,7 +103,12 @@ def test_what_fills_the_slots(folder, corpus):
     fit(folder, corpus, "emotion_nuance")
     trained = f"--model.initial_weights=[{DEMO}/emotion_nuance]"
     losses = {}
-    for slots in ("speech embedding", "speech another voice", "transcript random label", "transcript label"):
+    for slots in (
+        "HeardSpeech HeardEmotion",
+        "HeardSpeech another voice",
+        "Transcript RandomLabel",
+        "Transcript TrueLabel",
+    ):
         speech, _, emotion = slots.partition(" ")
         overrides = [f"--model.model.responder.speech_slot={speech}", f"--model.model.responder.emotion_slot={emotion}"]
         if emotion == "another voice":
@@ -112,4 +117,4 @@ def test_what_fills_the_slots(folder, corpus):
         losses[slots] = figures["validation/response_loss"]
     assert len(set(losses.values())) == len(losses)
     # The frozen model's own replies were made from the transcript and the label: nothing fits them better.
-    assert min(losses, key=losses.get) == "transcript label"
+    assert min(losses, key=losses.get) == "Transcript TrueLabel"

@@ -60,7 +60,7 @@ def test_every_yaml_is_tested():
 def test_the_demo_runs_from_stage_to_stage_and_answers(demo):
     for stage in STAGES:
         run(demo, "fit", "--config", str(ROOT / f"examples/demo/{stage}.yaml"), *FEW_STEPS)
-    assert load(demo / "outputs/demo/speech_decoder").speech_decoder is not None
+    assert load(demo / "outputs/demo/speech_decoder").talker.vocoder is not None
     stages = [f"outputs/demo/{stage}" for stage in STAGES]
     shown = run(
         demo, "evaluate", "--checkpoint", stages[-1], "--manifest", "outputs/demo/corpus/units.jsonl",

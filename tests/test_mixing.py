@@ -13,6 +13,7 @@ from empathy_lightning.modules.language_model import LanguageModel
 from empathy_lightning.modules.partial_lora import PartialLora
 from empathy_lightning.modules.speech_encoder import freeze
 from empathy_lightning.prompts import Prompt, response_ids
+from empathy_lightning.slots import HeardSpeech, Transcript, TrueLabel
 from empathy_lightning.utterance import EMOTIONS
 from tests.tiny import filled
 
@@ -77,7 +78,7 @@ def test_rows_read_their_own_prompts(model, corpus):
     for utterance, row in zip(rows, prompts, strict=True):
         own = Prompt(utterance.prompt, utterance.system) if utterance.prompt else Prompt(model.responder.prompt, SYSTEM)
         ids = own.text_ids(tokenizer, speech=utterance.transcript, emotion=utterance.emotion)
-        assert torch.equal(row, model.responder.language_model.embed(ids))
+        assert torch.equal(row.embeddings, model.responder.language_model.embed(ids))
     user = "<|im_start|>user\nName the tone: "
     assert tokenizer.decode(prompts[1].prefix) == f"<|im_start|>system\n{QUESTION.system}<|im_end|>\n{user}"
 
@@ -124,9 +125,9 @@ def test_prompts_with_one_system_message_share_it(model, corpus):
 
 def test_what_is_expected_after_the_transcripts_is_expected_after_the_same_prompts(model, corpus):
     batch = batch_of(utterances(corpus))
-    model.responder.speech_slot, model.responder.emotion_slot = "transcript", "label"
+    model.responder.speech_slot, model.responder.emotion_slot = Transcript(), TrueLabel()
     assert ResponseDistillationLoss()(model(batch), batch).abs() < 1e-6
-    model.responder.speech_slot = "speech"
+    model.responder.speech_slot = HeardSpeech()
     assert ResponseDistillationLoss()(model(batch), batch) > 1e-4
 
 

@@ -230,15 +230,17 @@ def test_a_preset_reaches_every_part(preset, capsys):
     with pytest.raises(SystemExit):
         main(["fit", *configs, "--config", str(EXAMPLES / f"presets/{preset}.yaml"), "--print_config"])
     arguments = yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]
-    parts = {
-        name: part["init_args"] for name, part in arguments["model"]["init_args"].items() if isinstance(part, dict)
-    }
+    parts = {}
+    for half in ("listener", "responder", "talker"):
+        for name, part in arguments["model"]["init_args"][half]["init_args"].items():
+            if isinstance(part, dict):
+                parts[name] = part["init_args"]
     assert parts["language_model"]["name_or_path"] == sizes["language_model"]
     assert parts["speech_encoder"]["name_or_path"] == sizes["speech_encoder"]
     for name in ("speech_adapter", "emotion_nuance"):
         widths = (parts[name]["input_size"], parts[name]["output_size"])
         assert widths == (sizes["frame_size"], sizes["embedding_size"])
-    decoder = arguments["speech_decoder"]["init_args"]
+    decoder = parts["speech_decoder"]
     assert (decoder["input_size"], decoder["text_vocab_size"]) == (sizes["embedding_size"], sizes["vocabulary_size"])
 
 
@@ -301,8 +303,8 @@ def test_the_questions_of_training_and_evaluation_are_the_same():
     contents = recipes_that_train()
 
     def _asked(name):
-        model = contents[name]["model"]["init_args"]["model"]["init_args"]
-        return Prompt(model["prompt"], model.get("system"))
+        responder = contents[name]["model"]["init_args"]["model"]["responder"]
+        return Prompt(responder["prompt"], responder.get("system"))
 
     freezeempath = RECIPES["freezeempath"]
     assert _asked("freezeempath/1_semantic_alignment.yaml") == freezeempath.unlabelled

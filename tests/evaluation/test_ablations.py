@@ -32,7 +32,7 @@ def listed(backbones, corpus, tmp_path):
                 "categorical": {"class_path": "empathy_lightning.losses.CategoricalLoss"},
                 "rating": {"class_path": "empathy_lightning.losses.RatingLoss"},
             },
-            "model": {"class_path": "empathy_lightning.models.EmpatheticLM", "init_args": {
+            "model": {"listener": {
                 "speech_encoder": {
                     "class_path": "empathy_lightning.modules.speech_encoder.SpeechEncoder.from_pretrained",
                     "init_args": {"name_or_path": str(backbones / "speech_encoder")},
@@ -181,11 +181,14 @@ def test_every_override_of_the_papers_ablations_is_accepted(capsys):
         assert stopped.value.code == 0, ablation.name
         model = yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]
         for key, value in ablation.overrides.items():
-            if key.startswith("model.model.init_args."):
-                found = model["model"]["init_args"]
-                for step in key.split(".")[3:]:
-                    found = found[step]
-                assert found == value, (ablation.name, key)
+            if not key.startswith("model.model."):
+                continue
+            found = model["model"]["init_args"]
+            for step in key.split(".")[2:]:
+                found = found[step] if step in found else found["init_args"][step]
+            if key.endswith("_slot"):
+                found = found["class_path"].rpartition(".")[2]
+            assert found == value, (ablation.name, key)
 
 
 def test_the_table_has_a_column_for_each_figure(listed):
