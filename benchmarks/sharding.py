@@ -28,11 +28,13 @@ from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
 
 from empathy_lightning.corpora import Manifest, write_manifest
 from empathy_lightning.datamodule import EmpathyDataModule
+from empathy_lightning.listener import Listener
 from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.modules.language_model import LanguageModel
 from empathy_lightning.modules.pretrained import locate
 from empathy_lightning.modules.speech_adapter import SpeechAdapter
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
+from empathy_lightning.responder import Responder
 from empathy_lightning.tasks import ShardedBackboneStrategy, SpeechAdapterTask
 from empathy_lightning.tasks.sharding import weight_bytes
 from empathy_lightning.utterance import Utterance
@@ -97,7 +99,7 @@ def run(way: str, processes: int, folder: Path) -> None:
     language_model = LanguageModel.from_pretrained(str(folder / "language_model"), dtype="bfloat16")
     loaded = {"loaded_own_mb": own_memory(), "loaded_file_mb": status("RssFile")}
     encoder = SpeechEncoder.from_pretrained("small-world/speech_encoder")
-    task = SpeechAdapterTask(whole(encoder, SpeechAdapter(192, 896), language_model))
+    task = SpeechAdapterTask(EmpatheticLM(Listener(encoder, SpeechAdapter(192, 896)), Responder(language_model)))
     memory = Memory()
     trainer = L.Trainer(
         max_steps=8 // (2 * processes), accelerator="cpu", devices=processes, precision="bf16-mixed", logger=False,

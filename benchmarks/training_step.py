@@ -30,12 +30,14 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM, WhisperConfig
 
 from empathy_lightning.batch import SpeechBatch, collate
+from empathy_lightning.listener import Listener
 from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.modules.emotion_nuance import EmotionNuance
 from empathy_lightning.modules.language_model import IGNORE, LanguageModel, checkpoint_blocks
 from empathy_lightning.modules.speech_adapter import SpeechAdapter
 from empathy_lightning.modules.speech_encoder import SpeechEncoder, freeze
 from empathy_lightning.prompts import EMPATHY_SYSTEM, SPEECH_AND_EMOTION, SPEECH_ONLY, response_ids
+from empathy_lightning.responder import Responder
 from empathy_lightning.utterance import EMOTIONS, Utterance
 
 MEASURES = ("own_length", "buckets", "supervised_logits", "shared_prefix", "running_sum", "still")
@@ -81,7 +83,8 @@ def build(stage: int, vocabulary: int, padded: bool) -> EmpatheticLM:
     if stage == 2:
         freeze(adapter)
     prompt = SPEECH_ONLY if stage == 1 else SPEECH_AND_EMOTION
-    return whole(encoder, adapter, language_model, nuance, prompt, EMPATHY_SYSTEM)
+    listener = Listener(encoder, adapter, nuance)
+    return EmpatheticLM(listener, Responder(language_model, prompt=prompt, system=EMPATHY_SYSTEM))
 
 
 def batches(count: int, size: int, buckets: bool, vocabulary: int) -> list[SpeechBatch]:

@@ -70,7 +70,7 @@ def test_no_instruction_tuning(folder, corpus):
     fit(folder, corpus, "emotion_nuance", "--trainer.max_epochs=0")
     after = load_file(folder / DEMO / "emotion_nuance/model.safetensors")
     assert all(torch.equal(after[name], value) for name, value in before.items())
-    assert any(name.startswith("speech_adapter") for name in after)
+    assert any(name.startswith("listener.speech_adapter") for name in after)
 
 
 @pytest.mark.parametrize("without", ["auxiliary_losses={}", "loss_weights={response: 1.0, categorical: 0, rating: 0}"])

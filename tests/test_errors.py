@@ -109,7 +109,7 @@ def test_configurations_are_refused_in_one_line(given, parts, corpus, capsys):
     [
         ("trainer:\n  max_epochs: 1\n bad: [\n", ["line 3", "no YAML"]),
         ("model:\n  init_args:\n    learning_rat: 3\n", ["model.learning_rat", "learning_rate?"]),
-        ("model: {init_args: {model: {init_args: {emotion_nuance: {init_args: {pooling: mea}}}}}}\n",
+        ("model: {init_args: {model: {listener: {emotion_nuance: {init_args: {pooling: mea}}}}}}\n",
          ["model.model.listener.emotion_nuance.pooling", "'mea'"]),
     ],
 )  # fmt: skip

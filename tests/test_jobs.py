@@ -18,7 +18,7 @@ from empathy_lightning.checkpoints import save
 from empathy_lightning.corpora import read_manifest, write_manifest
 from empathy_lightning.errors import InputError
 from empathy_lightning.jobs import Claim, digest, folder_digest, settled
-from empathy_lightning.models import EmpatheticLM
+from empathy_lightning.listener import Listener
 from empathy_lightning.modules.emotion_nuance import EmotionNuance
 from empathy_lightning.modules.language_model import LanguageModel
 from empathy_lightning.modules.speech_adapter import SpeechAdapter
@@ -173,13 +173,11 @@ def test_a_recording_that_was_changed_is_answered_anew(bot, corpus, tmp_path, mo
     louder = 2 * read(rows[2].path).flip(0)
     soundfile.write(rows[2].path, louder.clamp(-1, 1).numpy(), 16_000)
     asked = []
-    real = EmpatheticLM.listen
-    monkeypatch.setattr(
-        EmpatheticLM, "listen", lambda self, batch: asked.append(len(batch.lengths)) or real(self, batch)
-    )
+    real = Listener.forward
+    monkeypatch.setattr(Listener, "forward", lambda self, batch: asked.append(len(batch.lengths)) or real(self, batch))
     assert main([*words, "--out", str(tmp_path / "out.jsonl")]) == 0
     assert asked == [1]
-    monkeypatch.setattr(EmpatheticLM, "listen", real)
+    monkeypatch.setattr(Listener, "forward", real)
     assert main([*words, "--out", str(tmp_path / "new.jsonl")]) == 0
     assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "new.jsonl").read_bytes()
 

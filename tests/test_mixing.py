@@ -149,11 +149,11 @@ def test_partial_lora_takes_the_shared_prefix(frozen_adapter, model, corpus, mon
         handle = layer.register_forward_hook(lambda _m, inputs, _o, s=shapes: s.append(tuple(inputs[0].shape[:2])))
         short = loss_and_gradients(model, batch, trained)
         handle.remove()
-        shared = len(model.responder.prefix()) if len(rows) < 4 else 1
+        shared = len(model.responder.segments()[0]) if len(rows) < 4 else 1
         assert shapes[0] == (1, shared) and len(shapes) == 2
         with monkeypatch.context() as patch:
-            patch.setattr(model, "prefix", lambda *_: [])
+            patch.setattr(model.responder, "prefix", lambda *_: [])
             whole = loss_and_gradients(model, batch, trained)
         torch.testing.assert_close(short, whole, rtol=1e-4, atol=1e-6)
     lora.scope = "global"
-    assert model.responder.prefix() == []
+    assert model.responder.prefix(filled(model, ["a"], ["sad"])) == []

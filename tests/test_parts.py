@@ -261,7 +261,6 @@ HUB = """
 import sys
 from empathy_lightning.modules.language_model import LanguageModel
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
-from tests.tiny import spoken
 for kind, name in ((SpeechEncoder, "speech_encoder"), (LanguageModel, "language_model")):
     print(kind.from_pretrained(f"someone/{name}").source["revision"])
 """

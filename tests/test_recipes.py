@@ -122,7 +122,7 @@ def test_freezeempath_from_stage_to_stage(place, backbones, monkeypatch):
     batches = seen_in_training(monkeypatch)
     fit("freezeempath/2b_empathetic_instruction_tuning")
     question = yaml.safe_load((EXAMPLES / "freezeempath/2a_ser_pretraining.yaml").read_text())
-    asked = Prompt(question["model"]["init_args"]["model"]["init_args"]["prompt"])
+    asked = Prompt(question["model"]["init_args"]["model"]["responder"]["prompt"])
     assert any({None, asked} == set(batch.prompts) for batch in batches)
     for batch in batches:
         for prompt, response, emotion in zip(
@@ -137,12 +137,12 @@ def test_freezeempath_from_stage_to_stage(place, backbones, monkeypatch):
     stages = [load(out / stage) for stage in FREEZEEMPATH]
     assert all(training(out / stage)["frozen_unchanged"] for stage in FREEZEEMPATH)
     one, recognition, tuned, pretrained, whole = stages
-    assert not changed(one.model.listener.speech_adapter, whole.model.listener.speech_adapter)
-    assert changed(recognition.model.listener.emotion_nuance.extractor, tuned.model.listener.emotion_nuance.extractor)
+    assert not changed(one.listener.speech_adapter, whole.listener.speech_adapter)
+    assert changed(recognition.listener.emotion_nuance.extractor, tuned.listener.emotion_nuance.extractor)
     assert not changed(
-        recognition.model.listener.emotion_nuance.categorical_head, tuned.model.listener.emotion_nuance.categorical_head
+        recognition.listener.emotion_nuance.categorical_head, tuned.listener.emotion_nuance.categorical_head
     )
-    assert not changed(tuned.model.listener.emotion_nuance, whole.model.listener.emotion_nuance)
+    assert not changed(tuned.listener.emotion_nuance, whole.listener.emotion_nuance)
     # A rate of 1e-5 over two steps: the decoder is still the pretrained one, and not quite.
     assert changed(pretrained.talker.speech_decoder, whole.talker.speech_decoder)
     for ours, theirs in zip(
@@ -165,8 +165,10 @@ def test_blsp_emo_from_stage_to_stage(place):
     fit("blsp_emo_stage2", *LORA)
     two = place / "outputs/blsp_emo/stage2"
     before, after = load(one), load(two)
-    assert changed(before.speech_adapter, after.speech_adapter)
-    assert any(value.abs().sum() > 0 for name, value in after.partial_lora.state_dict().items() if "lora_B" in name)
+    assert changed(before.listener.speech_adapter, after.listener.speech_adapter)
+    assert any(
+        value.abs().sum() > 0 for name, value in after.responder.partial_lora.state_dict().items() if "lora_B" in name
+    )
     assert training(one)["frozen_unchanged"] and training(two)["frozen_unchanged"]
 
 
@@ -187,11 +189,14 @@ def test_re_llm(place, released, recipe):
     corpus = recipe.removeprefix("re_llm_")
     out = place / "outputs/re_llm" / corpus
     model = load(out)
-    assert changed(released.emotion_nuance, model.listener.emotion_nuance) and changed(
-        released.partial_lora, model.responder.partial_lora
+    assert changed(released.listener.emotion_nuance, model.listener.emotion_nuance) and changed(
+        released.responder.partial_lora, model.responder.partial_lora
     )
     # Two steps from BLSP-Emo's adapter: its channels are still near, and the emotion's are read a little.
-    first, start = model.listener.speech_adapter.convolutions[0].weight, released.speech_adapter.convolutions[0].weight
+    first, start = (
+        model.listener.speech_adapter.convolutions[0].weight,
+        released.listener.speech_adapter.convolutions[0].weight,
+    )
     torch.testing.assert_close(first[:32, :32], start[:32], rtol=0, atol=1e-3)
     facts = training(out)
     assert facts["frozen_unchanged"] and {"validation/response_loss", "validation/categorical_loss",

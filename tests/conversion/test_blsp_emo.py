@@ -98,7 +98,8 @@ torch.set_num_threads(1)
 from empathy_lightning.chatbot import EmpatheticChatbot
 from empathy_lightning.decoding import Decoding
 wave = 0.1 * torch.sin(torch.arange(6000) / 9.0)
-reply, = EmpatheticChatbot.from_pretrained(sys.argv[1], device="cpu").respond([wave], decoding=Decoding(max_new_tokens=6))
+bot = EmpatheticChatbot.from_pretrained(sys.argv[1], device="cpu")
+reply, = bot.respond([wave], decoding=Decoding(max_new_tokens=6))
 print(repr((reply.text, reply.emotion, round(reply.probabilities[reply.emotion], 3))))
 """
 

@@ -163,7 +163,7 @@ def test_texts_reach_the_command_line_as_they_are():
     assert Ablation("n", [], values).words(Path("/o")) == ["--a=transcript", "--c=0.0", "--e=/o/x", '--f=["y", "/o/z"]']
     for name, value in (("emotion_encoder", None), ("prompt", "Continue: {speech}"), ("system", "1")):
         (word,) = Ablation("n", [], {f"model.model.responder.{name}": value}).words(Path("/o"))
-        assert json.loads(word.removeprefix("--model.model.responder=")) == {"init_args": {name: value}}
+        assert json.loads(word.removeprefix("--model.model=")) == {"responder": {name: value}}
 
 
 def test_every_override_of_the_papers_ablations_is_accepted(capsys):

@@ -338,7 +338,6 @@ KILLED = """
 import os, signal, sys
 import empathy_lightning.evaluation.replies as replies
 from empathy_lightning.__main__ import main
-from tests.tiny import filled, spoken, whole
 
 write, count = replies.write, [0]
 

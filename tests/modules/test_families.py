@@ -61,7 +61,7 @@ def test_loss_and_gradient_are_the_model_s_own(family):
     hook = family.model.get_output_embeddings().register_forward_hook(
         lambda _module, inputs, _output: rows.append(inputs[0].shape[:-1].numel())
     )
-    loss = family.responder.loss(read(family, embeddings, [7]), torch.tensor([IDS]), chunk_size=4)
+    loss = family.response_loss(read(family, embeddings, [7]), torch.tensor([IDS]), chunk_size=4)
     hook.remove()
     (gradient,) = torch.autograd.grad(loss, embeddings)
     assert rows == [4, 2]
@@ -90,7 +90,7 @@ def test_positions_without_gradient_and_a_shared_prefix_change_nothing(family):
     found = []
     for prefix, still in [((), None), ([5, 6], None), ([5, 6], [4, 3, 3]), ((), [3, 2, 4])]:
         leaf = embeddings.detach().clone().requires_grad_()
-        loss = family.responder.loss(family(leaf, mask, prefix, still), labels)
+        loss = family.response_loss(family(leaf, mask, prefix, still), labels)
         (gradient,) = torch.autograd.grad(loss, leaf)
         found.append((loss.detach(), gradient[:, 4:]))
     for before, after in pairwise(found):
@@ -100,7 +100,7 @@ def test_positions_without_gradient_and_a_shared_prefix_change_nothing(family):
 def test_replies_to_embeddings_are_the_replies_to_words(family):
     prompts = [IDS[:5], [3, 4]]
     ours = family.generate(*pack([family.embed(prompt) for prompt in prompts], left=True), max_new_tokens=4)
-    for prompt, reply in zip(prompts, ours, strict=True):
+    for prompt, (reply, _) in zip(prompts, ours, strict=True):
         ids = torch.tensor([prompt])
         own = family.model.generate(
             ids, attention_mask=torch.ones_like(ids), max_new_tokens=4, do_sample=False, eos_token_id=2, pad_token_id=0
@@ -125,6 +125,6 @@ def test_the_loss_is_made_in_single_precision(name):
     family = LanguageModel(tiny(name).bfloat16(), TOKENIZER)
     hidden = read(family, family.embed([IDS]), [7])
     expected = cross_entropy(family.logits(hidden[0, :-1]).float(), torch.tensor(IDS[1:]))
-    loss = family.responder.loss(hidden, torch.tensor([IDS]), chunk_size=4)
+    loss = family.response_loss(hidden, torch.tensor([IDS]), chunk_size=4)
     assert loss.dtype == torch.float32
     torch.testing.assert_close(loss, expected, rtol=1e-6, atol=1e-6)

@@ -134,8 +134,8 @@ def test_where_the_model_trains_all_positions_keep_their_gradient(language_model
     model.model.model.layers[0].mlp.up_proj.weight.requires_grad_(True)
     _, embeddings, mask, labels = rows_after(model, [5, 9])
     weight = model.model.model.layers[0].mlp.up_proj.weight
-    (expected,) = torch.autograd.grad(model.responder.loss(model(embeddings, mask), labels), weight, retain_graph=True)
-    (gradient,) = torch.autograd.grad(model.responder.loss(model(embeddings, mask, [5, 9], [3, 3, 3]), labels), weight)
+    (expected,) = torch.autograd.grad(model.response_loss(model(embeddings, mask), labels), weight, retain_graph=True)
+    (gradient,) = torch.autograd.grad(model.response_loss(model(embeddings, mask, [5, 9], [3, 3, 3]), labels), weight)
     torch.testing.assert_close(gradient, expected)
 
 
@@ -172,7 +172,7 @@ def test_the_head_runs_once_per_chunk_and_keeps_neither_logits_nor_a_gradient(ki
     )
     hidden = torch.randn(2, 9, 32, requires_grad=True)
 
-    loss = model.responder.loss(hidden, torch.randint(0, 99, (2, 9)), chunk_size=6)
+    loss = model.response_loss(hidden, torch.randint(0, 99, (2, 9)), chunk_size=6)
     graph, kept = [loss.grad_fn], []
     while graph:
         node = graph.pop()

@@ -14,11 +14,11 @@ import torch
 from empathy_lightning.corpora import Manifest
 from empathy_lightning.datamodule import EmpathyDataModule
 from empathy_lightning.losses import CategoricalLoss
+from empathy_lightning.listener import Listener
 from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.modules.convolutional_encoder import ConvolutionalEncoder
 from empathy_lightning.modules.emotion_nuance import EmotionNuance
 from empathy_lightning.tasks import EmotionNuanceTask
-from tests.tiny import whole
 
 corpus, folder = sys.argv[1:]
 heard = {"train": [], "validation": []}
@@ -37,7 +37,7 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     L.seed_everything(0)
     encoder = ConvolutionalEncoder(16, (4, 4), dropout=0.0)
-    model = whole(encoder, emotion_nuance=EmotionNuance(16, 8, hidden_size=8, gate_size=4, num_heads=2))
+    model = EmpatheticLM(Listener(encoder, emotion_nuance=EmotionNuance(16, 8, hidden_size=8, gate_size=4, num_heads=2)))
     task = EmotionNuanceTask(model, {"categorical": CategoricalLoss()}, learning_rate=1e-2)
     trainer = L.Trainer(
         max_epochs=2, accelerator="cpu", devices=2, strategy="ddp", logger=False, enable_progress_bar=False,

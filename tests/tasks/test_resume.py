@@ -43,12 +43,18 @@ def configuration(corpus, backbones, kind):
     if kind == "SpeechAdapterTask":
         parts["speech_adapter"] = part("modules.speech_adapter.SpeechAdapter", input_size=16, output_size=32)
         arguments["trainable"] = ["listener.speech_adapter.*", "listener.speech_encoder.*"]
+    talker = {}
     if kind == "SpeechDecoderTask":
-        arguments["speech_decoder"] = part(
+        talker["speech_decoder"] = part(
             "modules.speech_decoder.SpeechDecoder", input_size=32, text_vocab_size=300, end_token_id=0, num_units=8,
             hidden_size=16, num_layers=1, num_heads=2, schedule=[3, 12],
         )  # fmt: skip
-    arguments["model"] = part("models.EmpatheticLM", **parts)
+    responder = {name: parts.pop(name) for name in ("language_model",) if name in parts}
+    if talker:
+        # Its prompts are words.
+        responder["speech_slot"] = part("slots.Transcript")
+    halves = {"listener": parts, "responder": responder, "talker": talker}
+    arguments["model"] = {name: half for name, half in halves.items() if half}
     data = {"corpora": [part("corpora.Manifest", path=str(corpus))], "batch_seconds": 3, "pool_batches": 2}
     trainer = {
         "max_epochs": 2, "accelerator": "cpu", "devices": 1, "logger": False, "enable_progress_bar": False,
@@ -109,9 +115,8 @@ def after_the_adapter(settings, corpus, backbones, folder):
     run(before, folder, "--trainer.max_epochs=1", "--trainer.limit_train_batches=1")
     arguments = settings["model"]["init_args"]
     arguments["initial_weights"] = [str(folder / "export")]
-    arguments["model"]["init_args"]["speech_adapter"] = before["model"]["init_args"]["model"]["init_args"][
-        "speech_adapter"
-    ]
+    adapter = before["model"]["init_args"]["model"]["listener"]["speech_adapter"]
+    arguments["model"]["listener"]["speech_adapter"] = adapter
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def place(backbones, corpus, tmp_path, monkeypatch):
                 "categorical": {"class_path": f"{loss}.CategoricalLoss"},
                 "rating": {"class_path": f"{loss}.RatingLoss"},
             },
-            "model": {"class_path": "empathy_lightning.models.EmpatheticLM", "init_args": {
+            "model": {"listener": {
                 "speech_encoder": {
                     "class_path": "empathy_lightning.modules.speech_encoder.SpeechEncoder.from_pretrained",
                     "init_args": {"name_or_path": str(backbones / "speech_encoder")},
@@ -73,7 +73,6 @@ def place(backbones, corpus, tmp_path, monkeypatch):
 
 LOSSES = """
 import os, signal, torch
-from tests.tiny import spoken, whole
 
 class Broken(torch.nn.Module):
     '''NaN from the fourth batch on.'''

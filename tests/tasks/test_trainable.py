@@ -13,6 +13,7 @@ from empathy_lightning.modules.cached_encoder import CachedSpeechEncoder
 from empathy_lightning.modules.emotion_nuance import EmotionNuance
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
 from empathy_lightning.tasks import EmotionNuanceTask, SpeechAdapterTask
+from empathy_lightning.tasks.heads import HEADS
 from empathy_lightning.tasks.task import TrainedPartsTask
 from tests.conftest import whisper_config
 from tests.tiny import whole
@@ -30,7 +31,7 @@ def test_only_what_matches_trains(model):
     task = nuance_task(model, ["listener.speech_adapter.linear2.*", "listener.emotion_nuance.*_head.weight"])
     assert trained(task) == {
         "model.listener.speech_adapter.linear2.weight", "model.listener.speech_adapter.linear2.bias",
-        *(f"model.listener.emotion_nuance.{name}_head.weight" for name in ("categorical", "arousal", "valence", "dominance")),
+        *(f"model.listener.emotion_nuance.{name}_head.weight" for name in HEADS),
     }  # fmt: skip
     task.train()
     assert (

@@ -253,15 +253,19 @@ def _test_figures(path: Path) -> dict[str, float]:
     return {key: float(value) for key, value in sorted(cells.items()) if math.isfinite(float(value))}
 
 
+_MODEL = "model.model."
+
+
 def _word(key: str, value: Any, out: str) -> str:
     text = (value if isinstance(value, str) else json.dumps(value)).replace("{out}", out)
     plain = value is not None and (not isinstance(value, str) or _reads_as_itself(text))
-    owner, _, name = key.rpartition(".")
-    part = owner.removesuffix(".init_args")
-    if plain or not part:
+    if plain or not key.startswith(_MODEL):
         return f"--{key}={text}"
-    # What the parser would misread as a word, null for a part or a prompt with a colon, it takes from its owner.
-    return f"--{part}={json.dumps({'init_args': {name: None if value is None else text}})}"
+    # What the parser would misread as a word, null for a part or a prompt with a colon, it takes from the model.
+    nested: Any = None if value is None else text
+    for step in reversed(key.removeprefix(_MODEL).split(".")):
+        nested = {step: nested}
+    return f"--{_MODEL.rstrip('.')}={json.dumps(nested)}"
 
 
 def _reads_as_itself(text: str) -> bool:

@@ -30,7 +30,11 @@ def part_lines(module: nn.Module) -> list[str]:
     """A line for each part of a task's model and each other part of the task that has parameters."""
     parts: dict[str, nn.Module] = {}
     for name, child in module.named_children():
-        parts |= dict(child.named_children()) if name == "model" else {name: child}
+        if name != "model":
+            parts[name] = child
+            continue
+        for half in child.children():
+            parts |= dict(half.named_children())
     lines = []
     for name, part in parts.items():
         sizes = [(parameter.numel(), parameter.requires_grad) for parameter in part.parameters()]
