@@ -10,11 +10,13 @@ from empathy_lightning.checkpoints import CheckpointError, save
 from empathy_lightning.commands.chat import chat
 from empathy_lightning.decoding import Decoding
 from empathy_lightning.errors import InputError
+from empathy_lightning.explanation import explain_reply
 from empathy_lightning.modules.emotion_nuance import EmotionNuance
 from empathy_lightning.modules.language_model import LanguageModel
 from empathy_lightning.modules.speech_adapter import SpeechAdapter
 from empathy_lightning.modules.speech_decoder import SpeechDecoder
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
+from empathy_lightning.modules.vocoder import Vocoder
 from empathy_lightning.responder import Responder
 from empathy_lightning.utterance import EMOTIONS
 from tests.tiny import heard, spoken, whole
@@ -90,6 +92,25 @@ def test_recordings_share_one_forward(bot, monkeypatch):
     bot.model.listener.speech_encoder.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
     bot.respond([torch.randn(16_000)] * 5, batch_size=3, decoding=Decoding(max_new_tokens=2))
     assert sizes == [3, 2]
+
+
+def test_a_spoken_reply_hears_once_and_reads_each_position_once(model):
+    """Encoder once for words and emotion, the language model once per token; its states are not computed again."""
+    tokenizer = model.responder.language_model.tokenizer
+    decoder = SpeechDecoder(32, len(tokenizer), 0, num_units=8, hidden_size=16, num_layers=1, num_heads=2)
+    bot = EmpatheticChatbot(spoken(model, list(EMOTIONS), decoder.eval(), Vocoder(num_units=8, n_fft=512)))
+    encoded, read = [], []
+    bot.model.listener.speech_encoder.register_forward_hook(lambda _, inputs, __: encoded.append(len(inputs[0])))
+    bot.responder.language_model.decoder.layers[0].register_forward_hook(
+        lambda _, inputs, __: read.append(inputs[0].shape[1])
+    )
+    seen, original = [], bot.responder.write
+    bot.responder.write = lambda prompts, *rest: seen.extend(prompts) or original(prompts, *rest)
+    (reply,) = bot.respond([torch.randn(16_000)], decoding=Decoding(9, temperature=3.0, seed=2))
+    explain_reply(bot.responder.language_model, reply)
+    assert reply.waveform is not None and encoded == [1]
+    written = len(read)
+    assert 1 < written <= 9 and read == [len(seen[0])] + [1] * (written - 1)
 
 
 def test_speech_beyond_the_window_is_heard_whole(bot):

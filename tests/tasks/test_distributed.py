@@ -37,7 +37,8 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     L.seed_everything(0)
     encoder = ConvolutionalEncoder(16, (4, 4), dropout=0.0)
-    model = EmpatheticLM(Listener(encoder, emotion_nuance=EmotionNuance(16, 8, hidden_size=8, gate_size=4, num_heads=2)))
+    nuance = EmotionNuance(16, 8, hidden_size=8, gate_size=4, num_heads=2)
+    model = EmpatheticLM(Listener(encoder, emotion_nuance=nuance))
     task = EmotionNuanceTask(model, {"categorical": CategoricalLoss()}, learning_rate=1e-2)
     trainer = L.Trainer(
         max_epochs=2, accelerator="cpu", devices=2, strategy="ddp", logger=False, enable_progress_bar=False,

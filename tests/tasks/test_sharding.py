@@ -73,7 +73,7 @@ def result(folder, processes):
 
 
 def adapter(checkpoint):
-    return dict(checkpoint.model.listener.speech_adapter.named_parameters())
+    return dict(checkpoint.listener.speech_adapter.named_parameters())
 
 
 def in_blocks(name):

@@ -255,7 +255,8 @@ class LanguageModel(nn.Module):
         def _keep(*called: Any) -> None:
             states.append(called[-1].last_hidden_state[:, -1])
 
-        kept = self.decoder.register_forward_hook(_keep)
+        # Some models call the decoder inside their base model.
+        kept = getattr(self.decoder, "decoder", self.decoder).register_forward_hook(_keep)
         try:
             tokens = self.model.generate(
                 inputs_embeds=embeddings.to(self.model.dtype),
