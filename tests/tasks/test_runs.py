@@ -54,13 +54,15 @@ def place(backbones, corpus, tmp_path, monkeypatch):
                 "rating": {"class_path": f"{loss}.RatingLoss"},
             },
             "model": {"class_path": "empathy_lightning.models.EmpatheticLM", "init_args": {
-                "speech_encoder": {
-                    "class_path": "empathy_lightning.modules.speech_encoder.SpeechEncoder.from_pretrained",
-                    "init_args": {"name_or_path": str(backbones / "speech_encoder")},
-                },
-                "emotion_nuance": {
-                    "class_path": "empathy_lightning.modules.emotion_nuance.EmotionNuance",
-                    "init_args": {"input_size": 32, "output_size": 16, "hidden_size": 16, "gate_size": 8},
+                "listener": {
+                    "speech_encoder": {
+                        "class_path": "empathy_lightning.modules.speech_encoder.SpeechEncoder.from_pretrained",
+                        "init_args": {"name_or_path": str(backbones / "speech_encoder")},
+                    },
+                    "emotion_nuance": {
+                        "class_path": "empathy_lightning.modules.emotion_nuance.EmotionNuance",
+                        "init_args": {"input_size": 32, "output_size": 16, "hidden_size": 16, "gate_size": 8},
+                    },
                 },
             }},
         }},
@@ -73,7 +75,6 @@ def place(backbones, corpus, tmp_path, monkeypatch):
 
 LOSSES = """
 import os, signal, torch
-from tests.tiny import spoken, whole
 
 class Broken(torch.nn.Module):
     '''NaN from the fourth batch on.'''
@@ -188,6 +189,19 @@ def started(place, *words):
     return process
 
 
+def test_a_second_run_in_the_folders_of_one_at_work_is_refused(place, capsys):
+    process = started(place, "--trainer.max_epochs=40")
+    before = contents(place / "logs/run")["config.yaml"]
+    for words in (["--ckpt_path=last"], ["--again=true"], ["--again=true", "--trainer.logger=false"]):
+        assert run("fit", "--model.learning_rate=0.5", *words) == 2
+        assert "another fit is at work in" in last_line(capsys)
+    assert contents(place / "logs/run")["config.yaml"] == before and process.poll() is None
+    process.kill()
+    process.communicate(timeout=120)
+    # The lock is gone with the process, however it ended.
+    assert run("fit", "--again=true", "--trainer.max_epochs=1") == 0
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_saves_and_tells(place, number, code):
     process = started(place, "--trainer.max_epochs=40", "--trainer.accumulate_grad_batches=2", "--data.batch_size=5")
@@ -247,8 +261,8 @@ def test_a_log_without_terminal_shows_progress_and_no_advertisement(place):
     for advertised in ("litlogger", "litmodels", "FLOPs", "exists and is not empty"):
         assert advertised not in output + error
     assert "epoch 2 of 2, step 10 of 10" in output and "train/loss" in output
-    (frozen,) = [line for line in output.splitlines() if line.startswith("speech_encoder")]
-    (trains,) = [line for line in output.splitlines() if line.startswith("emotion_nuance")]
+    (frozen,) = [line for line in output.splitlines() if line.startswith("listener.speech_encoder")]
+    (trains,) = [line for line in output.splitlines() if line.startswith("listener.emotion_nuance")]
     assert frozen.endswith("frozen") and trains.endswith("trains")
     for place_ in ("out", "last.ckpt", "logs/run"):
         assert any(line.endswith(place_) for line in output.splitlines()[-4:]), output[-500:]
@@ -269,7 +283,7 @@ def test_heads_that_no_loss_trained_hear_nothing(place, corpus, capsys):
     once = ["--trainer.max_epochs=1", "--again=true"]
     only = "--model.auxiliary_losses={{{name}: {{class_path: empathy_lightning.losses.{name}Loss}}}}".format
     assert run("fit", *once, only(name="Categorical")) == 0
-    assert heads_left_out(place / "out") == ["arousal", "dominance", "valence"]
+    assert heads_left_out(place / "out") == list(RATINGS)
     figures = recognised(corpus, place / "out")
     assert not any("arousal" in answer for answer in figures["answers"]) and "concordance_arousal" not in figures
     # A later stage counts what the one before has trained.
