@@ -29,6 +29,7 @@ from empathy_lightning.corpora.protocols import Protocol
 from empathy_lightning.corpora.published import protocol_named
 from empathy_lightning.emotion_words import chosen_emotion
 from empathy_lightning.errors import InputError
+from empathy_lightning.faults import cut
 from empathy_lightning.sampler import LengthBucketSampler, Position
 from empathy_lightning.utterance import EMOTIONS, Utterance
 
@@ -62,7 +63,7 @@ class EmpathyDataModule(L.LightningDataModule):
         read_audio: False for trainers that need only texts and units.
         cache: Keep decoded waveforms in memory (2 bytes a sample).
         augmentation: Changes to the training waveforms; None leaves them as they are.
-        max_unreadable: Share of the utterances that may be unreadable before the run stops.
+        max_unreadable: Share of a split's utterances that may be unreadable before the run stops.
         max_left_out: Share of the utterances that may be left out, though no protocol and no option asks for it,
             before the run is refused: those without a file, or with a label that is no emotion word.
         allow_empty_classes: Whether one of the emotions may have no training utterance where emotions are learnt.
@@ -120,7 +121,7 @@ class EmpathyDataModule(L.LightningDataModule):
         self.seed = seed
         self.splits: dict[str, list[Utterance]] = {}
         self.mixed: list[list[Utterance]] = []
-        self.unreadable: list[str] = []
+        self.unreadable: dict[str, list[str]] = {split: [] for split in _SPLITS}
         self.position: Position | None = None
         self.learns_emotions = False
         """Whether labels are learnt, where :meth:`setup` comes before there is a task that knows."""
@@ -274,19 +275,31 @@ class EmpathyDataModule(L.LightningDataModule):
         Raises:
             CorpusError: If too much could not be read.
         """
+        split = self._split_at_work()
+        unreadable = self.unreadable[split]
         for reason in batch.unreadable:
-            if reason not in self.unreadable:
-                self.unreadable.append(reason)
+            if reason not in unreadable:
+                unreadable.append(reason)
                 warnings.warn(f"left out: {reason}", stacklevel=2)
-        if len(self.unreadable) > self.max_unreadable * sum(map(len, [*self.splits.values(), *self.mixed])):
-            reasons = "; ".join(self.unreadable[:20])
-            raise CorpusError(f"too many files cannot be read ({len(self.unreadable)}): {reasons}")
+        whole = len(self.splits[split]) + (sum(map(len, self.mixed)) if split == "train" else 0)
+        if len(unreadable) > self.max_unreadable * whole:
+            said = (
+                f"{len(unreadable):,} of {whole:,} files of the {split} split cannot be read: {'; '.join(unreadable)}"
+            )
+            advice = f"mend them, or allow it with --data.max_unreadable {len(unreadable) / whole + 0.005:.2f}"
+            raise CorpusError(f"{cut(said, 297 - len(advice))}; {advice}")
         return batch.to(device, non_blocking=True)
+
+    def _split_at_work(self) -> str:
+        trainer = self.trainer
+        if trainer is None or trainer.training:
+            return "train"
+        return "test" if trainer.testing else "validation"
 
     def report_unreadable(self) -> None:
         """Say how many files could not be read; trainers call it at the end of an epoch."""
-        if self.unreadable:
-            warnings.warn(f"{len(self.unreadable)} unreadable file(s) left out so far", stacklevel=2)
+        if count := sum(map(len, self.unreadable.values())):
+            warnings.warn(f"{count} unreadable file(s) left out so far", stacklevel=2)
 
 
 class ResumableLoader(DataLoader[Any]):

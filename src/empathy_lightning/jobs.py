@@ -47,11 +47,27 @@ def alone(folder: Path) -> Iterator[None]:
         InputError: If another process of this rank works on it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f".process{rank_and_world_size()[0]}.lock").open("w") as file:
+    name = f".process{rank_and_world_size()[0]}.lock"
+    with locked(folder / name, f"another process makes {folder} now: wait for it, or change --out"):
+        yield
+
+
+@contextmanager
+def locked(path: Path, refusal: str) -> Iterator[None]:
+    """Hold a lock file, which is made if it is not there and stays.
+
+    Args:
+        path: The file, in a folder that is there.
+        refusal: What to say where another process holds it.
+
+    Raises:
+        InputError: If one does.
+    """
+    with path.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise InputError(f"another process makes {folder} now: wait for it, or change --out") from None
+            raise InputError(refusal) from None
         except OSError:
             # Some shared file systems have no locks; work without one then.
             pass

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from safetensors.torch import load_file
 
 from empathy_lightning.__main__ import main
 from empathy_lightning.checkpoints import save
-from empathy_lightning.corpora import read_manifest
+from empathy_lightning.corpora import read_manifest, write_manifest
 from empathy_lightning.evaluation.report import rating_scatter
 from empathy_lightning.modules.convolutional_adapter import ConvolutionalAdapter
 from empathy_lightning.modules.pooled_heads import PooledEmotionHeads
@@ -80,6 +81,12 @@ class Broken(torch.nn.Module):
     def forward(self, output, batch):
         Broken.calls += self.training
         return output.emotion.arousal.sum() * (float("nan") if Broken.calls > 3 else 0.0)
+
+class Labels(torch.nn.Module):
+    '''Learns from emotions.'''
+    needs = ("emotion",)
+    def forward(self, output, batch):
+        return torch.zeros(())
 
 class Slow(torch.nn.Module):
     '''Says that it is called, and takes its time.'''
@@ -187,6 +194,19 @@ def started(place, *words):
     return process
 
 
+def test_a_second_run_in_the_folders_of_one_at_work_is_refused(place, capsys):
+    process = started(place, "--trainer.max_epochs=40")
+    before = contents(place / "logs/run")["config.yaml"]
+    for words in (["--ckpt_path=last"], ["--again=true"], ["--again=true", "--trainer.logger=false"]):
+        assert run("fit", "--model.learning_rate=0.5", *words) == 2
+        assert "another fit is at work in" in last_line(capsys)
+    assert contents(place / "logs/run")["config.yaml"] == before and process.poll() is None
+    process.kill()
+    process.communicate(timeout=120)
+    # The lock is gone with the process, however it ended.
+    assert run("fit", "--again=true", "--trainer.max_epochs=1") == 0
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_saves_and_tells(place, number, code):
     process = started(place, "--trainer.max_epochs=40", "--trainer.accumulate_grad_batches=2", "--data.batch_size=5")
@@ -246,8 +266,8 @@ def test_a_log_without_terminal_shows_progress_and_no_advertisement(place):
     for advertised in ("litlogger", "litmodels", "FLOPs", "exists and is not empty"):
         assert advertised not in output + error
     assert "epoch 2 of 2, step 10 of 10" in output and "train/loss" in output
-    (frozen,) = [line for line in output.splitlines() if line.startswith("speech_encoder")]
-    (trains,) = [line for line in output.splitlines() if line.startswith("emotion_nuance")]
+    (frozen,) = [line for line in output.splitlines() if line.startswith("listener.speech_encoder")]
+    (trains,) = [line for line in output.splitlines() if line.startswith("listener.emotion_nuance")]
     assert frozen.endswith("frozen") and trains.endswith("trains")
     for place_ in ("out", "last.ckpt", "logs/run"):
         assert any(line.endswith(place_) for line in output.splitlines()[-4:]), output[-500:]
@@ -268,7 +288,7 @@ def test_heads_that_no_loss_trained_hear_nothing(place, corpus, capsys):
     once = ["--trainer.max_epochs=1", "--again=true"]
     only = "--model.auxiliary_losses={{{name}: {{class_path: empathy_lightning.losses.{name}Loss}}}}".format
     assert run("fit", *once, only(name="Categorical")) == 0
-    assert heads_left_out(place / "out") == ["arousal", "dominance", "valence"]
+    assert heads_left_out(place / "out") == list(RATINGS)
     figures = recognised(corpus, place / "out")
     assert not any("arousal" in answer for answer in figures["answers"]) and "concordance_arousal" not in figures
     # A later stage counts what the one before has trained.
@@ -352,6 +372,82 @@ def test_again_removes_nothing_of_others_and_nothing_before_it_trains(place, cap
     bare = ["--trainer.logger=false", "--trainer.callbacks=null", "--trainer.enable_checkpointing=false"]
     assert run("fit", "--again=true", "--trainer.max_epochs=1", *bare) == 0
     assert (place / "precious.ckpt").read_text() == "of somebody"
+
+
+@pytest.fixture
+def adapter(place, backbones):
+    """The same folder with `adapter.yaml`, which trains a speech adapter."""
+    content = yaml.safe_load((place / "run.yaml").read_text())
+    content["trainer"]["callbacks"] = content["trainer"]["callbacks"][:2]
+    content["trainer"]["callbacks"][0]["init_args"]["monitor"] = "validation/response_loss"
+    encoder = content["model"]["init_args"]["model"]["init_args"]["listener"]["speech_encoder"]
+    modules = "empathy_lightning.modules"
+    content["model"] = {"class_path": "empathy_lightning.tasks.SpeechAdapterTask", "init_args": {"model": {
+        "listener": {"speech_encoder": encoder, "speech_adapter": {
+            "class_path": f"{modules}.speech_adapter.SpeechAdapter",
+            "init_args": {"input_size": 32, "output_size": 32},
+        }},
+        "responder": {"language_model": {
+            "class_path": f"{modules}.language_model.LanguageModel.from_pretrained",
+            "init_args": {"name_or_path": str(backbones / "language_model")},
+        }},
+    }}}  # fmt: skip
+    (place / "adapter.yaml").write_text(yaml.safe_dump(content))
+    return place
+
+
+def without(corpus, path, lacking, *fields):
+    """The corpus, of which the utterances with these numbers lack these fields."""
+    none = dict.fromkeys(fields)
+    utterances = read_manifest(corpus)
+    write_manifest(path, [replace(u, **none) if int(u.id) in lacking else u for u in utterances])
+    return f"--data.corpora.path={path}"
+
+
+def test_a_loss_that_has_nothing_to_learn_from_is_refused(place, corpus, capsys):
+    unrated = without(corpus, place / "unrated.jsonl", range(20), *RATINGS)
+    assert run("fit", unrated) == 2
+    assert "rating: no training utterance has arousal or valence or dominance" in last_line(capsys)
+    once = ["--trainer.max_epochs=1", "--trainer.limit_train_batches=1", "--again=true"]
+    assert run("fit", unrated, "--model.loss_weights.rating=0", *once) == 0
+    assert run("fit", without(corpus, place / "some.jsonl", range(1, 20), *RATINGS), *once) == 0
+    assert run("fit", unrated, "--data.protocol=null", "--model.auxiliary_losses.rating=my_losses.Slow", *once) == 0
+    votes = "--model.auxiliary_losses.categorical=empathy_lightning.losses.SoftLabelLoss"
+    assert run("fit", votes, *once) == 2
+    assert "categorical: no training utterance has emotion_votes" in last_line(capsys)
+    bare = without(corpus, place / "bare.jsonl", range(20), "emotion")
+    assert run("fit", bare, "--data.allow_empty_classes=true", *once) == 2
+    assert "categorical: no training utterance has an emotion" in last_line(capsys)
+
+
+def test_utterances_that_would_train_nothing_are_told_and_refused(adapter, corpus, capsys):
+    words = ["fit", "--config", "adapter.yaml", "--trainer.limit_train_batches=1", "--trainer.max_epochs=1"]
+    words += ["--again=true", without(corpus, adapter / "few.jsonl", range(2, 20), "response")]
+    assert main(words) == 2
+    told = capsys.readouterr().err
+    assert "2 of 20 training utterances have a response" in told
+    assert "18 of 20 utterances would be lost: 18 without a response" in told.splitlines()[-1]
+    assert "--data.max_left_out 0.9" in told.splitlines()[-1]
+    assert main([*words, "--data.max_left_out=0.9"]) == 0
+    mixture = {"corpora": [{"class_path": "empathy_lightning.corpora.Manifest", "init_args": {"path": str(corpus)}}],
+               "share": 0.5}  # fmt: skip
+    assert main([*words, f"--data.mixed_in=[{json.dumps(mixture)}]"]) == 0
+    # What has a label trains an auxiliary loss that reads it.
+    assert main([*words, "--model.auxiliary_losses.mine=my_losses.Labels"]) == 0
+
+
+def test_unreadable_files_are_a_share_of_their_own_split(place, corpus, capsys):
+    """One of 5 files of the test split; of all 30 it would be few enough."""
+    utterances = read_manifest(corpus)
+    (place / "bad.wav").write_bytes(b"RIFF of nothing")
+    write_manifest(place / "m.jsonl", [*utterances[:-1], replace(utterances[-1], path=str(place / "bad.wav"))])
+    words = [f"--data.corpora.path={place / 'm.jsonl'}", "--untrained=true"]
+    assert run("test", *words) == 2
+    said = last_line(capsys)
+    assert "1 of 5 files of the test split cannot be read" in said and "--data.max_unreadable 0.2" in said
+    with pytest.warns(UserWarning, match="left out: .*bad.wav"):
+        assert run("test", *words, "--data.max_unreadable=0.2") == 0
+    assert run("validate", *words) == 0
 
 
 @pytest.mark.parametrize("wrong", ["batch_size=0", "batch_seconds=-1", "num_workers=-1", "max_seconds=0"])

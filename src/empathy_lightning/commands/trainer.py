@@ -6,6 +6,7 @@ import logging
 import re
 import sys
 import warnings
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,8 @@ from empathy_lightning.datamodule import EmpathyDataModule
 from empathy_lightning.errors import InputError
 from empathy_lightning.tasks.export import Export
 from empathy_lightning.tasks.interruption import StopOnSignal
-from empathy_lightning.tasks.progress import PartsSummary, ProgressLines
-from empathy_lightning.tasks.run_folder import enter_run_folder, measure_beside, newest
+from empathy_lightning.tasks.run_folder import alone_in_run_folder, enter_run_folder, measure_beside, newest
+from empathy_lightning.tasks.run_lines import PartsSummary, ProgressLines
 from empathy_lightning.tasks.task import TrainedPartsTask
 
 # Frozen parts are in eval mode on purpose, folders of another run are refused, `last` may find nothing.
@@ -71,6 +72,10 @@ class Backbones:
 
 
 class _CLI(LightningCLI):
+    def __init__(self, held: ExitStack, **kwargs: Any) -> None:
+        self.held = held
+        super().__init__(**kwargs)
+
     def add_arguments_to_parser(self, parser: Any) -> None:
         """Let a YAML name its backbones once, and let two things happen that are refused unless asked for."""
         parser.add_class_arguments(Backbones, "backbones")
@@ -102,7 +107,8 @@ class _CLI(LightningCLI):
         return trainer
 
     def before_fit(self) -> None:
-        """One run for each folder."""
+        """One run for each folder, and one at a time."""
+        self.held.enter_context(alone_in_run_folder(self.trainer))
         again = self._get(self.config_init, "again")
         enter_run_folder(self.trainer, self._get(self.config_init, "ckpt_path"), again)
 
@@ -222,18 +228,20 @@ def _no_advertisement(record: logging.LogRecord) -> bool:
 def _run(words: list[str] | None) -> None:
     parsing = {"parser_mode": "omegaconf+", "exit_on_error": False}
     try:
-        _CLI(
-            datamodule_class=EmpathyDataModule,
-            subclass_mode_model=True,
-            save_config_kwargs={"overwrite": True},
-            parser_kwargs={**parsing, **{command: parsing for command in TRAINER_COMMANDS}},
-            seed_everything_default=0,
-            trainer_defaults={
-                "use_distributed_sampler": False,
-                "enable_model_summary": False,
-                "callbacks": [PartsSummary()],
-            },
-            args=words,
-        )
+        with ExitStack() as held:
+            _CLI(
+                held=held,
+                datamodule_class=EmpathyDataModule,
+                subclass_mode_model=True,
+                save_config_kwargs={"overwrite": True},
+                parser_kwargs={**parsing, **{command: parsing for command in TRAINER_COMMANDS}},
+                seed_everything_default=0,
+                trainer_defaults={
+                    "use_distributed_sampler": False,
+                    "enable_model_summary": False,
+                    "callbacks": [PartsSummary()],
+                },
+                args=words,
+            )
     except ArgumentError as error:
         raise refusal(error, sys.argv[1:] if words is None else words) from error

@@ -1,7 +1,8 @@
 """Auxiliary losses: each an ``nn.Module`` with ``forward(output, batch)`` to a scalar.
 
 A loss of your own needs nothing else; name it by ``class_path`` under
-``auxiliary_losses``. Utterances without the label count for nothing, and a batch
+``auxiliary_losses``. With an attribute ``needs``, fields of an utterance, a
+training is refused in which no utterance has any of them. Utterances without the label count for nothing, and a batch
 without any gives a zero that is still connected to the graph, so that every
 process of a distributed run has the same gradients to exchange.
 """

@@ -20,6 +20,8 @@ class CategoricalLoss(nn.Module):
         class_weights: One weight per category, or None for equal ones.
     """
 
+    needs = ("emotion",)
+
     def __init__(self, label_smoothing: float = 0.0, class_weights: Sequence[float] | None = None) -> None:
         super().__init__()
         self.label_smoothing = label_smoothing
@@ -45,6 +47,8 @@ class FocalLoss(nn.Module):
         class_weights: The paper's alpha, one per category, or None for ones.
     """
 
+    needs = ("emotion",)
+
     def __init__(self, focus: float = 2.0, class_weights: Sequence[float] | None = None) -> None:
         super().__init__()
         if focus < 0:
@@ -69,6 +73,8 @@ class FocalLoss(nn.Module):
 
 class SoftLabelLoss(nn.Module):
     """Cross-entropy to the distribution of the raters' votes instead of to their majority."""
+
+    needs = ("emotion_votes",)
 
     def forward(self, output: EmpatheticOutput, batch: SpeechBatch) -> Tensor:
         """Mean over the utterances with votes for the task's categories, zero if there are none."""

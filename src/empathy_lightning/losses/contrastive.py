@@ -20,6 +20,8 @@ class SupervisedContrastiveLoss(nn.Module):
         temperature: Sharpness of the comparison, above 0 (paper: 0.1).
     """
 
+    needs = ("emotion",)
+
     def __init__(self, temperature: float = 0.1) -> None:
         super().__init__()
         if temperature <= 0:

@@ -30,6 +30,8 @@ class ResponseDistillationLoss(nn.Module):
         chunk_size: Positions whose logits live at a time.
     """
 
+    needs = ("response",)
+
     def __init__(
         self,
         temperature: float = 2.0,

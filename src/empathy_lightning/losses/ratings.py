@@ -31,6 +31,8 @@ def _rated(output: EmpatheticOutput, batch: SpeechBatch) -> Iterator[tuple[Tenso
 class RatingLoss(nn.Module):
     """Mean squared error of arousal, valence and dominance over the rated ones (RE-LLM's dimensional loss)."""
 
+    needs = RATINGS
+
     def forward(self, output: EmpatheticOutput, batch: SpeechBatch) -> Tensor:
         """Mean over utterances and dimensions that have a rating, zero if none has."""
         total, count = estimate_of(output).embedding.float().sum() * 0.0, 0
@@ -42,6 +44,8 @@ class RatingLoss(nn.Module):
 
 class ConcordanceLoss(nn.Module):
     """One minus the concordance correlation coefficient (Lin 1989), averaged over the rated dimensions."""
+
+    needs = RATINGS
 
     def forward(self, output: EmpatheticOutput, batch: SpeechBatch) -> Tensor:
         """Mean over the dimensions with at least two ratings in the batch, zero if there are none."""

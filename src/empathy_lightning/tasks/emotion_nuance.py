@@ -16,7 +16,8 @@ from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.modules.speech_encoder import freeze
 from empathy_lightning.tasks.schedule import ScheduleName
 from empathy_lightning.tasks.task import TrainedPartsTask
-from empathy_lightning.tasks.weighted_losses import check_weights, losses_of, weighted_sum
+from empathy_lightning.tasks.training_data import check_training_data
+from empathy_lightning.tasks.weighted_losses import check_weights, losses_of, weighted_sum, weighty
 from empathy_lightning.utterance import RATINGS
 
 EMOTION_LOSSES = (CategoricalLoss, FocalLoss, SoftLabelLoss)
@@ -83,12 +84,11 @@ class EmotionNuanceTask(TrainedPartsTask):
     def on_fit_start(self) -> None:
         """Refuse to train what is not used."""
         responder = self.model.responder
-        if responder is None:
-            return
-        if not responder.emotion_slot.uses_voice and not self.auxiliary_losses:
+        if responder is not None and not responder.emotion_slot.uses_voice and not self.auxiliary_losses:
             raise InputError("a label in the emotion slot leaves the auxiliary losses alone to train: give some")
-        if self.loss_weights.get("response", 1.0) > 0:
-            self.check_training_data("response", "a response; make them with `empathy-lightning prepare responses`")
+        answers = responder is not None and self.loss_weights.get("response", 1.0)
+        losses = weighty(self.auxiliary_losses, self.loss_weights)
+        check_training_data(self.trainer, ["response"] if answers else [], losses)
 
     def _confusion(self, stage: str) -> Metric:
         return cast(Metric, self.confusion[stage])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,37 @@ from lightning.fabric.utilities.rank_zero import _get_rank
 from lightning.pytorch.loggers import CSVLogger
 
 from empathy_lightning.errors import InputError
-from empathy_lightning.files import whole
+from empathy_lightning.files import check_folder, whole
+from empathy_lightning.jobs import locked
 from empathy_lightning.tasks.export import Export
 from empathy_lightning.tasks.interruption import checkpoint_folders
 
 CURVE = "metrics.csv"
+
+
+@contextmanager
+def alone_in_run_folder(trainer: Any) -> Iterator[None]:
+    """Keep the folders of the curve and of the checkpoints for this ``fit``; the locks are gone with the process.
+
+    Raises:
+        InputError: If another ``fit`` is at work in one of them, or one cannot be made.
+    """
+    with ExitStack() as held:
+        if (_get_rank() or 0) == 0 and not trainer.fast_dev_run:
+            for folder in sorted(_written_while_training(trainer)):
+                check_folder(folder)
+                folder.mkdir(parents=True, exist_ok=True)
+                refusal = f"another fit is at work in {folder}: wait for it, or give other folders"
+                held.enter_context(locked(folder / ".fit.lock", refusal))
+        yield
+
+
+def _written_while_training(trainer: Any) -> set[Path]:
+    """Folders of its own, on a local disk; the exported folder is written at once, in the end."""
+    named = [logger.log_dir for logger in trainer.loggers if isinstance(logger, CSVLogger)]
+    if trainer.checkpoint_callbacks:
+        named += checkpoint_folders(trainer)
+    return {Path(os.path.abspath(folder)) for folder in named if ":/" not in str(folder)}
 
 
 def enter_run_folder(trainer: Any, ckpt_path: str | None, again: bool) -> None:

@@ -9,7 +9,8 @@ from empathy_lightning.errors import InputError
 from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.tasks.schedule import ScheduleName
 from empathy_lightning.tasks.task import TrainedPartsTask
-from empathy_lightning.tasks.weighted_losses import check_weights, losses_of, weighted_sum
+from empathy_lightning.tasks.training_data import check_training_data
+from empathy_lightning.tasks.weighted_losses import check_weights, losses_of, weighted_sum, weighty
 
 
 class SpeechAdapterTask(TrainedPartsTask):
@@ -50,7 +51,8 @@ class SpeechAdapterTask(TrainedPartsTask):
         assert self.model.responder is not None
         if not self.model.responder.speech_slot.uses_voice:
             raise InputError("this speech_slot leaves the adapter out: use `validate` or `test` with it")
-        self.check_training_data("response", "a response; make them with `empathy-lightning prepare responses`")
+        losses = weighty(self.auxiliary_losses, self.loss_weights)
+        check_training_data(self.trainer, ["response"] if self.loss_weights.get("response", 1.0) else [], losses)
 
     def _step(self, batch: SpeechBatch, stage: str) -> Tensor:
         output = self.model(batch)

@@ -15,6 +15,7 @@ from empathy_lightning.modules.speech_encoder import freeze
 from empathy_lightning.prompts import response_ids
 from empathy_lightning.tasks.schedule import ScheduleName
 from empathy_lightning.tasks.task import TrainedPartsTask
+from empathy_lightning.tasks.training_data import check_training_data
 
 
 class SpeechDecoderTask(TrainedPartsTask):
@@ -89,8 +90,8 @@ class SpeechDecoderTask(TrainedPartsTask):
         return states, [torch.tensor(ids, device=states[0].device) for ids in tokens], units
 
     def on_fit_start(self) -> None:
-        """Refuse to train without units."""
-        self.check_training_data("units", "units; make them with `empathy-lightning prepare units`")
+        """Refuse to train without responses and their units."""
+        check_training_data(self.trainer, ["units", "response"], {})
 
     def _step(self, batch: SpeechBatch, stage: str) -> Tensor:
         loss = self.untouched()

@@ -169,18 +169,6 @@ class TrainedPartsTask(L.LightningModule):
             self._watch.note(named, self.global_step)
         return named
 
-    def check_training_data(self, field: str, wanted: str) -> None:
-        """Refuse to train where no utterance has what is trained on.
-
-        Raises:
-            InputError: If none has.
-        """
-        datamodule = getattr(self.trainer, "datamodule", None)
-        if isinstance(datamodule, EmpathyDataModule):
-            utterances = datamodule.splits.get("train", [])
-            if utterances and not any(getattr(u, field) for u in utterances):
-                raise InputError(f"no training utterance has {wanted}")
-
     def setup(self, stage: str) -> None:
         """Before a training: no epoch has begun, and checkpoints are to be written whole."""
         if stage == "fit":

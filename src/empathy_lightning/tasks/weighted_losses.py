@@ -26,6 +26,11 @@ def check_weights(loss_weights: dict[str, float] | None, losses: Sequence[str]) 
     return dict(loss_weights or {})
 
 
+def weighty(auxiliary_losses: nn.ModuleDict, weights: dict[str, float]) -> dict[str, nn.Module]:
+    """The auxiliary losses whose weight is not 0, by name."""
+    return {name: loss for name, loss in auxiliary_losses.items() if weights.get(name, 1.0)}
+
+
 def losses_of(output: Any, batch: SpeechBatch, auxiliary_losses: nn.ModuleDict) -> dict[str, Tensor]:
     """Each loss by name, before its weight."""
     losses = {name: loss(output, batch) for name, loss in auxiliary_losses.items()}

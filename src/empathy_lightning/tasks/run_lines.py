@@ -22,7 +22,7 @@ class PartsSummary(L.Callback):
         size, batches = getattr(trainer.datamodule, "batch_size", None), trainer.accumulate_grad_batches
         if size is not None:
             step = f"{size * trainer.world_size * batches}: {size} x {trainer.world_size} processes x {batches} batches"
-            lines.append(f"utterances a step  at most {step}")
+            lines.append(f"utterances a step         at most {step}")
         print("\n".join(lines), flush=True)
 
 
@@ -30,18 +30,16 @@ def part_lines(module: nn.Module) -> list[str]:
     """A line for each part of a task's model and each other part of the task that has parameters."""
     parts: dict[str, nn.Module] = {}
     for name, child in module.named_children():
-        if name != "model":
-            parts[name] = child
-            continue
-        for half in child.children():
-            parts |= dict(half.named_children())
+        rooms = child.named_children() if name == "model" else ()
+        within = {f"{room}.{own}": part for room, whole in rooms for own, part in whole.named_children()}
+        parts |= within or {name: child}
     lines = []
     for name, part in parts.items():
         sizes = [(parameter.numel(), parameter.requires_grad) for parameter in part.parameters()]
         total, trained = sum(size for size, _ in sizes), sum(size for size, trains in sizes if trains)
         if total:
             state = "frozen" if not trained else "trains" if trained == total else f"{_count(trained)} of them train"
-            lines.append(f"{name:<18}{type(part).__name__:<24}{_count(total):>10} parameters, {state}")
+            lines.append(f"{name:<25} {type(part).__name__:<24}{_count(total):>10} parameters, {state}")
     return lines
 
 
