@@ -124,12 +124,12 @@ def recipe(folder, manifest):
         "trainer": {"accelerator": "cpu", "max_steps": 1, "logger": False, "enable_checkpointing": False,
                     "limit_val_batches": 1, "enable_progress_bar": False, "default_root_dir": str(folder)},
         "model": {"class_path": "EmotionNuanceTask", "init_args": {
-            "model": {"speech_encoder": {
+            "model": {"listener": {"speech_encoder": {
                 "class_path": "empathy_lightning.modules.convolutional_encoder.ConvolutionalEncoder",
                 "init_args": {"hidden_size": 16}},
                 "emotion_nuance": {"class_path": "empathy_lightning.modules.emotion_nuance.EmotionNuance",
                                    "init_args": {"input_size": 16, "output_size": 16, "hidden_size": 16,
-                                                 "gate_size": 8}}},
+                                                 "gate_size": 8}}}},
             "auxiliary_losses": {"categorical": {"class_path": "empathy_lightning.losses.categorical.CategoricalLoss"}},
         }},
         "data": {"corpora": [{"class_path": "empathy_lightning.corpora.Manifest",

@@ -194,7 +194,7 @@ def test_generated_tokens_see_the_frozen_weights(language_model, lora):
     embeddings, spans = rows(language_model)
     packed, mask = pack(embeddings[:1], left=True)
     with lora.at(spans[0][None]):
-        tokens = language_model.generate(packed, mask, max_new_tokens=6)[0]
+        tokens, _ = language_model.generate(packed, mask, max_new_tokens=6)[0]
         whole = torch.cat([embeddings[0], language_model.embed(tokens)])
         hidden = language_model(whole[None], torch.ones(1, len(whole), dtype=torch.bool))
     chosen = language_model.model.lm_head(hidden[0, len(embeddings[0]) - 1 : -1]).argmax(-1).tolist()

@@ -36,9 +36,13 @@ def test_what_cannot_be_drawn_is_refused(options):
 def test_a_drawn_reply_does_not_depend_on_the_batch(language_model):
     prompts = [language_model.embed(torch.randint(3, 100, (n,))) for n in (5, 9, 2)]
     options = {"max_new_tokens": 12, "temperature": 1.0, "top_p": 0.9, "seed": 4}
-    together = language_model.generate(*pack(prompts, left=True), **options)
-    assert together == [language_model.generate(*pack([p], left=True), **options)[0] for p in prompts]
-    assert together != language_model.generate(*pack(prompts, left=True), **{**options, "seed": 5})
+
+    def _drawn(rows, **changed):
+        return [ids for ids, _ in language_model.generate(*pack(rows, left=True), **{**options, **changed})]
+
+    together = _drawn(prompts)
+    assert together == [_drawn([prompt])[0] for prompt in prompts]
+    assert together != _drawn(prompts, seed=5)
 
 
 def test_rows_with_seeds_of_their_own_draw_apart_and_each_as_alone():

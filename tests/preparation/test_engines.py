@@ -59,7 +59,7 @@ class Engine:
         for prompt, sampling in zip(prompts, sampling_params, strict=True):
             rows = self.model.embed(prompt["prompt_token_ids"])[None]
             mask = torch.ones(rows.shape[:2], dtype=torch.bool)
-            (ids,) = self.model.generate(rows, mask, sampling.max_tokens)
+            ((ids, _),) = self.model.generate(rows, mask, sampling.max_tokens)
             reason = "stop" if ids[-1] in self.model.stop_ids else "length"
             outputs.append(SimpleNamespace(outputs=[SimpleNamespace(token_ids=ids, finish_reason=reason, text="")]))
         return outputs
@@ -149,7 +149,7 @@ def test_no_engine_takes_thinking_for_an_answer(vllm, monkeypatch, engine):
 
     def _generate(self, *args, **kwargs):
         lead = self.tokenizer("<thinking>\nShe is sad.\n</thinking>\n\n", add_special_tokens=False).input_ids
-        return [lead + ids for ids in real(self, *args, **kwargs)]
+        return [(lead + ids, states) for ids, states in real(self, *args, **kwargs)]
 
     monkeypatch.setattr(engines.LanguageModel, "generate", _generate)
     assert answerer.answer(prompts, range(3)) == plain and all(answer.text for answer in plain)

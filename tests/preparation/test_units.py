@@ -123,7 +123,7 @@ def test_stopped_anywhere_it_ends_with_the_same_files(spoken, small, monkeypatch
     assert command(spoken) == 0
     made = [spoken.parent / name for name in ("units.jsonl", "vocoder/model.safetensors", "vocoder/config.json")]
     whole = [path.read_bytes() for path in made]
-    for stopped in ("save_vocoder", "load_vocoder", "write_manifest"):
+    for stopped in ("save", "load_vocoder", "write_manifest"):
         for name in ("units.jsonl", "units.jsonl.made_from.json"):
             (spoken.parent / name).unlink(missing_ok=True)
         shutil.rmtree(spoken.parent / "vocoder")
