@@ -49,6 +49,7 @@ def test_the_extensions_of_the_page_train_and_return(tmp_path, monkeypatch):
         "--data.emotions=[happy, sad]",
         "--model.model.listener.emotion_nuance.num_emotions=2",
         "--data.max_left_out=0.5",
+        "--model.loss_weights.rating=0",
     ]
     assert main([*words, "--trainer.accelerator=cpu"]) == 0
     assert (tmp_path / "outputs/demo/emotion_recognition/model.safetensors").is_file()
