@@ -97,6 +97,10 @@ def told(words, capsys):
         ("--model.model.listener.speech_encoder.name_or_path=/nowhere", ["speech_encoder.name_or_path", "/nowhere"]),
         ("--ckpt_path=/nowhere/a.ckpt", ["ckpt_path: no checkpoint at /nowhere/a.ckpt"]),
         ("--model.initial_weights=[/nowhere]", ["model.initial_weights", "/nowhere"]),
+        ("--ckpt_path=best", ["ckpt_path best: name the file of the checkpoint"]),
+        ("--trainer.callbacks.dummy", ["trainer.callbacks", "expected one argument"]),
+        ("--data.num_workers=-1", ["num_workers is -1"]),
+        ("--data.protocol=re-llm-iemcap", ["did you mean re-llm-iemocap?"]),
     ],
 )
 def test_configurations_are_refused_in_one_line(given, parts, corpus, capsys):

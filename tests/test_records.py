@@ -114,7 +114,7 @@ def plain(utterances):
         ({"id": None}, "id is missing"),
         ({"path": ""}, "path is empty"),
         ({"speaker": ""}, "speaker is empty: leave it out"),
-        ({"speeker": "1"}, 'unknown field "speeker": did you mean speaker?'),
+        ({"speeker": "1"}, 'unknown field "speeker"; did you mean speaker?'),
         ({"prompt": "hello"}, "prompt has no {speech} slot"),
         ({"prompt": None}, "system is given without a prompt"),
         ({"split": "holdout"}, 'split is "holdout": give train, validation, test'),

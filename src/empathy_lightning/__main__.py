@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import os
 import re
 import sys
@@ -15,7 +14,7 @@ from empathy_lightning import __version__
 from empathy_lightning.choices import PARSERS, RECIPES, RECOGNISERS, TRUST
 from empathy_lightning.commands import TRAINER_COMMANDS
 from empathy_lightning.commands.corpora import add_corpora
-from empathy_lightning.errors import InputError, concerns_named_file
+from empathy_lightning.errors import InputError, concerns_named_file, meant
 from empathy_lightning.evaluation.commands import add_responses
 from empathy_lightning.options import add_left_out
 from empathy_lightning.preparation.commands import add_preparation
@@ -69,8 +68,8 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """The message in one line, and where to read on."""
         wrong = re.search(r"invalid choice: '(.+?)' \(choose from (.+)\)", message)
-        if wrong and (near := difflib.get_close_matches(wrong[1], re.findall(r"[\w-]+", wrong[2]), n=1)):
-            message = f"{message}; did you mean {near[0]}?"
+        if wrong:
+            message += meant(wrong[1], re.findall(r"[\w-]+", wrong[2]))
         raise InputError(f"{message} (see `{self.prog} --help`)")
 
 

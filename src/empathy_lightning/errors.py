@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 
 
@@ -13,6 +14,16 @@ class InputError(ValueError):
 
 class AudioError(InputError):
     """A recording that cannot be used; the message names the file and says why."""
+
+
+def meant(word: str, known: Iterable[str]) -> str:
+    """The end of a message about a word that is unknown: which one may have been meant, or nothing.
+
+    >>> meant("re-llm-iemcap", ["official", "re-llm-iemocap"])
+    '; did you mean re-llm-iemocap?'
+    """
+    near = get_close_matches(word, list(known), n=1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def concerns_named_file(error: OSError, words: Iterable[str]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from empathy_lightning.errors import InputError
+from empathy_lightning.errors import InputError, meant
 from empathy_lightning.prompts import EMPATHY_SYSTEM, SPEECH_AND_EMOTION, SPEECH_ONLY, Prompt
 
 
@@ -87,5 +87,5 @@ def recipe_named(name: str) -> Recipe:
         InputError: If there is no such recipe.
     """
     if name not in RECIPES:
-        raise InputError(f"no recipe named {name!r}; there are {', '.join(RECIPES)}")
+        raise InputError(f"no recipe named {name!r}; there are {', '.join(RECIPES)}{meant(name, RECIPES)}")
     return RECIPES[name]

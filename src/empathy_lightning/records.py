@@ -10,12 +10,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
-from difflib import get_close_matches
 from itertools import chain, repeat
 from math import isfinite
 from typing import Any, NamedTuple
 
 from empathy_lightning.emotion_words import SPELLINGS, emotion_named, normalised
+from empathy_lightning.errors import meant
 from empathy_lightning.faults import Faults, cut
 from empathy_lightning.utterance import RATINGS, Utterance
 
@@ -82,8 +82,7 @@ def columns_of(utterances: Sequence[Utterance]) -> dict[str, list[Any]]:
 
 def unknown_field(name: str) -> str:
     """What to say of a name that is no field of an utterance."""
-    near = get_close_matches(name, FIELDS, n=1)
-    return f"unknown field {_shown(name)}" + (f": did you mean {near[0]}?" if near else "")
+    return f"unknown field {_shown(name)}{meant(name, FIELDS)}"
 
 
 def split_named(word: str) -> str | None:

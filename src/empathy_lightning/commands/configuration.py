@@ -6,10 +6,10 @@ reports is the reason; the exceptions that it keeps are followed down to it.
 
 from __future__ import annotations
 
-import difflib
+import argparse
 import inspect
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -23,12 +23,12 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 import empathy_lightning.tasks
 from empathy_lightning.datamodule import EmpathyDataModule
-from empathy_lightning.errors import InputError
+from empathy_lightning.errors import InputError, meant
 from empathy_lightning.modules.pretrained import locate
 from empathy_lightning.tasks.emotion_nuance import EMOTION_LOSSES
 
 _LONGEST = 300
-_PARSER = str(Path(jsonargparse.__file__).parent)
+_PARSER = (str(Path(jsonargparse.__file__).parent), argparse.__file__)
 _REFUSALS = (ValueError, RuntimeError, OSError, ModuleNotFoundError, MisconfigurationException)
 """What a constructor raises where it refuses a value; anything else is a fault of its own."""
 
@@ -143,7 +143,7 @@ def _of_parser(error: BaseException) -> bool:
     traceback = error.__traceback__
     while traceback is not None and traceback.tb_next is not None:
         traceback = traceback.tb_next
-    return traceback is None or traceback.tb_frame.f_code.co_filename.startswith((_PARSER, "<frozen"))
+    return traceback is None or traceback.tb_frame.f_code.co_filename.startswith((*_PARSER, "<frozen"))
 
 
 def _told(reason: Reason, alternatives: Sequence[str]) -> str:
@@ -156,26 +156,21 @@ def _told(reason: Reason, alternatives: Sequence[str]) -> str:
     key, message = ".".join(reason.keys), str(reason.error)
     kind = reason.classes[-1] if reason.classes else ""
     if unknown := re.search(r"(?:Option|Key|key) '([^']+)' is not (?:accepted|expected)", message):
-        return f"{key}.{unknown[1]}: there is no such key{_meant(unknown[1], _arguments(kind))}"
+        return f"{key}.{unknown[1]}: there is no such key{meant(unknown[1], _arguments(kind))}"
     if unknown := re.match(r"unrecognized arguments: -*([\w.]+)", message):
-        return f"{unknown[1]}: there is no such key{_meant(unknown[1], _known_keys())}"
+        return f"{unknown[1]}: there is no such key{meant(unknown[1], _known_keys())}"
     if isinstance(reason.error, ModuleNotFoundError) and kind.startswith(f"{reason.error.name}."):
         return f"{key}: {message}: put the folder that holds {reason.error.name} on PYTHONPATH"
     if missing := re.match(r"module '([\w.]+)' has no attribute '(\w+)'", message):
-        return f"{key}: {missing[1]} has no {missing[2]}{_meant(missing[2], dir(import_module(missing[1])))}"
+        return f"{key}: {missing[1]} has no {missing[2]}{meant(missing[2], dir(import_module(missing[1])))}"
     if bare := re.match(r"Expected a dot import path string: (\w+)$", message):
-        return f"{key}: there is no class {bare[1]}{_meant(bare[1], empathy_lightning.tasks.__all__)}"
+        return f"{key}: there is no class {bare[1]}{meant(bare[1], empathy_lightning.tasks.__all__)}"
     words = " ".join(re.findall(r"Literal\[([^\]]*)\]", " ".join(alternatives)))
     if choices := re.findall(r"'([^']+)'", words):
         value = message.rpartition("Got value: ")[2]
-        return f"{key}: {value!r} is none of {', '.join(dict.fromkeys(choices))}{_meant(value, choices)}"
+        return f"{key}: {value!r} is none of {', '.join(dict.fromkeys(choices))}{meant(value, choices)}"
     named = f"{key} ({'.'.join(kind.rsplit('.', 2)[-2:])})" if reason.constructing and kind else key
     return f"{named}: {re.sub(r'''<class '([^']+)'>''', lambda m: m[1], message)}".lstrip(": ")
-
-
-def _meant(word: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _arguments(kind: str) -> list[str]:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from empathy_lightning.errors import InputError
+from empathy_lightning.errors import InputError, meant
 from empathy_lightning.options import add_again, add_left_out
 
 if TYPE_CHECKING:
@@ -106,5 +106,5 @@ def _corpus(name: str, root: str) -> Corpus:
     if name == "manifest":
         return Manifest(root)
     if name not in CORPORA:
-        raise InputError(f"no corpus named {name!r}; there are manifest, {', '.join(CORPORA)}")
+        raise InputError(f"no corpus named {name!r}; there are manifest, {', '.join(CORPORA)}{meant(name, CORPORA)}")
     return CORPORA[name](root)

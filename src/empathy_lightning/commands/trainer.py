@@ -46,6 +46,10 @@ _TALKATIVE = (
 )
 
 
+_OF_A_FIT = ("best", "hpc", "registry")
+"""Names that Lightning knows only while it trains, or of services that are not here."""
+
+
 @dataclass
 class Backbones:
     """Frozen models of a run and the sizes that follow from them; ``${backbones.NAME}`` anywhere in a YAML reads them.
@@ -149,6 +153,8 @@ class _CLI(LightningCLI):
         """Cheap things first: what is missing or mislabelled is said before a model is loaded."""
         given = self.config[self.subcommand]
         check_paths(given)
+        if given["ckpt_path"] in _OF_A_FIT:
+            raise InputError(f"ckpt_path {given['ckpt_path']}: name the file of the checkpoint, or give last")
         try:
             data = self._parser(self.subcommand).instantiate_classes(Namespace(data=given["data"])).data
         except Exception as error:

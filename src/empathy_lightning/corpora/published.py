@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from empathy_lightning.corpora.corpus import CorpusError
 from empathy_lightning.corpora.protocols import LeaveOneOut, PerCorpus, Protocol, RandomSubset, SentenceSplit, Whole
+from empathy_lightning.errors import meant
 from empathy_lightning.utterance import EMOTIONS
 
 FOUR = ("neutral", "happy", "sad", "angry")
@@ -46,5 +47,5 @@ def protocol_named(name: str) -> Protocol:
         CorpusError: If there is none of that name; the message lists them.
     """
     if name not in PROTOCOLS:
-        raise CorpusError(f"no protocol named {name!r}; there are {', '.join(PROTOCOLS)}")
+        raise CorpusError(f"no protocol named {name!r}; there are {', '.join(PROTOCOLS)}{meant(name, PROTOCOLS)}")
     return PROTOCOLS[name]

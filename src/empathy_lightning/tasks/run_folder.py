@@ -42,7 +42,7 @@ def alone_in_run_folder(trainer: Any) -> Iterator[None]:
 
 def _written_while_training(trainer: Any) -> set[Path]:
     """Folders of its own, on a local disk; the exported folder is written at once, in the end."""
-    named = [logger.log_dir for logger in trainer.loggers if isinstance(logger, CSVLogger)]
+    named: list[str | Path] = [logger.log_dir for logger in trainer.loggers if isinstance(logger, CSVLogger)]
     if trainer.checkpoint_callbacks:
         named += checkpoint_folders(trainer)
     return {Path(os.path.abspath(folder)) for folder in named if ":/" not in str(folder)}
