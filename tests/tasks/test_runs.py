@@ -238,6 +238,27 @@ def test_curves_go_on_and_tests_write_beside_them(place):
     assert rows(place / "logs/run/test/metrics.csv")[0]["test/loss"]
 
 
+@pytest.mark.parametrize("gone", [False, True])
+def test_the_best_weights_follow_a_run_into_other_folders(place, capsys, gone):
+    """The fewest steps are called the best: those of the first epoch."""
+    text = (place / "run.yaml").read_text()
+    settings = yaml.safe_load(text)
+    for callback in settings["trainer"]["callbacks"]:
+        if callback["init_args"].get("monitor"):
+            callback["init_args"] |= {"monitor": "step", "mode": "min"}
+    (place / "run.yaml").write_text(yaml.safe_dump(settings))
+    assert run("fit") == 0
+    first = contents(place / "out")["model.safetensors"]
+    moved = yaml.safe_dump(settings).replace("logs", "elsewhere").replace(": out", ": other")
+    (place / "run.yaml").write_text(moved)
+    if gone:
+        (best,) = [path for path in (place / "logs/run").glob("*.ckpt") if path.name != "last.ckpt"]
+        best.unlink()
+    assert run("fit", "--trainer.max_epochs=4", "--ckpt_path=logs/run/last.ckpt") == 0
+    assert (contents(place / "other")["model.safetensors"] == first) is not gone
+    assert ("are gone: the best counts from here on" in capsys.readouterr().out) is gone
+
+
 def test_a_folder_of_another_run_is_refused(place, capsys):
     once = ["--trainer.max_epochs=1"]
     assert run("fit", *once) == 0
@@ -380,7 +401,7 @@ def adapter(place, backbones):
     content = yaml.safe_load((place / "run.yaml").read_text())
     content["trainer"]["callbacks"] = content["trainer"]["callbacks"][:2]
     content["trainer"]["callbacks"][0]["init_args"]["monitor"] = "validation/response_loss"
-    encoder = content["model"]["init_args"]["model"]["init_args"]["listener"]["speech_encoder"]
+    encoder = content["model"]["init_args"]["model"]["listener"]["speech_encoder"]
     modules = "empathy_lightning.modules"
     content["model"] = {"class_path": "empathy_lightning.tasks.SpeechAdapterTask", "init_args": {"model": {
         "listener": {"speech_encoder": encoder, "speech_adapter": {

@@ -151,9 +151,10 @@ def _described(ablation: Ablation) -> dict[str, Any]:
 
 def _run(ablation: Ablation, out: Path) -> dict[str, float] | None:
     folder = (out / ablation.name).resolve()
-    write_json(folder / "ablation.json", _described(ablation))
     with _alone_in(folder) as lock:
-        return _finished(ablation, folder) or _fit_and_test(ablation, out, folder, lock)
+        finished = _finished(ablation, folder)
+        write_json(folder / "ablation.json", _described(ablation))
+        return finished or _fit_and_test(ablation, out, folder, lock)
 
 
 @contextmanager
@@ -163,6 +164,7 @@ def _alone_in(folder: Path) -> Iterator[int]:
     Yields:
         A file descriptor. A trainer that inherits it keeps the folder for itself, even if this process is killed.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -85,7 +85,7 @@ class Export(L.Callback):
         check_finite((n, p) for n, p in pl_module.named_parameters() if p.requires_grad)
         listener = pl_module.model.listener
         folders = pl_module.initial_weights
-        listener.untrained_heads = sorted(untrained_heads(listener.emotion_nuance, trainer.optimizers, folders))
+        listener.untrained_heads = untrained_heads(listener.emotion_nuance, trainer.optimizers, folders)
         save(self.folder, pl_module.model)
         facts = {
             "seconds": round(self._seconds(), 1),

@@ -7,12 +7,14 @@ an epoch that belongs to it, it leaves these out; and it knows nothing of batche
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from empathy_lightning.datamodule import EmpathyDataModule
 from empathy_lightning.files import whole
@@ -124,6 +126,37 @@ def _move_schedule(trainer: L.Trainer, checkpoint: dict[str, Any], epoch: int, d
     steps = epoch * per_epoch + math.ceil(done / trainer.accumulate_grad_batches)
     for schedule in checkpoint.get("lr_schedulers", []):
         schedule.update(last_epoch=steps, _step_count=steps + 1)
+
+
+def carry_best(trainer: L.Trainer, checkpoint: dict[str, Any]) -> None:
+    """Let the best weights of a run that goes on in other folders stay its best until better ones come.
+
+    Lightning forgets their score there. The file is copied into the new folder; where it is gone, a line says so.
+
+    Args:
+        trainer: A trainer that fits.
+        checkpoint: What it is about to restore; changed in place.
+    """
+    for callback in trainer.checkpoint_callbacks:
+        state = checkpoint.get("callbacks", {}).get(callback.state_key)
+        if not isinstance(callback, ModelCheckpoint) or not state or not state.get("best_model_path"):
+            continue
+        best, folder = Path(state["best_model_path"]), Path(callback.dirpath or ".")
+        if best.parent == folder:
+            continue
+        if not best.is_file():
+            state.update(best_model_path="", best_model_score=None, best_k_models={})
+            if trainer.is_global_zero:
+                print(f"the best weights so far, {best}, are gone: the best counts from here on", flush=True)
+            continue
+        # The epoch may be validated again, and save a file of the old name.
+        kept = folder / f"earlier-{best.name}"
+        if trainer.is_global_zero:
+            with whole(kept) as partial:
+                shutil.copyfile(best, partial)
+        score = state["best_model_score"]
+        state.update(dirpath=callback.dirpath, best_model_path=str(kept), best_k_models={str(kept): score})
+        state.update(kth_best_model_path=str(kept), kth_value=score, last_model_path="")
 
 
 class WholeCheckpoints(TorchCheckpointIO):

@@ -67,7 +67,7 @@ def enter_run_folder(trainer: Any, ckpt_path: str | None, again: bool) -> None:
     taken = None
     if resumed is None and not again:
         # A run that was stopped before its first checkpoint has left curves alone, and may begin again.
-        taken = _saved(trainer) if ckpt_path == "last" else _taken(trainer)
+        taken = next(_saved(trainer), None) if ckpt_path == "last" else _taken(trainer)
     if taken is not None:
         raise InputError(
             f"{taken} is of another run: go on with --ckpt_path last, begin anew in its place with --again true, "
@@ -88,9 +88,12 @@ class _BeginAnew(L.Callback):
     """When training really begins, the checkpoints of the run before go: a later ``last`` must not find them."""
 
     def on_train_start(self, trainer: Any, pl_module: L.LightningModule) -> None:
-        """Remove them on the first process."""
-        while trainer.is_global_zero and (path := _saved(trainer)) is not None:
-            path.unlink()
+        """Remove them on the first process, but for the best ones that a run from elsewhere has brought along."""
+        brought = {getattr(callback, "best_model_path", "") for callback in trainer.checkpoint_callbacks}
+        for path in list(_saved(trainer)) if trainer.is_global_zero else ():
+            if str(path) not in brought:
+                # Two callbacks may share a folder.
+                path.unlink(missing_ok=True)
 
 
 def measure_beside(trainer: Any, command: str) -> None:
@@ -131,16 +134,15 @@ def _taken(trainer: Any) -> Path | None:
     """What a run has left where this one is to write; None if there is nothing."""
     curves = [Path(logger.log_dir) / CURVE for logger in trainer.loggers if isinstance(logger, CSVLogger)]
     exports = [Path(call.folder) / "training.json" for call in trainer.callbacks if isinstance(call, Export)]
-    return next((path for path in [*curves, *exports] if path.exists()), _saved(trainer))
+    return next((path for path in [*curves, *exports] if path.exists()), next(_saved(trainer), None))
 
 
-def _saved(trainer: Any) -> Path | None:
-    """A checkpoint in a folder that a callback names as its own; None if there is none."""
+def _saved(trainer: Any) -> Iterator[Path]:
+    """Checkpoints in folders that a callback names as its own."""
     for callback in trainer.checkpoint_callbacks:
-        named = getattr(callback, "dirpath", None)
-        for path in Path(named).glob("*.ckpt") if named else ():
-            return path
-    return None
+        folder = getattr(callback, "dirpath", None)
+        if folder:
+            yield from Path(folder).glob("*.ckpt")
 
 
 def _go_on(logger: CSVLogger, steps: int) -> None:

@@ -22,7 +22,7 @@ from empathy_lightning.errors import InputError
 from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.modules.cached_encoder import CachedSpeechEncoder
 from empathy_lightning.tasks.finite import LossWatch, check_finite
-from empathy_lightning.tasks.resume import WholeCheckpoints, go_on
+from empathy_lightning.tasks.resume import WholeCheckpoints, carry_best, go_on
 from empathy_lightning.tasks.schedule import ScheduleName, factor, warmup_steps
 
 
@@ -286,6 +286,7 @@ class TrainedPartsTask(L.LightningModule):
             whole = self.state_dict()
             for state in ("state_dict", "current_model_state"):
                 checkpoint[state] = {**whole, **checkpoint[state]}
+        carry_best(self.trainer, checkpoint)
         self._seed = checkpoint.get("seed", self._seed)
         self._sums = {name: torch.tensor(sums) for name, sums in checkpoint.get("sums", {}).items()}
         self._restored = checkpoint.get("figures", {})
