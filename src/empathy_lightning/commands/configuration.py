@@ -25,7 +25,7 @@ import empathy_lightning.tasks
 from empathy_lightning.datamodule import EmpathyDataModule
 from empathy_lightning.errors import InputError
 from empathy_lightning.modules.pretrained import locate
-from empathy_lightning.tasks.emotion_nuance import EMOTION_LOSSES
+from empathy_lightning.tasks.weighted_losses import EMOTION_LOSSES
 
 _LONGEST = 300
 _PARSER = str(Path(jsonargparse.__file__).parent)
