@@ -20,13 +20,15 @@ class ResponseStates:
         hidden: Last hidden states of prompts and responses, right-padded, shape (B, T, D).
         labels: Token ids of the responses at their own positions, shape (B, T), -100 elsewhere.
         logits: The language model's logits (N, V) of hidden states (N, D).
-        of_transcripts: Gives hidden states and labels of the same responses after the transcripts.
+        of_transcripts: Gives hidden states and labels of the same responses after the transcripts; read once.
+        speech: Where the speech stands in the prompts, shape (B, T), bool; None where it is not known.
     """
 
     hidden: Tensor
     labels: Tensor
     logits: Callable[[Tensor], Tensor]
     of_transcripts: Callable[[], tuple[Tensor, Tensor]]
+    speech: Tensor | None = None
 
 
 @dataclass
