@@ -109,7 +109,7 @@ def test_optimiser_and_schedule_by_class_path_decide_what_is_learned(corpus, bac
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--model.optimizer.init_args.lr=0.5"], "optimizer.lr 0.01, the configuration says 0.5: give --model.optimizer.lr"),
+        (["--model.optimizer.init_args.lr=0.5"], "optimizer.lr 0.01, the configuration says 0.5: give --model.opt"),
         (["--model.optimizer=SGD"], "optimizer torch.optim.adamw.AdamW, the configuration says torch.optim.sgd.SGD"),
         (["--model.schedule=Cosine", "--model.schedule.warmup=7"], "schedule.warmup 0.03, the configuration says 7.0"),
         (["--model.schedule=WarmupDecay"], "schedule empathy_lightning.tasks.schedule.Cosine, the configuration says"),
@@ -131,6 +131,7 @@ def test_a_resumed_run_has_the_same_optimiser_and_schedule(words, told, corpus, 
         (["--model.metrics.mine=NoSuch"], ["model.metrics", "NoSuch"]),
         (["--model.schedule=Cosin"], ["model.schedule", "Cosin"]),
         (["--model.optimizer=AdamV"], ["model.optimizer", "AdamV"]),
+        (["--model.schedule.warmup=3"], ["model.schedule: say which class it is", "--model.schedule", "Cosine"]),
     ],
 )
 def test_a_slip_in_a_class_path_is_one_line(words, told, corpus, backbones, tmp_path, capsys):

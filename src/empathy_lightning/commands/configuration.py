@@ -165,6 +165,9 @@ def _told(reason: Reason, alternatives: Sequence[str]) -> str:
         return f"{key}: {missing[1]} has no {missing[2]}{_meant(missing[2], dir(import_module(missing[1])))}"
     if bare := re.match(r"Expected a dot import path string: (\w+)$", message):
         return f"{key}: there is no class {bare[1]}{_meant(bare[1], empathy_lightning.tasks.__all__)}"
+    if base := re.search(r"instantiatable class, but ([\w.]+) is abstract", message):
+        known = ", ".join(sorted(one.__name__ for one in _class_at(base[1]).__subclasses__()))
+        return f"{key}: say which class it is, for example by --{key} before that: {known}"
     words = " ".join(re.findall(r"Literal\[([^\]]*)\]", " ".join(alternatives)))
     if choices := re.findall(r"'([^']+)'", words):
         value = message.rpartition("Got value: ")[2]
