@@ -76,7 +76,7 @@ def test_no_instruction_tuning(folder, corpus):
 @pytest.mark.parametrize("without", ["auxiliary_losses={}", "loss_weights={response: 1.0, categorical: 0, rating: 0}"])
 def test_no_auxiliary_loss(folder, corpus, without):
     # Weight decay would move the idle heads a little.
-    figures = fit(folder, corpus, "emotion_nuance", f"--model.{without}", "--model.weight_decay=0")
+    figures = fit(folder, corpus, "emotion_nuance", f"--model.{without}", "--model.optimizer.weight_decay=0")
     assert figures["validation/loss"] == pytest.approx(figures["validation/response_loss"])
     assert ("validation/categorical_loss" in figures) == without.startswith("loss_weights")
     before = load(folder / DEMO / "emotion_recognition").listener.emotion_nuance.state_dict()

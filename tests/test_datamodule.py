@@ -15,6 +15,7 @@ from empathy_lightning.modules.cached_encoder import CachedSpeechEncoder
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
 from empathy_lightning.tasks.task import TrainedPartsTask
 from tests.conftest import whisper_config
+from tests.tiny import adamw
 
 
 def test_each_split_has_its_own_utterances(corpus):
@@ -104,7 +105,7 @@ class Recorder(TrainedPartsTask):
     """Remembers which utterances it trained on, and stops itself where it is told."""
 
     def __init__(self, stop_after=None):
-        super().__init__(0.1, 0.0, 0.0)
+        super().__init__(torch.nn.Identity(), adamw(0.1))
         self.weight = torch.nn.Parameter(torch.zeros(1))
         self.stop_after = stop_after
         self.seen = []

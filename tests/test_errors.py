@@ -75,7 +75,7 @@ def told(words, capsys):
 @pytest.mark.parametrize(
     ("given", "parts"),
     [
-        ("--model.init_args.learning_rat=1", ["model.learning_rat", "did you mean learning_rate?"]),
+        ("--model.init_args.optimize=1", ["model.optimize", "did you mean optimizer?"]),
         (
             "--model.model.listener.emotion_nuance.hidden_siz=3",
             ["model.model.listener.emotion_nuance.hidden_siz", "hidden_size?"],
@@ -112,7 +112,7 @@ def test_configurations_are_refused_in_one_line(given, parts, corpus, capsys):
     ("text", "parts"),
     [
         ("trainer:\n  max_epochs: 1\n bad: [\n", ["line 3", "no YAML"]),
-        ("model:\n  init_args:\n    learning_rat: 3\n", ["model.learning_rat", "learning_rate?"]),
+        ("model:\n  init_args:\n    optimize: 3\n", ["model.optimize", "optimizer?"]),
         ("model: {init_args: {model: {listener: {emotion_nuance: {init_args: {pooling: mea}}}}}}\n",
          ["model.model.listener.emotion_nuance.pooling", "'mea'"]),
     ],
@@ -172,7 +172,7 @@ def test_the_trainers_are_listed(capsys):
 def test_the_help_of_a_task_is_where_the_page_says(capsys):
     with pytest.raises(SystemExit):
         main(["fit", "--model.help=EmotionNuanceTask"])
-    assert "--model.learning_rate" in capsys.readouterr().out
+    assert "--model.optimizer" in capsys.readouterr().out
     assert "--model.help" in (ROOT / "docs/how-to/train.md").read_text()
 
 

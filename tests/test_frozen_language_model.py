@@ -31,7 +31,7 @@ from empathy_lightning.prompts import EMPATHY_SYSTEM, SPEECH_AND_EMOTION, SPEECH
 from empathy_lightning.tasks import EmotionNuanceTask, SpeechAdapterTask
 from empathy_lightning.utterance import EMOTIONS
 from tests.conftest import SENTENCE, byte_tokenizer
-from tests.tiny import filled, spoken, tokens_of, whole
+from tests.tiny import adamw, filled, spoken, tokens_of, whole
 
 RANDOM = {
     "Qwen2": (Qwen2Config, Qwen2ForCausalLM, {"tie_word_embeddings": True}),
@@ -117,7 +117,7 @@ def test_training_changes_no_byte_of_the_backbone_and_none_of_its_answers(folder
     save(tmp_path / "stage", spoken(model, list(EMOTIONS)))
     if stage is SpeechAdapterTask:
         model.listener.emotion_nuance, trained = None, model.listener.speech_adapter
-        task = SpeechAdapterTask(model, learning_rate=1e-2)
+        task = SpeechAdapterTask(model, optimizer=adamw(1e-2))
     else:
         model.responder.prompt, trained = SPEECH_AND_EMOTION, model.listener.emotion_nuance
         task = EmotionNuanceTask(model, {"c": CategoricalLoss()}, {"c": 0.8}, [str(tmp_path / "stage")])

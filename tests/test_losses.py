@@ -12,17 +12,20 @@ from empathy_lightning.losses import (
     CategoricalLoss,
     ConcordanceLoss,
     FocalLoss,
+    InputDistillationLoss,
+    QuantityLoss,
     RatingLoss,
     ResponseDistillationLoss,
     SoftLabelLoss,
     SupervisedContrastiveLoss,
 )
+from empathy_lightning.modules.cformer import CFormer
 from empathy_lightning.modules.emotion_nuance import EmotionEstimate, EmotionNuance
 from empathy_lightning.modules.language_model import LanguageModel
 from empathy_lightning.outputs import EmpatheticOutput
 from empathy_lightning.utterance import EMOTIONS, Utterance
 from tests.modules.families import tiny
-from tests.tiny import filled
+from tests.tiny import filled, whole
 
 
 class Labels:
@@ -234,3 +237,86 @@ def test_a_model_that_does_not_rate_is_named_instead_of_a_loss_of_nan(loss, mode
     batch = collate(SpeechDataset(read_manifest(corpus)[:2]).__getitems__([0, 1]), EMOTIONS)
     with pytest.raises(InputError, match="rate_dimensions"):
         loss(model(batch), batch)
+
+
+@pytest.fixture
+def firing(model):
+    """A model whose adapter gives one embedding per word piece, and utterances for it."""
+    adapter = CFormer(32, 32, 16, 48, num_heads=2, layers_before=1, layers_after=1)
+    firing = whole(model.listener.speech_encoder, adapter, model.responder.language_model)
+    batch = spoken(["ok", "yes", "what a day"])
+    return firing.train(), batch
+
+
+def word_pieces(model, text):
+    return model.responder.language_model.tokenizer(text).input_ids
+
+
+def test_quantity_loss_is_the_formula(firing):
+    model, batch = firing
+    output = model(batch)
+    adapter, terms = model.listener.speech_adapter, []
+    for row, text in enumerate(batch.transcripts):
+        length = batch.lengths[row : row + 1]
+        encoded = model.listener.speech_encoder(batch.waveform[row : row + 1, : length[0]], length)
+        hidden = encoded.frames[:, : int(encoded.mask.sum())]
+        for layer in adapter.pre_cif_layers:
+            hidden = layer(hidden, None)
+        fired = sum(1 / (1 + math.exp(-x)) for x in hidden[0, :, -1].tolist())
+        count = len(word_pieces(model, text))
+        terms.append(abs(fired / count - 1))
+        assert len(output.heard.said[row]) == count
+    loss = QuantityLoss()(output, batch)
+    assert loss.item() == pytest.approx(np.mean(terms), rel=1e-4)
+    loss.backward()
+    assert adapter.pre_cif_layers[0].fc1.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("square_temperature", [True, False])
+def test_input_distillation_is_the_divergence_at_the_speech(firing, square_temperature):
+    """Each utterance alone through transformers' own model, in NumPy; one is heard with its own number of tokens."""
+    model, batch = firing
+    known = [len(word_pieces(model, text)) for text in batch.transcripts]
+    count, model.responder.token_counts = model.responder.token_counts, lambda texts: torch.tensor([*known[:2], 0])
+    output = model(batch)
+    model.responder.token_counts = count
+    assert len(output.heard.said[2]) != known[2]
+    loss = InputDistillationLoss(2.0, square_temperature, chunk_size=4)(output, batch)
+    language_model, divergences = model.responder.language_model, []
+    for row in (0, 1):
+        expected = []
+        for said in (output.heard.said, batch.transcripts):
+            (prompt,) = filled(model, said[row : row + 1])
+            logits = language_model.model(inputs_embeds=prompt.embeddings[None]).logits[0].detach().double().numpy() / 2
+            expected.append(logits - np.log(np.exp(logits).sum(1, keepdims=True)))
+        (heard,) = filled(model, output.heard.said[row : row + 1])
+        first = int(heard.speech.nonzero()[0])
+        student, teacher = (log[first : first + known[row]] for log in expected)
+        divergences += list((np.exp(teacher) * (teacher - student)).sum(1))
+    assert len(divergences) == sum(known[:2]) and np.mean(divergences) > 1e-6
+    factor = 4 if square_temperature else 1
+    assert loss.item() == pytest.approx(factor * np.mean(divergences), rel=1e-3)
+    loss.backward()
+    assert model.listener.speech_adapter.token_embed_proj.weight.grad.abs().sum() > 0
+
+
+def test_in_use_the_adapter_fires_as_often_as_it_hears(firing):
+    model, batch = firing
+    output = model.eval()(batch)
+    (fired,) = output.heard.fired
+    for said, total in zip(output.heard.said, fired.total, strict=True):
+        assert len(said) == max(1, round(float(total)))
+    assert fired.expected.tolist() == [len(word_pieces(model, text)) for text in batch.transcripts]
+    assert QuantityLoss()(output, batch).item() > 0
+
+
+def test_the_losses_of_firing_are_zero_without_words_and_refused_where_nothing_fires(firing, model):
+    unfired, batch = firing
+    batch.transcripts = [""] * 3
+    assert QuantityLoss()(unfired(batch), batch).item() == 0
+    batch.responses = [None] * 3
+    output = unfired(batch)
+    assert QuantityLoss()(output, batch).item() == 0 and InputDistillationLoss()(output, batch).item() == 0
+    batch = spoken(["ok", "yes", "no"])
+    with pytest.raises(InputError, match="needs a speech_adapter that fires"):
+        QuantityLoss()(model(batch), batch)

@@ -30,7 +30,7 @@ FREEZEEMPATH = (
     "3b_query_to_response",
 )  # fmt: skip
 RE_LLM = ("re_llm_iemocap", "re_llm_esd", "re_llm_msp_podcast")
-BLSP_EMO = ("blsp_emo_stage1", "blsp_emo_stage2")
+BLSP_EMO = ("blsp_emo_stage1", "blsp_emo_stage2", "blsp_emo_cformer")
 TEN = ("iemocap", "meld", "mead", "asvp_esd", "cremad", "subesco", "m3ed", "emozionalmente", "esd", "mafw")
 
 
@@ -172,6 +172,17 @@ def test_blsp_emo_from_stage_to_stage(place):
     assert training(one)["frozen_unchanged"] and training(two)["frozen_unchanged"]
 
 
+def test_an_adapter_that_fires_learns_by_its_own_losses(place):
+    fit("blsp_emo_cformer", "--model.model.listener.speech_adapter.init_args.intermediate_size=48")
+    out = place / "outputs/blsp_emo/cformer"
+    figures = training(out)["history"][-1]
+    assert figures["train/quantity_loss"] > 0 and figures["train/input_kl_loss"] > 0
+    assert figures["validation/quantity_loss"] > 0 and figures["validation/distillation_loss"] > 0
+    assert training(out)["frozen_unchanged"]
+    adapter = load(out).listener.speech_adapter
+    assert adapter.counts_tokens and adapter.cif_proj.weight.isfinite().all()
+
+
 @pytest.fixture
 def released(place, backbones):
     """A tiny BLSP-Emo in the place where the conversion puts the released one."""
@@ -260,11 +271,11 @@ def test_the_presets_of_machines(place):
 
 PER_STEP = dict.fromkeys((f"freezeempath/{stage}" for stage in FREEZEEMPATH[:3]), 128)
 PER_STEP |= dict.fromkeys((f"freezeempath/{stage}" for stage in FREEZEEMPATH[3:]), 32)
-PER_STEP |= {"blsp_emo_stage1": 768, "blsp_emo_stage2": 128} | dict.fromkeys(RE_LLM, 16)
+PER_STEP |= {"blsp_emo_stage1": 768, "blsp_emo_cformer": 768, "blsp_emo_stage2": 128} | dict.fromkeys(RE_LLM, 16)
 PRESETS = {
     "one_gpu": (*(f"freezeempath/{stage}" for stage in FREEZEEMPATH[:3]), "blsp_emo_stage2"),
     "one_gpu_stage3": tuple(f"freezeempath/{stage}" for stage in FREEZEEMPATH[3:]),
-    "one_gpu_blsp_emo_stage1": ("blsp_emo_stage1",),
+    "one_gpu_blsp_emo_stage1": ("blsp_emo_stage1", "blsp_emo_cformer"),
 }
 PAIRS = [(recipe, None) for recipe in PER_STEP]
 PAIRS += [(recipe, preset) for preset, recipes in PRESETS.items() for recipe in recipes]
@@ -319,7 +330,8 @@ def test_the_questions_of_training_and_evaluation_are_the_same():
     assert all(name in freezeempath.recognition.user for name in EMOTIONS)
     for stage in ("2b_empathetic_instruction_tuning", "3b_query_to_response"):
         assert _asked(f"freezeempath/{stage}.yaml") == freezeempath.spoken
-    assert _asked("blsp_emo_stage1.yaml") == RECIPES["blsp-emo"].unlabelled
+    for stage in ("stage1", "cformer"):
+        assert _asked(f"blsp_emo_{stage}.yaml") == RECIPES["blsp-emo"].unlabelled
     assert _asked("blsp_emo_stage2.yaml") == RECIPES["blsp-emo"].spoken
     for name in RE_LLM:
         assert _asked(f"{name}.yaml") == RECIPES["re-llm"].spoken

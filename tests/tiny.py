@@ -1,5 +1,7 @@
 """Whole models of given parts, for tests that care about one of them."""
 
+from functools import partial
+
 import torch
 
 from empathy_lightning.batch import batch_of
@@ -29,6 +31,11 @@ def whole(speech_encoder, speech_adapter=None, language_model=None, emotion_nuan
         Talker(**talker) if talker else None,
         emotions,
     )
+
+
+def adamw(rate):
+    """A task's optimiser with a rate of its own."""
+    return partial(torch.optim.AdamW, lr=rate)
 
 
 def spoken(model, emotions, speech_decoder=None, vocoder=None):

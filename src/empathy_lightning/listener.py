@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -23,11 +23,14 @@ class Heard:
         said: The adapter's embeddings of each utterance, each (T_i, D); None where the words were not asked for.
         emotion: How it was said, or None without an emotion nuance module.
         emotion_embedding: What of it is for the prompt, shape (B, D); None from heads that give nothing to it.
+        fired: What the adapter gave beside embeddings and mask, for losses of its own: one for each of its calls, in
+            the order of the speech; empty from an adapter that gives nothing else.
     """
 
     said: list[Tensor] | None
     emotion: EmotionEstimate | None
     emotion_embedding: Tensor | None = None
+    fired: list[Any] = field(default_factory=list)
 
 
 class Listener(nn.Module):
@@ -41,6 +44,8 @@ class Listener(nn.Module):
         speech_encoder: Waveforms to frames and layers, as :class:`.modules.speech_encoder.SpeechEncoder`; its
             ``max_seconds`` is the window.
         speech_adapter: Frames to embeddings of the language model, as :class:`.modules.speech_adapter.SpeechAdapter`.
+            A third value that it returns, of any kind, is kept in :attr:`Heard.fired`; one with ``counts_tokens`` is
+            told how many word pieces were said (``num_tokens``), as :class:`.modules.cformer.CFormer`.
         emotion_nuance: Frames to the emotion, as :class:`.modules.emotion_nuance.EmotionNuance`. It has
             ``num_emotions``, and ``reads`` says whether its input is the encoder's ``"layers"`` or the adapter's
             ``"embeddings"``, as :class:`.modules.pooled_heads.PooledEmotionHeads`.
@@ -77,6 +82,11 @@ class Listener(nn.Module):
         return getattr(self.emotion_nuance, "reads", "layers") == "embeddings"
 
     @property
+    def counts_tokens(self) -> bool:
+        """Whether the adapter wants to know how many word pieces were said."""
+        return bool(getattr(self.speech_adapter, "counts_tokens", False))
+
+    @property
     def fills_emotion_slot(self) -> bool:
         """Whether the emotion comes with an embedding for the prompt."""
         return self.emotion_nuance is not None and not self.reads_embeddings
@@ -86,12 +96,14 @@ class Listener(nn.Module):
         """Seconds of speech that the encoder takes at once."""
         return float(getattr(self.speech_encoder, "max_seconds", 30.0))
 
-    def forward(self, batch: SpeechBatch, words: bool = True) -> Heard:
+    def forward(self, batch: SpeechBatch, words: bool = True, tokens: Tensor | None = None) -> Heard:
         """Hear a batch.
 
         Args:
             batch: Waveforms (B, T) at 16 kHz. Where it names other recordings for the emotion, that is heard there.
             words: Whether what was said is wanted.
+            tokens: Word pieces of each transcript, shape (B,), 0 where unknown, for an adapter that counts them; of
+                speech that is cut they are not known.
 
         Raises:
             InputError: If other recordings are named, and no part hears them.
@@ -106,13 +118,18 @@ class Listener(nn.Module):
         tone = self._tone(speech if voice is None else voice) if adapted else None
         said: list[list[Tensor]] = [[] for _ in range(len(batch))]
         estimates: list[EmotionEstimate] = []
+        fired: list[Any] = []
         felt_here = voice is None or self.reads_embeddings
         for pieces in speech.few_at_a_time():
             encoded = self.speech_encoder(pieces.waveform, pieces.lengths)
             embeddings, mask = None, None
             if adapted:
                 own = () if tone is None else (tone[pieces.owners],)
-                embeddings, mask = self.speech_adapter(encoded.frames, encoded.mask, *own)
+                counted = {}
+                if self.counts_tokens and tokens is not None and len(speech.lengths) == len(batch):
+                    counted = {"num_tokens": tokens}
+                embeddings, mask, *more = self.speech_adapter(encoded.frames, encoded.mask, *own, **counted)
+                fired += more
                 for owner, row, valid in zip(pieces.owners.tolist(), embeddings, mask, strict=True):
                     said[owner].append(row[valid])
             if self.emotion_nuance is not None and felt_here:
@@ -129,7 +146,7 @@ class Listener(nn.Module):
         emotion = self._whole(felt, estimates) if estimates else None
         joined = [parts[0] if len(parts) == 1 else torch.cat(parts) for parts in said] if adapted else None
         embedding = emotion.embedding if emotion is not None and self.fills_emotion_slot else None
-        return Heard(joined, emotion, embedding)
+        return Heard(joined, emotion, embedding, fired)
 
     def _tone(self, voice: _Pieces) -> Tensor | None:
         """The emotion encoder's embedding of each utterance, shape (B, E)."""

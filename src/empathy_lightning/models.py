@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -75,11 +76,15 @@ class EmpatheticLM(nn.Module):
         responder = self.responder
         answered = responder is not None and any(batch.responses)
         # The adapter's training has no use for the layers; the nuance module's graph keeps them.
-        heard = self.listener(batch, words=answered)
+        counted = responder is not None and answered and self.listener.counts_tokens
+        tokens = responder.token_counts(batch.transcripts) if responder is not None and counted else None
+        heard = self.listener(batch, words=answered, tokens=tokens)
         if responder is None or not answered:
             return EmpatheticOutput(None, heard.emotion, None, heard)
-        hidden, labels = responder(responder.prompts(batch, heard), batch.responses, batch.cut)
+        prompts = responder.prompts(batch, heard)
+        hidden, labels = responder(prompts, batch.responses, batch.cut)
 
+        @cache
         def _of_transcripts() -> tuple[Tensor, Tensor]:
             said = known(batch.transcripts, batch.ids, "transcript")
             written = responder.fill([[Turn(*turn)] for turn in zip(said, batch.emotions, strict=True)], batch.prompts)
@@ -87,7 +92,10 @@ class EmpatheticLM(nn.Module):
             return states
 
         loss = responder.language_model.response_loss(hidden, labels)
-        states = ResponseStates(hidden, labels, responder.language_model.logits, _of_transcripts)
+        answered_at = [prompt.speech for prompt, response in zip(prompts, batch.responses, strict=True) if response]
+        speech = nn.utils.rnn.pad_sequence(answered_at, batch_first=True)
+        speech = nn.functional.pad(speech, (0, hidden.shape[1] - speech.shape[1]))
+        states = ResponseStates(hidden, labels, responder.language_model.logits, _of_transcripts, speech)
         return EmpatheticOutput(loss, heard.emotion, states, heard)
 
     @torch.no_grad()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from empathy_lightning.errors import InputError
 from empathy_lightning.listener import Heard
 from empathy_lightning.modules.emotion_nuance import EmotionEstimate
 
@@ -19,13 +20,15 @@ class ResponseStates:
         hidden: Last hidden states of prompts and responses, right-padded, shape (B, T, D).
         labels: Token ids of the responses at their own positions, shape (B, T), -100 elsewhere.
         logits: The language model's logits (N, V) of hidden states (N, D).
-        of_transcripts: Gives hidden states and labels of the same responses after the transcripts.
+        of_transcripts: Gives hidden states and labels of the same responses after the transcripts; read once.
+        speech: Where the speech stands in the prompts, shape (B, T), bool; None where it is not known.
     """
 
     hidden: Tensor
     labels: Tensor
     logits: Callable[[Tensor], Tensor]
     of_transcripts: Callable[[], tuple[Tensor, Tensor]]
+    speech: Tensor | None = None
 
 
 @dataclass
@@ -45,3 +48,43 @@ class EmpatheticOutput:
     emotion: EmotionEstimate | None
     responses: ResponseStates | None = None
     heard: Heard | None = None
+
+    @property
+    def losses(self) -> dict[str, Tensor]:
+        """The model's own loss by its name, if there is one."""
+        return {} if self.response_loss is None else {"response": self.response_loss}
+
+
+@dataclass
+class SpokenOutput:
+    """What the speech decoder makes of the replies in a batch; auxiliary losses and metrics read it beside the batch.
+
+    Utterances without a reply or without its units are left out; where none has both, the lists are empty.
+
+    Attributes:
+        unit_loss: Mean cross-entropy of the units, 0 where there are none.
+        states: Hidden states that predicted the tokens of each reply, each (T_i, D).
+        tokens: Token ids of each reply, each (T_i,).
+        units: Units of each reply's speech, each (U_i,).
+    """
+
+    unit_loss: Tensor
+    states: list[Tensor]
+    tokens: list[Tensor]
+    units: list[Tensor]
+
+    @property
+    def losses(self) -> dict[str, Tensor]:
+        """The task's own loss by its name."""
+        return {"unit": self.unit_loss}
+
+
+def estimate_of(output: EmpatheticOutput) -> EmotionEstimate:
+    """The emotion estimate, for losses and metrics that read it.
+
+    Raises:
+        InputError: If the model has no emotion nuance module.
+    """
+    if output.emotion is None:
+        raise InputError("a loss or metric over emotions needs a listener with an emotion_nuance module")
+    return output.emotion

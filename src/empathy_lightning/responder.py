@@ -161,6 +161,11 @@ class Responder(nn.Module):
         vectors = content.reshape(-1, self.language_model.hidden_size)
         return vectors.to(self.language_model.device, self.language_model.model.dtype)
 
+    def token_counts(self, texts: Sequence[str]) -> Tensor:
+        """Word pieces of texts, shape (B,)."""
+        counts = [len(literal_ids(self.language_model.tokenizer, text)) if text else 0 for text in texts]
+        return torch.tensor(counts, device=self.language_model.device)
+
     def adapted_at(self, prompts: Sequence[FilledPrompt], left: bool = False) -> AbstractContextManager[None]:
         """Partial LoRA, if there is one, at the prompts' speech for the calls inside."""
         if self.partial_lora is None:

@@ -213,7 +213,7 @@ def test_figures_of_another_configuration_or_other_data_are_not_taken_for_new(
         manifest.write_text("".join(json.dumps(row) + "\n" for row in rows[::-1]))
     else:
         config = yaml.safe_load((listed / changed).read_text())
-        config["model"]["init_args"]["learning_rate"] = 0.5
+        config["model"]["init_args"]["loss_weights"] = {"response": 0.5}
         (listed / changed).write_text(yaml.safe_dump(config))
     assert main(words) == 2
     assert "holds another variant of that name (made_from changed)" in capsys.readouterr().err

@@ -60,7 +60,7 @@ def test_tokens_are_those_of_firing_step_by_step_even_several_in_a_frame():
 def test_a_result_does_not_depend_on_the_batch():
     adapter = CFormer(8, 6, 11, 12, num_heads=2, layers_before=1, layers_after=1).eval()
     frames, mask = torch.randn(2, 30, 8), torch.arange(30) < torch.tensor([[30], [17]])
-    together, valid = adapter(frames, mask)
-    alone, _ = adapter(frames[1:, :17], mask[1:, :17])
+    together, valid, _ = adapter(frames, mask)
+    alone, _, _ = adapter(frames[1:, :17], mask[1:, :17])
     assert int(valid[1].sum()) == alone.shape[1]
     torch.testing.assert_close(together[1, valid[1]], alone[0], rtol=1e-4, atol=1e-5)

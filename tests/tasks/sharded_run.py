@@ -26,7 +26,7 @@ from empathy_lightning.modules.speech_encoder import SpeechEncoder
 from empathy_lightning.tasks import EmotionNuanceTask, ShardedBackboneStrategy, SpeechAdapterTask, SpeechDecoderTask
 from empathy_lightning.tasks.export import frozen_digest
 from empathy_lightning.utterance import EMOTIONS
-from tests.tiny import spoken, whole
+from tests.tiny import adamw, spoken, whole
 
 
 def task(kind, backbones, folder):
@@ -39,14 +39,14 @@ def task(kind, backbones, folder):
     adapter = SpeechAdapter(32, 32, hidden_size=16)
     if kind == "distillation":
         losses = {"distillation": ResponseDistillationLoss()}
-        return SpeechAdapterTask(whole(encoder, adapter, language_model), 1e-2, auxiliary_losses=losses)
+        return SpeechAdapterTask(whole(encoder, adapter, language_model), adamw(1e-2), auxiliary_losses=losses)
     if kind == "partial_lora":
         lora = PartialLora.for_model(language_model.model, dropout=0.0)
         model = whole(encoder, adapter, language_model, partial_lora=lora)
-        return SpeechAdapterTask(model, 1e-2, trainable=["responder.partial_lora.*"])
+        return SpeechAdapterTask(model, adamw(1e-2), trainable=["responder.partial_lora.*"])
     if kind == "block":
         patterns = ["listener.speech_adapter.*", "responder.language_model.model.model.layers.1.mlp.*"]
-        return SpeechAdapterTask(whole(encoder, adapter, language_model), 1e-2, trainable=patterns)
+        return SpeechAdapterTask(whole(encoder, adapter, language_model), adamw(1e-2), trainable=patterns)
     before = str(folder / f"stage_of_process_{os.environ['LOCAL_RANK']}")
     save(before, spoken(whole(encoder, adapter, language_model), list(EMOTIONS)))
     if kind in ("nuance", "prompts"):

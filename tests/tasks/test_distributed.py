@@ -9,6 +9,7 @@ import torch
 
 SCRIPT = """
 import sys
+from functools import partial
 import lightning as L
 import torch
 from empathy_lightning.corpora import Manifest
@@ -39,7 +40,7 @@ if __name__ == "__main__":
     encoder = ConvolutionalEncoder(16, (4, 4), dropout=0.0)
     nuance = EmotionNuance(16, 8, hidden_size=8, gate_size=4, num_heads=2)
     model = EmpatheticLM(Listener(encoder, emotion_nuance=nuance))
-    task = EmotionNuanceTask(model, {"categorical": CategoricalLoss()}, learning_rate=1e-2)
+    task = EmotionNuanceTask(model, {"categorical": CategoricalLoss()}, optimizer=partial(torch.optim.AdamW, lr=1e-2))
     trainer = L.Trainer(
         max_epochs=2, accelerator="cpu", devices=2, strategy="ddp", logger=False, enable_progress_bar=False,
         enable_model_summary=False, enable_checkpointing=False, use_distributed_sampler=False, callbacks=[Listen()],

@@ -14,7 +14,7 @@ from empathy_lightning.modules.speech_adapter import SpeechAdapter
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
 from empathy_lightning.tasks import EmotionNuanceTask, SpeechAdapterTask
 from empathy_lightning.utterance import EMOTIONS
-from tests.tiny import spoken, whole
+from tests.tiny import adamw, spoken, whole
 
 
 class Listen(L.Callback):
@@ -37,12 +37,12 @@ def fit(stage, precision, dtype, backbones, corpus, folder):
     adapter = SpeechAdapter(32, 32, hidden_size=48)
     model = whole(encoder, adapter, language_model)
     if stage == "adapter":
-        task = SpeechAdapterTask(model, learning_rate=1e-3)
+        task = SpeechAdapterTask(model, optimizer=adamw(1e-3))
     else:
         save(folder, spoken(model, list(EMOTIONS)))
         nuance = EmotionNuance(32, 32, hidden_size=48, gate_size=8)
         model = whole(encoder, adapter, language_model, nuance)
-        task = EmotionNuanceTask(model, {"c": CategoricalLoss()}, {"c": 0.8}, [str(folder)], learning_rate=1e-3)
+        task = EmotionNuanceTask(model, {"c": CategoricalLoss()}, {"c": 0.8}, [str(folder)], optimizer=adamw(1e-3))
     listen = Listen()
     trainer = L.Trainer(
         max_epochs=1, limit_train_batches=6, limit_val_batches=1, accelerator="cpu", precision=precision, logger=False,

@@ -33,7 +33,7 @@ def configuration(corpus, backbones, kind):
             input_size=16, output_size=8, hidden_size=8, gate_size=4, num_heads=2, dropout=0.2,
         ),
     }  # fmt: skip
-    arguments = {"learning_rate": 0.01}
+    arguments = {"optimizer": {"class_path": "torch.optim.AdamW", "init_args": {"lr": 0.01}}}
     if kind == "EmotionNuanceTask":
         arguments["auxiliary_losses"] = {"categorical": part("losses.CategoricalLoss")}
     else:

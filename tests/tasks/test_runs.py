@@ -375,8 +375,10 @@ def test_weights_of_another_stage_are_not_measured(place, capsys):
 
 def test_a_resumed_run_keeps_the_settings_it_was_trained_with(place, capsys):
     assert run("fit", "--trainer.max_epochs=1") == 0
-    assert run("fit", "--trainer.max_epochs=2", "--ckpt_path=last", "--model.learning_rate=0.5") == 2
-    assert "was trained with learning_rate" in last_line(capsys)
+    assert run("fit", "--trainer.max_epochs=2", "--ckpt_path=last", "--model.optimizer.lr=0.5") == 2
+    assert "was trained with optimizer.lr 0.0002, the configuration says 0.5: give --model.optimizer.lr" in last_line(
+        capsys
+    )
     assert run("fit", "--trainer.max_epochs=2", "--ckpt_path=last", "--model.loss_weights.rating=2") == 2
     assert "was trained with loss_weights" in last_line(capsys)
 

@@ -21,7 +21,7 @@ from empathy_lightning.modules.vocoder import Vocoder
 from empathy_lightning.tasks import EmotionNuanceTask, Export, SpeechAdapterTask, SpeechDecoderTask
 from empathy_lightning.tasks.export import frozen_digest
 from empathy_lightning.utterance import EMOTIONS
-from tests.tiny import spoken, whole
+from tests.tiny import adamw, spoken, whole
 
 
 @pytest.fixture
@@ -42,17 +42,17 @@ STAGES = ("speech_adapter", "emotion_nuance", "speech_decoder")
 def task(stage, model, folder):
     if stage == "speech_adapter":
         model.listener.emotion_nuance, model.responder.prompt = None, "{speech}"
-        return SpeechAdapterTask(model, learning_rate=1e-2)
+        return SpeechAdapterTask(model, optimizer=adamw(1e-2))
     initial = str(folder / "initial")
     save(initial, spoken(model, list(EMOTIONS)))
     if stage == "emotion_nuance":
         losses = {"categorical": CategoricalLoss(), "rating": RatingLoss()}
-        return EmotionNuanceTask(model, losses, {"categorical": 0.8}, [initial], learning_rate=1e-2)
+        return EmotionNuanceTask(model, losses, {"categorical": 0.8}, [initial], optimizer=adamw(1e-2))
     tokenizer = model.responder.language_model.tokenizer
     decoder = SpeechDecoder(
         192, len(tokenizer), tokenizer.pad_token_id, num_units=8, hidden_size=32, num_layers=1, num_heads=2
     )
-    return SpeechDecoderTask(spoken(model, EMOTIONS, decoder, Vocoder(8, n_fft=512)), [initial], learning_rate=1e-2)
+    return SpeechDecoderTask(spoken(model, EMOTIONS, decoder, Vocoder(8, n_fft=512)), [initial], optimizer=adamw(1e-2))
 
 
 def trainer(folder, epochs, **options):

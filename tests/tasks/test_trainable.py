@@ -12,11 +12,11 @@ from empathy_lightning.losses import CategoricalLoss, ResponseDistillationLoss
 from empathy_lightning.modules.cached_encoder import CachedSpeechEncoder
 from empathy_lightning.modules.emotion_nuance import EmotionNuance
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
-from empathy_lightning.tasks import EmotionNuanceTask, SpeechAdapterTask
+from empathy_lightning.tasks import EmotionNuanceTask, JointTask, SpeechAdapterTask
 from empathy_lightning.tasks.heads import HEADS
 from empathy_lightning.tasks.task import TrainedPartsTask
 from tests.conftest import whisper_config
-from tests.tiny import whole
+from tests.tiny import adamw, whole
 
 
 def trained(task):
@@ -27,8 +27,12 @@ def nuance_task(model, trainable):
     return EmotionNuanceTask(model, {"categorical": CategoricalLoss()}, trainable=trainable)
 
 
+def joint_task(model, trainable):
+    return JointTask(model, {"categorical": CategoricalLoss()}, trainable=trainable)
+
+
 def test_only_what_matches_trains(model):
-    task = nuance_task(model, ["listener.speech_adapter.linear2.*", "listener.emotion_nuance.*_head.weight"])
+    task = joint_task(model, ["listener.speech_adapter.linear2.*", "listener.emotion_nuance.*_head.weight"])
     assert trained(task) == {
         "model.listener.speech_adapter.linear2.weight", "model.listener.speech_adapter.linear2.bias",
         *(f"model.listener.emotion_nuance.{name}_head.weight" for name in HEADS),
@@ -44,7 +48,7 @@ def test_only_what_matches_trains(model):
 
 
 def test_a_part_that_was_loaded_frozen_can_train(model):
-    task = nuance_task(model, ["listener.speech_encoder.encoder.layers.1.*", "listener.speech_adapter.*"])
+    task = joint_task(model, ["listener.speech_encoder.encoder.layers.1.*", "listener.speech_adapter.*"])
     encoder = task.model.listener.speech_encoder.encoder
     task.eval()
     assert not encoder.layers[1].training
@@ -54,7 +58,7 @@ def test_a_part_that_was_loaded_frozen_can_train(model):
     with pytest.raises(InputError, match="CachedSpeechEncoder cannot train"):
         model.listener.speech_encoder.requires_grad_(False)
         model.listener.speech_encoder = CachedSpeechEncoder(model.listener.speech_encoder)
-        nuance_task(model, ["listener.speech_encoder.*"])
+        joint_task(model, ["listener.speech_encoder.*"])
 
 
 class Adapted(nn.Module):
@@ -69,8 +73,7 @@ class Adapted(nn.Module):
 
 
 def test_dropout_beside_what_trains_is_on_and_frozen_statistics_stay():
-    task = TrainedPartsTask(1e-3, 0.0, 0.03)
-    task.model = nn.Sequential(Adapted(), nn.Sequential(nn.Linear(2, 2), nn.Dropout()))
+    task = TrainedPartsTask(nn.Sequential(Adapted(), nn.Sequential(nn.Linear(2, 2), nn.Dropout())), adamw(1e-3))
     task.train_only(["*.adaptation.*"])
     adapted, frozen = task.model
     assert adapted.dropout.training and adapted.adaptation.training
@@ -80,8 +83,11 @@ def test_dropout_beside_what_trains_is_on_and_frozen_statistics_stay():
 def test_a_pattern_for_nothing_is_refused(model):
     with pytest.raises(InputError, match=r"no parameter has a name like 'speech_adaptor.\*'.*speech_adapter.\*"):
         nuance_task(model, ["speech_adaptor.*"])
-    with pytest.raises(InputError, match="frozen untrained"):
-        nuance_task(model, ["listener.emotion_nuance.*"])
+    for task in (nuance_task, joint_task):
+        with pytest.raises(InputError, match="speech_adapter would be frozen untrained"):
+            task(model, ["listener.emotion_nuance.*"])
+    with pytest.raises(InputError, match="leaves the speech_adapter frozen: use JointTask"):
+        nuance_task(model, ["listener.*"])
 
 
 def test_a_nuance_module_without_rating_heads_trains(corpus):
@@ -100,7 +106,7 @@ def test_a_nuance_module_without_rating_heads_trains(corpus):
 def test_distillation_trains_the_adapter_alone(model, corpus, tmp_path):
     model.listener.emotion_nuance, model.responder.prompt = None, "{speech}"
     task = SpeechAdapterTask(
-        model, learning_rate=1e-2, trainable=["listener.speech_adapter.linear2.*"], loss_weights={"response": 0.0},
+        model, optimizer=adamw(1e-2), trainable=["listener.speech_adapter.linear2.*"], loss_weights={"response": 0.0},
         auxiliary_losses={"distillation": ResponseDistillationLoss()},
     )  # fmt: skip
     before = {name: p.detach().clone() for name, p in task.named_parameters()}

@@ -25,7 +25,7 @@ import empathy_lightning.tasks
 from empathy_lightning.datamodule import EmpathyDataModule
 from empathy_lightning.errors import InputError, meant
 from empathy_lightning.modules.pretrained import locate
-from empathy_lightning.tasks.emotion_nuance import EMOTION_LOSSES
+from empathy_lightning.tasks.weighted_losses import EMOTION_LOSSES
 
 _LONGEST = 300
 _PARSER = (str(Path(jsonargparse.__file__).parent), argparse.__file__)
@@ -165,6 +165,9 @@ def _told(reason: Reason, alternatives: Sequence[str]) -> str:
         return f"{key}: {missing[1]} has no {missing[2]}{meant(missing[2], dir(import_module(missing[1])))}"
     if bare := re.match(r"Expected a dot import path string: (\w+)$", message):
         return f"{key}: there is no class {bare[1]}{meant(bare[1], empathy_lightning.tasks.__all__)}"
+    if base := re.search(r"instantiatable class, but ([\w.]+) is abstract", message):
+        known = ", ".join(sorted(one.__name__ for one in _class_at(base[1]).__subclasses__()))
+        return f"{key}: say which class it is, for example by --{key} before that: {known}"
     words = " ".join(re.findall(r"Literal\[([^\]]*)\]", " ".join(alternatives)))
     if choices := re.findall(r"'([^']+)'", words):
         value = message.rpartition("Got value: ")[2]

@@ -22,7 +22,7 @@ from empathy_lightning.evaluation.prompting import Recognition, readable_batches
 from empathy_lightning.files import check_target, write_json
 from empathy_lightning.folders import read_config
 from empathy_lightning.jobs import digest, folder_digest, recordings_digest
-from empathy_lightning.metrics import Concordance, unweighted_accuracy, weighted_accuracy
+from empathy_lightning.metrics import concordance, moments, unweighted_accuracy, weighted_accuracy
 from empathy_lightning.progress import progress_bar
 from empathy_lightning.prompts import Prompt
 from empathy_lightning.utterance import RATINGS
@@ -138,10 +138,10 @@ def figures(recognitions: Sequence[Recognition], emotions: Sequence[str]) -> dic
         "confusion": counts.tolist(),
     }
     for name in RATINGS:
-        metric, pairs = Concordance(), rated(recognitions, name)
+        pairs = rated(recognitions, name)
         heard, true = [r.ratings[name] for r in pairs], [getattr(r.utterance, name) for r in pairs]
-        metric.update(torch.tensor(heard), torch.tensor(true))
-        if (value := metric.compute()).isfinite():
+        value = concordance(moments(torch.tensor(heard), torch.tensor(true)))
+        if value.isfinite():
             measured[f"concordance_{name}"] = round(float(value), 6)
     return measured
 

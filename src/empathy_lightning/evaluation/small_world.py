@@ -17,7 +17,7 @@ from empathy_lightning.decoding import Decoding
 from empathy_lightning.errors import InputError
 from empathy_lightning.filled_prompt import Turn
 from empathy_lightning.listener import Heard
-from empathy_lightning.metrics import EmotionConfusion, unweighted_accuracy, weighted_accuracy
+from empathy_lightning.metrics import confusion_matrix, unweighted_accuracy, weighted_accuracy
 from empathy_lightning.metrics.prosody import prosody
 from empathy_lightning.modules.emotion_nuance import EmotionEstimate
 from empathy_lightning.preparation.small_world import EMOTION_WORDS, sentence_of
@@ -83,9 +83,8 @@ def hear_all(bot: EmpatheticChatbot, utterances: Sequence[Utterance]) -> HeardQu
 
 def emotion_figures(heard: HeardQuestions, utterances: Sequence[Utterance], emotions: Sequence[str]) -> dict[str, Any]:
     """Unweighted and weighted accuracy, confusion matrix, and concordance of the ratings over the whole split."""
-    confusion = EmotionConfusion(len(emotions))
-    confusion.update(heard.emotion.logits, torch.tensor([list(emotions).index(u.emotion or "") for u in utterances]))
-    counts = confusion.compute()
+    target = torch.tensor([list(emotions).index(u.emotion or "") for u in utterances])
+    counts = confusion_matrix(heard.emotion.logits, target, len(emotions))
     figures: dict[str, Any] = {
         "unweighted_accuracy": float(unweighted_accuracy(counts)),
         "weighted_accuracy": float(weighted_accuracy(counts)),

@@ -9,13 +9,16 @@ process of a distributed run has the same gradients to exchange.
 
 from empathy_lightning.losses.categorical import CategoricalLoss, FocalLoss, SoftLabelLoss
 from empathy_lightning.losses.contrastive import SupervisedContrastiveLoss
-from empathy_lightning.losses.distillation import ResponseDistillationLoss
+from empathy_lightning.losses.distillation import InputDistillationLoss, ResponseDistillationLoss
+from empathy_lightning.losses.quantity import QuantityLoss
 from empathy_lightning.losses.ratings import ConcordanceLoss, RatingLoss
 
 __all__ = [
     "CategoricalLoss",
     "ConcordanceLoss",
     "FocalLoss",
+    "InputDistillationLoss",
+    "QuantityLoss",
     "RatingLoss",
     "ResponseDistillationLoss",
     "SoftLabelLoss",

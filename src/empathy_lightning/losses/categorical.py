@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from empathy_lightning.batch import MISSING, SpeechBatch
-from empathy_lightning.losses.estimate import estimate_of
-from empathy_lightning.outputs import EmpatheticOutput
+from empathy_lightning.outputs import EmpatheticOutput, estimate_of
 
 
 class CategoricalLoss(nn.Module):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -59,19 +58,77 @@ class ResponseDistillationLoss(nn.Module):
         heard = self._compared(spoken.hidden, spoken.labels)
         if len(heard) != len(written):
             raise ValueError("the model's max_length cuts responses off: speech and transcript cannot be compared")
-        total = heard.new_zeros((), dtype=torch.float32)
-        divergence = partial(self._divergence, spoken.logits)
-        for student, teacher in zip(heard.split(self.chunk_size), written.split(self.chunk_size), strict=True):
-            total = total + checkpoint(divergence, student, teacher, use_reentrant=False)
-        return total / max(1, len(heard)) * (self.temperature**2 if self.square_temperature else 1.0)
+        return _mean_divergence(self, spoken.logits, heard, written)
 
     def _compared(self, hidden: Tensor, labels: Tensor) -> Tensor:
         """Hidden states (tokens, D) at the positions that are compared, utterance after utterance."""
         response = labels != IGNORE
         return hidden[:, :-1][response[:, 1:]] if self.shifted else hidden[response]
 
-    def _divergence(self, logits: Callable[[Tensor], Tensor], student: Tensor, teacher: Tensor) -> Tensor:
+
+class InputDistillationLoss(nn.Module):
+    """As :class:`ResponseDistillationLoss`, but at the speech itself: what is expected after each word piece.
+
+    BLSP's ``input_kl``. It needs as many embeddings as the transcript has word pieces, as
+    :class:`.modules.cformer.CFormer` gives in training; other utterances are left out. BLSP-Emo's own
+    form is ``square_temperature: false``.
+
+    Args:
+        temperature: Softens both distributions, above 0 (BLSP-Emo: 2).
+        square_temperature: Multiply by the temperature squared, so that the size of the gradient does not depend on it.
+        chunk_size: Positions whose logits live at a time.
+    """
+
+    def __init__(self, temperature: float = 2.0, square_temperature: bool = True, chunk_size: int = 1024) -> None:
+        super().__init__()
+        if temperature <= 0:
+            raise ValueError(f"temperature {temperature} must be above 0")
+        self.temperature = temperature
+        self.square_temperature = square_temperature
+        self.chunk_size = chunk_size
+
+    def forward(self, output: EmpatheticOutput, batch: SpeechBatch) -> Tensor:
+        """Mean over the word pieces that are compared, zero if there are none."""
+        spoken = output.responses
+        if spoken is None or spoken.speech is None:
+            return torch.zeros((), device=batch.waveform.device)
         with torch.no_grad():
-            target = (logits(teacher).float() / self.temperature).log_softmax(-1)
-        expected = (logits(student).float() / self.temperature).log_softmax(-1)
+            written, labels = spoken.of_transcripts()
+        # Where the responses begin at the same position, the prompts before them have the same length.
+        alike = _begin(labels) == _begin(spoken.labels)
+        compared = spoken.speech & alike[:, None]
+        heard = spoken.hidden[compared]
+        width = min(written.shape[1], compared.shape[1])
+        return _mean_divergence(self, spoken.logits, heard, written[:, :width][compared[:, :width]])
+
+
+def _begin(labels: Tensor) -> Tensor:
+    """Position of each response's first token, shape (B,)."""
+    return (labels != IGNORE).int().argmax(1)
+
+
+def _mean_divergence(
+    loss: ResponseDistillationLoss | InputDistillationLoss,
+    logits: Callable[[Tensor], Tensor],
+    heard: Tensor,
+    written: Tensor,
+) -> Tensor:
+    """Mean over positions of the divergence from what is expected after words to what is expected after speech.
+
+    Args:
+        loss: Says how softly, and how many positions at a time.
+        logits: Of hidden states.
+        heard: Hidden states after speech, shape (N, D).
+        written: Those after words, shape (N, D).
+    """
+
+    def _divergence(student: Tensor, teacher: Tensor) -> Tensor:
+        with torch.no_grad():
+            target = (logits(teacher).float() / loss.temperature).log_softmax(-1)
+        expected = (logits(student).float() / loss.temperature).log_softmax(-1)
         return nn.functional.kl_div(expected, target, reduction="sum", log_target=True)
+
+    total = heard.new_zeros((), dtype=torch.float32)
+    for student, teacher in zip(heard.split(loss.chunk_size), written.split(loss.chunk_size), strict=True):
+        total = total + checkpoint(_divergence, student, teacher, use_reentrant=False)
+    return total / max(1, len(heard)) * (loss.temperature**2 if loss.square_temperature else 1.0)

@@ -8,8 +8,7 @@ from torch import Tensor, nn
 
 from empathy_lightning.batch import SpeechBatch
 from empathy_lightning.errors import InputError
-from empathy_lightning.losses.estimate import estimate_of
-from empathy_lightning.outputs import EmpatheticOutput
+from empathy_lightning.outputs import EmpatheticOutput, estimate_of
 from empathy_lightning.utterance import RATINGS
 
 

@@ -6,6 +6,26 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from empathy_lightning.batch import SpeechBatch
+from empathy_lightning.errors import InputError
+from empathy_lightning.outputs import EmpatheticOutput, estimate_of
+from empathy_lightning.utterance import RATINGS
+
+
+def moments(predicted: Tensor, target: Tensor) -> Tensor:
+    """Sums over the rated pairs, from which :func:`concordance` follows.
+
+    Args:
+        predicted: Shape (B,).
+        target: Shape (B,), NaN where there is no rating.
+
+    Returns:
+        Sums of 1, x, y, x², y² and xy, shape (6,), in double precision.
+    """
+    rated = target.isfinite()
+    x, y = predicted[rated].double(), target[rated].double()
+    return torch.stack([torch.ones_like(x), x, y, x * x, y * y, x * y]).sum(1)
+
 
 def concordance(moments: Tensor) -> Tensor:
     """Concordance correlation coefficient (Lin 1989) from pooled moments.
@@ -31,25 +51,32 @@ def concordance(moments: Tensor) -> Tensor:
 
 
 class Concordance(Metric):
-    """Concordance over all pairs of a split, pooled over batches and processes; unrated pairs are left out.
+    """Concordance of a dimension over all pairs of a split, pooled over batches and processes.
 
     Unlike torchmetrics' own, it may be computed where no pair came by, which gives
     NaN: every process of a distributed run takes part, whatever its share held.
+
+    Args:
+        dimension: ``arousal``, ``valence`` or ``dominance``.
+
+    Raises:
+        InputError: If there is no such dimension.
     """
 
     full_state_update = False
 
-    def __init__(self) -> None:
+    def __init__(self, dimension: str) -> None:
         super().__init__()
+        if dimension not in RATINGS:
+            raise InputError(f"dimension {dimension!r} is none of {', '.join(RATINGS)}")
+        self.dimension = dimension
         self.add_state("moments", torch.zeros(6, dtype=torch.float64), dist_reduce_fx="sum")
         self.moments: Tensor
 
-    def update(self, predicted: Tensor, target: Tensor) -> None:
-        """Add a batch: predictions (B,), targets (B,) with NaN where there is no rating."""
-        rated = target.isfinite()
-        x, y = predicted[rated].double(), target[rated].double()
-        self.moments += torch.stack([torch.ones_like(x), x, y, x * x, y * y, x * y]).sum(1)
+    def update(self, output: EmpatheticOutput, batch: SpeechBatch) -> None:
+        """Add the rated utterances of a batch."""
+        self.moments += moments(getattr(estimate_of(output), self.dimension), getattr(batch, self.dimension))
 
     def compute(self) -> Tensor:
-        """Coefficient over the pooled pairs."""
+        """Coefficient over the pooled pairs; NaN for fewer than two."""
         return concordance(self.moments).float()

@@ -22,6 +22,7 @@ class FiredSpeech:
         logits: Scores of the word pieces, shape (B, N, vocabulary), or None where they were not asked for.
         weights: Weight of each frame, scaled to sum to the number of tokens, shape (B, T).
         total: Sum of the weights before scaling, shape (B,): how many tokens were heard.
+        expected: Word pieces that were said, shape (B,), 0 where unknown; None where nobody counted.
     """
 
     embeddings: Tensor
@@ -29,6 +30,7 @@ class FiredSpeech:
     logits: Tensor | None
     weights: Tensor
     total: Tensor
+    expected: Tensor | None = None
 
 
 class CFormer(nn.Module):
@@ -36,7 +38,8 @@ class CFormer(nn.Module):
 
     The last channel of the first layers' output weighs each frame. The weights are laid end to end,
     and every unit of length is one token: the mean of the frames in it. In closed form, so that no
-    row waits for another; padding is masked unless ``reference_compat``.
+    row waits for another; padding is masked unless ``reference_compat``. In training as many tokens
+    are fired as the transcript has, where that is known; else as many as were heard.
 
     Args:
         input_size: Width of the encoder's frames.
@@ -48,6 +51,9 @@ class CFormer(nn.Module):
         layers_after: Layers after it (BLSP-Emo: 4).
         reference_compat: Let the first layers attend to frames past each length, as the reference does.
     """
+
+    counts_tokens = True
+    """The transcript's tokens are told, as ``num_tokens``."""
 
     def __init__(
         self,
@@ -77,10 +83,24 @@ class CFormer(nn.Module):
         self.token_embed_proj = nn.Linear(input_size, output_size)
         self.lm_head = nn.Linear(input_size, vocab_size, bias=False)
 
-    def forward(self, frames: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Adapt frames (B, T, input_size) under a mask to embeddings (B, N, output_size) and theirs."""
-        fired = self.fire(frames, mask, words=False)
-        return fired.embeddings, fired.mask
+    def forward(
+        self, frames: Tensor, mask: Tensor, num_tokens: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, FiredSpeech]:
+        """Adapt frames.
+
+        Args:
+            frames: Encoder output, right-padded, shape (B, T, input_size).
+            mask: Shape (B, T), True where valid.
+            num_tokens: Word pieces of each transcript, shape (B,), 0 where unknown.
+
+        Returns:
+            Embeddings (B, N, output_size), their mask, and what the losses of firing read.
+        """
+        # Where only some of it trains, the module itself is in eval mode.
+        trains = self.training or self.cif_proj.training
+        fired = self.fire(frames, mask, num_tokens if trains else None, words=False)
+        fired.expected = num_tokens
+        return fired.embeddings, fired.mask, fired
 
     def fire(self, frames: Tensor, mask: Tensor, num_tokens: Tensor | None = None, words: bool = True) -> FiredSpeech:
         """Adapt frames, to a given number of tokens if it is known.
@@ -88,7 +108,7 @@ class CFormer(nn.Module):
         Args:
             frames: Encoder output, right-padded, shape (B, T, input_size).
             mask: Shape (B, T), True where valid.
-            num_tokens: Shape (B,), each at least 1; None takes the rounded sum of the weights.
+            num_tokens: Shape (B,); 0, or None for all, takes the rounded sum of the weights.
             words: Score the word pieces too, which the embeddings do not need.
         """
         hidden, seen = frames, None if self.reference_compat else _attention_mask(mask)
@@ -96,8 +116,9 @@ class CFormer(nn.Module):
             hidden = layer(hidden, seen)
         weights = hidden[..., -1].float().sigmoid() * mask
         total = weights.sum(1)
-        counts = total.detach().round().long() if num_tokens is None else num_tokens
-        counts = counts.clamp(min=1)
+        counts = total.detach().round().long().clamp(min=1)
+        if num_tokens is not None:
+            counts = torch.where(num_tokens > 0, num_tokens, counts)
         weights = weights * (counts / total)[:, None]
         hidden = self.cif_proj(_integrate(hidden[..., :-1], weights, counts))
         fired = length_mask(counts, hidden.shape[1])

@@ -1,9 +1,21 @@
-"""The three trainers: one LightningModule per trained part."""
+"""The trainers: a LightningModule for each trained part, one for all of RE-LLM's kind, and what they share."""
 
 from empathy_lightning.tasks.emotion_nuance import EmotionNuanceTask
 from empathy_lightning.tasks.export import Export
+from empathy_lightning.tasks.joint import JointTask
+from empathy_lightning.tasks.schedule import Cosine, Schedule, WarmupDecay
 from empathy_lightning.tasks.sharding import ShardedBackboneStrategy
 from empathy_lightning.tasks.speech_adapter import SpeechAdapterTask
 from empathy_lightning.tasks.speech_decoder import SpeechDecoderTask
 
-__all__ = ["EmotionNuanceTask", "Export", "ShardedBackboneStrategy", "SpeechAdapterTask", "SpeechDecoderTask"]
+__all__ = [
+    "Cosine",
+    "EmotionNuanceTask",
+    "Export",
+    "JointTask",
+    "Schedule",
+    "ShardedBackboneStrategy",
+    "SpeechAdapterTask",
+    "SpeechDecoderTask",
+    "WarmupDecay",
+]

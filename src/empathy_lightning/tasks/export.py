@@ -84,8 +84,8 @@ class Export(L.Callback):
             pl_module.load_state_dict(state, strict=False)
         check_finite((n, p) for n, p in pl_module.named_parameters() if p.requires_grad)
         listener = pl_module.model.listener
-        folders = pl_module.initial_weights
-        listener.untrained_heads = untrained_heads(listener.emotion_nuance, trainer.optimizers, folders)
+        folders, reached = pl_module.initial_weights, pl_module.heads.reached()
+        listener.untrained_heads = untrained_heads(listener.emotion_nuance, reached, folders)
         save(self.folder, pl_module.model)
         facts = {
             "seconds": round(self._seconds(), 1),

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import torch
-from torch import nn
-from torch.optim import Optimizer
+from torch import Tensor, nn
 
 from empathy_lightning.folders import read_config
 from empathy_lightning.parts import entries, is_entry
@@ -15,12 +14,32 @@ from empathy_lightning.utterance import RATINGS
 HEADS = ("categorical", *RATINGS)
 
 
-def untrained_heads(nuance: nn.Module | None, optimizers: Sequence[Optimizer], folders: Sequence[str]) -> list[str]:
+class HeadWatch:
+    """The heads that a gradient has reached, noted on their device: nothing waits for it."""
+
+    def __init__(self, reached: Iterable[str] = ()) -> None:
+        self._before = set(reached)
+        self._found: dict[str, Tensor] = {}
+
+    def note(self, nuance: nn.Module | None) -> None:
+        """Look at the gradients of an optimiser step."""
+        for name, head in _heads(nuance).items():
+            gradients = [p.grad.any() for p in head.parameters() if p.grad is not None]
+            if gradients and name not in self._before:
+                reached = torch.stack(gradients).any()
+                self._found[name] = reached | self._found.get(name, reached)
+
+    def reached(self) -> list[str]:
+        """Names of the heads."""
+        return sorted(self._before | {name for name, found in self._found.items() if found})
+
+
+def untrained_heads(nuance: nn.Module | None, reached: Collection[str], folders: Sequence[str]) -> list[str]:
     """Names of the heads that no loss has reached, here or in the stages before.
 
     Args:
         nuance: The module after training; None has no heads.
-        optimizers: Of this training; the moments of a weight stay 0 where no gradient ever came.
+        reached: Heads that a gradient reached in this training.
         folders: Of the earlier stages from which it began; the last one with the module counts.
     """
     earlier = set(HEADS)
@@ -29,11 +48,9 @@ def untrained_heads(nuance: nn.Module | None, optimizers: Sequence[Optimizer], f
         for path, found in entries(config["model"]):
             if path == "listener" and is_entry(found["init_args"].get("emotion_nuance")):
                 earlier = set(found["init_args"].get("untrained_heads", ()))
-    heads = {name: head for name in HEADS if isinstance(head := getattr(nuance, f"{name}_head", None), nn.Module)}
-    return [name for name, head in heads.items() if name in earlier and not _reached(head, optimizers)]
+    return [name for name in _heads(nuance) if name in earlier and name not in reached]
 
 
-def _reached(module: nn.Module, optimizers: Sequence[Optimizer]) -> bool:
-    states = [optimizer.state[p] for optimizer in optimizers for p in module.parameters() if p in optimizer.state]
-    moments = [value for state in states for name, value in state.items() if name != "step"]
-    return any(bool(moment.any()) for moment in moments if isinstance(moment, torch.Tensor))
+def _heads(nuance: nn.Module | None) -> dict[str, nn.Module]:
+    heads = {name: getattr(nuance, f"{name}_head", None) for name in HEADS}
+    return {name: head for name, head in heads.items() if isinstance(head, nn.Module)}

@@ -152,8 +152,14 @@ def _go_on(logger: CSVLogger, steps: int) -> None:
         return
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
-        rows = [row for row in reader if int(row["step"]) < steps]
         names = list(reader.fieldnames or [])
+        means = [name for name in names if name.endswith("_epoch")]
+        rows = []
+        for row in reader:
+            # The end of an epoch comes again where the checkpoint's last step was the epoch's.
+            ended = any(row[name] for name in means)
+            if int(row["step"]) < (steps - 1 if ended else steps):
+                rows.append(row)
     with whole(path) as partial:
         with partial.open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, names)

@@ -111,7 +111,7 @@ class ProgressLines(ProgressBar):
         if not self._enabled:
             return
         metrics = {} if trainer is None else trainer.progress_bar_metrics
-        figures = "".join(f", {name.removesuffix('_step')} {value:.4g}" for name, value in metrics.items())
+        figures = "".join(f", {name} {value:.4g}" for name, value in metrics.items())
         print(f"{line}{figures}", flush=True)
 
 

@@ -1,37 +1,63 @@
-"""How the learning rate rises and falls: the schedules of both papers as factors of the peak rate."""
+"""How the learning rate rises and falls: factors of the peak rate, those of the papers among them."""
 
 from __future__ import annotations
 
 import math
-from typing import Literal
-
-ScheduleName = Literal["cosine", "warmup_decay"]
+from abc import ABC, abstractmethod
 
 
-def factor(schedule: ScheduleName, step: int, steps: float, warmup: float) -> float:
-    """Share of the peak rate at an optimiser step.
+class Schedule(ABC):
+    """Base of the schedules; what a subclass keeps as attributes decides the training, and is compared on resume."""
 
-    ``cosine`` rises linearly and falls along half a cosine (FreezeEmpath). ``warmup_decay`` rises with the logarithm
-    and falls linearly, as DeepSpeed's ``WarmupDecayLR`` does in its default form (BLSP-Emo, RE-LLM).
+    @abstractmethod
+    def factor(self, step: int, steps: float) -> float:
+        """Share of the peak rate at an optimiser step.
+
+        Args:
+            step: Optimiser steps done, from 0.
+            steps: Optimiser steps of the whole run; infinite where unknown.
+        """
+
+
+class Cosine(Schedule):
+    """A linear rise, and a fall along half a cosine (FreezeEmpath); where the end is unknown, the rate stays up.
 
     Args:
-        schedule: Name of the schedule.
-        step: Optimiser steps done, from 0.
-        steps: Optimiser steps of the whole run; infinite where unknown, and then the rate stays up.
-        warmup: Below 1 a share of the steps, else a number of steps.
-
-    Returns:
-        In 0..1; 0 from the last step on.
+        warmup: Rise: below 1 a share of the optimiser steps (paper: 0.03), else their number.
     """
-    rising = warmup_steps(steps, warmup)
-    if schedule == "warmup_decay":
-        rising = max(2, rising)
+
+    def __init__(self, warmup: float = 0.03) -> None:
+        self.warmup = warmup
+
+    def factor(self, step: int, steps: float) -> float:
+        """In 0..1; 0 from the last step on."""
+        rising = warmup_steps(steps, self.warmup)
+        if step < rising:
+            return (step + 1) / rising
+        fallen = min(1.0, (step - rising) / max(1.0, steps - rising))
+        return 0.5 * (1 + math.cos(math.pi * fallen))
+
+
+class WarmupDecay(Schedule):
+    """A rise with the logarithm of the step and a linear fall, as DeepSpeed's ``WarmupDecayLR`` in its default form.
+
+    BLSP-Emo and RE-LLM used it. Where the end is unknown, the rate stays up.
+
+    Args:
+        warmup: Rise: below 1 a share of the optimiser steps, else their number, at least 2.
+    """
+
+    def __init__(self, warmup: float = 0.03) -> None:
+        self.warmup = warmup
+
+    def factor(self, step: int, steps: float) -> float:
+        """In 0..1; 0 at the first step and from the last one on."""
+        rising = max(2, warmup_steps(steps, self.warmup))
         if step < rising:
             return math.log(step + 1) / math.log(rising)
-        return 1.0 if math.isinf(steps) else max(0.0, (steps - step) / max(1.0, steps - rising))
-    if step < rising:
-        return (step + 1) / rising
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - rising) / max(1.0, steps - rising))))
+        if math.isinf(steps):
+            return 1.0
+        return max(0.0, (steps - step) / max(1.0, steps - rising))
 
 
 def warmup_steps(steps: float, warmup: float) -> int:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from lightning.pytorch.cli import OptimizerCallable
+from torch import Tensor, nn
+from torchmetrics import Metric
 
 from empathy_lightning.batch import SpeechBatch
-from empathy_lightning.checkpoints import load_weights
 from empathy_lightning.errors import InputError
 from empathy_lightning.filled_prompt import Turn
 from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.modules.chat_format import end_token_id
 from empathy_lightning.modules.speech_encoder import freeze
+from empathy_lightning.outputs import SpokenOutput
 from empathy_lightning.prompts import response_ids
-from empathy_lightning.tasks.schedule import ScheduleName
+from empathy_lightning.tasks.schedule import Schedule
 from empathy_lightning.tasks.task import TrainedPartsTask
-from empathy_lightning.tasks.training_data import check_training_data
 
 
 class SpeechDecoderTask(TrainedPartsTask):
@@ -28,75 +29,66 @@ class SpeechDecoderTask(TrainedPartsTask):
         model: Its talker's speech decoder is trained; listener, responder and vocoder stay frozen.
         initial_weights: Folders of the stages before, whose parts the result holds too, the speech decoder's among
             them where it was pretrained.
-        learning_rate: Peak rate (paper: 5e-4, then 1e-5).
-        weight_decay: AdamW's weight decay.
-        warmup: Share of the optimiser steps in which the rate rises, or, from 1 on, their number.
-        schedule: ``cosine`` (FreezeEmpath) or ``warmup_decay``.
+        optimizer: Makes the optimiser of the trained parameters (paper: AdamW, peak rate of 5e-4, then 1e-5).
+        schedule: Of the learning rate; None takes :class:`.schedule.Cosine`.
         trainable: Patterns of the names of the parameters to train; None takes the whole speech decoder.
+        auxiliary_losses: Modules with ``forward(output, batch)``, by name; output is a :class:`.outputs.SpokenOutput`.
+        loss_weights: Weight of each auxiliary loss by name, and of ``unit``; 1 where not given.
+        metrics: Of validation and test, by name, which read the same.
     """
+
+    own_loss = "unit"
 
     def __init__(
         self,
         model: EmpatheticLM,
         initial_weights: list[str] | None = None,
-        learning_rate: float = 5e-4,
-        weight_decay: float = 0.01,
-        warmup: float = 0.03,
-        schedule: ScheduleName = "cosine",
+        optimizer: OptimizerCallable = lambda p: torch.optim.AdamW(p, lr=5e-4, weight_decay=0.01),
+        schedule: Schedule | None = None,
         trainable: list[str] | None = None,
+        auxiliary_losses: dict[str, nn.Module] | None = None,
+        loss_weights: dict[str, float] | None = None,
+        metrics: dict[str, Metric] | None = None,
     ) -> None:
-        super().__init__(learning_rate, weight_decay, warmup, schedule)
         if model.responder is None or model.talker is None:
             raise InputError("SpeechDecoderTask needs a model with a responder and a talker")
-        self.model = model
-        self.initial_weights = list(initial_weights or [])
-        self._filled = {part for folder in self.initial_weights for part in load_weights(folder, model)}
-        listener, tokenizer = model.listener, model.responder.language_model.tokenizer
-        for name in ("speech_adapter", "emotion_nuance"):
-            if getattr(listener, name) is not None and f"listener.{name}" not in self._filled:
-                raise InputError(f"{name} would be frozen untrained: give the folder of its stage as initial_weights")
+        super().__init__(model, optimizer, schedule, auxiliary_losses, loss_weights, metrics, initial_weights)
+        for part in (model.listener, model.responder, model.talker.vocoder):
+            if part is not None:
+                freeze(part)
+        self.refuse_untrained("listener.speech_adapter", "listener.emotion_nuance")
         # Replies hold words and the end of a turn; markers such as <speech>, which come later, never stand in them.
+        tokenizer = model.responder.language_model.tokenizer
         needed = max(tokenizer.vocab_size, (end_token_id(tokenizer) or 0) + 1)
         rows = getattr(model.talker.speech_decoder, "text_vocab_size", needed)
         if rows < needed:
-            raise InputError(
-                f"text_vocab_size {rows} is too small: the language model's tokenizer has {needed} tokens of text"
-            )
-        for part in (listener, model.responder, model.talker.vocoder):
-            if part is not None:
-                freeze(part)
+            raise InputError(f"text_vocab_size {rows} is too small: the tokenizer has {needed} tokens of text")
         self.train_only(trainable)
+
+    def output(self, batch: SpeechBatch) -> SpokenOutput:
+        """States, tokens and units of the replies in a batch, and the loss of the units."""
+        states, tokens, units = self.reply_states(batch)
+        loss = torch.zeros((), device=self.device)
+        if units:
+            assert self.model.talker is not None
+            loss = self.model.talker(states, tokens, units)
+        return SpokenOutput(loss, states, tokens, units)
 
     @torch.no_grad()
     def reply_states(self, batch: SpeechBatch) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """Hidden states, tokens and units of the replies in a batch; utterances without units are left out.
-
-        Raises:
-            InputError: If none is left.
-        """
+        """Hidden states, tokens and units of the replies in a batch; utterances without units are left out."""
         responder = self.model.responder
         assert responder is not None
-        conversations, own, tokens, units = [], [], [], []
-        for row, (response, unit) in enumerate(zip(batch.responses, batch.units, strict=True)):
-            if not response or unit is None:
-                continue
-            conversations.append([Turn(batch.transcripts[row], batch.emotions[row])])
-            own.append(batch.prompts[row] if batch.prompts else None)
-            tokens.append(response_ids(responder.language_model.tokenizer, response))
-            units.append(unit)
-        if not units:
-            raise InputError("no utterance has units; make them with `empathy-lightning prepare units`")
+        rows = [row for row, units in enumerate(batch.units) if batch.responses[row] and units is not None]
+        if not rows:
+            return [], [], []
+        conversations = [[Turn(batch.transcripts[row], batch.emotions[row])] for row in rows]
+        own = [batch.prompts[row] for row in rows] if batch.prompts else []
+        tokens = [response_ids(responder.language_model.tokenizer, batch.responses[row] or "") for row in rows]
         states = responder.states(responder.fill(conversations, own), tokens)
+        units = [found for row in rows if (found := batch.units[row]) is not None]
         return states, [torch.tensor(ids, device=states[0].device) for ids in tokens], units
 
     def on_fit_start(self) -> None:
         """Refuse to train without responses and their units."""
-        check_training_data(self.trainer, ["units", "response"], {})
-
-    def _step(self, batch: SpeechBatch, stage: str) -> Tensor:
-        loss = self.untouched()
-        if any(response and units is not None for response, units in zip(batch.responses, batch.units, strict=True)):
-            assert self.model.talker is not None
-            loss = loss + self.model.talker(*self.reply_states(batch))
-        self.log_with_mean(stage, self.watched({"unit": loss}, stage), len(batch))
-        return loss
+        self.check_training_data("units", "response")

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from empathy_lightning.batch import SpeechBatch
 from empathy_lightning.errors import InputError
+from empathy_lightning.losses.categorical import CategoricalLoss, FocalLoss, SoftLabelLoss
+from empathy_lightning.outputs import EmpatheticOutput, SpokenOutput
+
+EMOTION_LOSSES = (CategoricalLoss, FocalLoss, SoftLabelLoss)
+"""Losses that compare with the labels, so that a class without any cannot be learnt."""
 
 
-def check_weights(loss_weights: dict[str, float] | None, losses: Sequence[str]) -> dict[str, float]:
-    """The weights of losses by name, ``response`` among them.
+def check_weights(loss_weights: Mapping[str, float] | None, own: str, losses: Collection[str]) -> dict[str, float]:
+    """The weights of losses by name.
 
     One override may take all auxiliary losses away; weights that stay behind weigh nothing then.
+
+    Args:
+        loss_weights: As given.
+        own: Name of the task's own loss.
+        losses: Names of the auxiliary ones.
 
     Raises:
         InputError: If a weight names no loss.
     """
-    unknown = set(loss_weights or {}) - {"response", *losses}
+    unknown = set(loss_weights or {}) - {own, *losses}
     if unknown and losses:
         raise InputError(f"loss_weights name no loss: {', '.join(sorted(unknown))}")
     return dict(loss_weights or {})
@@ -31,10 +40,14 @@ def weighty(auxiliary_losses: nn.ModuleDict, weights: dict[str, float]) -> dict[
     return {name: loss for name, loss in auxiliary_losses.items() if weights.get(name, 1.0)}
 
 
-def losses_of(output: Any, batch: SpeechBatch, auxiliary_losses: nn.ModuleDict) -> dict[str, Tensor]:
+def losses_of(
+    output: EmpatheticOutput | SpokenOutput, batch: SpeechBatch, auxiliary_losses: nn.ModuleDict
+) -> dict[str, Tensor]:
     """Each loss by name, before its weight."""
-    losses = {name: loss(output, batch) for name, loss in auxiliary_losses.items()}
-    return losses if output.response_loss is None else {"response": output.response_loss, **losses}
+    losses = dict(output.losses)
+    for name, loss in auxiliary_losses.items():
+        losses[name] = loss(output, batch)
+    return losses
 
 
 def weighted_sum(losses: dict[str, Tensor], weights: dict[str, float]) -> Tensor:

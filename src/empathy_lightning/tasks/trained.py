@@ -1,0 +1,59 @@
+"""Which parameters train, and which modules and buffers go with them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+from torch import nn
+
+from empathy_lightning.errors import InputError
+
+
+def train_matching(parameters: dict[str, nn.Parameter], patterns: Sequence[str]) -> None:
+    """Let the parameters train whose names match a pattern, and freeze all others.
+
+    Args:
+        parameters: By name.
+        patterns: As in file names.
+
+    Raises:
+        InputError: If a pattern matches no name.
+    """
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in parameters):
+            parts = ", ".join(sorted({f"{part_of(name)}.*" for name in parameters}))
+            raise InputError(f"trainable: no parameter has a name like {pattern!r}; there are {parts}")
+    for name, parameter in parameters.items():
+        parameter.requires_grad_(any(fnmatchcase(name, pattern) for pattern in patterns))
+
+
+def part_of(name: str) -> str:
+    """The part that a parameter belongs to, such as ``listener.speech_adapter``."""
+    return ".".join(name.split(".")[:2])
+
+
+def frozen(module: nn.Module) -> bool:
+    """Whether no parameter trains."""
+    return not any(parameter.requires_grad for parameter in module.parameters())
+
+
+def in_training(root: nn.Module) -> set[nn.Module]:
+    """Modules that belong in train mode: all their parameters train, or they have none (dropout) and stand beside."""
+    whole = {m for m in root.modules() if (own := list(m.parameters())) and all(p.requires_grad for p in own)}
+    chosen = {root}.union(*(module.modules() for module in whole))
+    for module in root.modules():
+        children = set(module.children())
+        if children & whole or any(p.requires_grad for p in module.parameters(recurse=False)):
+            chosen.update(child for child in children if not any(True for _ in child.parameters()))
+    return chosen
+
+
+def trained_names(module: nn.Module) -> set[str]:
+    """Names of the parameters that train and of the buffers beside them.
+
+    A buffer counts as trained if a parameter of the same submodule trains (batch norm's statistics).
+    """
+    names = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
+    homes = {name.rpartition(".")[0] for name in names}
+    return names | {name for name, _ in module.named_buffers() if name.rpartition(".")[0] in homes}
