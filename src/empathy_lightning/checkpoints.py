@@ -111,9 +111,9 @@ def load_weights(folder: str | Path, model: nn.Module) -> list[str]:
         own = _own(path, found, weights)
         if path not in parts or not own:
             continue
-        module = behind_cache(parts[path])
-        if isinstance(parts[path], CachedSpeechEncoder):
-            parts[path].forget()
+        cache, module = parts[path], behind_cache(parts[path])
+        if isinstance(cache, CachedSpeechEncoder):
+            cache.forget()
         if is_loaded(found):
             _tune(path, module, own, folder)
             continue

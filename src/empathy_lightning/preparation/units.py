@@ -163,16 +163,21 @@ def _chosen(utterances: Sequence[Utterance], manifest: Path, train: int | None) 
 def _units(quantizer: Quantizer, waveform: Tensor) -> list[int]:
     """Units of a waveform (T,) at 16 kHz."""
     heard = resample(waveform, SAMPLE_RATE, getattr(quantizer, "sample_rate", SAMPLE_RATE))
-    units: list[int] = quantizer.encode(heard).tolist()
-    return units
+    units = quantizer.encode(heard)
+    if units.ndim != 1 or units.is_floating_point():
+        shape = f"{units.dtype} of shape {tuple(units.shape)}"
+        raise InputError(f"encode of {type(quantizer).__name__} gives {shape}: it has to give whole numbers (U,)")
+    return [int(unit) for unit in units.tolist()]
 
 
 def _known(folder: Path, fitted_to: dict[str, Any], name: str, trust: Sequence[str]) -> Quantizer:
-    """The quantiser that is there, with a line that tells whether it is this job's own."""
+    """The quantiser that is there, with a line that tells whether it is a vocoder of this job's own."""
     quantizer = load_quantizer(str(folder), trust)
+    if name == "quantizer":
+        return quantizer
     told = Claim(folder / "model.safetensors", fitted_to)
     own = told.path.is_file() and json.loads(told.path.read_text(encoding="utf-8")) == fitted_to
-    print(f"{name}: {folder} is there and is used as it is" + ("" if own else ", not fitted to these replies"))
+    print(f"vocoder: {folder} is there and is used as it is" + ("" if own else ", not fitted to these replies"))
     return quantizer
 
 
