@@ -166,11 +166,11 @@ from empathy_lightning.chatbot import EmpatheticChatbot
 from empathy_lightning.decoding import Decoding
 
 folder, recording, out = sys.argv[1:]
-chat = ["chat", recording, "--checkpoint", folder, "--out", out, "--max-new-tokens=6"]
+chat = ["chat", recording, "--checkpoint", folder, "--out", out, "--max-new-tokens=12", "--temperature=1"]
 refused = main(chat)
 imported = "theirs" in sys.modules
 answered = main([*chat, "--trust", "theirs"])
-(reply,) = EmpatheticChatbot.from_pretrained(folder, "cpu", ["theirs"]).respond(recording, decoding=Decoding(6))
+(reply,) = EmpatheticChatbot.from_pretrained(folder, "cpu", ["theirs"]).respond(recording, decoding=Decoding(12, 1.0))
 torch.save(reply.waveform, f"{out}/waveform.pt")
 print(json.dumps([refused, imported, answered, reply.text, reply.emotion, reply.units, reply.sample_rate]))
 """
@@ -222,7 +222,7 @@ def test_five_parts_from_elsewhere_go_all_the_way(theirs, backbones, corpus, tmp
     with pytest.raises(CheckpointError, match="--trust theirs"):
         load(tmp_path / "three")
     bot = EmpatheticChatbot.from_pretrained(tmp_path / "three", "cpu", ["theirs"])
-    (reply,) = bot.respond(recording, decoding=Decoding(6))
+    (reply,) = bot.respond(recording, decoding=Decoding(12, 1.0))
     assert reply.text and reply.emotion in EMOTIONS and reply.arousal is None and len(reply.waveform) > 0
     assert torch.equal(reply.waveform, voice(torch.tensor(reply.units)))
     words = [sys.executable, "-c", FRESH, str(tmp_path / "three"), str(recording), str(out)]
