@@ -67,7 +67,9 @@ class Listener(nn.Module):
         if emotion_nuance is not None:
             check_part(emotion_nuance, "emotion_nuance", "num_emotions")
             if getattr(emotion_nuance, "reads", "layers") not in ("layers", "embeddings"):
-                raise InputError(f"emotion_nuance: reads of {type(emotion_nuance).__name__} is 'layers' or 'embeddings'")
+                raise InputError(
+                    f"emotion_nuance: reads of {type(emotion_nuance).__name__} is 'layers' or 'embeddings'"
+                )
         self.speech_encoder = speech_encoder
         self.speech_adapter: Any = speech_adapter
         self.emotion_nuance: Any = emotion_nuance
