@@ -7,10 +7,13 @@ import torch
 
 from empathy_lightning.__main__ import main
 from empathy_lightning.audio import write
-from empathy_lightning.checkpoints import check_savable, load, save
+from empathy_lightning.chatbot import EmpatheticChatbot
+from empathy_lightning.checkpoints import check_savable, load, load_quantizer, save
+from empathy_lightning.decoding import Decoding
+from empathy_lightning.modules.speech_decoder import SpeechDecoder
 from empathy_lightning.utterance import EMOTIONS
 from tests.conftest import ROOT
-from tests.tiny import spoken
+from tests.tiny import spoken, whole
 
 EXAMPLES = re.findall(r"```python\n(.*?)```", (ROOT / "docs/how-to/chat.md").read_text(), re.DOTALL)
 
@@ -32,11 +35,9 @@ def test_chat_examples(example, model, tmp_path, monkeypatch, capsys):
 EXTENSIONS = re.findall(r"```python\n# (\w+)\.py\n(.*?)```", (ROOT / "docs/how-to/extend.md").read_text(), re.DOTALL)
 
 
-def test_the_extensions_of_the_page_train_and_return(tmp_path, monkeypatch):
-    """Both together: a corpus and a part of one's own, by the commands of the page."""
-    assert [name for name, _ in EXTENSIONS] == ["my_corpus", "my_adapter"]
-    for name, code in EXTENSIONS:
-        (tmp_path / f"{name}.py").write_text(code)
+def test_the_corpus_of_the_page_trains(tmp_path, monkeypatch):
+    """A corpus of one's own, by the command of the page."""
+    (tmp_path / "my_corpus.py").write_text(dict(EXTENSIONS)["my_corpus"])
     (tmp_path / "recordings").mkdir()
     for speaker in ("anna", "ben", "cem", "dora"):
         for number, code in enumerate("HSHSX"):
@@ -55,13 +56,31 @@ def test_the_extensions_of_the_page_train_and_return(tmp_path, monkeypatch):
     assert (tmp_path / "outputs/demo/emotion_recognition/model.safetensors").is_file()
 
 
-def test_the_part_of_the_page_returns(model, tmp_path, monkeypatch):
-    (tmp_path / "my_adapter.py").write_text(dict(EXTENSIONS)["my_adapter"])
+def test_the_parts_of_the_page_return(model, tmp_path, monkeypatch):
+    """All five in one bot, which answers as it did before it was saved."""
+    for name, code in EXTENSIONS:
+        (tmp_path / f"{name}.py").write_text(code)
     monkeypatch.syspath_prepend(str(tmp_path))
-    from my_adapter import ScaledAdapter
+    from my_adapter import MyAdapter
+    from my_emotion import MyEmotion
+    from my_encoder import MyEncoder
+    from my_quantizer import MyQuantizer
+    from my_vocoder import MyVocoder
 
-    model.listener.speech_adapter = ScaledAdapter(2.0, input_size=32, output_size=32, hidden_size=48)
-    check_savable(spoken(model, list(EMOTIONS)))
-    save(tmp_path / "bot", spoken(model, list(EMOTIONS)))
-    loaded = load(tmp_path / "bot", trust=["my_adapter"]).listener.speech_adapter
-    assert isinstance(loaded, ScaledAdapter) and loaded.factor == 2.0
+    trust = ["my_adapter", "my_emotion", "my_encoder", "my_vocoder"]
+    decoder = SpeechDecoder(32, 300, 0, num_units=8, hidden_size=16, num_layers=1, num_heads=2)
+    heard = {"speech_encoder": MyEncoder(24), "speech_adapter": MyAdapter(24, 32)}
+    bot = whole(**heard, language_model=model.responder.language_model, emotion_nuance=MyEmotion(24, 32, 5))
+    bot = spoken(bot, EMOTIONS, decoder, MyVocoder(8)).eval()
+    check_savable(bot)
+    save(tmp_path / "bot", bot)
+    waveform = 0.1 * torch.randn(16_000)
+    replies = []
+    for one in (bot, load(tmp_path / "bot", trust)):
+        replies += EmpatheticChatbot(one).respond(waveform, decoding=Decoding(12, 1.0))
+    assert replies[0].text == replies[1].text and replies[0].units == replies[1].units
+    assert torch.equal(replies[0].waveform, replies[1].waveform) and len(replies[0].waveform) > 0
+    quantizer = MyQuantizer(8)
+    save(tmp_path / "quantizer", quantizer)
+    loaded = load_quantizer(str(tmp_path / "quantizer"), ["my_quantizer"])
+    assert torch.equal(loaded.encode(waveform), quantizer.encode(waveform)) and len(loaded.encode(waveform)) == 25

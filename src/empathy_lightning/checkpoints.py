@@ -18,6 +18,7 @@ from empathy_lightning.folders import CheckpointError as CheckpointError
 from empathy_lightning.folders import read_config, read_folder, write_folder
 from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.modules.cached_encoder import CachedSpeechEncoder
+from empathy_lightning.modules.contracts import Quantizer
 from empathy_lightning.modules.empathy_classifier import EmpathyClassifier
 from empathy_lightning.modules.model_files import PretrainedError
 from empathy_lightning.modules.pretrained import opened
@@ -110,7 +111,9 @@ def load_weights(folder: str | Path, model: nn.Module) -> list[str]:
         own = _own(path, found, weights)
         if path not in parts or not own:
             continue
-        module = parts[path]
+        cache, module = parts[path], behind_cache(parts[path])
+        if isinstance(cache, CachedSpeechEncoder):
+            cache.forget()
         if is_loaded(found):
             _tune(path, module, own, folder)
             continue
@@ -140,11 +143,8 @@ def _own(path: str, found: dict[str, Any], weights: dict[str, Any]) -> dict[str,
 
 def _tune(path: str, module: nn.Module, own: dict[str, Any], folder: str | Path) -> None:
     """Put trained weights into a backbone, and remember them for later stages' folders."""
-    backbone = behind_cache(module)
-    if isinstance(module, CachedSpeechEncoder):
-        module.forget()
-    _fill(path, backbone, own, folder, whole=False)
-    backbone.tuned = frozenset(own)  # type: ignore[assignment]
+    _fill(path, module, own, folder, whole=False)
+    module.tuned = frozenset(own)  # type: ignore[assignment]
 
 
 def _warm_start(path: str, module: Any, earlier: nn.Module, own: dict[str, Any], folder: str | Path) -> None:
@@ -254,9 +254,29 @@ def load_vocoder(folder: str, trust: list[str] | None = None) -> nn.Module:
     Raises:
         CheckpointError: If the folder holds none.
     """
-    parts = dict(entries(read_config(folder)["model"]))
-    whole = "listener" in parts
-    return load_part(folder, "talker.vocoder" if whole else "", trust or ())
+    whole = "listener" in dict(entries(read_config(folder)["model"]))
+    vocoder = load_part(folder, "talker.vocoder" if whole else "", trust or ())
+    if not hasattr(vocoder, "sample_rate"):
+        raise CheckpointError(f"{folder} holds a {type(vocoder).__name__}, no vocoder: it has no sample_rate")
+    return vocoder
+
+
+def load_quantizer(folder: str, trust: Sequence[str] = ()) -> Quantizer:
+    """Load what turns speech into units, alone in its folder or as the vocoder of a whole model.
+
+    Args:
+        folder: Written by :func:`save`.
+        trust: Packages besides this library whose classes may be imported.
+
+    Raises:
+        CheckpointError: If the folder holds none.
+    """
+    whole = "listener" in dict(entries(read_config(folder)["model"]))
+    quantizer: Any = load_part(folder, "talker.vocoder" if whole else "", trust)
+    if not callable(getattr(quantizer, "encode", None)):
+        raise CheckpointError(f"{folder} holds a {type(quantizer).__name__}, no quantizer: it has no encode(waveform)")
+    found: Quantizer = quantizer
+    return found
 
 
 def load_empathy_classifier(folder: str | Path) -> EmpathyClassifier:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from empathy_lightning.audio import SAMPLE_RATE, split_at_pauses
 from empathy_lightning.batch import SpeechBatch
 from empathy_lightning.errors import InputError
+from empathy_lightning.modules.contracts import check_part
 from empathy_lightning.modules.emotion_nuance import EmotionEstimate
 
 
@@ -37,8 +38,8 @@ class Listener(nn.Module):
     """Speech encoder, speech adapter and emotion nuance module: each utterance is encoded once for all of them.
 
     Speech beyond the encoder's window is cut at pauses; the words of the pieces are joined, and what was heard in
-    the voice is averaged by their length. Every part but the encoder may be left out, and each may be a module from
-    elsewhere with the ``forward`` of the one that is named.
+    the voice is averaged by their length. Every part but the encoder may be left out, and each may be any module that
+    keeps its contract, see :mod:`.modules.contracts`.
 
     Args:
         speech_encoder: Waveforms to frames and layers, as :class:`.modules.speech_encoder.SpeechEncoder`; its
@@ -54,7 +55,7 @@ class Listener(nn.Module):
         untrained_heads: Heads of the emotion nuance module that no loss has reached; what they say is NaN.
 
     Raises:
-        InputError: If parts that need each other are not both there.
+        InputError: If parts that need each other are not both there, or one lacks an attribute of its contract.
     """
 
     def __init__(
@@ -68,6 +69,12 @@ class Listener(nn.Module):
         super().__init__()
         if (emotion_encoder is not None) != (getattr(speech_adapter, "emotion_size", 0) > 0):
             raise InputError("an emotion_encoder and an adapter with an emotion_size need each other")
+        if emotion_nuance is not None:
+            check_part(emotion_nuance, "emotion_nuance", "num_emotions")
+            if getattr(emotion_nuance, "reads", "layers") not in ("layers", "embeddings"):
+                raise InputError(
+                    f"emotion_nuance: reads of {type(emotion_nuance).__name__} is 'layers' or 'embeddings'"
+                )
         self.speech_encoder = speech_encoder
         self.speech_adapter: Any = speech_adapter
         self.emotion_nuance: Any = emotion_nuance

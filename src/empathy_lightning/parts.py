@@ -107,17 +107,24 @@ def described(module: Any, name: str = "the model") -> dict[str, Any]:
         return entry(kind, source, loaded=True)
     arguments = {}
     for argument in argument_names(kind):
-        if not hasattr(module, argument):
+        value = getattr(module, argument, inspect.Parameter.empty)
+        if value is inspect.Parameter.empty or inspect.ismethod(value):
             loads = "; or load it by from_pretrained" if hasattr(kind, "from_pretrained") else ""
             raise InputError(
                 f"{name} could not be loaded again: {kind.__name__} keeps its argument {argument!r} nowhere: write "
                 f"self.{argument} = {argument} in __init__{loads}"
             )
-        arguments[argument] = _value(getattr(module, argument), argument, kind, name)
+        arguments[argument] = _value(value, argument, kind, name)
     return entry(kind, arguments)
 
 
 def _value(value: Any, argument: str, kind: type, name: str) -> Any:
+    if isinstance(value, nn.Module) and type(value).__module__.startswith("torch.") and _has_weights(value):
+        torchs = type(value).__name__
+        raise InputError(
+            f"{name} could not be loaded again: self.{argument} of {kind.__name__} is torch's {torchs}: keep the argument "
+            f"{argument!r} itself there, and the {torchs} under another name"
+        )
     if isinstance(value, nn.Module | SlotFiller):
         return described(value, argument)
     try:
@@ -130,6 +137,10 @@ def _value(value: Any, argument: str, kind: type, name: str) -> Any:
     return value
 
 
+def _has_weights(module: nn.Module) -> bool:
+    return bool(module.state_dict()) or any(True for _ in module.children())
+
+
 def check_round_trip(model: nn.Module) -> None:
     """Refuse a model with a part that its folder could not bring back, before it is trained.
 
@@ -137,14 +148,21 @@ def check_round_trip(model: nn.Module) -> None:
         InputError: If the arguments of a part are lost, or build something else.
     """
     described(model)
-    for path, module in tree(model):
+    # The innermost first: what is wrong with a part is not told of what holds it.
+    for path, module in reversed(list(tree(model))):
         name = path.rpartition(".")[2] or "the model"
-        if loaded_from(behind_cache(module)) is not None:
-            _check_source(name, behind_cache(module))
-        elif not any(children(module)):
-            _check_arguments(name, module)
-        else:
+        module = behind_cache(module)
+        if loaded_from(module) is not None:
+            _check_source(name, module)
+        elif _holds_backbone(module):
             _check_class(name, type(module))
+        else:
+            _check_arguments(name, module)
+
+
+def _holds_backbone(module: nn.Module) -> bool:
+    """Whether a part below was loaded, so that building it again would load it again."""
+    return any(loaded_from(behind_cache(part)) is not None for _, part in tree(module))
 
 
 def _check_class(name: str, kind: type) -> None:
@@ -155,10 +173,9 @@ def _check_class(name: str, kind: type) -> None:
 def _check_arguments(name: str, module: nn.Module) -> None:
     kind, described_once = type(module), json.loads(json.dumps(described(module, name)))
     _check_class(name, kind)
+    homes = [found["class_path"].rpartition(".")[0] for _, found in entries(described_once)]
     try:
-        again = _without_weights(
-            kind, {k: build_value(v, [kind.__module__]) for k, v in described_once["init_args"].items()}
-        )
+        again = _without_weights(kind, described_once["init_args"], homes)
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:120]
         raise InputError(f"{name}: {kind.__name__} cannot be built again from its arguments ({reason})") from error
@@ -186,18 +203,24 @@ def _check_source(name: str, module: nn.Module) -> None:
         raise InputError(f"{name}: from_pretrained of {kind.__name__} does not take {unknown[0]!r} of self.source")
 
 
-def _without_weights(kind: type[nn.Module], arguments: dict[str, Any]) -> nn.Module:
+def _without_weights(kind: type[nn.Module], arguments: dict[str, Any], homes: Sequence[str]) -> nn.Module:
     """The module built where its weights take no memory, if its constructor can do without their values."""
+
+    def _built() -> nn.Module:
+        return kind(**{name: build_value(value, homes) for name, value in arguments.items()})
+
     with torch.random.fork_rng(devices=[]):
         try:
             with torch.device("meta"):
-                return kind(**arguments)
+                return _built()
         except (NotImplementedError, RuntimeError):
-            return kind(**arguments)
+            return _built()
 
 
 def _sizes(module: nn.Module) -> dict[str, torch.Size]:
-    return {key: value.shape for key, value in module.state_dict().items()}
+    """Shapes of a part's own weights, without those of the parts below it."""
+    below = tuple(f"{name}." for name, _ in children(module))
+    return {key: value.shape for key, value in module.state_dict().items() if not key.startswith(below)}
 
 
 def trusted_class(path: str, trust: Sequence[str] = ()) -> type:

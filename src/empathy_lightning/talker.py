@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from empathy_lightning.decoding import UNIT_TEMPERATURE
+from empathy_lightning.modules.contracts import check_part
 
 
 @dataclass
@@ -26,17 +27,22 @@ class Spoken:
 
 
 class Talker(nn.Module):
-    """Speech decoder and vocoder.
+    """Speech decoder and vocoder; each may be any module, the vocoder with :class:`.modules.contracts.Vocoder`'s contract.
 
     Args:
         speech_decoder: Hidden states and tokens of a reply to units, as
             :class:`.modules.speech_decoder.SpeechDecoder`.
         vocoder: Units to a waveform at its ``sample_rate``, as :class:`.modules.vocoder.Vocoder`; None leaves it at
             the units.
+
+    Raises:
+        InputError: If the vocoder has no ``sample_rate``.
     """
 
     def __init__(self, speech_decoder: nn.Module, vocoder: nn.Module | None = None) -> None:
         super().__init__()
+        if vocoder is not None:
+            check_part(vocoder, "vocoder", "sample_rate")
         self.speech_decoder: Any = speech_decoder
         self.vocoder: Any = vocoder
 

@@ -102,7 +102,7 @@ def test_the_same_is_kept_and_anything_else_is_refused(spoken, small, monkeypatc
     assert command(spoken) == 0
     capsys.readouterr()
     with monkeypatch.context() as patched:
-        patched.setattr(units, "load_vocoder", lambda *_: pytest.fail("made again"))
+        patched.setattr(units, "load_quantizer", lambda *_: pytest.fail("made again"))
         assert command(spoken) == 0
     assert "units.jsonl is there already, made from the same" in capsys.readouterr().out
     assert command(spoken, "--train", 3) == 2
@@ -123,7 +123,7 @@ def test_stopped_anywhere_it_ends_with_the_same_files(spoken, small, monkeypatch
     assert command(spoken) == 0
     made = [spoken.parent / name for name in ("units.jsonl", "vocoder/model.safetensors", "vocoder/config.json")]
     whole = [path.read_bytes() for path in made]
-    for stopped in ("save", "load_vocoder", "write_manifest"):
+    for stopped in ("save", "load_quantizer", "write_manifest"):
         for name in ("units.jsonl", "units.jsonl.made_from.json"):
             (spoken.parent / name).unlink(missing_ok=True)
         shutil.rmtree(spoken.parent / "vocoder")

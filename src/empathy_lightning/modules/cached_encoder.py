@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -20,21 +21,19 @@ class CachedSpeechEncoder(nn.Module):
     kept layer in main memory. Augmented audio is new each time and would only fill it.
 
     Args:
-        encoder: Frozen encoder.
+        encoder: Frozen encoder, of any class.
         keep_layers: Remember the raw layers too, for the emotion nuance module.
     """
 
-    def __init__(self, encoder: SpeechEncoder, keep_layers: bool = True) -> None:
+    def __init__(self, encoder: nn.Module, keep_layers: bool = True) -> None:
         super().__init__()
         if any(parameter.requires_grad for parameter in encoder.parameters()):
             raise ValueError("only a frozen encoder can be cached: its answers must not change")
         self.encoder = encoder
         self.keep_layers = keep_layers
-        self.hidden_size = encoder.hidden_size
-        self.num_layers = encoder.num_layers
-        self.max_seconds = encoder.max_seconds
-        self.source = encoder.source
-        self._heard: dict[bytes, Tensor] = {}
+        self.max_seconds = getattr(encoder, "max_seconds", 30.0)
+        self.source = getattr(encoder, "source", None)
+        self._heard: dict[bytes, list[Tensor]] = {}
 
     @classmethod
     def shared(cls, name_or_path: str) -> CachedSpeechEncoder:
@@ -69,13 +68,16 @@ class CachedSpeechEncoder(nn.Module):
             if key not in self._heard:
                 # Alone, so that what is kept does not depend on the batch in which it was first heard.
                 encoded = self.encoder(waveform[row : row + 1, : sizes[row]], lengths[row : row + 1])
-                kept = torch.stack([encoded.frames, *(encoded.layers if self.keep_layers else ())], 1)[0]
-                self._heard[key] = kept[:, encoded.mask[0]].to("cpu", torch.float16)
-        rows = [self._heard[key].transpose(0, 1) for key in keys]
-        together = nn.utils.rnn.pad_sequence(rows, batch_first=True).to(waveform.device, torch.float32)
-        counts = torch.tensor([len(row) for row in rows], device=waveform.device)
-        frames, *layers = together.unbind(2)
-        return EncodedSpeech(frames, tuple(layers), length_mask(counts, together.shape[1]))
+                kept = (encoded.frames, *(encoded.layers if self.keep_layers else ()))
+                self._heard[key] = [part[0, encoded.mask[0]].to("cpu", torch.float16) for part in kept]
+        rows = [self._heard[key] for key in keys]
+        frames, *layers = (self._together(parts, waveform) for parts in zip(*rows, strict=True))
+        counts = torch.tensor([len(row[0]) for row in rows], device=waveform.device)
+        return EncodedSpeech(frames, tuple(layers), length_mask(counts, frames.shape[1]))
+
+    def _together(self, parts: Sequence[Tensor], waveform: Tensor) -> Tensor:
+        """Frames of each utterance, (T_i, D), as a right-padded batch where the waveform is."""
+        return nn.utils.rnn.pad_sequence(list(parts), batch_first=True).to(waveform.device, torch.float32)
 
 
 @lru_cache(maxsize=1)

@@ -1,7 +1,7 @@
 """Speech units and back: a quantiser over mel frames, and a vocoder from units to a waveform.
 
-Both share one codebook. It is the small default that trains in seconds; a subclass
-of :class:`Vocoder` can take its place, in training and in a checkpoint folder.
+Both share one codebook. It is the small default that trains in seconds; any module with the contracts of
+:mod:`.contracts` can take its place, in training and in a checkpoint folder.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from empathy_lightning.choices import DTYPES, ENGINES, RECIPES, REFUSALS
+from empathy_lightning.choices import DTYPES, ENGINES, RECIPES, REFUSALS, TRUST
 from empathy_lightning.errors import InputError
 from empathy_lightning.options import add_again, add_left_out
 
@@ -44,7 +44,11 @@ def _add_units(steps: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     units = steps.add_parser("units", help="turn the speech of the replies into speech units")
     units.add_argument("manifest", type=Path)
     units.add_argument("--out", type=Path, required=True, help="manifest with the units")
-    units.add_argument("--vocoder", type=Path, required=True, help="folder of the vocoder; fitted if it is not there")
+    units.add_argument(
+        "--vocoder", type=Path, help="folder of the vocoder that is also the quantiser; fitted if it is not there"
+    )
+    units.add_argument("--quantizer", type=Path, help="folder of a quantiser instead, a part with encode(waveform)")
+    units.add_argument("--trust", metavar="PACKAGE", action="append", default=[], help=TRUST)
     units.add_argument("--train", type=int, help="most training replies to use (default: all)")
     units.add_argument(
         "--render",
@@ -127,7 +131,8 @@ def _units(options: argparse.Namespace) -> None:
     from empathy_lightning.preparation.units import prepare_units
 
     files = (options.manifest, options.out, options.vocoder)
-    print(prepare_units(*files, options.train, options.render, options.again, max_left_out=options.allow_left_out))
+    kept = {"max_left_out": options.allow_left_out, "quantizer_folder": options.quantizer, "trust": options.trust}
+    print(prepare_units(*files, options.train, options.render, options.again, **kept))
 
 
 def _responses(options: argparse.Namespace) -> None:

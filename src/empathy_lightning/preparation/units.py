@@ -12,14 +12,15 @@ import torch
 from scipy.cluster.vq import kmeans2
 from torch import Tensor
 
-from empathy_lightning.audio import read, resample, write
-from empathy_lightning.checkpoints import load_vocoder, save
+from empathy_lightning.audio import SAMPLE_RATE, read, resample, write
+from empathy_lightning.checkpoints import load_quantizer, save
 from empathy_lightning.corpora.left_out import MOST, refuse_lost
 from empathy_lightning.corpora.manifest import write_manifest
 from empathy_lightning.corpora.reading import read_chosen
 from empathy_lightning.errors import InputError
 from empathy_lightning.files import check_folder, check_target
 from empathy_lightning.jobs import Claim, digest, folder_digest, recordings_digest, speech_files
+from empathy_lightning.modules.contracts import Quantizer
 from empathy_lightning.modules.vocoder import Vocoder
 from empathy_lightning.preparation.espeak import render
 from empathy_lightning.preparation.small_world import REPLY_STYLES, REPLY_VOICE
@@ -88,12 +89,14 @@ def fit_vocoder(
 def prepare_units(
     manifest: str | Path,
     out: str | Path,
-    vocoder_folder: str | Path,
+    vocoder_folder: str | Path | None,
     train: int | None = None,
     rendered: bool = False,
     again: bool = False,
     num_units: int = 512,
     max_left_out: float = MOST,
+    quantizer_folder: str | Path | None = None,
+    trust: Sequence[str] = (),
 ) -> Path:
     """Write the units of each reply's recording; a manifest made from the same is kept.
 
@@ -104,39 +107,46 @@ def prepare_units(
         manifest: Utterances with responses, spoken or not.
         out: Manifest to write; rendered replies go to ``<out>.speech``.
         vocoder_folder: Where the vocoder is, and is used as it is; if there is none, it is fitted to the training
-            replies and saved there.
+            replies and saved there. None where there is a quantiser of its own.
         train: Most training replies to use; None takes all.
         rendered: Render replies that have recordings, too.
         again: Make anew what is there, whatever it was made from; not the vocoder.
         num_units: Size of a new codebook.
         max_left_out: Share of the replies that may have no recording, where others have.
+        quantizer_folder: Of a part that has ``encode`` alone, see :class:`.modules.contracts.Quantizer`.
+        trust: Packages besides this library whose classes the folder may name.
 
     Raises:
         InputError: If there are no replies to use, or ``out`` cannot be written or was made from something else.
     """
-    manifest, out, folder = Path(manifest), Path(out), Path(vocoder_folder)
+    if (given := quantizer_folder or vocoder_folder) is None or (quantizer_folder and vocoder_folder):
+        raise InputError("give --vocoder FOLDER or --quantizer FOLDER, whichever turns speech into units, not both")
+    name = "quantizer" if quantizer_folder else "vocoder"
+    manifest, out, folder = Path(manifest), Path(out), Path(given)
     check_target(out, [manifest])
     there = (folder / "config.json").is_file()
+    if quantizer_folder and not there:
+        raise InputError(f"--quantizer: no checkpoint folder at {folder}: write it with checkpoints.save")
     if not there:
         check_folder(folder)
     chosen = _chosen(read_chosen(manifest, audio=False), manifest, train)
     spoken = [] if rendered else [u for u in chosen if u.response_path]
     fitted_to = {"manifest": digest(manifest), "train": train, "rendered": not spoken}
     fitted_to["replies"] = recordings_digest((u.response_path or "" for u in spoken), manifest.parent)
-    made_from = fitted_to | {"vocoder": folder_digest(folder) if there else None}
+    made_from = fitted_to | {name: folder_digest(folder) if there else None}
     if Claim(out, made_from).is_done(again):
         return out
     if spoken and len(spoken) < len(chosen):
         silent = [("replies without a recording", u.id) for u in chosen if not u.response_path]
         print(f"left out: {len(silent)} of {len(chosen)} replies, which have no recording")
         refuse_lost(silent, len(chosen), max_left_out)
-    vocoder = _known(folder, fitted_to) if there else None
+    quantizer = _known(folder, fitted_to, name, trust) if there else None
     spoken = spoken or render_replies(chosen, out)
-    if vocoder is None:
-        vocoder = _fitted(folder, spoken, num_units, fitted_to)
+    if quantizer is None:
+        quantizer = _fitted(folder, spoken, num_units, fitted_to)
     recordings = progress_bar(spoken, what="units of replies")
-    units = [replace(u, units=vocoder.encode(read(u.response_path or "")).tolist()) for u in recordings]
-    Claim(out, made_from | {"vocoder": folder_digest(folder)}).write()
+    units = [replace(u, units=_units(quantizer, read(u.response_path or ""))) for u in recordings]
+    Claim(out, made_from | {name: folder_digest(folder)}).write()
     write_manifest(out, units)
     return out
 
@@ -149,16 +159,29 @@ def _chosen(utterances: Sequence[Utterance], manifest: Path, train: int | None) 
     return chosen
 
 
-def _known(folder: Path, fitted_to: dict[str, Any]) -> Any:
-    """The vocoder that is there, with a line that tells whether it is this job's own."""
-    vocoder = load_vocoder(str(folder))
+@torch.no_grad()
+def _units(quantizer: Quantizer, waveform: Tensor) -> list[int]:
+    """Units of a waveform (T,) at 16 kHz."""
+    heard = resample(waveform, SAMPLE_RATE, getattr(quantizer, "sample_rate", SAMPLE_RATE))
+    units = quantizer.encode(heard)
+    if units.ndim != 1 or units.is_floating_point():
+        shape = f"{units.dtype} of shape {tuple(units.shape)}"
+        raise InputError(f"encode of {type(quantizer).__name__} gives {shape}: it has to give whole numbers (U,)")
+    return [int(unit) for unit in units.tolist()]
+
+
+def _known(folder: Path, fitted_to: dict[str, Any], name: str, trust: Sequence[str]) -> Quantizer:
+    """The quantiser that is there, with a line that tells whether it is a vocoder of this job's own."""
+    quantizer = load_quantizer(str(folder), trust)
+    if name == "quantizer":
+        return quantizer
     told = Claim(folder / "model.safetensors", fitted_to)
     own = told.path.is_file() and json.loads(told.path.read_text(encoding="utf-8")) == fitted_to
     print(f"vocoder: {folder} is there and is used as it is" + ("" if own else ", not fitted to these replies"))
-    return vocoder
+    return quantizer
 
 
-def _fitted(folder: Path, spoken: Sequence[Utterance], num_units: int, fitted_to: dict[str, Any]) -> Any:
+def _fitted(folder: Path, spoken: Sequence[Utterance], num_units: int, fitted_to: dict[str, Any]) -> Quantizer:
     """A new vocoder, fitted to the training replies and saved."""
     training = [u for u in spoken if u.split == "train"][:600]
     if not training:
@@ -167,4 +190,4 @@ def _fitted(folder: Path, spoken: Sequence[Utterance], num_units: int, fitted_to
     fit_vocoder(vocoder, [read(u.response_path or "") for u in progress_bar(training, what="codebook")])
     Claim(folder / "model.safetensors", fitted_to).write()
     save(folder, vocoder)
-    return load_vocoder(str(folder))
+    return load_quantizer(str(folder))
