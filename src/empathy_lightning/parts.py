@@ -122,8 +122,8 @@ def _value(value: Any, argument: str, kind: type, name: str) -> Any:
     if isinstance(value, nn.Module) and type(value).__module__.startswith("torch.") and _has_weights(value):
         torchs = type(value).__name__
         raise InputError(
-            f"{name} could not be loaded again: self.{argument} of {kind.__name__} is torch's {torchs}: keep the argument "
-            f"{argument!r} itself there, and the {torchs} under another name"
+            f"{name} could not be loaded again: self.{argument} of {kind.__name__} is torch's {torchs}: keep the "
+            f"argument {argument!r} itself there, and the {torchs} under another name"
         )
     if isinstance(value, nn.Module | SlotFiller):
         return described(value, argument)

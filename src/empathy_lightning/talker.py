@@ -27,7 +27,7 @@ class Spoken:
 
 
 class Talker(nn.Module):
-    """Speech decoder and vocoder; each may be any module, the vocoder with :class:`.modules.contracts.Vocoder`'s contract.
+    """Speech decoder and vocoder; each may be any module, the vocoder one like :class:`.modules.contracts.Vocoder`.
 
     Args:
         speech_decoder: Hidden states and tokens of a reply to units, as

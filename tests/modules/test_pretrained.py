@@ -66,6 +66,14 @@ def as_bin(folder, content):
     (folder / "pytorch_model.bin").write_bytes(content((folder / "pytorch_model.bin").read_bytes()))
 
 
+def legacy_cut(folder):
+    """PyTorch's format before zip files."""
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    torch.save(weights, folder / "pytorch_model.bin", _use_new_zipfile_serialization=False)
+    cut(folder / "pytorch_model.bin")
+
+
 def lack(folder):
     weights = load_file(folder / "model.safetensors")
     key = next(
@@ -78,6 +86,9 @@ def lack(folder):
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
+        (legacy_cut, r"pytorch_model\.bin is damaged: it is cut at \d+ bytes"),
+        (lambda f: (f / "model.safetensors").unlink(), "holds no weights"),
+        (lambda f: (f / "preprocessor_config.json").write_text(POINTER), r"preprocessor_config\.json is a Git LFS"),
         (lambda f: (f / "model.safetensors").write_text(POINTER), r"/model\.safetensors is a Git LFS pointer, not the"),
         (lambda f: (f / "model.safetensors").write_text(""), r"/model\.safetensors is empty"),
         (lambda f: cut(f / "model.safetensors"), r"/model\.safetensors is damaged: it is cut at \d+ of \d+ bytes"),

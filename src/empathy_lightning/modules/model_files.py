@@ -15,6 +15,7 @@ _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.
 _TEXTS = (
     "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
     "added_tokens.json", "vocab.json", "merges.txt", "vocab.txt", "chat_template.jinja", "tokenizer.model",
+    "preprocessor_config.json", "processor_config.json", "chat_template.json",
 )  # fmt: skip
 
 
@@ -35,7 +36,7 @@ def check_folder(folder: Path) -> None:
     for name in _TEXTS:
         if (folder / name).is_file():
             check_file(folder / name)
-    chosen = next((folder / name for name in _WEIGHTS if (folder / name).is_file()), None)
+    chosen = weights_in(folder)
     if chosen is None:
         return
     check_file(chosen)
@@ -47,6 +48,14 @@ def check_folder(folder: Path) -> None:
             if not (folder / shard).is_file():
                 raise PretrainedError(f"{folder / shard} is missing, but {chosen.name} names it: get all shards")
             check_file(folder / shard)
+
+
+def weights_in(folder: Path) -> Path | None:
+    """The file of weights, or their index, that transformers would read."""
+    for name in _WEIGHTS:
+        if (folder / name).is_file():
+            return folder / name
+    return None
 
 
 def check_file(path: Path) -> None:

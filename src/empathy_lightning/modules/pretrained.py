@@ -20,7 +20,7 @@ from transformers.utils import logging as transformers_logging
 from transformers.utils.hub import cached_file
 
 from empathy_lightning.modules.chat_format import check_chat_template
-from empathy_lightning.modules.model_files import PretrainedError, check_folder, read_json_object
+from empathy_lightning.modules.model_files import PretrainedError, check_folder, read_json_object, weights_in
 
 SHIPPED = "small-world/"
 """Prefix of the shipped backbones: ``small-world/speech_encoder`` and ``small-world/language_model``."""
@@ -136,6 +136,11 @@ def _reason(folder: str, error: Exception) -> str:
         key = next((name for name, value in values.items() if value in error.args), None)
         return f"{config}: {key} {error} is not known" if key else f"{error!r}"
     text = " ".join(str(error).split())
+    weights = weights_in(Path(folder))
+    if values and weights is None and Path(folder).is_dir():
+        return f"{folder} holds no weights (model.safetensors or pytorch_model.bin): get all files of the model"
+    if weights is not None and "unexpected EOF" in text:
+        return f"{weights} is damaged: it is cut at {weights.stat().st_size} bytes; get it again"
     return f"{config}: {text}" if "alidation" in type(error).__name__ else text
 
 
