@@ -14,7 +14,7 @@ from empathy_lightning.modules.language_model import LanguageModel
 from empathy_lightning.responder import Responder
 from empathy_lightning.utterance import EMOTIONS, Utterance
 from tests.modules.families import tiny
-from tests.tiny import spoken
+from tests.tiny import spoken, whole
 
 
 @pytest.mark.parametrize(
@@ -192,6 +192,16 @@ def test_unreadable_recordings_are_left_out_and_named(bot, corpus, tmp_path):
         bot, tmp_path / "m.jsonl", tmp_path / "o.json", "--by", "classifier", "--split", "all", "--allow-left-out", "1"
     )
     assert measured["utterances"] == len(rows) - 1 and "/nowhere.wav" in measured["unreadable"][0]
+
+
+def test_the_label_is_not_told_to_a_bot_that_hears_no_emotion(model, corpus, tmp_path, capsys):
+    """Stage 1 puts the label's word into the slot; a question about the emotion must not."""
+    parts = (model.listener.speech_encoder, model.listener.speech_adapter, model.responder.language_model)
+    save(tmp_path / "one", spoken(whole(*parts), EMOTIONS))
+    words = ["evaluate-emotion", "--checkpoint", str(tmp_path / "one"), "--manifest", str(corpus)]
+    assert main(words) == 2
+    assert "give --prompt without one, or another --recipe" in capsys.readouterr().err.splitlines()[-1]
+    assert main([*words, "--recipe", "re-llm"]) == 0
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,14 @@ def recogniser(
     if by == "classifier" and "categorical" in model.listener.untrained_heads:
         raise InputError("the checkpoint's classifier was never trained: recognise emotion by answer or options")
 
+    question = "" if responder is None or by == "classifier" else str(responder.prompt)
+    if "{emotion}" in question and not model.listener.fills_emotion_slot:
+        # The label's own word, which stage 1 puts there, would be the answer.
+        raise InputError(
+            "the question has an {emotion} slot, but nothing is heard to fill it: give --prompt without one, or "
+            "another --recipe"
+        )
+
     def _answer(prompts: Sequence[FilledPrompt]) -> list[tuple[str, str | None]]:
         assert responder is not None
         texts = [written.text for written in responder.write(prompts, Decoding(max_new_tokens))]
