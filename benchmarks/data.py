@@ -24,10 +24,10 @@ import soundfile
 import torch
 
 from empathy_lightning.audio import read
-from empathy_lightning.corpora import Manifest, read_manifest, write_manifest
-from empathy_lightning.corpora.shards import Shards, write_shards
-from empathy_lightning.datamodule import EmpathyDataModule
-from empathy_lightning.sampler import LengthBucketSampler
+from empathy_lightning.data import Manifest, read_manifest, write_manifest
+from empathy_lightning.data.datamodule import EmpathyDataModule
+from empathy_lightning.data.sampler import LengthBucketSampler
+from empathy_lightning.data.shards import Shards, write_shards
 from empathy_lightning.utterance import Utterance
 
 

@@ -26,8 +26,8 @@ import soundfile
 import torch
 from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
 
-from empathy_lightning.corpora import Manifest, write_manifest
-from empathy_lightning.datamodule import EmpathyDataModule
+from empathy_lightning.data import Manifest, write_manifest
+from empathy_lightning.data.datamodule import EmpathyDataModule
 from empathy_lightning.listener import Listener
 from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.modules.language_model import LanguageModel

@@ -29,7 +29,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM, WhisperConfig
 
-from empathy_lightning.batch import SpeechBatch, collate
+from empathy_lightning.data.batch import SpeechBatch, collate
 from empathy_lightning.listener import Listener
 from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.modules.emotion_nuance import EmotionNuance

@@ -68,7 +68,7 @@ def run(words: list[str], apart: bool = False) -> None:
 
 def show(path: str) -> None:
     """Print the figures of an earlier evaluation."""
-    from empathy_lightning.evaluation.evaluate import summary
+    from empathy_lightning.small_world.evaluation import summary
 
     for name, value in summary(json.loads(Path(path).read_text())):
         print(f"{name:<46}{value:>8.3f}")

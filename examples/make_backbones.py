@@ -39,16 +39,16 @@ from transformers import (
 )
 
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
-from empathy_lightning.preparation.espeak import render
-from empathy_lightning.preparation.small_world import (
+from empathy_lightning.prompts import SPEECH_AND_EMOTION, SPEECH_ONLY, Prompt, response_ids
+from empathy_lightning.small_world.espeak import render
+from empathy_lightning.small_world.voices import voice
+from empathy_lightning.small_world.world import (
     EMOTION_WORDS,
     draw_prosody,
     reply,
     sentence_of,
     sentences,
 )
-from empathy_lightning.preparation.voices import voice
-from empathy_lightning.prompts import SPEECH_AND_EMOTION, SPEECH_ONLY, Prompt, response_ids
 from empathy_lightning.utterance import EMOTIONS
 
 CHAT_TEMPLATE = (

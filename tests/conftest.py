@@ -11,12 +11,12 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM, WhisperConfig, WhisperModel
 
-from empathy_lightning.corpora import write_manifest
+from empathy_lightning.data import write_manifest
 from empathy_lightning.modules.emotion_nuance import EmotionNuance
 from empathy_lightning.modules.language_model import LanguageModel
 from empathy_lightning.modules.speech_adapter import SpeechAdapter
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
-from empathy_lightning.preparation.small_world import Sentence, reply
+from empathy_lightning.small_world.world import Sentence, reply
 from empathy_lightning.utterance import EMOTIONS, Utterance
 from tests.tiny import whole
 

@@ -12,7 +12,7 @@ import torch
 
 from empathy_lightning.__main__ import main
 from empathy_lightning.audio import AudioError, duration_of, read, read_speech
-from empathy_lightning.corpora.check import listen
+from empathy_lightning.data.check import listen
 from tests.conftest import SHARED
 from tests.corpora import ravdess
 

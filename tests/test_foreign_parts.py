@@ -15,7 +15,7 @@ from empathy_lightning.__main__ import main
 from empathy_lightning.audio import read, resample, write
 from empathy_lightning.chatbot import EmpatheticChatbot
 from empathy_lightning.checkpoints import CheckpointError, check_savable, load, load_vocoder, load_weights, save
-from empathy_lightning.corpora import read_manifest
+from empathy_lightning.data import read_manifest
 from empathy_lightning.decoding import Decoding
 from empathy_lightning.errors import InputError
 from empathy_lightning.listener import Listener
@@ -152,7 +152,7 @@ def fit(folder, stage, task, manifest, model, **arguments):
     trainer = {"max_steps": 2, "limit_val_batches": 1, "accelerator": "cpu", "logger": False}
     trainer |= {"enable_checkpointing": False, "default_root_dir": str(folder)}
     trainer["callbacks"] = [named("empathy_lightning.tasks.Export", folder=str(folder / stage))]
-    data = {"corpora": [named("empathy_lightning.corpora.Manifest", path=str(manifest))], "batch_seconds": 8}
+    data = {"corpora": [named("empathy_lightning.data.Manifest", path=str(manifest))], "batch_seconds": 8}
     task = named(f"empathy_lightning.tasks.{task}", model=model, **arguments)
     (folder / f"{stage}.yaml").write_text(yaml.safe_dump({"trainer": trainer, "data": data, "model": task}))
     assert main(["fit", f"--config={folder / stage}.yaml"]) == 0

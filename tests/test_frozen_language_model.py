@@ -19,8 +19,8 @@ from transformers import (
 )
 
 from empathy_lightning.checkpoints import save
-from empathy_lightning.corpora import Manifest
-from empathy_lightning.datamodule import EmpathyDataModule
+from empathy_lightning.data import Manifest
+from empathy_lightning.data.datamodule import EmpathyDataModule
 from empathy_lightning.losses import CategoricalLoss
 from empathy_lightning.modules.emotion_nuance import EmotionNuance
 from empathy_lightning.modules.language_model import LanguageModel

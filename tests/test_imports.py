@@ -43,3 +43,42 @@ def test_modules_import_only_each_other(name):
     text = (SOURCE.parent / (name.replace(".", "/") + ".py")).read_text()
     imports = [line.split()[1] for line in text.splitlines() if line.startswith(("from empathy", "import empathy"))]
     assert all(module.startswith(("empathy_lightning.modules", "empathy_lightning.errors")) for module in imports)
+
+
+FLOORS = (
+    "__init__ audio choices containers decoding emotion_words errors faults files flac jobs levels options progress "
+    "records text threads utterance walk",
+    "corpora modules prompts recipes thinking",
+    "data",
+    "filled_prompt listener responder slots talker",
+    "models outputs reply",
+    "checkpoints folders losses metrics parts",
+    "chatbot explanation tasks",
+    "conversion evaluation preparation small_world",
+    "commands",
+    "__main__",
+)
+"""The rooms of the house from the ground up: what stands on a floor imports from its own and from those below."""
+
+
+def imports_of(path):
+    """Modules of this library that a file imports, anywhere in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module == "empathy_lightning":
+            yield from (f"empathy_lightning.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("empathy_lightning."):
+            yield node.module
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.startswith("empathy_lightning."))
+
+
+def test_imports_point_one_way():
+    floor = {room: height for height, rooms in enumerate(FLOORS) for room in rooms.split()}
+    upward = []
+    for path in sorted(SOURCE.rglob("*.py")):
+        room = path.relative_to(SOURCE).parts[0].removesuffix(".py")
+        for name in imports_of(path):
+            below = name.split(".")[1]
+            if floor.get(below, 0 if below == "__version__" else 99) > floor[room]:
+                upward.append(f"{path.relative_to(SOURCE)} -> {name}")
+    assert not upward

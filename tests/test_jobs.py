@@ -15,7 +15,7 @@ from transformers.utils import chat_template_utils
 from empathy_lightning.__main__ import main
 from empathy_lightning.audio import read
 from empathy_lightning.checkpoints import save
-from empathy_lightning.corpora import read_manifest, write_manifest
+from empathy_lightning.data import read_manifest, write_manifest
 from empathy_lightning.errors import InputError
 from empathy_lightning.jobs import Claim, digest, folder_digest, settled
 from empathy_lightning.listener import Listener

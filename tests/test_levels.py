@@ -10,10 +10,10 @@ import torch
 
 from empathy_lightning.__main__ import main
 from empathy_lightning.audio import AudioError, duration_of, from_samples, read, write
-from empathy_lightning.corpora import Manifest, read_manifest, write_manifest
-from empathy_lightning.corpora.check import listen
-from empathy_lightning.corpora.shards import Shards, write_shards
-from empathy_lightning.datamodule import EmpathyDataModule
+from empathy_lightning.data import Manifest, read_manifest, write_manifest
+from empathy_lightning.data.check import listen
+from empathy_lightning.data.datamodule import EmpathyDataModule
+from empathy_lightning.data.shards import Shards, write_shards
 from empathy_lightning.levels import faults
 from empathy_lightning.utterance import Utterance
 from tests.corpora import ravdess
@@ -308,7 +308,7 @@ def test_check_names_files_that_are_mended_and_those_that_cannot_be(tmp_path, ca
 
 
 def test_check_holds_lengths_against_the_records(tmp_path):
-    from empathy_lightning.corpora.check import check
+    from empathy_lightning.data.check import check
 
     write(tmp_path / "a.wav", torch.from_numpy(voice(8.0)).float())
     path = str(tmp_path / "a.wav")

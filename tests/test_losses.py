@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import distributed, multiprocessing, nn
 
-from empathy_lightning.batch import SpeechDataset, collate
-from empathy_lightning.corpora import read_manifest
+from empathy_lightning.data import read_manifest
+from empathy_lightning.data.batch import SpeechDataset, collate
 from empathy_lightning.errors import InputError
 from empathy_lightning.losses import (
     CategoricalLoss,

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from empathy_lightning.audio import read
-from empathy_lightning.batch import collate
-from empathy_lightning.corpora import read_manifest
+from empathy_lightning.data import read_manifest
+from empathy_lightning.data.batch import collate
 from empathy_lightning.losses import ResponseDistillationLoss
 from empathy_lightning.modules.language_model import LanguageModel
 from empathy_lightning.modules.partial_lora import PartialLora

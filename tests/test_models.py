@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from empathy_lightning.audio import read
-from empathy_lightning.batch import SpeechDataset, collate
-from empathy_lightning.corpora import read_manifest
+from empathy_lightning.data import read_manifest
+from empathy_lightning.data.batch import SpeechDataset, collate
 from empathy_lightning.modules.language_model import pack
 from empathy_lightning.modules.speech_encoder import freeze
 from empathy_lightning.prompts import SPEECH_ONLY, response_ids

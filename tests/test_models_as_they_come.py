@@ -10,10 +10,10 @@ import torch
 from transformers import Gemma2Config, Gemma2ForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from empathy_lightning.__main__ import main
-from empathy_lightning.batch import batch_of
 from empathy_lightning.chatbot import EmpatheticChatbot
 from empathy_lightning.checkpoints import save
-from empathy_lightning.corpora import read_manifest, write_manifest
+from empathy_lightning.data import read_manifest, write_manifest
+from empathy_lightning.data.batch import batch_of
 from empathy_lightning.decoding import Decoding
 from empathy_lightning.modules.chat_format import literal_ids
 from empathy_lightning.modules.emotion_nuance import EmotionNuance

@@ -8,13 +8,13 @@ import torch
 from torch import nn
 
 from empathy_lightning.audio import read
-from empathy_lightning.batch import collate
 from empathy_lightning.chatbot import EmpatheticChatbot
 from empathy_lightning.checkpoints import CheckpointError, load, load_weights, save
-from empathy_lightning.corpora import read_manifest
+from empathy_lightning.data import read_manifest
+from empathy_lightning.data.batch import collate
 from empathy_lightning.decoding import Decoding
 from empathy_lightning.errors import InputError
-from empathy_lightning.evaluation.prompting import score_options
+from empathy_lightning.evaluation.recognisers import score_options
 from empathy_lightning.losses import CategoricalLoss, ConcordanceLoss, RatingLoss
 from empathy_lightning.modules.cformer import CFormer
 from empathy_lightning.modules.convolutional_adapter import ConvolutionalAdapter

@@ -9,7 +9,7 @@ import yaml
 
 from empathy_lightning.__main__ import main
 from empathy_lightning.checkpoints import load, save
-from empathy_lightning.corpora import read_manifest, write_manifest
+from empathy_lightning.data import read_manifest, write_manifest
 from empathy_lightning.modules.convolutional_adapter import ConvolutionalAdapter
 from empathy_lightning.modules.emotion_encoder import EmotionEncoder
 from empathy_lightning.modules.language_model import LanguageModel

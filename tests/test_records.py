@@ -11,8 +11,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from empathy_lightning.__main__ import main
-from empathy_lightning.corpora import CorpusError, read_manifest, write_manifest
-from empathy_lightning.corpora.manifest import valid
+from empathy_lightning.corpora import CorpusError
+from empathy_lightning.data import read_manifest, write_manifest
+from empathy_lightning.data.manifest import valid
 from empathy_lightning.errors import InputError
 from empathy_lightning.faults import Faults
 from empathy_lightning.records import FIELDS

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from empathy_lightning.audio import read
-from empathy_lightning.batch import collate
 from empathy_lightning.checkpoints import load, save
-from empathy_lightning.corpora import read_manifest
+from empathy_lightning.data import read_manifest
+from empathy_lightning.data.batch import collate
 from empathy_lightning.errors import InputError
 from empathy_lightning.listener import Heard
 from empathy_lightning.slots import (

@@ -4,7 +4,7 @@ from functools import partial
 
 import torch
 
-from empathy_lightning.batch import batch_of
+from empathy_lightning.data.batch import batch_of
 from empathy_lightning.decoding import Decoding
 from empathy_lightning.filled_prompt import Turn
 from empathy_lightning.folders import read_config

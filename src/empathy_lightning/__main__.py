@@ -14,10 +14,10 @@ from empathy_lightning import __version__
 from empathy_lightning.choices import PARSERS, RECIPES, RECOGNISERS, TRUST
 from empathy_lightning.commands import TRAINER_COMMANDS
 from empathy_lightning.commands.corpora import add_corpora
+from empathy_lightning.commands.evaluate import add_responses
+from empathy_lightning.commands.prepare import add_preparation
 from empathy_lightning.errors import InputError, concerns_named_file, meant
-from empathy_lightning.evaluation.commands import add_responses
 from empathy_lightning.options import add_left_out
-from empathy_lightning.preparation.commands import add_preparation
 from empathy_lightning.threads import share_the_machine
 
 DEMO_CHECKPOINT = "outputs/demo/speech_decoder"
@@ -237,7 +237,7 @@ def _evaluate_emotion(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from empathy_lightning.evaluation.evaluate import evaluate
+    from empathy_lightning.small_world.evaluation import evaluate
 
     shares = {"trust": options.trust, "max_left_out": options.allow_left_out}
     evaluate(options.checkpoint, options.manifest, options.out, options.stages, **shares)

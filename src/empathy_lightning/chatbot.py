@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from empathy_lightning.audio import AudioError, from_samples, read_speech
-from empathy_lightning.batch import batch_of
 from empathy_lightning.checkpoints import CheckpointError, load
+from empathy_lightning.data.batch import batch_of
 from empathy_lightning.decoding import Decoding
 from empathy_lightning.errors import InputError
 from empathy_lightning.filled_prompt import Turn as Turn

@@ -4,7 +4,7 @@ RECIPES = ("freezeempath", "blsp-emo", "re-llm")
 """Papers whose prompts there are, see :mod:`.prompts`."""
 
 RECOGNISERS = ("answer", "options", "classifier")
-"""Ways to recognise an emotion, see :mod:`.evaluation.prompting`."""
+"""Ways to recognise an emotion, see :mod:`.evaluation.recognisers`."""
 
 PARSERS = ("words", "substring")
 """Parsers of answers, see :mod:`.evaluation.parsing`."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from empathy_lightning.audio import SAMPLE_RATE, split_at_pauses
-from empathy_lightning.batch import SpeechBatch
+from empathy_lightning.data.batch import SpeechBatch
 from empathy_lightning.errors import InputError
 from empathy_lightning.modules.contracts import check_part
 from empathy_lightning.modules.emotion_nuance import EmotionEstimate

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from empathy_lightning.batch import SpeechBatch
+from empathy_lightning.data.batch import SpeechBatch
 from empathy_lightning.decoding import Decoding
 from empathy_lightning.errors import InputError
 from empathy_lightning.filled_prompt import FilledPrompt, Turn, shared_prefix

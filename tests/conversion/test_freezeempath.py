@@ -10,11 +10,11 @@ from safetensors.torch import load_file, save_file
 from transformers import Qwen2Config, Qwen2ForCausalLM, WhisperModel
 
 from empathy_lightning.__main__ import main
-from empathy_lightning.batch import batch_of
 from empathy_lightning.chatbot import EmpatheticChatbot
 from empathy_lightning.checkpoints import load, load_weights
 from empathy_lightning.conversion import freezeempath
 from empathy_lightning.conversion.freezeempath import WHISPER, WHISPER_BLOCK, convert
+from empathy_lightning.data.batch import batch_of
 from empathy_lightning.decoding import Decoding
 from empathy_lightning.errors import InputError
 from empathy_lightning.modules.emotion_nuance import EmotionNuance
@@ -112,7 +112,7 @@ def test_golden_converted_release_answers_with_the_reference_s_tokens_and_units(
 
 FRESH = """
 import functools, sys, torch
-from empathy_lightning.batch import batch_of
+from empathy_lightning.data.batch import batch_of
 from empathy_lightning.chatbot import EmpatheticChatbot
 from empathy_lightning.decoding import Decoding
 torch.manual_seed(0)

@@ -14,13 +14,13 @@ from empathy_lightning.corpora.emozionalmente import Emozionalmente
 from empathy_lightning.corpora.jl_corpus import JLCorpus
 from empathy_lightning.corpora.m3ed import M3ED
 from empathy_lightning.corpora.mafw import MAFW
-from empathy_lightning.corpora.manifest import valid
 from empathy_lightning.corpora.mead import MEAD
 from empathy_lightning.corpora.resd import RESD
 from empathy_lightning.corpora.savee import SAVEE
 from empathy_lightning.corpora.shemo import ShEMO
 from empathy_lightning.corpora.subesco import SUBESCO
 from empathy_lightning.corpora.tess import TESS
+from empathy_lightning.data.manifest import valid
 from tests.corpora import (
     asvp_esd,
     cafe,

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from empathy_lightning.audio import read
 from empathy_lightning.corpora import CorpusError
 from empathy_lightning.corpora.iemocap import IEMOCAP, parse_name
-from empathy_lightning.corpora.manifest import valid
+from empathy_lightning.data.manifest import valid
 from tests.corpora import iemocap
 
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from empathy_lightning.audio import read
-from empathy_lightning.batch import collate
 from empathy_lightning.corpora import CorpusError
 from empathy_lightning.corpora.msp_podcast import MSPPodcast
-from empathy_lightning.corpora.published import protocol_named
+from empathy_lightning.data.batch import collate
+from empathy_lightning.data.published import protocol_named
 from empathy_lightning.losses import SoftLabelLoss
 from empathy_lightning.outputs import EmpatheticOutput
 from empathy_lightning.utterance import EMOTIONS

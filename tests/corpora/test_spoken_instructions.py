@@ -3,8 +3,9 @@ import json
 import pytest
 
 from empathy_lightning.__main__ import main
-from empathy_lightning.corpora import CorpusError, read_manifest
+from empathy_lightning.corpora import CorpusError
 from empathy_lightning.corpora.spoken_instructions import SpokenInstructions
+from empathy_lightning.data import read_manifest
 from tests.corpora import spoken_instructions
 from tests.corpora.noise import noise
 

@@ -24,7 +24,7 @@ def listed(backbones, corpus, tmp_path):
             "init_args": {"dirpath": "nowhere", "monitor": "validation/loss"},
         }]},
         "data": {
-            "corpora": [{"class_path": "empathy_lightning.corpora.Manifest", "init_args": {"path": "elsewhere.jsonl"}}],
+            "corpora": [{"class_path": "empathy_lightning.data.Manifest", "init_args": {"path": "elsewhere.jsonl"}}],
             "batch_seconds": 5,
         },
         "model": {"class_path": "empathy_lightning.tasks.EmotionNuanceTask", "init_args": {
@@ -44,7 +44,7 @@ def listed(backbones, corpus, tmp_path):
         }},
     }  # fmt: skip
     paths = {
-        "data": {"corpora": [{"class_path": "empathy_lightning.corpora.Manifest", "init_args": {"path": str(corpus)}}]}
+        "data": {"corpora": [{"class_path": "empathy_lightning.data.Manifest", "init_args": {"path": str(corpus)}}]}
     }
     entries = [
         {"name": "full", "config": "trainer.yaml"},

@@ -7,7 +7,7 @@ import pytest
 from empathy_lightning.corpora import CORPORA
 from empathy_lightning.emotion_words import SPELLINGS, SYNONYMS, chosen_emotion, words_for
 from empathy_lightning.evaluation.parsing import parse_words
-from empathy_lightning.evaluation.prompting import offered as word_offered
+from empathy_lightning.evaluation.recognisers import offered as word_offered
 from empathy_lightning.recipes import RECIPES
 from tests.conftest import ROOT
 

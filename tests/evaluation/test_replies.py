@@ -13,10 +13,10 @@ import torch
 
 from empathy_lightning.__main__ import main
 from empathy_lightning.audio import read
-from empathy_lightning.batch import collate
 from empathy_lightning.chatbot import EmpatheticChatbot
 from empathy_lightning.checkpoints import load, save
-from empathy_lightning.corpora import read_manifest, write_manifest
+from empathy_lightning.data import read_manifest, write_manifest
+from empathy_lightning.data.batch import collate
 from empathy_lightning.decoding import Decoding
 from empathy_lightning.errors import InputError
 from empathy_lightning.evaluation import replies

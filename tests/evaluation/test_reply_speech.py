@@ -22,7 +22,7 @@ from transformers import (
 
 from empathy_lightning.__main__ import main
 from empathy_lightning.audio import write
-from empathy_lightning.corpora import write_manifest
+from empathy_lightning.data import write_manifest
 from empathy_lightning.evaluation.reply_speech import Heard, SpeechRecogniser, speech_figures
 from empathy_lightning.utterance import Utterance
 

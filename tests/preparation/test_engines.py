@@ -14,8 +14,8 @@ import torch
 from empathy_lightning.errors import InputError
 from empathy_lightning.preparation import engines
 from empathy_lightning.preparation.engines import Generation
-from empathy_lightning.preparation.small_world import sentences
 from empathy_lightning.prompts import Prompt
+from empathy_lightning.small_world.world import sentences
 from empathy_lightning.utterance import EMOTIONS
 
 SHIPPED = "small-world/language_model"

@@ -6,14 +6,14 @@ import pytest
 
 from empathy_lightning.__main__ import main
 from empathy_lightning.audio import read
-from empathy_lightning.corpora import read_manifest
+from empathy_lightning.data import read_manifest
 from empathy_lightning.errors import InputError
 from empathy_lightning.metrics.prosody import prosody
-from empathy_lightning.preparation import espeak
 from empathy_lightning.preparation.responses import prepare_responses
-from empathy_lightning.preparation.synthetic import write_synthetic_corpus
 from empathy_lightning.preparation.units import prepare_units
 from empathy_lightning.prompts import Prompt
+from empathy_lightning.small_world import espeak
+from empathy_lightning.small_world.corpus import write_synthetic_corpus
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_responses_are_the_frozen_model_s_own_and_batches_do_not_matter(syntheti
 
 
 def test_the_shipped_language_model_answers_label_and_words(synthetic, tmp_path):
-    from empathy_lightning.evaluation.small_world import names_content, names_emotion
+    from empathy_lightning.small_world.figures import names_content, names_emotion
 
     out = prepare_responses(synthetic, tmp_path / "a.jsonl", "small-world/language_model", Prompt())
     utterances = read_manifest(out)

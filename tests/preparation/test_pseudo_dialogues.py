@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from empathy_lightning.__main__ import main
-from empathy_lightning.batch import SpeechDataset
-from empathy_lightning.corpora import Manifest, read_manifest, write_manifest
-from empathy_lightning.datamodule import EmpathyDataModule
+from empathy_lightning.data import Manifest, read_manifest, write_manifest
+from empathy_lightning.data.batch import SpeechDataset
+from empathy_lightning.data.datamodule import EmpathyDataModule
 from empathy_lightning.errors import InputError
 from empathy_lightning.preparation.engines import Generation
 from empathy_lightning.preparation.pseudo_dialogues import (
@@ -18,8 +18,8 @@ from empathy_lightning.preparation.pseudo_dialogues import (
     parse_distribution,
     prepare_pseudo_dialogues,
 )
-from empathy_lightning.preparation.small_world import sentences
 from empathy_lightning.recipes import RECIPES
+from empathy_lightning.small_world.world import sentences
 from empathy_lightning.utterance import Utterance
 from tests.corpora.noise import noise
 

@@ -7,7 +7,7 @@ import torch
 
 from empathy_lightning.__main__ import main
 from empathy_lightning.audio import read
-from empathy_lightning.corpora import read_manifest, write_manifest
+from empathy_lightning.data import read_manifest, write_manifest
 from empathy_lightning.errors import InputError
 from empathy_lightning.modules.emotion_encoder import EmotionEncoder
 from empathy_lightning.preparation.ratings import prepare_ratings, rate

@@ -4,8 +4,9 @@ import random
 import pytest
 import torch
 
+from empathy_lightning import text as cleaning
 from empathy_lightning.modules.language_model import LanguageModel
-from empathy_lightning.preparation import cleaning, diversity
+from empathy_lightning.preparation import diversity
 from empathy_lightning.preparation.response_selection import ResponseSelection, report, select, table
 from empathy_lightning.utterance import Utterance
 

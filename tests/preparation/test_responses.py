@@ -13,16 +13,16 @@ import pytest
 import torch
 
 from empathy_lightning.__main__ import main
-from empathy_lightning.corpora import read_manifest, write_manifest
+from empathy_lightning.data import read_manifest, write_manifest
 from empathy_lightning.errors import InputError
 from empathy_lightning.jobs import alone
 from empathy_lightning.modules.language_model import LanguageModel
 from empathy_lightning.preparation import engines
-from empathy_lightning.preparation.cleaning import cut
 from empathy_lightning.preparation.response_selection import ResponseSelection
 from empathy_lightning.preparation.responses import prepare_responses
-from empathy_lightning.preparation.small_world import sentences
 from empathy_lightning.prompts import Prompt
+from empathy_lightning.small_world.world import sentences
+from empathy_lightning.text import cut
 from empathy_lightning.utterance import EMOTIONS, Utterance
 from tests.conftest import byte_tokenizer
 from tests.modules.families import tiny

@@ -10,7 +10,7 @@ import torch
 from empathy_lightning.__main__ import main
 from empathy_lightning.audio import read, write
 from empathy_lightning.checkpoints import load_vocoder
-from empathy_lightning.corpora import read_manifest, write_manifest
+from empathy_lightning.data import read_manifest, write_manifest
 from empathy_lightning.preparation import units
 from empathy_lightning.utterance import Utterance
 

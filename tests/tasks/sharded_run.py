@@ -13,8 +13,8 @@ import torch
 from torch.distributed.tensor import DTensor
 
 from empathy_lightning.checkpoints import save
-from empathy_lightning.corpora import Manifest, read_manifest, write_manifest
-from empathy_lightning.datamodule import EmpathyDataModule
+from empathy_lightning.data import Manifest, read_manifest, write_manifest
+from empathy_lightning.data.datamodule import EmpathyDataModule
 from empathy_lightning.errors import InputError
 from empathy_lightning.losses import CategoricalLoss, ResponseDistillationLoss
 from empathy_lightning.modules.emotion_nuance import EmotionNuance

@@ -12,8 +12,8 @@ import sys
 from functools import partial
 import lightning as L
 import torch
-from empathy_lightning.corpora import Manifest
-from empathy_lightning.datamodule import EmpathyDataModule
+from empathy_lightning.data import Manifest
+from empathy_lightning.data.datamodule import EmpathyDataModule
 from empathy_lightning.losses import CategoricalLoss
 from empathy_lightning.listener import Listener
 from empathy_lightning.models import EmpatheticLM

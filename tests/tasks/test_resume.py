@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from empathy_lightning.__main__ import main
-from empathy_lightning.corpora import read_manifest
+from empathy_lightning.data import read_manifest
 from tests.conftest import ROOT
 from tests.test_recipes import LORA, UNITS, place, released  # noqa: F401 - fixtures
 from tests.test_recipes import fit as fit_recipe

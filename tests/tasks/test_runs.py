@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from empathy_lightning.__main__ import main
 from empathy_lightning.checkpoints import save
-from empathy_lightning.corpora import read_manifest, write_manifest
+from empathy_lightning.data import read_manifest, write_manifest
 from empathy_lightning.evaluation.report import rating_scatter
 from empathy_lightning.modules.convolutional_adapter import ConvolutionalAdapter
 from empathy_lightning.modules.pooled_heads import PooledEmotionHeads
@@ -46,7 +46,7 @@ def place(backbones, corpus, tmp_path, monkeypatch):
             ],
         },
         "data": {
-            "corpora": [{"class_path": "empathy_lightning.corpora.Manifest", "init_args": {"path": str(corpus)}}],
+            "corpora": [{"class_path": "empathy_lightning.data.Manifest", "init_args": {"path": str(corpus)}}],
             "batch_size": 4,
         },
         "model": {"class_path": "empathy_lightning.tasks.EmotionNuanceTask", "init_args": {
@@ -452,7 +452,7 @@ def test_utterances_that_would_train_nothing_are_told_and_refused(adapter, corpu
     assert "18 of 20 utterances would be lost: 18 without a response" in told.splitlines()[-1]
     assert "--data.max_left_out 0.9" in told.splitlines()[-1]
     assert main([*words, "--data.max_left_out=0.9"]) == 0
-    mixture = {"corpora": [{"class_path": "empathy_lightning.corpora.Manifest", "init_args": {"path": str(corpus)}}],
+    mixture = {"corpora": [{"class_path": "empathy_lightning.data.Manifest", "init_args": {"path": str(corpus)}}],
                "share": 0.5}  # fmt: skip
     assert main([*words, f"--data.mixed_in=[{json.dumps(mixture)}]"]) == 0
     # What has a label trains an auxiliary loss that reads it.

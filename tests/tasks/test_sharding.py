@@ -16,9 +16,9 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from empathy_lightning.__main__ import main
 from empathy_lightning.checkpoints import load
-from empathy_lightning.corpora import Manifest, read_manifest, write_manifest
-from empathy_lightning.corpora.mixture import MixedIn
-from empathy_lightning.datamodule import EmpathyDataModule
+from empathy_lightning.data import Manifest, read_manifest, write_manifest
+from empathy_lightning.data.datamodule import EmpathyDataModule
+from empathy_lightning.data.mixture import MixedIn
 from empathy_lightning.errors import InputError
 from empathy_lightning.modules.language_model import LanguageModel
 from empathy_lightning.tasks.sharding import check_all_alike, shard_blocks
@@ -49,7 +49,7 @@ def words(backbones, corpus, folder, **trainer):
         },
         "data": {
             "num_workers": 0, "batch_size": 2,
-            "corpora": [{"class_path": "empathy_lightning.corpora.Manifest", "init_args": {"path": str(corpus)}}],
+            "corpora": [{"class_path": "empathy_lightning.data.Manifest", "init_args": {"path": str(corpus)}}],
         },
     }  # fmt: skip
     folder.mkdir()

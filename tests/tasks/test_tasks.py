@@ -6,10 +6,10 @@ import lightning as L
 import pytest
 import torch
 
-from empathy_lightning.batch import SpeechDataset, collate
 from empathy_lightning.checkpoints import load, save
-from empathy_lightning.corpora import Manifest, read_manifest, write_manifest
-from empathy_lightning.datamodule import EmpathyDataModule
+from empathy_lightning.data import Manifest, read_manifest, write_manifest
+from empathy_lightning.data.batch import SpeechDataset, collate
+from empathy_lightning.data.datamodule import EmpathyDataModule
 from empathy_lightning.errors import InputError
 from empathy_lightning.losses import CategoricalLoss, RatingLoss
 from empathy_lightning.modules.emotion_nuance import EmotionNuance

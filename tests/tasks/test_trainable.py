@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from empathy_lightning.corpora import Manifest
-from empathy_lightning.datamodule import EmpathyDataModule
+from empathy_lightning.data import Manifest
+from empathy_lightning.data.datamodule import EmpathyDataModule
 from empathy_lightning.errors import InputError
 from empathy_lightning.losses import CategoricalLoss, ResponseDistillationLoss
 from empathy_lightning.modules.cached_encoder import CachedSpeechEncoder

@@ -22,7 +22,7 @@ import yaml  # type: ignore[import-untyped]
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 import empathy_lightning.tasks
-from empathy_lightning.datamodule import EmpathyDataModule
+from empathy_lightning.data.datamodule import EmpathyDataModule
 from empathy_lightning.errors import InputError, meant
 from empathy_lightning.modules.pretrained import locate
 from empathy_lightning.tasks.weighted_losses import EMOTION_LOSSES

@@ -36,7 +36,8 @@ def add_corpora(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 
 def _list_corpora(options: argparse.Namespace) -> None:
-    from empathy_lightning.corpora import CORPORA, PROTOCOLS
+    from empathy_lightning.corpora import CORPORA
+    from empathy_lightning.data import PROTOCOLS
 
     for name, corpus in CORPORA.items():
         total = sum(corpus.counts.values())
@@ -50,8 +51,8 @@ def _list_corpora(options: argparse.Namespace) -> None:
 
 
 def _check_corpus(options: argparse.Namespace) -> int:
-    from empathy_lightning.corpora.check import check, describe
-    from empathy_lightning.corpora.published import protocol_named
+    from empathy_lightning.data.check import check, describe
+    from empathy_lightning.data.published import protocol_named
     from empathy_lightning.files import check_target, write_json
 
     own = options.name == "manifest"
@@ -65,8 +66,8 @@ def _check_corpus(options: argparse.Namespace) -> int:
 
 
 def _export_corpus(options: argparse.Namespace) -> None:
-    from empathy_lightning.corpora.manifest import write_manifest
-    from empathy_lightning.corpora.shards import write_shards
+    from empathy_lightning.data.manifest import write_manifest
+    from empathy_lightning.data.shards import write_shards
     from empathy_lightning.files import check_folder, check_target
     from empathy_lightning.jobs import Claim, utterances_digest
 
@@ -88,9 +89,9 @@ def _export_corpus(options: argparse.Namespace) -> None:
 
 def _chosen(options: argparse.Namespace) -> list[Utterance]:
     """The corpus's utterances under the protocol, after a summary of what is left out."""
-    from empathy_lightning.corpora.left_out import Tally
-    from empathy_lightning.corpora.published import protocol_named
-    from empathy_lightning.corpora.reading import read_split
+    from empathy_lightning.data.left_out import Tally
+    from empathy_lightning.data.published import protocol_named
+    from empathy_lightning.data.reading import read_split
 
     tally = Tally()
     protocol = protocol_named(options.protocol) if options.protocol else None
@@ -101,7 +102,8 @@ def _chosen(options: argparse.Namespace) -> list[Utterance]:
 
 
 def _corpus(name: str, root: str) -> Corpus:
-    from empathy_lightning.corpora import CORPORA, Manifest
+    from empathy_lightning.corpora import CORPORA
+    from empathy_lightning.data import Manifest
 
     if name == "manifest":
         return Manifest(root)

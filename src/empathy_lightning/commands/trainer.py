@@ -20,7 +20,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 import empathy_lightning.tasks  # noqa: F401 - lets YAML name the tasks without their modules
 from empathy_lightning.commands import TRAINER_COMMANDS
 from empathy_lightning.commands.configuration import check_paths, learns_emotions, refusal
-from empathy_lightning.datamodule import EmpathyDataModule
+from empathy_lightning.data.datamodule import EmpathyDataModule
 from empathy_lightning.errors import InputError
 from empathy_lightning.tasks.export import Export
 from empathy_lightning.tasks.interruption import StopOnSignal

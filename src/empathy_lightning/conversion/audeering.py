@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from transformers import Wav2Vec2Config
 
+from empathy_lightning.conversion.outcome import ConversionReport, new_folder
 from empathy_lightning.conversion.released import (
     Found,
     finish,
@@ -18,7 +19,6 @@ from empathy_lightning.conversion.released import (
     renamed,
     write_model,
 )
-from empathy_lightning.conversion.report import ConversionReport, new_folder
 from empathy_lightning.errors import InputError
 from empathy_lightning.files import check_new_folder
 from empathy_lightning.modules.emotion_encoder import EmotionEncoder

@@ -16,6 +16,7 @@ from transformers import Qwen2ForCausalLM, Wav2Vec2Config, WhisperConfig, Whispe
 
 from empathy_lightning.conversion.audeering import OPTIONAL, emotion_encoder_names
 from empathy_lightning.conversion.model_entry import model_entry, path_of
+from empathy_lightning.conversion.outcome import ConversionReport, new_folder
 from empathy_lightning.conversion.qwen import partial_lora_name, qwen2_config, qwen2_names, without_wrapper
 from empathy_lightning.conversion.qwen_tokenizer import fast_tokenizer
 from empathy_lightning.conversion.released import (
@@ -28,7 +29,6 @@ from empathy_lightning.conversion.released import (
     renamed,
     write_model,
 )
-from empathy_lightning.conversion.report import ConversionReport, new_folder
 from empathy_lightning.errors import InputError
 from empathy_lightning.files import check_new_folder
 from empathy_lightning.folders import write_folder

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from empathy_lightning.conversion.outcome import ConversionReport, new_folder
 from empathy_lightning.conversion.released import finish, found, place, read_weights, renamed
-from empathy_lightning.conversion.report import ConversionReport, new_folder
 from empathy_lightning.conversion.whole import check_whole
 from empathy_lightning.errors import InputError
 from empathy_lightning.files import check_new_folder

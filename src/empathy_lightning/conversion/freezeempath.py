@@ -17,8 +17,8 @@ from typing import Any
 from empathy_lightning import __version__
 from empathy_lightning.conversion.model_entry import model_entry, path_of
 from empathy_lightning.conversion.names import QWEN2_CONFIG, WHISPER, WHISPER_BLOCK, qwen2_layers
-from empathy_lightning.conversion.report import ConversionReport, new_folder
-from empathy_lightning.conversion.shards import StoredTensor, read_checkpoint, write_shards, write_tensors
+from empathy_lightning.conversion.outcome import ConversionReport, new_folder
+from empathy_lightning.conversion.stored_tensors import StoredTensor, read_checkpoint, write_shards, write_tensors
 from empathy_lightning.conversion.tokenizer import copy_tokenizer, read_json, token_ids, unit_ids
 from empathy_lightning.errors import InputError
 from empathy_lightning.files import check_new_folder

@@ -14,8 +14,8 @@ from torch import Tensor
 from transformers import Wav2Vec2Config
 
 from empathy_lightning.conversion.blsp_emo import convert_release
+from empathy_lightning.conversion.outcome import ConversionReport
 from empathy_lightning.conversion.released import read_json, read_weights
-from empathy_lightning.conversion.report import ConversionReport
 from empathy_lightning.errors import InputError
 from empathy_lightning.files import check_new_folder
 

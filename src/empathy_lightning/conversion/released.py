@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from empathy_lightning.conversion.report import ConversionReport
+from empathy_lightning.conversion.outcome import ConversionReport
 from empathy_lightning.conversion.whole import check_whole
 from empathy_lightning.errors import InputError
 from empathy_lightning.files import usual_mode

@@ -45,9 +45,8 @@ class Skipped(NamedTuple):
 class Corpus(ABC):
     """A source of utterances.
 
-    To add one, subclass it, state the facts below and write :meth:`read`. Name the
-    class in YAML, or in :data:`empathy_lightning.corpora.CORPORA` to have it checked
-    from the command line.
+    To add one, subclass it, state the facts below and write :meth:`read`. A file of this folder is found by itself;
+    one of a user's own is named by its class in YAML.
 
     Attributes:
         name: Short name, also the ``corpus`` of its utterances.

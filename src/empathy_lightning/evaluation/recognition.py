@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from empathy_lightning.audio import LONGEST
-from empathy_lightning.batch import SpeechDataset
 from empathy_lightning.checkpoints import load
-from empathy_lightning.corpora.left_out import MOST, refuse_lost
-from empathy_lightning.corpora.reading import read_chosen
+from empathy_lightning.data.batch import SpeechDataset
+from empathy_lightning.data.left_out import MOST, refuse_lost
+from empathy_lightning.data.reading import read_chosen
 from empathy_lightning.errors import InputError
-from empathy_lightning.evaluation.prompting import Recognition, readable_batches, recogniser
+from empathy_lightning.evaluation.recognisers import Recognition, readable_batches, recogniser
 from empathy_lightning.files import check_target, write_json
 from empathy_lightning.folders import read_config
 from empathy_lightning.jobs import digest, folder_digest, recordings_digest
@@ -53,7 +53,7 @@ def evaluate_emotion(
         split: Split to use, or ``all``.
         by: ``answer`` parses the answer, ``options`` scores the categories' words, ``classifier`` takes the head's.
         parser: ``words`` or ``substring``.
-        per_token: See :func:`~empathy_lightning.evaluation.prompting.score_options`.
+        per_token: See :func:`~empathy_lightning.evaluation.recognisers.score_options`.
         max_new_tokens: Longest answer.
         trust: Packages besides this library whose classes the folder may name.
         max_left_out: Share of the utterances that may be left out, unreadable or with a label that is no emotion word.

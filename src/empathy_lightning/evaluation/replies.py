@@ -13,15 +13,15 @@ from typing import Any
 import torch
 
 from empathy_lightning.audio import LONGEST, write
-from empathy_lightning.batch import SpeechDataset
 from empathy_lightning.checkpoints import CheckpointError, load
-from empathy_lightning.corpora.left_out import MOST, refuse_lost
-from empathy_lightning.corpora.manifest import write_manifest
-from empathy_lightning.corpora.reading import read_chosen
+from empathy_lightning.data.batch import SpeechDataset
+from empathy_lightning.data.left_out import MOST, refuse_lost
+from empathy_lightning.data.manifest import write_manifest
+from empathy_lightning.data.reading import read_chosen
 from empathy_lightning.decoding import Decoding
 from empathy_lightning.errors import InputError
 from empathy_lightning.evaluation.changed_recordings import is_changed, with_state
-from empathy_lightning.evaluation.prompting import readable_batches
+from empathy_lightning.evaluation.recognisers import readable_batches
 from empathy_lightning.files import check_folder, check_target
 from empathy_lightning.jobs import (
     Claim,

@@ -19,8 +19,8 @@ from empathy_lightning.metrics.text import chrf, distinct, greedy_match
 from empathy_lightning.modules.empathy_classifier import EmpathyClassifier
 from empathy_lightning.modules.model_files import PretrainedError
 from empathy_lightning.modules.pretrained import opened
-from empathy_lightning.preparation.cleaning import words
 from empathy_lightning.progress import progress_bar
+from empathy_lightning.text import words
 from empathy_lightning.utterance import EMOTIONS, Utterance
 
 LEVELS = ("none", "weak", "strong")

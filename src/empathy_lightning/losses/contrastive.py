@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from empathy_lightning.batch import MISSING, SpeechBatch
+from empathy_lightning.data.batch import MISSING, SpeechBatch
 from empathy_lightning.outputs import EmpatheticOutput, estimate_of
 
 

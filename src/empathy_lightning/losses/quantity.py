@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from empathy_lightning.batch import SpeechBatch
+from empathy_lightning.data.batch import SpeechBatch
 from empathy_lightning.errors import InputError
 from empathy_lightning.modules.cformer import FiredSpeech
 from empathy_lightning.outputs import EmpatheticOutput

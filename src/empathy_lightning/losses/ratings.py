@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from torch import Tensor, nn
 
-from empathy_lightning.batch import SpeechBatch
+from empathy_lightning.data.batch import SpeechBatch
 from empathy_lightning.errors import InputError
 from empathy_lightning.outputs import EmpatheticOutput, estimate_of
 from empathy_lightning.utterance import RATINGS

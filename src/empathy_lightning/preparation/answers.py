@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from empathy_lightning.corpora.manifest import read_manifest, write_manifest
+from empathy_lightning.data.manifest import read_manifest, write_manifest
 from empathy_lightning.errors import InputError
 from empathy_lightning.files import check_folder, check_target
 from empathy_lightning.jobs import Claim, check_again, rank_and_world_size, seed_of, settled

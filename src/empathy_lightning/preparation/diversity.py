@@ -11,8 +11,8 @@ from torch import Tensor
 
 from empathy_lightning.modules.chat_format import literal_ids
 from empathy_lightning.modules.language_model import LanguageModel, pack
-from empathy_lightning.preparation.cleaning import words
 from empathy_lightning.progress import progress_bar
+from empathy_lightning.text import words
 
 _BLOCK = 256
 """Rows compared with all kept ones in one matrix product."""

@@ -15,9 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from empathy_lightning.corpora.left_out import MOST, Tally, with_files
-from empathy_lightning.corpora.mixture import with_voice_of
-from empathy_lightning.corpora.reading import read_chosen
+from empathy_lightning.data.left_out import MOST, Tally, with_files
+from empathy_lightning.data.mixture import with_voice_of
+from empathy_lightning.data.reading import read_chosen
 from empathy_lightning.emotion_words import emotion_named
 from empathy_lightning.errors import InputError
 from empathy_lightning.files import check_target

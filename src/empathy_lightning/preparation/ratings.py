@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from empathy_lightning.audio import AudioError, check_speech, read
-from empathy_lightning.batch import SpeechDataset
-from empathy_lightning.corpora.left_out import MOST, refuse_lost
-from empathy_lightning.corpora.manifest import write_manifest
-from empathy_lightning.corpora.reading import read_chosen
+from empathy_lightning.data.batch import SpeechDataset
+from empathy_lightning.data.left_out import MOST, refuse_lost
+from empathy_lightning.data.manifest import write_manifest
+from empathy_lightning.data.reading import read_chosen
+from empathy_lightning.data.sampler import LengthBucketSampler
 from empathy_lightning.errors import InputError
 from empathy_lightning.files import check_target
 from empathy_lightning.jobs import Claim, digest, recordings_digest
@@ -23,7 +24,6 @@ from empathy_lightning.modules.emotion_encoder import EmotionEncoder
 from empathy_lightning.modules.model_files import PretrainedError
 from empathy_lightning.preparation.identity import model_identity
 from empathy_lightning.progress import progress_bar
-from empathy_lightning.sampler import LengthBucketSampler
 from empathy_lightning.utterance import RATINGS, Utterance
 
 MAX_SECONDS = 30.0

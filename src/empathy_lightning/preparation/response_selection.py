@@ -9,9 +9,10 @@ from typing import Any
 
 from torch import Tensor
 
+from empathy_lightning import text as cleaning
 from empathy_lightning.errors import InputError
-from empathy_lightning.preparation import cleaning, diversity
-from empathy_lightning.preparation.cleaning import Rule
+from empathy_lightning.preparation import diversity
+from empathy_lightning.text import Rule
 from empathy_lightning.utterance import Utterance
 
 REFUSALS: dict[str, Rule | None] = {"published": cleaning.published_refusal, "wide": cleaning.refusal, "off": None}

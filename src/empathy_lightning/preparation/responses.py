@@ -11,9 +11,9 @@ from typing import Any
 
 from torch import Tensor
 
-from empathy_lightning.corpora.left_out import MOST, outside
-from empathy_lightning.corpora.manifest import write_manifest
-from empathy_lightning.corpora.reading import read_chosen
+from empathy_lightning.data.left_out import MOST, outside
+from empathy_lightning.data.manifest import write_manifest
+from empathy_lightning.data.reading import read_chosen
 from empathy_lightning.emotion_words import emotion_named
 from empathy_lightning.errors import InputError
 from empathy_lightning.files import check_target, write_json

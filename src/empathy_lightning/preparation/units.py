@@ -14,17 +14,17 @@ from torch import Tensor
 
 from empathy_lightning.audio import SAMPLE_RATE, read, resample, write
 from empathy_lightning.checkpoints import load_quantizer, save
-from empathy_lightning.corpora.left_out import MOST, refuse_lost
-from empathy_lightning.corpora.manifest import write_manifest
-from empathy_lightning.corpora.reading import read_chosen
+from empathy_lightning.data.left_out import MOST, refuse_lost
+from empathy_lightning.data.manifest import write_manifest
+from empathy_lightning.data.reading import read_chosen
 from empathy_lightning.errors import InputError
 from empathy_lightning.files import check_folder, check_target
 from empathy_lightning.jobs import Claim, digest, folder_digest, recordings_digest, speech_files
 from empathy_lightning.modules.contracts import Quantizer
 from empathy_lightning.modules.vocoder import Vocoder
-from empathy_lightning.preparation.espeak import render
-from empathy_lightning.preparation.small_world import REPLY_STYLES, REPLY_VOICE
 from empathy_lightning.progress import progress_bar
+from empathy_lightning.small_world.espeak import render
+from empathy_lightning.small_world.world import REPLY_STYLES, REPLY_VOICE
 from empathy_lightning.utterance import Utterance
 
 

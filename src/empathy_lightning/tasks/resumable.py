@@ -11,8 +11,8 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
-from empathy_lightning.batch import SpeechBatch
-from empathy_lightning.datamodule import EmpathyDataModule
+from empathy_lightning.data.batch import SpeechBatch
+from empathy_lightning.data.datamodule import EmpathyDataModule
 from empathy_lightning.errors import InputError
 from empathy_lightning.tasks.finite import LossWatch, check_finite
 from empathy_lightning.tasks.heads import HeadWatch

@@ -16,7 +16,7 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from empathy_lightning.datamodule import EmpathyDataModule
+from empathy_lightning.data.datamodule import EmpathyDataModule
 from empathy_lightning.files import whole
 
 

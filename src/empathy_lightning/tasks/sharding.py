@@ -16,7 +16,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from empathy_lightning.datamodule import EmpathyDataModule
+from empathy_lightning.data.datamodule import EmpathyDataModule
 from empathy_lightning.errors import InputError
 from empathy_lightning.modules.language_model import LanguageModel
 from empathy_lightning.tasks.speech_decoder import SpeechDecoderTask

@@ -7,7 +7,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from empathy_lightning.batch import SpeechBatch
+from empathy_lightning.data.batch import SpeechBatch
 from empathy_lightning.errors import InputError
 from empathy_lightning.filled_prompt import Turn
 from empathy_lightning.models import EmpatheticLM

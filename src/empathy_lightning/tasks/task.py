@@ -13,8 +13,8 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from empathy_lightning.batch import SpeechBatch
 from empathy_lightning.checkpoints import load_weights
+from empathy_lightning.data.batch import SpeechBatch
 from empathy_lightning.errors import InputError
 from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.modules.cached_encoder import CachedSpeechEncoder

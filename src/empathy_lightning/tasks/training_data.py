@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import nn
 
-from empathy_lightning.corpora.left_out import Tally
-from empathy_lightning.datamodule import EmpathyDataModule
+from empathy_lightning.data.datamodule import EmpathyDataModule
+from empathy_lightning.data.left_out import Tally
 from empathy_lightning.errors import InputError
 from empathy_lightning.utterance import Utterance
 

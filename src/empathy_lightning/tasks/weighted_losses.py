@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 import torch
 from torch import Tensor, nn
 
-from empathy_lightning.batch import SpeechBatch
+from empathy_lightning.data.batch import SpeechBatch
 from empathy_lightning.errors import InputError
 from empathy_lightning.losses.categorical import CategoricalLoss, FocalLoss, SoftLabelLoss
 from empathy_lightning.outputs import EmpatheticOutput, SpokenOutput

@@ -1,0 +1,218 @@
+"""What was read and what was not, by reason: one summary at the start of a command, and a limit."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from empathy_lightning.corpora.corpus import Corpus, CorpusError, Kind, is_lfs_pointer
+from empathy_lightning.data.protocols import Protocol
+from empathy_lightning.emotion_words import chosen_emotion, emotion_named, suggested_emotion
+from empathy_lightning.utterance import Utterance
+
+MOST = 0.01
+"""Share of the utterances that may be left out without having been asked for."""
+
+
+@dataclass
+class Tally:
+    """How many utterances were read, and why others were not, or are without a label of the task.
+
+    Attributes:
+        kept: Utterances that take part.
+        lost: Left out though nobody asked for it, by reason.
+        asked: Left out by a protocol, an option or a corpus's own design, by reason.
+        unlabelled: Kept, with a label that is not among the task's emotions, by that label.
+        unknown: How many of the unlabelled have a label that is no emotion word at all.
+        examples: A file or id for each reason of a loss.
+    """
+
+    kept: int = 0
+    lost: Counter[str] = field(default_factory=Counter)
+    asked: Counter[str] = field(default_factory=Counter)
+    unlabelled: Counter[str] = field(default_factory=Counter)
+    unknown: int = 0
+    examples: dict[str, str] = field(default_factory=dict)
+
+    def lose(self, reason: str, example: str) -> None:
+        """Count an utterance that was left out though nobody asked for it."""
+        self.lost[reason] += 1
+        self.examples.setdefault(reason, example)
+
+    def drop(self, number: int, reason: str) -> None:
+        """Count utterances that were read, and are left out for a reason that was asked for."""
+        if number:
+            self.kept -= number
+            self.asked[reason] += number
+
+    def describe(self) -> str:
+        """One line: what was read of how many, and the others by reason, the most frequent first."""
+        left = self.lost.total() + self.asked.total()
+        line = f"read {self.kept:,} of {self.kept + left:,} utterances"
+        reasons = [f"{n:,} {reason}" for reason, n in (self.lost + self.asked).most_common()]
+        if reasons:
+            line += ": " + ", ".join(reasons[:8]) + (f", {len(reasons) - 8} other reasons" if len(reasons) > 8 else "")
+        if self.unlabelled:
+            labels = ", ".join(f"{n:,} {label}" for label, n in self.unlabelled.most_common(8))
+            line += f"; without a label of the task: {labels}"
+        return line
+
+    def refuse_above(self, most: float, option: str, labels: bool = False) -> None:
+        """Stop where too much was left out that nobody asked for.
+
+        Args:
+            most: Share that may be, 0..1.
+            option: How to allow more, for the message.
+            labels: Count what has a label that is no emotion word as lost.
+
+        Raises:
+            CorpusError: If more was.
+        """
+        unknown = self.unknown if labels else 0
+        lost = self.lost.total() + unknown
+        whole = self.kept + self.lost.total()
+        if lost <= most * whole:
+            return
+        reasons = [f"{n:,} {reason}" + self._example(reason) for reason, n in self.lost.most_common(2)]
+        if unknown:
+            reasons += [f"{n:,} labelled {label}" for label, n in self.unlabelled.most_common(2)]
+        said = f"{lost:,} of {whole:,} utterances would be lost: {', '.join(reasons)}"
+        advice = f"mend them, or allow it with {option} {lost / whole + 0.005:.2f}"
+        raise CorpusError(f"{said[: 297 - len(advice)]}; {advice}")
+
+    def _example(self, reason: str) -> str:
+        example = self.examples.get(reason, "")
+        return f" ({example if len(example) < 60 else '...' + example[-57:]})" if example else ""
+
+
+def kind_of(reason: str) -> str:
+    """A reason without what is another one in each case: quoted words, numbers, remarks after a colon."""
+    reason = re.sub(r"\([^()]*\)|'[^']*'|\"[^\"]*\"|\b\d+\b", "", re.split(r"[:;]", reason)[0])
+    return " ".join(reason.split())
+
+
+def count_skipped(corpus: Corpus, tally: Tally) -> None:
+    """Count what a corpus left out while it was read; what lacks its label or transcript alone is not left out."""
+    for path, reason, kind in corpus.skipped:
+        if kind is Kind.COPY:
+            tally.asked["doubled copies"] += 1
+        elif kind is Kind.ASKED:
+            tally.asked[kind_of(reason)] += 1
+        elif kind is Kind.LOST:
+            tally.lose(kind_of(reason), path)
+
+
+def count_left_by(protocol: Protocol, before: Sequence[Utterance], after: Sequence[Utterance], tally: Tally) -> None:
+    """Count what a protocol leaves out: asked for, but for a whole corpus and for labels that are no emotion words."""
+    taken = {(u.corpus, u.id) for u in after}
+    corpora = {u.corpus for u in after}
+    for utterance in before:
+        if (utterance.corpus, utterance.id) in taken:
+            continue
+        label = utterance.emotion
+        if utterance.corpus not in corpora:
+            tally.lose(f"of {utterance.corpus}, of which the protocol takes none", utterance.id)
+        elif protocol.emotions is not None and label is not None and emotion_named(label) is None:
+            tally.lose(f"labelled {outside(label, protocol.emotions)}, which is no known emotion word", utterance.id)
+        else:
+            tally.asked["by the protocol"] += 1
+
+
+def with_files(utterances: Iterable[Utterance], tally: Tally) -> list[Utterance]:
+    """The utterances whose audio is there, without a look into it; the others are counted.
+
+    Each folder is listed once, which is far quicker than to ask for each file.
+    """
+    folders: dict[str, set[str]] = {}
+    there = []
+    for utterance in utterances:
+        missing = [path for path in (utterance.path, utterance.emotion_path) if path and not _is_there(path, folders)]
+        if missing:
+            hollow = os.path.exists(missing[0])
+            tally.lose("with an empty file or a Git LFS pointer" if hollow else "without a file", missing[0])
+        else:
+            there.append(utterance)
+    return there
+
+
+def _is_there(path: str, folders: dict[str, set[str]]) -> bool:
+    if "://" in path:
+        return True
+    folder, name = os.path.split(path)
+    if folder not in folders:
+        folders[folder] = _names(folder)
+    return name in folders[folder]
+
+
+def _names(folder: str) -> set[str]:
+    try:
+        with os.scandir(folder or ".") as entries:
+            return {entry.name for entry in entries if entry.is_file() and not _is_hollow(entry)}
+    except OSError:
+        return set()
+
+
+def _is_hollow(entry: os.DirEntry[str]) -> bool:
+    """Whether a file is empty, or a pointer in the place of one."""
+    size = entry.stat().st_size
+    return size == 0 or (size <= 400 and is_lfs_pointer(Path(entry.path)))
+
+
+def in_task(utterances: Sequence[Utterance], emotions: Sequence[str], tally: Tally) -> list[Utterance]:
+    """The utterances with their labels as the task spells them; labels outside the task stay, and are counted.
+
+    Args:
+        utterances: With labels in any spelling.
+        emotions: The task's categories.
+        tally: Counts the labels that are none of them, those that are no emotion words at all apart.
+    """
+    names: dict[str, str] = {}
+
+    def _named(label: str) -> str:
+        if label not in names:
+            names[label] = chosen_emotion(label, emotions) or label
+        return names[label]
+
+    found = []
+    for utterance in utterances:
+        label = utterance.emotion
+        votes: dict[str, float] = defaultdict(float)
+        for heard, share in utterance.emotion_votes.items():
+            votes[_named(heard)] += share
+        if label is None:
+            found.append(utterance if not votes else replace(utterance, emotion_votes=dict(votes)))
+            continue
+        named = _named(label)
+        if named not in emotions:
+            tally.unlabelled[outside(label, emotions)] += 1
+            tally.unknown += emotion_named(label) is None
+        same = named == label and votes.keys() == utterance.emotion_votes.keys()
+        found.append(utterance if same else replace(utterance, emotion=named, emotion_votes=dict(votes)))
+    return found
+
+
+def outside(label: str, emotions: Sequence[str]) -> str:
+    """A label that is none of a task's emotions, with the one that may have been meant."""
+    meant = suggested_emotion(label, emotions)
+    return f"{label!r}" + (f" (did you mean {meant}?)" if meant else "")
+
+
+def refuse_lost(lost: Sequence[tuple[str, str]], whole: int, most: float) -> None:
+    """Stop where too many utterances turned out lost in a command's own work, after its manifest was read.
+
+    Args:
+        lost: Reason and example of each.
+        whole: How many were chosen.
+        most: Share that may be lost, 0..1.
+
+    Raises:
+        CorpusError: If more are.
+    """
+    tally = Tally(kept=whole - len(lost))
+    for reason, example in lost:
+        tally.lose(reason, example)
+    tally.refuse_above(most, "--allow-left-out")

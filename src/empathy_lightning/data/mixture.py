@@ -1,0 +1,174 @@
+"""Several corpora in one run: read together, with other tasks' utterances and with other voices."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from empathy_lightning.corpora.corpus import Corpus, CorpusError
+from empathy_lightning.data.left_out import Tally, in_task
+from empathy_lightning.data.protocols import Protocol
+from empathy_lightning.data.published import protocol_named
+from empathy_lightning.data.reading import read_split
+from empathy_lightning.errors import InputError
+from empathy_lightning.utterance import RATINGS, Utterance
+
+Answer = Literal["response", "emotion", "transcript"]
+"""What the language model is to say: the prepared response, the emotion's name or the words that were said."""
+
+
+def read_corpora(
+    corpora: Sequence[Corpus], protocol: Protocol | None, option: str, tally: Tally, audio: bool = True
+) -> list[Utterance]:
+    """Utterances of corpora, each with a split; what is left out is counted.
+
+    Args:
+        corpora: Where the utterances come from.
+        protocol: Who trains and who tests; None takes the corpora's own splits.
+        option: Where the protocol is given, for the message.
+        tally: Counts what was read and what was not.
+        audio: Whether each utterance needs its audio file.
+
+    Raises:
+        CorpusError: If a corpus is missing, an utterance has no split, or two have one id.
+    """
+    _, utterances = read_split(corpora, protocol, tally, audio)
+    for utterance in utterances:
+        if utterance.split is None:
+            raise CorpusError(
+                f"{utterance.corpus} has no splits of its own ({utterance.id}): give {option}, "
+                "for example leave-one-speaker-out"
+            )
+    return utterances
+
+
+def answered(utterances: Sequence[Utterance], answer: Answer, emotions: Sequence[str]) -> list[Utterance]:
+    """The utterances, each with what is to be said as its response; an emotion outside the task's is unlabelled."""
+    if answer == "response":
+        return list(utterances)
+    words = [getattr(u, answer) for u in utterances]
+    if answer == "emotion":
+        words = [word if word in emotions else None for word in words]
+    rows = zip(utterances, words, strict=True)
+    return [replace(u, response=word, response_cut=False, units=None) for u, word in rows]
+
+
+@dataclass
+class MixedIn:
+    """Another task, mixed into the training batches of a stage; its validation and test splits are not used.
+
+    Attributes:
+        corpora: Where its utterances come from.
+        share: How many of an epoch's utterances are of this task, from 0 to below 1; at 0 its corpora are not read.
+        prompt: What it asks, with its slots; None keeps each utterance's own prompt, and the model's without one.
+        system: System message of the prompt; None leaves it out.
+        answer: What the language model is to say; utterances without it are left out.
+        protocol: Which of the utterances train; None takes the corpora's own splits.
+    """
+
+    corpora: list[Corpus]
+    share: float
+    prompt: str | None = None
+    system: str | None = None
+    answer: Answer = "response"
+    protocol: Protocol | str | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share < 1:
+            raise InputError(f"data.mixed_in: the share {self.share} must be from 0 to below 1")
+        if "{speech}" not in (self.prompt if self.prompt is not None else "{speech}" if self.system is None else ""):
+            raise InputError("data.mixed_in: a prompt needs a {speech} slot, and a system message a prompt")
+
+    def utterances(self, emotions: Sequence[str], tally: Tally, audio: bool = True) -> list[Utterance]:
+        """The utterances that train, with their prompts and answers; none where the share is 0.
+
+        Args:
+            emotions: The task's categories; others are no answer.
+            tally: Counts what was read and what was not.
+            audio: Whether each utterance needs its audio file.
+
+        Raises:
+            CorpusError: If a corpus cannot be read, or nothing in it has an answer.
+        """
+        if self.share == 0:
+            return []
+        protocol = protocol_named(self.protocol) if isinstance(self.protocol, str) else self.protocol
+        read = read_corpora(self.corpora, protocol, "the protocol in data.mixed_in", tally, audio)
+        training = [u for u in in_task(read, emotions, tally) if u.split == "train"]
+        rows = [u for u in answered(training, self.answer, emotions) if u.response]
+        if not rows:
+            raise CorpusError(f"data.mixed_in: no training utterance has the {self.answer} that is to be said")
+        tally.drop(len(read) - len(training), "of data.mixed_in's other splits")
+        tally.drop(len(training) - len(rows), f"without the {self.answer} that is to be said")
+        return rows if self.prompt is None else [replace(u, prompt=self.prompt, system=self.system) for u in rows]
+
+
+def times_per_epoch(times: Sequence[float], mixed: Sequence[tuple[float, int]]) -> list[float]:
+    """How often each utterance comes in an epoch, on average.
+
+    Args:
+        times: Of the stage's own utterances.
+        mixed: Share and number of utterances of each task that is mixed in.
+
+    Returns:
+        Own utterances first, then those of each task: all of a task equally often, so often that they have its share.
+
+    Raises:
+        InputError: If the shares leave nothing to the stage itself.
+
+    >>> times_per_epoch([1.0, 1.0, 1.0], [(0.25, 2)])
+    [1.0, 1.0, 1.0, 0.5, 0.5]
+    """
+    rest = 1 - sum(share for share, _ in mixed)
+    if rest <= 0:
+        raise InputError(f"data.mixed_in: the shares sum to {1 - rest:g}, which leaves nothing to the stage itself")
+    return [*times, *(time for s, n in mixed for time in [s / rest * sum(times) / max(1, n)] * n)]
+
+
+def with_random_voices(utterances: Sequence[Utterance], seed: int = 0) -> list[Utterance]:
+    """The utterances, each with the voice of another one to hear the emotion in: an ablation.
+
+    The voice is drawn uniformly among all others, by the utterance's id, so that neither the order nor a batch
+    matters. Emotion and ratings are then that voice's; the expected responses stay.
+
+    Raises:
+        CorpusError: If there is only one voice.
+    """
+    voices = {_voice(u): u for u in sorted(utterances, key=lambda u: (u.corpus, u.id))}
+    place = {voice: index for index, voice in enumerate(voices)}
+    if utterances and len(voices) < 2:
+        raise CorpusError(f"emotion_voice: random needs another voice than that of {utterances[0].id}")
+    donors, changed = list(voices.values()), []
+    for utterance in utterances:
+        step = random.Random(f"{seed}/{utterance.corpus}/{utterance.id}").randrange(1, len(voices))
+        changed.append(with_voice_of(utterance, donors[(place[_voice(utterance)] + step) % len(voices)]))
+    return changed
+
+
+def with_voice_of(utterance: Utterance, donor: Utterance) -> Utterance:
+    """An utterance whose emotion is heard, and labelled, where that of another one is."""
+    path, start, end = _voice(donor)
+    return replace(
+        utterance,
+        emotion_id=donor.emotion_id or f"{donor.corpus}/{donor.id}",
+        emotion_path=path,
+        emotion_start=start,
+        emotion_end=end,
+        emotion=donor.emotion,
+        emotion_votes=donor.emotion_votes,
+        **{name: getattr(donor, name) for name in RATINGS},
+    )
+
+
+def recordings_of(utterance: Utterance) -> set[tuple[str, float, float | None]]:
+    """The recordings, with their cuts, in which an utterance's words and its emotion are heard."""
+    return {(utterance.path, utterance.start, utterance.end), _voice(utterance)}
+
+
+def _voice(utterance: Utterance) -> tuple[str, float, float | None]:
+    """The recording in which an utterance's emotion is heard."""
+    if utterance.emotion_path is None:
+        return utterance.path, utterance.start, utterance.end
+    return utterance.emotion_path, utterance.emotion_start, utterance.emotion_end

@@ -1,0 +1,277 @@
+"""Who trains and who tests.
+
+A protocol takes the utterances of one or more corpora, merges and filters their
+emotions and gives each a split. :data:`~empathy_lightning.data.published.PROTOCOLS`
+names the published ones; for others compose the classes, in Python or in YAML.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Literal
+
+from empathy_lightning.corpora.corpus import CorpusError
+from empathy_lightning.data.held_out import hold_out_sentences, hold_out_speakers
+from empathy_lightning.data.sentences import sentences
+from empathy_lightning.emotion_words import emotion_named
+from empathy_lightning.records import SPLITS, split_named
+from empathy_lightning.utterance import Utterance
+
+
+class Protocol:
+    """The corpora's own splits; also the base of the other protocols.
+
+    Args:
+        emotions: Categories kept; None keeps all utterances, those without a label too.
+        merge: Emotions that count as another one, for example ``{"excited": "happy"}``.
+        citation: Where the protocol was published.
+        expected: Published number of utterances by split, checked by ``corpora check``.
+    """
+
+    def __init__(
+        self,
+        emotions: Sequence[str] | None = None,
+        merge: Mapping[str, str] | None = None,
+        citation: str = "",
+        expected: Mapping[str, int] | None = None,
+    ) -> None:
+        self.emotions = None if emotions is None else tuple(map(_name, emotions))
+        self.merge = {_name(word): _name(other) for word, other in (merge or {}).items()}
+        self.citation = citation
+        self.expected = dict(expected or {})
+
+    def splits(self, utterances: Sequence[Utterance]) -> list[str | None]:
+        """The split of each utterance, None for those that the protocol leaves out."""
+        return [u.split for u in utterances]
+
+    def __call__(self, utterances: Sequence[Utterance]) -> list[Utterance]:
+        """The utterances that take part, each with its split; the given ones are not changed."""
+        merged = [self._merged(u) for u in utterances]
+        kept = [u for u in merged if self.emotions is None or u.emotion in self.emotions]
+        return [replace(u, split=split) for u, split in zip(kept, self.splits(kept), strict=True) if split is not None]
+
+    def hold_out(self, utterances: Sequence[Utterance], share: float) -> list[Utterance]:
+        """The utterances after the split, of which a share of the training part validates; speakers stay together.
+
+        See :func:`~empathy_lightning.data.held_out.hold_out_speakers`.
+        """
+        return hold_out_speakers(utterances, share)
+
+    def _merged(self, utterance: Utterance) -> Utterance:
+        votes: dict[str, float] = defaultdict(float)
+        for name, share in utterance.emotion_votes.items():
+            votes[self.merge.get(name, name)] += share
+        emotion = self.merge.get(utterance.emotion, utterance.emotion) if utterance.emotion else None
+        return replace(utterance, emotion=emotion, emotion_votes=dict(votes))
+
+
+def _name(emotion: str) -> str:
+    return emotion_named(emotion) or emotion
+
+
+def _split(word: str) -> str:
+    split = split_named(word)
+    if split is None:
+        raise CorpusError(f"protocol: no split is named {word!r}; there are {', '.join(SPLITS)}")
+    return split
+
+
+class Whole(Protocol):
+    """Everything goes to one split.
+
+    Args:
+        split: ``"train"`` or ``"test"``.
+        emotions: As in :class:`Protocol`.
+        merge: As in :class:`Protocol`.
+    """
+
+    def __init__(
+        self, split: str, emotions: Sequence[str] | None = None, merge: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(emotions, merge)
+        self.split = _split(split)
+
+    def splits(self, utterances: Sequence[Utterance]) -> list[str | None]:
+        """The same for all."""
+        return [self.split] * len(utterances)
+
+
+class LeaveOneOut(Protocol):
+    """One session or speaker tests, perhaps the next one validates, all others train.
+
+    Args:
+        unit: What is left out.
+        fold: Which one, counted from 0 in alphabetical order; taken modulo their number.
+        validation: Whether the next one validates.
+        emotions: As in :class:`Protocol`.
+        merge: As in :class:`Protocol`.
+        citation: As in :class:`Protocol`.
+        expected: As in :class:`Protocol`.
+    """
+
+    def __init__(
+        self,
+        unit: Literal["session", "speaker"] = "speaker",
+        fold: int = 0,
+        validation: bool = True,
+        emotions: Sequence[str] | None = None,
+        merge: Mapping[str, str] | None = None,
+        citation: str = "",
+        expected: Mapping[str, int] | None = None,
+    ) -> None:
+        super().__init__(emotions, merge, citation, expected)
+        self.unit = unit
+        self.fold = fold
+        self.validation = validation
+
+    def splits(self, utterances: Sequence[Utterance]) -> list[str | None]:
+        """By unit; a unit of one corpus is not that of the same name in another.
+
+        Raises:
+            CorpusError: If an utterance has no such unit, since its speaker might then be in two splits.
+        """
+        units = [(u.corpus, getattr(u, self.unit)) for u in utterances]
+        for utterance, (_, unit) in zip(utterances, units, strict=True):
+            if unit is None:
+                raise CorpusError(
+                    f"{utterance.corpus}: {utterance.id} has no {self.unit}, so no {self.unit} can be left out"
+                )
+        order = sorted(set(units))
+        place = {unit: (index - self.fold) % len(order) for index, unit in enumerate(order)}
+        names = {0: "test", 1: "validation" if self.validation else "train"}
+        return [names.get(place[unit], "train") for unit in units]
+
+
+class SentenceSplit(Protocol):
+    """Sentences are split, so that no sentence is in both parts; every speaker is in both.
+
+    Args:
+        train: Share of the sentences that train.
+        seed: Of the draw.
+        emotions: As in :class:`Protocol`.
+        citation: As in :class:`Protocol`.
+        language: Only utterances in this language take part; None takes all.
+    """
+
+    def __init__(
+        self,
+        train: float = 0.7,
+        seed: int = 0,
+        emotions: Sequence[str] | None = None,
+        citation: str = "",
+        language: str | None = None,
+    ) -> None:
+        super().__init__(emotions, None, citation)
+        self.train = train
+        self.seed = seed
+        self.language = language
+
+    def splits(self, utterances: Sequence[Utterance]) -> list[str | None]:
+        """By the number that the corpus gives a sentence and by its words, whatever their case and punctuation."""
+        if self.language is not None:
+            own = [u for u in utterances if u.language == self.language]
+            of_own = dict(zip(map(id, own), self._by_sentence(own), strict=True))
+            return [of_own.get(id(u)) for u in utterances]
+        return list(self._by_sentence(utterances))
+
+    def hold_out(self, utterances: Sequence[Utterance], share: float) -> list[Utterance]:
+        """As in :class:`Protocol`, but sentences stay together."""
+        return hold_out_sentences(utterances, share)
+
+    def _by_sentence(self, utterances: Sequence[Utterance]) -> list[str]:
+        said = sentences(utterances)
+        order = sorted(set(said))
+        random.Random(self.seed).shuffle(order)
+        training = set(order[: round(self.train * len(order))])
+        return ["train" if words in training else "test" for words in said]
+
+
+class RandomSubset(Protocol):
+    """A random part of each official split, by a recorded seed.
+
+    Args:
+        sizes: Number of utterances by official split; others are left out.
+        seed: Of the draw; it depends on the ids alone, not on their order.
+        emotions: As in :class:`Protocol`.
+        citation: As in :class:`Protocol`.
+    """
+
+    def __init__(
+        self, sizes: Mapping[str, int], seed: int = 0, emotions: Sequence[str] | None = None, citation: str = ""
+    ) -> None:
+        self.sizes = {_split(name): size for name, size in sizes.items()}
+        super().__init__(emotions, None, citation, self.sizes)
+        self.seed = seed
+
+    def splits(self, utterances: Sequence[Utterance]) -> list[str | None]:
+        """The first of each split in the order of a hash of seed and id."""
+        chosen: set[tuple[str, str]] = set()
+        for split, size in self.sizes.items():
+            members = sorted((u for u in utterances if u.split == split), key=self._draw)
+            chosen |= {(u.corpus, u.id) for u in members[:size]}
+        return [u.split if (u.corpus, u.id) in chosen else None for u in utterances]
+
+    def _draw(self, utterance: Utterance) -> bytes:
+        return hashlib.sha256(f"{self.seed} {utterance.corpus} {utterance.id}".encode()).digest()
+
+
+class PerCorpus(Protocol):
+    """Another protocol for each corpus of a mixture.
+
+    Args:
+        protocols: By name of the corpus; corpora without one are left out.
+        emotions: As in :class:`Protocol`, for all of them.
+        merge: As in :class:`Protocol`, for all of them.
+        citation: As in :class:`Protocol`.
+    """
+
+    def __init__(
+        self,
+        protocols: Mapping[str, Protocol],
+        emotions: Sequence[str] | None = None,
+        merge: Mapping[str, str] | None = None,
+        citation: str = "",
+    ) -> None:
+        super().__init__(emotions, merge, citation)
+        self.protocols = dict(protocols)
+        for name, protocol in self.protocols.items():
+            if protocol.merge or protocol.emotions is not None:
+                raise CorpusError(f"{name}: give emotions and merge to PerCorpus, not to the protocols in it")
+
+    def splits(self, utterances: Sequence[Utterance]) -> list[str | None]:
+        """Each corpus by its own protocol."""
+        members = _by_corpus(utterances)
+        if members and not members.keys() & self.protocols.keys():
+            read, known = (", ".join(sorted(names)) for names in (members, self.protocols))
+            raise CorpusError(
+                f"the protocol knows none of the corpora ({read[:60]}), only {known[:130]}; "
+                "give another one, or null for the corpora's own splits"
+            )
+        splits: list[str | None] = [None] * len(utterances)
+        for corpus, indices in members.items():
+            if corpus in self.protocols:
+                own = self.protocols[corpus].splits([utterances[i] for i in indices])
+                for index, split in zip(indices, own, strict=True):
+                    splits[index] = split
+        return splits
+
+    def hold_out(self, utterances: Sequence[Utterance], share: float) -> list[Utterance]:
+        """As in :class:`Protocol`, each corpus by its own protocol."""
+        held = list(utterances)
+        for corpus, indices in _by_corpus(utterances).items():
+            if corpus in self.protocols:
+                own = self.protocols[corpus].hold_out([utterances[i] for i in indices], share)
+                for index, utterance in zip(indices, own, strict=True):
+                    held[index] = utterance
+        return held
+
+
+def _by_corpus(utterances: Sequence[Utterance]) -> dict[str, list[int]]:
+    members: dict[str, list[int]] = defaultdict(list)
+    for index, utterance in enumerate(utterances):
+        members[utterance.corpus].append(index)
+    return members
