@@ -103,7 +103,7 @@ def test_optimiser_and_schedule_by_class_path_decide_what_is_learned(corpus, bac
     assert saved["lr_schedulers"][0]["_last_lr"] == [0.1 * 0.25 ** (3 // 2)]
     config = json.loads((tmp_path / "run/export/config.json").read_text())
     listener = config["model"]["init_args"]["listener"]["init_args"]
-    assert listener["untrained_heads"] == ["arousal", "dominance", "valence"]
+    assert listener["untrained_heads"] == ["arousal", "valence", "dominance"]
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def configuration(corpus, backbones, kind):
         responder["speech_slot"] = part("slots.Transcript")
     halves = {"listener": parts, "responder": responder, "talker": talker}
     arguments["model"] = {name: half for name, half in halves.items() if half}
-    data = {"corpora": [part("corpora.Manifest", path=str(corpus))], "batch_seconds": 3, "pool_batches": 2}
+    data = {"corpora": [part("data.Manifest", path=str(corpus))], "batch_seconds": 3, "pool_batches": 2}
     trainer = {
         "max_epochs": 2, "accelerator": "cpu", "devices": 1, "logger": False, "enable_progress_bar": False,
         "enable_model_summary": False, "enable_checkpointing": False,

@@ -198,7 +198,7 @@ def test_a_second_run_in_the_folders_of_one_at_work_is_refused(place, capsys):
     process = started(place, "--trainer.max_epochs=40")
     before = contents(place / "logs/run")["config.yaml"]
     for words in (["--ckpt_path=last"], ["--again=true"], ["--again=true", "--trainer.logger=false"]):
-        assert run("fit", "--model.learning_rate=0.5", *words) == 2
+        assert run("fit", "--model.optimizer.lr=0.5", *words) == 2
         assert "another fit is at work in" in last_line(capsys)
     assert contents(place / "logs/run")["config.yaml"] == before and process.poll() is None
     process.kill()
