@@ -102,7 +102,7 @@ def settings_of(case, corpus, backbones):
     if case == "accumulated":
         trainer |= {"accumulate_grad_batches": 2, "val_check_interval": 0.5, "callbacks": [AVERAGED]}
     if case == "augmented":
-        data |= {"augmentation": part("augmentation.Augmentation"), "num_workers": 2, "weights": {"tones": 1.5}}
+        data |= {"augmentation": part("data.augmentation.Augmentation"), "num_workers": 2, "weights": {"tones": 1.5}}
         trainer |= {"check_val_every_n_epoch": 2, "limit_train_batches": 6}
     if case == "adapter":
         data["mixed_in"] = [{**MIXTURE, "corpora": data["corpora"]}]

@@ -60,7 +60,7 @@ class TrainedPartsTask(ResumableModule):
     ) -> None:
         super().__init__()
         self.model = model
-        self.optimizer = optimizer
+        self.optimizer = _Uncopied(optimizer)
         self.schedule = schedule or Cosine()
         self.auxiliary_losses = nn.ModuleDict(dict(auxiliary_losses or {}))
         self.loss_weights = check_weights(loss_weights, self.own_loss, self.auxiliary_losses.keys())
@@ -241,6 +241,23 @@ class TrainedPartsTask(ResumableModule):
     def settings(self) -> dict[str, Any]:
         """What decides the training beside data, trainer and parts."""
         return settings(self._new_optimizer(), self.schedule, self.loss_weights)
+
+
+class _Uncopied:
+    """What makes the optimiser, the same one in a copy of the task that averages its weights: it cannot be copied.
+
+    Args:
+        make: From parameters to an optimiser.
+    """
+
+    def __init__(self, make: OptimizerCallable) -> None:
+        self.make = make
+
+    def __call__(self, parameters: Any) -> torch.optim.Optimizer:
+        return self.make(parameters)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Uncopied:
+        return self
 
 
 def _factor_at(step: int, schedule: Schedule, steps: float) -> float:
