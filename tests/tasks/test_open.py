@@ -120,6 +120,7 @@ def test_a_resumed_run_has_the_same_optimiser_and_schedule(words, told, corpus, 
     fit(settings, tmp_path / "run", "--trainer.enable_checkpointing=true")
     (path,) = (tmp_path / "run").rglob("*.ckpt")
     settings["trainer"]["max_epochs"] = 2
+    settings["trainer"]["default_root_dir"] = str(tmp_path)
     (tmp_path / "again.yaml").write_text(yaml.safe_dump(settings))
     assert main(["fit", "--config", str(tmp_path / "again.yaml"), f"--ckpt_path={path}", *words]) == 2
     assert f"was trained with {told}" in last_line(capsys)
