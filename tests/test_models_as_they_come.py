@@ -207,6 +207,31 @@ def test_what_a_model_thinks_is_neither_prepared_nor_said(corpus, tmp_path, monk
     assert made["plain"] == made["thinking"] and all(made["plain"][0]) and made["plain"][1]
 
 
+def test_a_reply_that_is_thinking_only_is_left_out_and_counted(corpus, tmp_path, monkeypatch):
+    real = LanguageModel.generate
+    leads = iter(["<think>She is", "<think>She is sad.</think>\n\n", "Use <think> tags. "] * 100)
+
+    def _generate(self, *args, **kwargs):
+        replies = []
+        for ids, states in real(self, *args, **kwargs):
+            lead = next(leads)
+            tokens = self.tokenizer(lead, add_special_tokens=False).input_ids
+            ends = [self.tokenizer.eos_token_id] if lead.startswith("<") else ids
+            replies.append((tokens + ends, states))
+        return replies
+
+    monkeypatch.setattr(LanguageModel, "generate", _generate)
+    write_manifest(tmp_path / "in.jsonl", read_manifest(corpus)[:6])
+    out = tmp_path / "o.jsonl"
+    words = ["prepare", "responses", tmp_path / "in.jsonl", "--language-model", "small-world/language_model"]
+    assert main([str(w) for w in [*words, "--out", out]]) == 0
+    kept = [u.response for u in read_manifest(out)]
+    assert len(kept) == 2 and all(text.startswith("Use <think> tags. ") and len(text) > 20 for text in kept)
+    report = json.loads((tmp_path / "o.jsonl.report.json").read_text())
+    assert report["reasons"] == {"thinking only": 4} and report["utterances"] == 6
+    assert {drop["response"] for drop in report["dropped"]} == {None}
+
+
 def test_the_speech_of_a_reply_is_that_of_its_words(backbones):
     model = bot_around(backbones / "language_model", backbones)
     tokenizer = model.responder.language_model.tokenizer

@@ -126,6 +126,20 @@ def before_reply(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> str:
 
 
 @lru_cache(maxsize=8)
+def _opened_tag(tokenizer: Any, template: str) -> str | None:
+    try:
+        lead = before_reply(tokenizer, [{"role": "user", "content": _PROBE}]).rpartition(_PROBE)[2]
+    except ValueError:
+        return None
+    return next((opening for opening in THINKING_TAGS if opening in lead), None)
+
+
+def opened_tag(tokenizer: Any) -> str | None:
+    """The tag by which the template opens a block of thinking before a reply, closed or not; None where it does not."""
+    return _opened_tag(tokenizer, str(tokenizer.chat_template or ""))
+
+
+@lru_cache(maxsize=8)
 def _end_token_id(tokenizer: Any, template: str, eos_token_id: int | None) -> int | None:
     turns = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": _PROBE}]
     try:

@@ -187,9 +187,18 @@ def _answer_shard(
         batch = order[start : start + answerer.at_once]
         seeds = [seed_of(generation.seed, utterances[index]) for index in batch]
         for index, answer in zip(batch, answerer.answer([prompts[index] for index in batch], seeds), strict=True):
-            answered[index] = replace(utterances[index], response=answer.text, response_cut=answer.cut)
+            # A shard has no other room for why there is no response: one that never came to its words was cut.
+            cut = answer.cut or answer.text is None
+            answered[index] = replace(utterances[index], response=answer.text, response_cut=cut)
         progress.update(len(batch))
     return answered
+
+
+def no_answer(answered: Utterance) -> str | None:
+    """Why an utterance of :func:`answer_in_shards` has no response; None if it has one."""
+    if answered.response is not None:
+        return None
+    return "thinking only" if answered.response_cut else "prompt too long for the model"
 
 
 def _digest(utterances: Sequence[Utterance]) -> str:

@@ -19,7 +19,7 @@ from empathy_lightning.modules.language_model import LanguageModel, pack
 from empathy_lightning.modules.model_files import PretrainedError
 from empathy_lightning.modules.pretrained import dtype_named, load_tokenizer, locate
 from empathy_lightning.prompts import Prompt
-from empathy_lightning.thinking import reply_text
+from empathy_lightning.thinking import is_only_thinking, reply_text
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,17 @@ class Answer:
     """A reply and whether it was cut.
 
     Attributes:
-        text: The words, without thinking.
+        text: The words, without thinking; None where there is nothing else.
         cut: Whether the longest length ended it instead of the model.
     """
 
-    text: str
+    text: str | None
     cut: bool
+
+    @classmethod
+    def of(cls, tokenizer: Any, ids: Sequence[int], cut: bool) -> Answer:
+        """The answer that a reply's token ids spell."""
+        return cls(None if is_only_thinking(tokenizer, ids) else reply_text(tokenizer, ids), cut)
 
 
 @dataclass(frozen=True)
@@ -109,7 +114,7 @@ def _with_transformers(generation: Generation) -> Answerer:
         replies = model.generate(
             *pack(rows, left=True), generation.max_new_tokens, temperature=generation.temperature, seed=seeds
         )
-        return [Answer(reply_text(model.tokenizer, ids), stops.isdisjoint(ids)) for ids, _ in replies]
+        return [Answer.of(model.tokenizer, ids, stops.isdisjoint(ids)) for ids, _ in replies]
 
     positions = getattr(model.model.config.get_text_config(), "max_position_embeddings", None)
     return Answerer(_answer, model.tokenizer, positions, generation.batch_size)
@@ -152,7 +157,7 @@ def _with_vllm(generation: Generation) -> Answerer:
         ]
         asked = [vllm.TokensPrompt(prompt_token_ids=ids) for ids in prompts]
         done = [result.outputs[0] for result in model.generate(asked, sampling, use_tqdm=False)]
-        return [Answer(reply_text(tokenizer, reply.token_ids), reply.finish_reason == "length") for reply in done]
+        return [Answer.of(tokenizer, reply.token_ids, reply.finish_reason == "length") for reply in done]
 
     return Answerer(_answer, tokenizer, model.llm_engine.model_config.max_model_len, sys.maxsize)
 

@@ -18,7 +18,7 @@ from empathy_lightning.emotion_words import emotion_named
 from empathy_lightning.errors import InputError
 from empathy_lightning.files import check_target, write_json
 from empathy_lightning.jobs import Claim, alone, digest, rank_and_world_size
-from empathy_lightning.preparation.answers import answer_in_shards, asked, check_shards, shards_of
+from empathy_lightning.preparation.answers import answer_in_shards, asked, check_shards, no_answer, shards_of
 from empathy_lightning.preparation.diversity import mean_embeddings
 from empathy_lightning.preparation.engines import Generation, load_language_model
 from empathy_lightning.preparation.response_selection import (
@@ -75,8 +75,8 @@ def answer_and_select(
     embed = partial(_embed, generation)
     kept, dropped = select([u for u in answered if u.response is not None], selection, embed)
     unasked = [Dropped(u, reason) for u, reason in zip(utterances, lacking, strict=True) if reason]
-    unasked += [Dropped(u, "prompt too long for the model") for u in answered if u.response is None]
-    return kept, report(kept, [*unasked, *dropped])
+    unanswered = [Dropped(u, reason) for u in answered if (reason := no_answer(u))]
+    return kept, report(kept, [*unasked, *unanswered, *dropped])
 
 
 def _embed(generation: Generation, texts: Sequence[str]) -> Tensor:
