@@ -19,6 +19,7 @@ from empathy_lightning.modules.model_check import check, keeps_all_keys, takes_p
 from empathy_lightning.modules.pretrained import commit_of, dtype_named, load, load_tokenizer
 from empathy_lightning.modules.sampling import SeededDraw
 from empathy_lightning.modules.speech_encoder import freeze, length_mask
+from empathy_lightning.modules.text_model import text_model
 
 IGNORE = -100
 """Label of positions without a target."""
@@ -91,7 +92,7 @@ class LanguageModel(nn.Module):
         if quantization is not None:
             options["quantization_config"] = _quantization_config(quantization, options["dtype"])
         tokenizer = load_tokenizer(name_or_path, revision)
-        model = load(AutoModelForCausalLM, name_or_path, revision, **options)
+        model = text_model(load(AutoModelForCausalLM, name_or_path, revision, **options))
         if gradient_checkpointing:
             checkpoint_blocks(model)
         language_model = cls(model, tokenizer)
