@@ -22,7 +22,7 @@ def text_model(model: Any) -> Any:
     """
     config = model.config.get_text_config()
     inside = getattr(model.base_model, "language_model", None)
-    kind = None if config is model.config else AutoModelForCausalLM._model_mapping.get(type(config), None)
+    kind: Any = None if config is model.config else AutoModelForCausalLM._model_mapping.get(type(config), None)
     if inside is None or kind is None or kind is type(model):
         return model
     with torch.device("meta"):
