@@ -48,6 +48,26 @@ class Scaled(SpeechAdapter):
         return self.factor * adapted, valid
 
 
+class Narrow(SpeechAdapter):
+    """Gives its parent one argument itself; the others are handed on."""
+
+    def __init__(self, factor: float = 1.0, **kwargs):
+        super().__init__(hidden_size=8, **kwargs)
+        self.factor = factor
+
+
+class Narrower(Narrow):
+    def __init__(self, input_size: int, **kwargs):
+        super().__init__(input_size=2 * (input_size // 2), factor=2.0, **kwargs)
+
+
+class Hidden(SpeechAdapter):
+    """What it gives its parent stands in no call."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**dict(hidden_size=8), **kwargs)
+
+
 class Forgetful(SpeechAdapter):
     def __init__(self, factor: float = 1.0, **kwargs):
         super().__init__(**kwargs)
@@ -84,6 +104,13 @@ class OwnLM(EmpatheticLM):
     """Another wiring."""
 
 
+class FewLM(EmpatheticLM):
+    """Knows the categories itself."""
+
+    def __init__(self, **kwargs):
+        super().__init__(emotions=EMOTIONS, **kwargs)
+
+
 class OwnVocoder(Vocoder):
     """Another voice."""
 
@@ -98,6 +125,8 @@ def with_adapter(model, adapter):
     [
         Doubled(32, 32, 48),
         Scaled(32, 32, hidden_size=48, factor=3.0),
+        Narrow(input_size=32, output_size=32, factor=3.0),
+        Narrower(input_size=32, output_size=32),
         Layered(Doubled(32, 32, 48), input_size=32, output_size=32, hidden_size=48),
     ],
 )
@@ -116,6 +145,21 @@ def test_a_model_and_a_vocoder_of_one_s_own_return(model, tmp_path):
     save(tmp_path, own)
     loaded = load(tmp_path, trust=["tests.test_parts"])
     assert type(loaded) is OwnLM and type(loaded.talker.vocoder) is OwnVocoder
+
+
+def test_a_model_that_fixes_an_argument_returns(model, tmp_path):
+    own = FewLM(listener=model.listener, responder=model.responder)
+    check_savable(own)
+    save(tmp_path, own)
+    assert "emotions" not in json.loads((tmp_path / "config.json").read_text())["model"]["init_args"]
+    loaded = load(tmp_path, trust=["tests.test_parts"])
+    assert type(loaded) is FewLM and loaded.emotions == list(EMOTIONS)
+
+
+def test_what_a_class_fixes_out_of_sight_is_refused_with_a_way_out(model):
+    adapter = Hidden(input_size=32, output_size=32)
+    with pytest.raises(CheckpointError, match=r"Hidden .*: name its other arguments in __init__, without \*\*kwargs$"):
+        check_savable(with_adapter(model, adapter))
 
 
 def adapter_of(config):

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from empathy_lightning.constructor import argument_names
 from empathy_lightning.errors import InputError
 from empathy_lightning.modules.cached_encoder import CachedSpeechEncoder
 from empathy_lightning.slots import SlotFiller
@@ -42,18 +43,6 @@ def entry(kind: type, arguments: dict[str, Any], loaded: bool = False) -> dict[s
 def is_entry(found: Any) -> bool:
     """Whether a value of a config.json has the form of :func:`entry`."""
     return isinstance(found, dict) and set(found) == {"class_path", "init_args"}
-
-
-def argument_names(kind: type) -> Iterator[str]:
-    """Names of the constructor's arguments, and of its parent's where it hands on ``*args`` or ``**kwargs``."""
-    for parent in kind.__mro__:
-        if "__init__" not in vars(parent):
-            continue
-        parameters = list(inspect.signature(vars(parent)["__init__"]).parameters.values())[1:]
-        handed_on = [p for p in parameters if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-        yield from (p.name for p in parameters if p not in handed_on)
-        if not handed_on or parent in (nn.Module, object):
-            return
 
 
 def loaded_from(module: nn.Module) -> dict[str, Any] | None:
@@ -178,7 +167,10 @@ def _check_arguments(name: str, module: nn.Module) -> None:
         again = _without_weights(kind, described_once["init_args"], homes)
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:120]
-        raise InputError(f"{name}: {kind.__name__} cannot be built again from its arguments ({reason})") from error
+        wayout = ": name its other arguments in __init__, without **kwargs" if "multiple values" in reason else ""
+        raise InputError(
+            f"{name}: {kind.__name__} cannot be built again from its arguments ({reason}){wayout}"
+        ) from error
     if json.loads(json.dumps(described(again, name))) != described_once:
         raise InputError(f"{name}: {kind.__name__} changes an argument before it keeps it: keep it as it is given")
     if _sizes(again) != _sizes(module):
