@@ -66,12 +66,26 @@ def as_bin(folder, content):
     (folder / "pytorch_model.bin").write_bytes(content((folder / "pytorch_model.bin").read_bytes()))
 
 
-def legacy_cut(folder):
+def legacy_cut(folder, size=-50):
     """PyTorch's format before zip files."""
     weights = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
-    torch.save(weights, folder / "pytorch_model.bin", _use_new_zipfile_serialization=False)
-    cut(folder / "pytorch_model.bin")
+    path = folder / "pytorch_model.bin"
+    torch.save(weights, path, _use_new_zipfile_serialization=False)
+    path.write_bytes(path.read_bytes()[:size])
+
+
+def legacy_shard_cut(folder):
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    places = {}
+    for number, key in enumerate(sorted(weights)):
+        places[key] = f"pytorch_model-0000{1 + number % 2}-of-00002.bin"
+    for shard in set(places.values()):
+        part = {key: weights[key] for key in weights if places[key] == shard}
+        torch.save(part, folder / shard, _use_new_zipfile_serialization=False)
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
+    cut(folder / "pytorch_model-00002-of-00002.bin")
 
 
 def lack(folder):
@@ -86,7 +100,13 @@ def lack(folder):
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
-        (legacy_cut, r"pytorch_model\.bin is damaged: it is cut at \d+ bytes"),
+        (legacy_cut, r"/pytorch_model\.bin is damaged: it is cut at \d+ bytes"),
+        (lambda f: legacy_cut(f, 1), r"/pytorch_model\.bin is damaged: it is cut at 1 bytes"),
+        (lambda f: legacy_cut(f, 60), r"/pytorch_model\.bin is damaged: it is cut at 60 bytes"),
+        (lambda f: legacy_cut(f, 300), r"/pytorch_model\.bin is damaged: it is cut at 300 bytes"),
+        (legacy_shard_cut, r"/pytorch_model-00002-of-00002\.bin is damaged: it is cut at \d+ bytes"),
+        (lambda f: (f / "normalizer.json").write_text(POINTER), r"/normalizer\.json is a Git LFS pointer"),
+        (lambda f: (f / "generation_config.json").write_text(POINTER), r"/generation_config\.json is a Git LFS"),
         (lambda f: (f / "model.safetensors").unlink(), "holds no weights"),
         (lambda f: (f / "preprocessor_config.json").write_text(POINTER), r"preprocessor_config\.json is a Git LFS"),
         (lambda f: (f / "model.safetensors").write_text(POINTER), r"/model\.safetensors is a Git LFS pointer, not the"),

@@ -15,7 +15,8 @@ _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.
 _TEXTS = (
     "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
     "added_tokens.json", "vocab.json", "merges.txt", "vocab.txt", "chat_template.jinja", "tokenizer.model",
-    "preprocessor_config.json", "processor_config.json", "chat_template.json",
+    "preprocessor_config.json", "processor_config.json", "chat_template.json", "normalizer.json", "spiece.model",
+    "sentencepiece.bpe.model", "tekken.json", "video_preprocessor_config.json", "adapter_config.json",
 )  # fmt: skip
 
 
@@ -56,6 +57,16 @@ def weights_in(folder: Path) -> Path | None:
         if (folder / name).is_file():
             return folder / name
     return None
+
+
+def pickled_in(folder: Path) -> list[Path]:
+    """The files of weights that transformers would read, where they are PyTorch's and not safetensors."""
+    chosen = weights_in(folder)
+    if chosen is None or not chosen.name.startswith("pytorch_model.bin"):
+        return []
+    if chosen.suffix != ".json":
+        return [chosen]
+    return [folder / shard for shard in sorted(set(read_json_object(chosen)["weight_map"].values()))]
 
 
 def check_file(path: Path) -> None:

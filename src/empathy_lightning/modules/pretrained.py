@@ -20,7 +20,13 @@ from transformers.utils import logging as transformers_logging
 from transformers.utils.hub import cached_file
 
 from empathy_lightning.modules.chat_format import check_chat_template
-from empathy_lightning.modules.model_files import PretrainedError, check_folder, read_json_object, weights_in
+from empathy_lightning.modules.model_files import (
+    PretrainedError,
+    check_folder,
+    pickled_in,
+    read_json_object,
+    weights_in,
+)
 
 SHIPPED = "small-world/"
 """Prefix of the shipped backbones: ``small-world/speech_encoder`` and ``small-world/language_model``."""
@@ -139,9 +145,20 @@ def _reason(folder: str, error: Exception) -> str:
     weights = weights_in(Path(folder))
     if values and weights is None and Path(folder).is_dir():
         return f"{folder} holds no weights (model.safetensors or pytorch_model.bin): get all files of the model"
-    if weights is not None and "unexpected EOF" in text:
-        return f"{weights} is damaged: it is cut at {weights.stat().st_size} bytes; get it again"
+    for file in pickled_in(Path(folder)):
+        if not _can_be_read(file):
+            size = file.stat().st_size
+            return f"{file} is damaged: it is cut at {size} bytes, or holds something else; get it again"
     return f"{config}: {text}" if "alidation" in type(error).__name__ else text
+
+
+def _can_be_read(file: Path) -> bool:
+    # Where a file of PyTorch's older format is cut, almost anything is raised.
+    try:
+        torch.load(file, map_location="meta", weights_only=True)
+    except Exception:
+        return False
+    return True
 
 
 def load_tokenizer(name_or_path: str, revision: str | None = None) -> Any:
