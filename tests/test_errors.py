@@ -75,6 +75,10 @@ def told(words, capsys):
 @pytest.mark.parametrize(
     ("given", "parts"),
     [
+        (
+            "--model.los_weights.rating=0",
+            ["error: model.los_weights.rating: there is no", "did you mean loss_weights?"],
+        ),
         ("--model.init_args.optimize=1", ["model.optimize", "did you mean optimizer?"]),
         (
             "--model.model.listener.emotion_nuance.hidden_siz=3",

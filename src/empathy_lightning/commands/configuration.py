@@ -158,6 +158,9 @@ def _told(reason: Reason, alternatives: Sequence[str]) -> str:
     if unknown := re.search(r"(?:Option|Key|key) '([^']+)' is not (?:accepted|expected)", message):
         return f"{key}.{unknown[1]}: there is no such key{meant(unknown[1], _arguments(kind))}"
     if unknown := re.match(r"unrecognized arguments: -*([\w.]+)", message):
+        if key:  # Below a class, whose own parser does not say where it stands.
+            first = unknown[1].partition(".")[0]
+            return f"{key}.{unknown[1]}: there is no such key{meant(first, _arguments(kind))}"
         return f"{unknown[1]}: there is no such key{meant(unknown[1], _known_keys())}"
     if isinstance(reason.error, ModuleNotFoundError) and kind.startswith(f"{reason.error.name}."):
         return f"{key}: {message}: put the folder that holds {reason.error.name} on PYTHONPATH"
