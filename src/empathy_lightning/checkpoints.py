@@ -244,6 +244,11 @@ def _inside(found: Any, folder: Path) -> Any:
     return {"class_path": found["class_path"], "init_args": arguments}
 
 
+def _place_of_vocoder(folder: str) -> str:
+    """Its path in a whole model's folder, "" in one of its own."""
+    return "talker.vocoder" if "listener" in dict(entries(read_config(folder)["model"])) else ""
+
+
 def load_vocoder(folder: str, trust: list[str] | None = None) -> nn.Module:
     """Load a vocoder, alone in its folder or of a whole model's.
 
@@ -254,8 +259,7 @@ def load_vocoder(folder: str, trust: list[str] | None = None) -> nn.Module:
     Raises:
         CheckpointError: If the folder holds none.
     """
-    whole = "listener" in dict(entries(read_config(folder)["model"]))
-    vocoder = load_part(folder, "talker.vocoder" if whole else "", trust or ())
+    vocoder = load_part(folder, _place_of_vocoder(folder), trust or ())
     if not hasattr(vocoder, "sample_rate"):
         raise CheckpointError(f"{folder} holds a {type(vocoder).__name__}, no vocoder: it has no sample_rate")
     return vocoder
@@ -271,8 +275,7 @@ def load_quantizer(folder: str, trust: Sequence[str] = ()) -> Quantizer:
     Raises:
         CheckpointError: If the folder holds none.
     """
-    whole = "listener" in dict(entries(read_config(folder)["model"]))
-    quantizer: Any = load_part(folder, "talker.vocoder" if whole else "", trust)
+    quantizer: Any = load_part(folder, _place_of_vocoder(folder), trust)
     if not callable(getattr(quantizer, "encode", None)):
         raise CheckpointError(f"{folder} holds a {type(quantizer).__name__}, no quantizer: it has no encode(waveform)")
     found: Quantizer = quantizer

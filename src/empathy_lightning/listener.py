@@ -14,6 +14,7 @@ from empathy_lightning.data.batch import SpeechBatch
 from empathy_lightning.errors import InputError
 from empathy_lightning.modules.contracts import check_part
 from empathy_lightning.modules.emotion_nuance import EmotionEstimate
+from empathy_lightning.modules.speech_encoder import EncodedSpeech
 
 
 @dataclass
@@ -116,44 +117,58 @@ class Listener(nn.Module):
             InputError: If other recordings are named, and no part hears them.
         """
         speech = _Pieces.of(batch.waveform, batch.lengths, self.window)
-        voice = None
-        if batch.emotion_waveform is not None and batch.emotion_lengths is not None:
-            if self.reads_embeddings and self.emotion_encoder is None:
-                raise InputError("no part of this model hears another recording for the emotion: leave it out")
-            voice = _Pieces.of(batch.emotion_waveform, batch.emotion_lengths, self.window)
-        adapted = self.speech_adapter is not None and (words or self.reads_embeddings)
-        tone = self._tone(speech if voice is None else voice) if adapted else None
+        voice = self._voice(batch) or speech
+        adapting = self.speech_adapter is not None and (words or self.reads_embeddings)
+        tone = self._tone(voice) if adapting else None
+        # Of speech that was cut, nobody knows how many words are in which piece.
+        counted = tokens if len(speech.lengths) == len(batch) else None
+        # The emotion of other recordings is read from their own layers.
+        apart = voice is not speech and not self.reads_embeddings
         said: list[list[Tensor]] = [[] for _ in range(len(batch))]
-        estimates: list[EmotionEstimate] = []
         fired: list[Any] = []
-        felt_here = voice is None or self.reads_embeddings
+        estimates: list[EmotionEstimate] = []
         for pieces in speech.few_at_a_time():
             encoded = self.speech_encoder(pieces.waveform, pieces.lengths)
-            embeddings, mask = None, None
-            if adapted:
-                own = () if tone is None else (tone[pieces.owners],)
-                counted = {}
-                if self.counts_tokens and tokens is not None and len(speech.lengths) == len(batch):
-                    counted = {"num_tokens": tokens}
-                embeddings, mask, *more = self.speech_adapter(encoded.frames, encoded.mask, *own, **counted)
+            adapted = None
+            if adapting:
+                *adapted, more = self._adapt(encoded, pieces, tone, counted)
                 fired += more
-                for owner, row, valid in zip(pieces.owners.tolist(), embeddings, mask, strict=True):
+                for owner, row, valid in zip(pieces.owners.tolist(), *adapted, strict=True):
                     said[owner].append(row[valid])
-            if self.emotion_nuance is not None and felt_here:
-                if self.reads_embeddings:
-                    estimates.append(self.emotion_nuance(embeddings, mask))
-                else:
-                    estimates.append(self.emotion_nuance(encoded.layers, encoded.mask))
-        felt = speech
-        if voice is not None and not felt_here and self.emotion_nuance is not None:
-            felt = voice
-            for pieces in voice.few_at_a_time():
-                encoded = self.speech_encoder(pieces.waveform, pieces.lengths)
-                estimates.append(self.emotion_nuance(encoded.layers, encoded.mask))
-        emotion = self._whole(felt, estimates) if estimates else None
-        joined = [parts[0] if len(parts) == 1 else torch.cat(parts) for parts in said] if adapted else None
+            if not apart:
+                estimates += self._feel(encoded, adapted)
+        for pieces in voice.few_at_a_time() if apart else ():
+            estimates += self._feel(self.speech_encoder(pieces.waveform, pieces.lengths), None)
+        emotion = self._whole(voice if apart else speech, estimates) if estimates else None
+        joined = [parts[0] if len(parts) == 1 else torch.cat(parts) for parts in said] if adapting else None
         embedding = emotion.embedding if emotion is not None and self.fills_emotion_slot else None
         return Heard(joined, emotion, embedding, fired)
+
+    def _voice(self, batch: SpeechBatch) -> _Pieces | None:
+        """The other recordings in which the emotion is to be heard; None where there are none."""
+        if batch.emotion_waveform is None or batch.emotion_lengths is None:
+            return None
+        if self.reads_embeddings and self.emotion_encoder is None:
+            raise InputError("no part of this model hears another recording for the emotion: leave it out")
+        return _Pieces.of(batch.emotion_waveform, batch.emotion_lengths, self.window)
+
+    def _adapt(
+        self, encoded: EncodedSpeech, pieces: _Pieces, tone: Tensor | None, tokens: Tensor | None
+    ) -> tuple[Tensor, Tensor, list[Any]]:
+        """Embeddings (P, T, D) of pieces, their mask (P, T), and what else the adapter gives."""
+        own = () if tone is None else (tone[pieces.owners],)
+        counted = {"num_tokens": tokens} if self.counts_tokens and tokens is not None else {}
+        embeddings, mask, *more = self.speech_adapter(encoded.frames, encoded.mask, *own, **counted)
+        return embeddings, mask, more
+
+    def _feel(self, encoded: EncodedSpeech, adapted: Sequence[Tensor] | None) -> list[EmotionEstimate]:
+        """The emotion of pieces; empty without a part for it."""
+        if self.emotion_nuance is None:
+            return []
+        if not self.reads_embeddings:
+            return [self.emotion_nuance(encoded.layers, encoded.mask)]
+        assert adapted is not None
+        return [self.emotion_nuance(*adapted)]
 
     def _tone(self, voice: _Pieces) -> Tensor | None:
         """The emotion encoder's embedding of each utterance, shape (B, E)."""

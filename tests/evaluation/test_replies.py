@@ -22,7 +22,11 @@ from empathy_lightning.errors import InputError
 from empathy_lightning.evaluation import replies
 from empathy_lightning.jobs import alone as lock
 from empathy_lightning.jobs import seed_of
+from empathy_lightning.modules.emotion_nuance import EmotionNuance
+from empathy_lightning.modules.language_model import LanguageModel
+from empathy_lightning.modules.speech_adapter import SpeechAdapter
 from empathy_lightning.modules.speech_decoder import SpeechDecoder
+from empathy_lightning.modules.speech_encoder import SpeechEncoder
 from empathy_lightning.modules.vocoder import Vocoder
 from empathy_lightning.recipes import recipe_named
 from empathy_lightning.slots import Transcript, TrueLabel
@@ -415,6 +419,27 @@ def test_without_words_or_units_there_is_no_speech(talker, corpus, tmp_path, mon
     frames = soundfile.info(rows["Ah."].response_path).frames
     assert len(spoken) == 3 and frames == checkpoint.talker.vocoder.hop_length
     assert "5 replies, without speech: 3," in capsys.readouterr().out
+
+
+def test_speech_beyond_the_window_is_answered_as_in_a_chat(corpus, tmp_path):
+    """Cut at pauses and heard whole: forty seconds of noise with a pause, by the manifest and by the bot."""
+    waveform = 0.1 * torch.randn(16_000 * 40)
+    waveform[16_000 * 25 : 16_000 * 26] = 0
+    soundfile.write(tmp_path / "long.wav", waveform.numpy(), 16_000)
+    row = replace(read_manifest(corpus)[0], id="long", path=str(tmp_path / "long.wav"), split="test", duration=40.0)
+    write_manifest(tmp_path / "m.jsonl", [row])
+    language_model = LanguageModel.from_pretrained("small-world/language_model")
+    encoder = SpeechEncoder.from_pretrained("small-world/speech_encoder")
+    nuance = EmotionNuance(192, 192, hidden_size=32, gate_size=8)
+    save(tmp_path / "bot", spoken(whole(encoder, SpeechAdapter(192, 192, 64), language_model, nuance), EMOTIONS))
+    assert respond(tmp_path / "bot", tmp_path / "m.jsonl", tmp_path / "r.jsonl") == 0
+    (said,) = read_manifest(tmp_path / "r.jsonl")
+    bot, chosen = (
+        EmpatheticChatbot.from_pretrained(tmp_path / "bot"),
+        Decoding(6, temperature=1.0, seed=seed_of(0, row)),
+    )
+    (reply,) = bot.respond([tmp_path / "long.wav"], decoding=chosen)
+    assert said.response == reply.text and len(reply.turn.speech) > 30 * 5
 
 
 def test_ids_may_hold_anything(talker, corpus, tmp_path, capsys):

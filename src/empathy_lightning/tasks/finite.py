@@ -43,7 +43,7 @@ class LossWatch:
         if math.isfinite(steps[name]):
             raise InputError(
                 f"{name} is NaN or infinite after {steps[name]:.0f} optimiser steps: the run ends and exports "
-                "nothing; look at this loss and its labels, or lower learning_rate"
+                "nothing; look at this loss and its labels, or lower --model.optimizer.lr"
             )
 
 
@@ -58,4 +58,6 @@ def check_finite(parameters: Iterable[tuple[str, nn.Parameter]]) -> None:
     """
     for name, parameter in parameters:
         if not bool(parameter.detach().isfinite().all()):
-            raise InputError(f"weight {name} is NaN or infinite: nothing is saved or exported; lower learning_rate")
+            raise InputError(
+                f"weight {name} is NaN or infinite: nothing is saved or exported; lower --model.optimizer.lr"
+            )
