@@ -12,6 +12,7 @@ from empathy_lightning.evaluation.recognition import class_rows, confusion, figu
 from empathy_lightning.filled_prompt import FilledPrompt
 from empathy_lightning.modules.language_model import LanguageModel
 from empathy_lightning.responder import Responder
+from empathy_lightning.slots import Transcript, TrueLabel
 from empathy_lightning.utterance import EMOTIONS, Utterance
 from tests.modules.families import tiny
 from tests.tiny import spoken, whole
@@ -202,6 +203,14 @@ def test_the_label_is_not_told_to_a_bot_that_hears_no_emotion(model, corpus, tmp
     assert main(words) == 2
     assert "give --prompt without one, or another --recipe" in capsys.readouterr().err.splitlines()[-1]
     assert main([*words, "--recipe", "re-llm"]) == 0
+
+
+def test_a_question_is_about_what_is_heard_whatever_fills_the_folder_s_slots(bot, model, corpus, tmp_path):
+    """With the true label in its place, the folder would be told the answer."""
+    model.responder.speech_slot, model.responder.emotion_slot = Transcript(), TrueLabel()
+    save(tmp_path / "told", spoken(model, EMOTIONS))
+    figures = [evaluate(folder, corpus, tmp_path / "o.json", "--by", "options") for folder in (bot, tmp_path / "told")]
+    assert figures[0]["answers"] == figures[1]["answers"]
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import isfinite
 
 import torch
@@ -16,10 +16,12 @@ from empathy_lightning.decoding import Decoding
 from empathy_lightning.emotion_words import words_for
 from empathy_lightning.errors import InputError
 from empathy_lightning.evaluation.parsing import PARSERS
-from empathy_lightning.filled_prompt import FilledPrompt
+from empathy_lightning.filled_prompt import FilledPrompt, Turn
+from empathy_lightning.listener import Heard
 from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.modules.chat_format import literal_ids
 from empathy_lightning.responder import Responder
+from empathy_lightning.slots import HeardEmotion, HeardSpeech
 from empathy_lightning.utterance import RATINGS, Utterance
 
 
@@ -86,14 +88,41 @@ class Recognition:
     ratings: dict[str, float] = field(default_factory=dict)
 
 
+Answers = list[tuple[str, str | None]]
+"""Of each utterance what was said, and the category that it means; None where it means none."""
+
+
 def recogniser(
     model: EmpatheticLM, emotions: Sequence[str], by: str, parser: str, per_token: bool, max_new_tokens: int
 ) -> Callable[[SpeechBatch, Sequence[Utterance]], list[Recognition]]:
     """A function from a batch and its utterances to what was recognised, by the way that is named.
 
+    Whatever fills the folder's slots, the question is about what is heard.
+
     Raises:
         InputError: If the way or the parser is unknown, or the checkpoint lacks the part for it.
     """
+    _check_way(model, by, parser)
+
+    @torch.no_grad()
+    def _recognise(batch: SpeechBatch, utterances: Sequence[Utterance]) -> list[Recognition]:
+        heard = model.listener(batch, words=by != "classifier")
+        if by == "classifier":
+            answers: Answers = [(emotions[index], emotions[index]) for index in heard.emotion.logits.argmax(1).tolist()]
+        else:
+            assert model.responder is not None
+            contents = zip(HeardSpeech()(batch, heard), HeardEmotion()(batch, heard), strict=True)
+            prompts = model.responder.fill([[Turn(said, felt)] for said, felt in contents])
+            if by == "answer":
+                answers = _parsed(model.responder, prompts, emotions, parser, max_new_tokens)
+            else:
+                answers = _likeliest(model.responder, prompts, emotions, per_token)
+        return _recognitions(utterances, answers, heard)
+
+    return _recognise
+
+
+def _check_way(model: EmpatheticLM, by: str, parser: str) -> None:
     if parser not in PARSERS:
         raise InputError(f"no parser named {parser!r}; there are {', '.join(PARSERS)}")
     responder = model.responder
@@ -104,7 +133,6 @@ def recogniser(
         raise InputError(f"the checkpoint has no part to recognise emotion by {by}")
     if by == "classifier" and "categorical" in model.listener.untrained_heads:
         raise InputError("the checkpoint's classifier was never trained: recognise emotion by answer or options")
-
     question = "" if responder is None or by == "classifier" else str(responder.prompt)
     if "{emotion}" in question and not model.listener.fills_emotion_slot:
         # The label's own word, which stage 1 puts there, would be the answer.
@@ -113,37 +141,32 @@ def recogniser(
             "another --recipe"
         )
 
-    def _answer(prompts: Sequence[FilledPrompt]) -> list[tuple[str, str | None]]:
-        assert responder is not None
-        texts = [written.text for written in responder.write(prompts, Decoding(max_new_tokens))]
-        return [(text, PARSERS[parser](text, emotions)) for text in texts]
 
-    def _options(prompts: Sequence[FilledPrompt]) -> list[tuple[str, str | None]]:
-        assert responder is not None
-        words = [offered(name, responder.prompt or "") for name in emotions]
-        scores = score_options(responder, prompts, words, per_token)
-        return [(words[index], emotions[index]) for index in scores.argmax(1).tolist()]
+def _parsed(
+    responder: Responder, prompts: Sequence[FilledPrompt], emotions: Sequence[str], parser: str, max_new_tokens: int
+) -> Answers:
+    texts = [written.text for written in responder.write(prompts, Decoding(max_new_tokens))]
+    return [(text, PARSERS[parser](text, emotions)) for text in texts]
 
-    @torch.no_grad()
-    def _recognise(batch: SpeechBatch, utterances: Sequence[Utterance]) -> list[Recognition]:
-        heard = model.listener(batch, words=by != "classifier")
-        if by == "classifier":
-            answers = [(emotions[index], emotions[index]) for index in heard.emotion.logits.argmax(1).tolist()]
-        else:
-            assert responder is not None
-            prompts = responder.prompts(replace(batch, prompts=[]), heard)
-            answers = _answer(prompts) if by == "answer" else _options(prompts)
-        ratings: dict[str, list[float]] = {}
-        if heard.emotion is not None:
-            ratings = {name: getattr(heard.emotion, name).clamp(0, 1).tolist() for name in RATINGS}
-        recognitions = []
-        for row, (utterance, answer) in enumerate(zip(utterances, answers, strict=True)):
-            # Heads that are not there, or never trained, rate NaN.
-            rated = {name: values[row] for name, values in ratings.items() if isfinite(values[row])}
-            recognitions.append(Recognition(utterance, *answer, rated))
-        return recognitions
 
-    return _recognise
+def _likeliest(
+    responder: Responder, prompts: Sequence[FilledPrompt], emotions: Sequence[str], per_token: bool
+) -> Answers:
+    words = [offered(name, responder.prompt or "") for name in emotions]
+    scores = score_options(responder, prompts, words, per_token)
+    return [(words[index], emotions[index]) for index in scores.argmax(1).tolist()]
+
+
+def _recognitions(utterances: Sequence[Utterance], answers: Answers, heard: Heard) -> list[Recognition]:
+    ratings: dict[str, list[float]] = {}
+    if heard.emotion is not None:
+        ratings = {name: getattr(heard.emotion, name).clamp(0, 1).tolist() for name in RATINGS}
+    recognitions = []
+    for row, (utterance, answer) in enumerate(zip(utterances, answers, strict=True)):
+        # Heads that are not there, or never trained, rate NaN.
+        rated = {name: values[row] for name, values in ratings.items() if isfinite(values[row])}
+        recognitions.append(Recognition(utterance, *answer, rated))
+    return recognitions
 
 
 def readable_batches(
