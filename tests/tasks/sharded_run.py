@@ -119,6 +119,7 @@ def main(backbones, corpus, out):
         refusal(ShardedBackboneStrategy(shards=3), backbones, corpus, out),
     ]
     torch.save(results, out / f"process{torch.distributed.get_rank()}.pt")
+    torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -48,6 +48,7 @@ if __name__ == "__main__":
     trainer.fit(task, datamodule=EmpathyDataModule([Manifest(corpus)], batch_seconds=3, pool_batches=2))
     weights = {name: value for name, value in model.named_parameters()}
     torch.save({"heard": heard, "weights": weights}, f"{folder}/rank{trainer.global_rank}.pt")
+    torch.distributed.destroy_process_group()
 """
 
 

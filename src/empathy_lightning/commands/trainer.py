@@ -16,6 +16,7 @@ from jsonargparse import ArgumentError, Namespace, get_loader, set_loader
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from torch import distributed
 
 import empathy_lightning.tasks  # noqa: F401 - lets YAML name the tasks without their modules
 from empathy_lightning.commands import TRAINER_COMMANDS
@@ -211,7 +212,15 @@ def train(words: list[str] | None) -> int:
         if isinstance(ended.code, int) and ended.code > 128:
             return ended.code
         raise
+    finally:
+        _leave_the_others()
     return 0
+
+
+def _leave_the_others() -> None:
+    """End gloo's threads, which abort a process that exits before them; Lightning ends NCCL's itself."""
+    if distributed.is_available() and distributed.is_initialized() and distributed.get_backend() == "gloo":
+        distributed.destroy_process_group()
 
 
 def _read_keys_from_the_root(command: str) -> None:
