@@ -289,7 +289,7 @@ if __name__ == "__main__":
     parser.add_argument("--way", choices=ways, default="ours", help="of a single run (default ours)")
     parser.add_argument("--stage", type=int, choices=[1, 2], default=2, help="of a single run (default 2)")
     parser.add_argument("--batches", type=int, default=4, help="steps (default 4)")
-    parser.add_argument("--batch-size", type=int, default=8, help="utterances in a step (default 8)")
+    parser.add_argument("--batch_size", type=int, default=8, help="utterances in a step (default 8)")
     parser.add_argument("--vocabulary", type=int, default=32_000, help="of the language model (default 32,000)")
     parser.add_argument("--repeats", type=int, default=1, help="runs of each, of which the fastest counts (default 1)")
     arguments = parser.parse_args()

@@ -24,13 +24,13 @@ from empathy_lightning.jobs import Claim, digest
 
 OUT = "outputs/demo"
 CORPUS = f"{OUT}/corpus"
-RESPONSES = ["prepare", "responses", f"{CORPUS}/manifest.jsonl", "--language-model", "small-world/language_model"]
+RESPONSES = ["prepare", "responses", f"{CORPUS}/manifest.jsonl", "--language_model", "small-world/language_model"]
 UNITS = ["prepare", "units", f"{CORPUS}/labelled.jsonl", "--vocoder", f"{OUT}/vocoder", "--train", "1500"]
 # A stage that was stopped goes on from its last checkpoint.
 FIT = ["fit", "--ckpt_path", "last", "--config"]
 
 STEPS: list[tuple[str, list[str]]] = [
-    (f"{CORPUS}/manifest.jsonl", ["prepare", "synthetic", "--out", CORPUS]),
+    (f"{CORPUS}/manifest.jsonl", ["demo", "corpus", "--out", CORPUS]),
     (f"{CORPUS}/labelled.jsonl", [*RESPONSES, "--out", f"{CORPUS}/labelled.jsonl"]),
     (f"{CORPUS}/units.jsonl", [*UNITS, "--out", f"{CORPUS}/units.jsonl"]),
     (f"{OUT}/speech_adapter/training.json", [*FIT, "examples/demo/speech_adapter.yaml"]),
@@ -39,7 +39,7 @@ STEPS: list[tuple[str, list[str]]] = [
     (f"{OUT}/speech_decoder/training.json", [*FIT, "examples/demo/speech_decoder.yaml"]),
 ]
 EVALUATE = [
-    *("evaluate", "--checkpoint", f"{OUT}/speech_decoder", "--manifest", f"{CORPUS}/units.jsonl", "--out", OUT),
+    *("demo", "evaluate", "--checkpoint", f"{OUT}/speech_decoder", "--manifest", f"{CORPUS}/units.jsonl", "--out", OUT),
     *(
         "--stages",
         f"{OUT}/speech_adapter",
@@ -92,7 +92,7 @@ def demo(again: bool) -> None:
             # All at once, so that an interruption leaves nothing of before.
             Claim(Path(output), {}).is_met(again=True)
     for output, words in STEPS:
-        if words[0] == "prepare":
+        if words[0] != "fit":
             # These know by themselves what they were made from, and eSpeak says the same only in a process of its own.
             run([*words, "--again"] if again else words, apart=True)
         elif not (step := claim(output, words, before)).is_done():
@@ -113,4 +113,4 @@ if __name__ == "__main__":
     except InputError as error:
         sys.exit(f"error: {error}")
     print(f"\nThe demo took {(time.time() - start) / 60:.1f} minutes. Now try your own voice:")
-    print("  empathy-lightning chat YOUR.wav --out outputs/chat")
+    print("  empathy-lightning chat YOUR.wav --checkpoint outputs/demo/speech_decoder --out outputs/chat")

@@ -4,10 +4,9 @@ import pytest
 import torch
 
 from empathy_lightning.__main__ import main
-from empathy_lightning.audio import AudioError, split_at_pauses
+from empathy_lightning.audio import AudioError, read_speech, split_at_pauses
 from empathy_lightning.chatbot import EmpatheticChatbot, Turn
 from empathy_lightning.checkpoints import CheckpointError, save
-from empathy_lightning.commands.chat import chat
 from empathy_lightning.decoding import Decoding
 from empathy_lightning.errors import InputError
 from empathy_lightning.explanation import explain_reply
@@ -252,8 +251,9 @@ def test_a_recogniser_alone_cannot_chat(model):
 def test_chat_writes_what_it_says(model, corpus, tmp_path, capsys):
     save(tmp_path / "bot", spoken(model, list(EMOTIONS)))
     files = [corpus.parent / "0.wav", corpus.parent / "1.wav"]
-    replies = chat(files, tmp_path / "out", tmp_path / "bot")
+    assert main(["chat", *map(str, files), "--checkpoint", str(tmp_path / "bot"), "--out", str(tmp_path / "out")]) == 0
     entries = json.loads((tmp_path / "out" / "replies.json").read_text())
+    replies = EmpatheticChatbot.from_pretrained(tmp_path / "bot").respond([read_speech(file) for file in files])
     assert [entry["text"] for entry in entries] == [reply.text for reply in replies]
     assert "heard" in capsys.readouterr().out
 
@@ -265,7 +265,7 @@ def test_the_files_of_a_conversation_are_its_turns(talker, corpus, tmp_path, mon
     monkeypatch.setattr(
         Responder, "fill", lambda model, turns, *rest: seen.extend(turns) or original(model, turns, *rest)
     )
-    words = ["chat", *map(str, files), "--checkpoint", str(tmp_path / "bot"), "--temperature=2", "--batch-size=2"]
+    words = ["chat", *map(str, files), "--checkpoint", str(tmp_path / "bot"), "--temperature=2", "--batch_size=2"]
     assert main([*words, "--out", str(tmp_path / "files")]) == 0
     assert [[turn.reply for turn in turns] for turns in seen] == [[""]] * 3
     seen.clear()
@@ -292,7 +292,7 @@ def test_chat_explains(model, corpus, tmp_path, capsys):
 def test_bad_options_of_the_command_are_one_line(model, corpus, tmp_path, capsys):
     save(tmp_path / "bot", spoken(model, list(EMOTIONS)))
     words = ["chat", str(corpus.parent / "0.wav"), "--checkpoint", str(tmp_path / "bot"), "--out", str(tmp_path / "o")]
-    for extra in ("--top-p=2", "--batch-size=0", "--language= ", "--max-new-tokens=0"):
+    for extra in ("--top_p=2", "--batch_size=0", "--language= ", "--max_new_tokens=0"):
         assert main([*words, extra]) == 2
         assert capsys.readouterr().err.strip().splitlines()[-1].startswith("error: ")
         assert not (tmp_path / "o").exists()

@@ -1,18 +1,23 @@
 """Bad input gets one clear line and exit code 2, never a traceback, and leaves nothing behind."""
 
+import inspect
 import json
+import re
 import subprocess
 import sys
 import tempfile
+from dataclasses import fields, is_dataclass
+from typing import get_args, get_origin
 
 import numpy as np
 import pytest
 import soundfile
 
-from empathy_lightning.__main__ import DEMO_CHECKPOINT, main
+from empathy_lightning.__main__ import COMMANDS, application, main
 from empathy_lightning.audio import read_speech
 from empathy_lightning.chatbot import EmpatheticChatbot
 from empathy_lightning.checkpoints import save
+from empathy_lightning.commands import TRAINER_COMMANDS
 from empathy_lightning.utterance import EMOTIONS
 from tests.conftest import ROOT
 from tests.tiny import spoken
@@ -88,8 +93,8 @@ def test_what_is_answered_is_heard_in_the_right_scale_and_from_every_channel(bot
         recording(tmp_path, "opposite.wav", np.stack([good, -good], 1), subtype="PCM_16"),
         recording(tmp_path, "dead.wav", np.stack([0 * good, good], 1), subtype="PCM_16"),
     ]
-    words = ["chat", *map(str, files), "--out", str(tmp_path / "out"), "--checkpoint", str(bot), "--batch-size=1"]
-    assert main([*words, "--max-new-tokens=4"]) == 0
+    words = ["chat", *map(str, files), "--out", str(tmp_path / "out"), "--checkpoint", str(bot), "--batch_size=1"]
+    assert main([*words, "--max_new_tokens=4"]) == 0
     clean, *others = json.loads((tmp_path / "out" / "replies.json").read_text())
     for other in others:
         assert {**other, "file": ""} == {**clean, "file": ""}
@@ -127,7 +132,7 @@ def test_files_of_the_same_name_are_answered_apart_and_an_interruption_keeps_wha
         (tmp_path / name).mkdir()
         noise = np.random.default_rng(ord(name)).standard_normal(16_000) * 0.1
         paths.append(recording(tmp_path / name, "q.wav", noise))
-    words = ["chat", *map(str, paths), "--checkpoint", str(bot), "--max-new-tokens=4", "--out"]
+    words = ["chat", *map(str, paths), "--checkpoint", str(bot), "--max_new_tokens=4", "--out"]
     assert main([*words, str(tmp_path / "whole"), "--explain"]) == 0
     entries = json.loads((tmp_path / "whole" / "replies.json").read_text())
     assert [entry["file"] for entry in entries] == [str(path) for path in paths]
@@ -141,7 +146,7 @@ def test_files_of_the_same_name_are_answered_apart_and_an_interruption_keeps_wha
         return respond(*args, **kwargs)
 
     monkeypatch.setattr(EmpatheticChatbot, "respond", _interrupted)
-    assert main([*words, str(tmp_path / "part"), "--batch-size=1"]) == 130
+    assert main([*words, str(tmp_path / "part"), "--batch_size=1"]) == 130
     assert capsys.readouterr().err.strip().splitlines()[-1] == "interrupted"
     said = json.loads((tmp_path / "part" / "replies.json").read_text())
     assert [entry["text"] for entry in said] == [entry["text"] for entry in entries[:2]]
@@ -150,7 +155,7 @@ def test_files_of_the_same_name_are_answered_apart_and_an_interruption_keeps_wha
 def test_missing_checkpoints(bot, tmp_path, capsys):
     good = recording(tmp_path, "good.wav", np.random.default_rng(0).standard_normal(16_000) * 0.1)
     assert main(["chat", str(good), "--out", str(tmp_path / "out"), "--checkpoint", str(tmp_path / "no")]) == 2
-    assert "make demo" in capsys.readouterr().err
+    assert "is no checkpoint folder" in capsys.readouterr().err
     (bot / "model.safetensors").unlink()
     assert main(["chat", str(good), "--out", str(tmp_path / "out"), "--checkpoint", str(bot)]) == 2
     assert "model.safetensors is missing" in capsys.readouterr().err
@@ -159,7 +164,7 @@ def test_missing_checkpoints(bot, tmp_path, capsys):
 
 def test_missing_manifests(tmp_path, capsys):
     words = ["prepare", "responses", str(tmp_path / "no.jsonl"), "--out", str(tmp_path / "o.jsonl")]
-    assert main([*words, "--language-model", "small-world/language_model"]) == 2
+    assert main([*words, "--language_model", "small-world/language_model"]) == 2
     assert "no manifest" in capsys.readouterr().err
     assert not (tmp_path / "o.jsonl").exists()
 
@@ -190,23 +195,70 @@ def test_bad_configurations(extra, reason, tmp_path):
     assert not list(tmp_path.rglob("*.safetensors"))
 
 
-def test_help_teaches(capsys):
-    for words in (["--help"], ["chat", "--help"], ["prepare", "responses", "--help"], ["evaluate", "--help"]):
-        with pytest.raises(SystemExit) as exit_:
-            main(words)
-        assert exit_.value.code == 0
-    assert "fit" in capsys.readouterr().out
+def shown(words, capsys):
+    """The help of a command, in one line."""
+    assert main([*words, "--help"]) == 0
+    return capsys.readouterr().out
 
 
-def test_replies_come_from_the_demo_s_bot_unless_another_is_named(corpus, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    assert main(["respond", str(corpus), "--out", "r.jsonl"]) == 2
-    assert f"{DEMO_CHECKPOINT} is no checkpoint folder" in capsys.readouterr().err
-    assert not list(tmp_path.iterdir())
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name not in TRAINER_COMMANDS])
+def test_help_teaches_every_option(command, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    page = shown(command.split(), capsys)
+    options = re.findall(r"--([a-z][\w-]*)(?: +[A-Z.]+)? *(.*?) *│", page)
+    assert {name for name, _ in options} == set(names_of(COMMANDS[command])) - {"help"}
+    assert all(help_ and "-" not in name for name, help_ in options)
 
 
-@pytest.mark.parametrize(("words", "said"), [(["chat"], "WAV, FLAC, OGG or MP3"), ([], "of the demo's small world")])
-def test_help_says_what_can_be_given(words, said, capsys):
-    with pytest.raises(SystemExit):
-        main([*words, "--help"])
-    assert said in " ".join(capsys.readouterr().out.split())
+def names_of(function):
+    """Options of a command: its keywords, and the fields of those that are dataclasses."""
+    for name, parameter in inspect.signature(function, eval_str=True).parameters.items():
+        kind = get_args(parameter.annotation)[0] if get_origin(parameter.annotation) else parameter.annotation
+        if is_dataclass(kind):
+            yield from (field.name for field in fields(kind))
+        elif parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+            yield name
+
+
+@pytest.mark.parametrize("words", [[], ["chat"], ["prepare"], ["prepare", "responses"], ["evaluate"], ["demo"]])
+def test_help_loads_no_library(words):
+    program = (
+        "import sys; from empathy_lightning.__main__ import main; "
+        f"main({[*words, '--help']}); "
+        "print(sorted({'torch', 'lightning', 'transformers', 'numpy', 'pyarrow'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "Usage: empathy-lightning" in done.stdout and done.stdout.splitlines()[-1] == "[]"
+
+
+def test_help_names_every_command_and_what_it_does(capsys):
+    page = " ".join(shown([], capsys).split())
+    for name in COMMANDS:
+        assert name.split()[0] in page
+    assert "Answer recordings with text and speech" in page and "Train" in page
+    assert shown(["-h"], capsys) == shown([], capsys)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["chatt"], 'Did you mean "chat"?'),
+        (["prepare", "response"], 'Did you mean "responses"?'),
+        (["chat", "a.wav", "--out=o", "--checkpoint=c", "--explian"], "Did you mean --explain?"),
+        (["chat", "a.wav", "--out=o"], "--checkpoint"),
+        (["respond", "m.jsonl", "--out=o"], "--checkpoint"),
+        (["evaluate", "emotion", "--manifest=m"], "--checkpoint"),
+        (["chat", "a.wav", "--out=o", "--checkpoint=c", "--seed=one"], "--seed"),
+        (["prepare", "units", "m.jsonl", "--out=o", "more"], "more"),
+    ],
+)
+def test_a_wrong_word_is_one_line_that_helps(words, said, capsys):
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error:") and error.count("\n") == 1 and said in error and "--help`)" in error
+
+
+@pytest.mark.parametrize("form", [["--explain"], ["--explain=true"]])
+def test_a_switch_may_be_given_a_value_as_the_trainers_are(form):
+    _, bound, _ = application().parse_args(["chat", "a.wav", "b.wav", *form, "--out=o", "--checkpoint=c"])
+    assert bound.kwargs["explain"] is True and len(bound.args[0]) == 2

@@ -1,15 +1,15 @@
 """A user's error is one line that says what to do; a fault of the program's own is shown with its traceback."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, WhisperModel
 
-from empathy_lightning import choices
 from empathy_lightning.__main__ import main
-from empathy_lightning.commands import corpora
+from empathy_lightning.commands import corpora, options
 from empathy_lightning.errors import InputError
 from tests.conftest import ROOT
 
@@ -186,23 +186,23 @@ def test_what_is_offered_is_what_there_is():
     from empathy_lightning.preparation.response_selection import REFUSALS
     from empathy_lightning.recipes import RECIPES
 
-    assert tuple(RECIPES) == choices.RECIPES
-    assert tuple(PARSERS) == choices.PARSERS
-    assert tuple(REFUSALS) == choices.REFUSALS
-    assert all(isinstance(dtype_named(name), torch.dtype) for name in choices.DTYPES)
+    assert tuple(RECIPES) == get_args(options.PaperName)
+    assert tuple(PARSERS) == get_args(options.ParserName)
+    assert tuple(REFUSALS) == get_args(options.RefusalFilter)
+    assert all(isinstance(dtype_named(name), torch.dtype) for name in get_args(options.DtypeName))
 
 
 @pytest.mark.parametrize(
     "words",
     [
-        ["evaluate-emotion", "--manifest=m", "--by=ear"],
-        ["evaluate-emotion", "--manifest=m", "--parser=word"],
-        ["evaluate-emotion", "--manifest=m", "--recipe=stew"],
-        ["respond", "m", "--out=o", "--recipe=re-lm"],
-        ["prepare", "responses", "m", "--out=o", "--language-model=l", "--engine=vlm"],
-        ["prepare", "responses", "m", "--out=o", "--language-model=l", "--dtype=float3"],
-        ["prepare", "responses", "m", "--out=o", "--language-model=l", "--refusals=some"],
+        ["evaluate", "emotion", "--manifest=m", "--checkpoint=c", "--by=ear"],
+        ["evaluate", "emotion", "--manifest=m", "--checkpoint=c", "--parser=word"],
+        ["evaluate", "emotion", "--manifest=m", "--checkpoint=c", "--recipe=stew"],
+        ["respond", "m", "--out=o", "--checkpoint=c", "--recipe=re_lm"],
+        ["prepare", "responses", "m", "--out=o", "--language_model=l", "--engine=vlm"],
+        ["prepare", "responses", "m", "--out=o", "--language_model=l", "--dtype=float3"],
+        ["prepare", "responses", "m", "--out=o", "--language_model=l", "--refusals=some"],
     ],
 )
 def test_closed_sets_are_choices(words, capsys):
-    assert "choose from" in told(words, capsys)
+    assert "Choose from" in told(words, capsys)

@@ -36,11 +36,11 @@ def demo(tmp_path_factory):
     pytest.importorskip("espeakng_loader")
     folder = tmp_path_factory.mktemp("demo")
     corpus = "outputs/demo/corpus"
-    language_model = ["--language-model", "small-world/language_model"]
-    run(folder, "prepare", "synthetic", "--out", corpus, "--train=20", "--validation=5", "--test=10")
+    language_model = ["--language_model", "small-world/language_model"]
+    run(folder, "demo", "corpus", "--out", corpus, "--train=20", "--validation=5", "--test=10")
     manifest = f"{corpus}/manifest.jsonl"
     run(
-        folder, "prepare", "responses", manifest, "--out", f"{corpus}/plain.jsonl", "--without-emotion", *language_model
+        folder, "prepare", "responses", manifest, "--out", f"{corpus}/plain.jsonl", "--without_emotion", *language_model
     )
     run(folder, "prepare", "responses", manifest, "--out", f"{corpus}/labelled.jsonl", *language_model)
     run(
@@ -63,13 +63,14 @@ def test_the_demo_runs_from_stage_to_stage_and_answers(demo):
     assert load(demo / "outputs/demo/speech_decoder").talker.vocoder is not None
     stages = [f"outputs/demo/{stage}" for stage in STAGES]
     shown = run(
-        demo, "evaluate", "--checkpoint", stages[-1], "--manifest", "outputs/demo/corpus/units.jsonl",
+        demo, "demo", "evaluate", "--checkpoint", stages[-1], "--manifest", "outputs/demo/corpus/units.jsonl",
         "--out", "outputs/demo", "--stages", *stages,
     )  # fmt: skip
     assert "emotion: unweighted accuracy" in shown
     page = (demo / "outputs/demo/report.html").read_text()
     assert page.count("<audio") == 10 and 'src="http' not in page and "href=" not in page
-    run(demo, "chat", "outputs/demo/corpus/audio/test_00000.flac", "--out", "outputs/chat")
+    words = ["--checkpoint", stages[-1], "--out", "outputs/chat"]
+    run(demo, "chat", "outputs/demo/corpus/audio/test_00000.flac", *words)
     assert (demo / "outputs/chat/replies.json").is_file()
 
 

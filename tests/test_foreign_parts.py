@@ -166,7 +166,7 @@ from empathy_lightning.chatbot import EmpatheticChatbot
 from empathy_lightning.decoding import Decoding
 
 folder, recording, out = sys.argv[1:]
-chat = ["chat", recording, "--checkpoint", folder, "--out", out, "--max-new-tokens=12", "--temperature=1"]
+chat = ["chat", recording, "--checkpoint", folder, "--out", out, "--max_new_tokens=12", "--temperature=1"]
 refused = main(chat)
 imported = "theirs" in sys.modules
 answered = main([*chat, "--trust", "theirs"])

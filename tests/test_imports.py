@@ -46,7 +46,7 @@ def test_modules_import_only_each_other(name):
 
 
 FLOORS = (
-    "__init__ audio choices constructor containers decoding emotion_words errors faults files flac jobs levels options "
+    "__init__ audio constructor containers decoding emotion_words errors faults files flac jobs levels "
     "progress records text threads utterance walk",
     "corpora modules prompts recipes thinking",
     "data",

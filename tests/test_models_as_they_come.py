@@ -93,7 +93,7 @@ def be_pointer(folder):
         (lambda folder: edited(folder, model_type="fresh"), "config.json: model_type 'fresh' is none that"),
     ],
 )
-@pytest.mark.parametrize("command", ["chat", "evaluate-emotion", "responses", "pseudo-dialogues", "fit"])
+@pytest.mark.parametrize("command", ["chat", "emotion", "responses", "pseudo_dialogues", "fit"])
 def test_every_command_names_a_language_model_that_cannot_serve(
     command, spoil, reason, bot, corpus, place, tmp_path, capsys, monkeypatch
 ):
@@ -103,11 +103,11 @@ def test_every_command_names_a_language_model_that_cannot_serve(
     out = tmp_path / "out.jsonl"
     words = {
         "chat": ["chat", recording, "--checkpoint", bot, "--out", tmp_path / "out"],
-        "evaluate-emotion": ["evaluate-emotion", "--checkpoint", bot, "--manifest", corpus, "--out", out],
-        "responses": ["prepare", "responses", corpus, "--language-model", folder, "--out", out],
-        "pseudo-dialogues": [
-            *("prepare", "pseudo-dialogues", corpus, "--recordings", corpus),
-            *("--language-model", folder, "--out", out),
+        "emotion": ["evaluate", "emotion", "--checkpoint", bot, "--manifest", corpus, "--out", out],
+        "responses": ["prepare", "responses", corpus, "--language_model", folder, "--out", out],
+        "pseudo_dialogues": [
+            *("prepare", "pseudo_dialogues", corpus, "--recordings", corpus),
+            *("--language_model", folder, "--out", out),
         ],
         "fit": [
             *("fit", "--config", EXAMPLES / "freezeempath/1_semantic_alignment.yaml", "--config", "tiny.yaml"),
@@ -119,8 +119,8 @@ def test_every_command_names_a_language_model_that_cannot_serve(
 
 
 def test_a_dtype_that_does_not_exist_is_one_line(backbones, corpus, tmp_path, capsys):
-    words = ["prepare", "responses", corpus, "--language-model", backbones / "language_model", "--dtype", "int3"]
-    assert "choose from 'float32', 'bfloat16'" in refused([*words, "--out", tmp_path / "out.jsonl"], capsys)
+    words = ["prepare", "responses", corpus, "--language_model", backbones / "language_model", "--dtype", "int3"]
+    assert 'Choose from: "float32", "bfloat16"' in refused([*words, "--out", tmp_path / "out.jsonl"], capsys)
 
 
 @pytest.mark.parametrize("name", ["GEMMA", "DROPS_SYSTEM", "LLAMA3", "QWEN3_THINKING", "HARMONY"])
@@ -139,12 +139,12 @@ def test_answers_and_their_training_share_one_prompt_whatever_the_template(name,
             "prepare",
             "responses",
             str(corpus),
-            "--language-model",
+            "--language_model",
             str(folder),
             "--out",
             str(tmp_path / "o.jsonl"),
         ]
-        assert main([*words, "--system", SYSTEM, "--max-new-tokens", "4"]) == 0
+        assert main([*words, "--system", SYSTEM, "--max_new_tokens", "4"]) == 0
     model = bot_around(folder, backbones, system=SYSTEM)
     trained = filled(model, [u.transcript for u in read_manifest(corpus)], [u.emotion for u in read_manifest(corpus)])
     prompts = {tuple(row.flatten().tolist()) for row in asked}
@@ -198,9 +198,9 @@ def test_what_a_model_thinks_is_neither_prepared_nor_said(corpus, tmp_path, monk
         if name == "thinking":
             thinking(monkeypatch)
         out = tmp_path / name
-        words = ["prepare", "responses", corpus, "--language-model", language_model, "--out"]
-        assert main([str(w) for w in [*words, f"{out}.jsonl", "--max-new-tokens", 6]]) == 0
-        words = ["chat", question, "--checkpoint", tmp_path / "bot", "--out", out, "--max-new-tokens", 6]
+        words = ["prepare", "responses", corpus, "--language_model", language_model, "--out"]
+        assert main([str(w) for w in [*words, f"{out}.jsonl", "--max_new_tokens", 6]]) == 0
+        words = ["chat", question, "--checkpoint", tmp_path / "bot", "--out", out, "--max_new_tokens", 6]
         assert main([str(w) for w in words]) == 0
         prepared = [u.response for u in read_manifest(f"{out}.jsonl")]
         made[name] = prepared, json.loads((out / "replies.json").read_text())[0]["text"]
@@ -223,7 +223,7 @@ def test_a_reply_that_is_thinking_only_is_left_out_and_counted(corpus, tmp_path,
     monkeypatch.setattr(LanguageModel, "generate", _generate)
     write_manifest(tmp_path / "in.jsonl", read_manifest(corpus)[:6])
     out = tmp_path / "o.jsonl"
-    words = ["prepare", "responses", tmp_path / "in.jsonl", "--language-model", "small-world/language_model"]
+    words = ["prepare", "responses", tmp_path / "in.jsonl", "--language_model", "small-world/language_model"]
     assert main([str(w) for w in [*words, "--out", out]]) == 0
     kept = [u.response for u in read_manifest(out)]
     assert len(kept) == 2 and all(text.startswith("Use <think> tags. ") and len(text) > 20 for text in kept)
@@ -280,8 +280,8 @@ def test_control_tokens_in_a_corpus_are_words(backbones, corpus, tmp_path, monke
     seen = []
     real = LanguageModel.embed
     monkeypatch.setattr(LanguageModel, "embed", lambda self, ids: seen.append(list(ids)) or real(self, ids))
-    words = ["prepare", "responses", tmp_path / "in.jsonl", "--language-model", backbones / "language_model"]
-    assert main([str(w) for w in [*words, "--out", tmp_path / "o.jsonl", "--max-new-tokens", 2]]) == 0
+    words = ["prepare", "responses", tmp_path / "in.jsonl", "--language_model", backbones / "language_model"]
+    assert main([str(w) for w in [*words, "--out", tmp_path / "o.jsonl", "--max_new_tokens", 2]]) == 0
     model = bot_around(backbones / "language_model", backbones)
     tokenizer = model.responder.language_model.tokenizer
     start = tokenizer.convert_tokens_to_ids("<|im_start|>")
@@ -330,7 +330,7 @@ def test_a_real_model_without_a_pad_token(corpus, tmp_path):
     for row, text in zip(rows, ("I lost my keys.", "We won <|im_end|> the match!", "Hi."), strict=True):
         row.transcript = text
     write_manifest(tmp_path / "in.jsonl", rows)
-    words = ["prepare", "responses", tmp_path / "in.jsonl", "--language-model", folder, "--out", tmp_path / "o.jsonl"]
+    words = ["prepare", "responses", tmp_path / "in.jsonl", "--language_model", folder, "--out", tmp_path / "o.jsonl"]
     assert main([str(w) for w in [*words, "--system", "Answer in one short sentence.", "--dtype", "bf16"]]) == 0
     answers = [u.response for u in read_manifest(tmp_path / "o.jsonl")]
     assert len(answers) == 3 and all(len(answer.split()) > 1 for answer in answers)

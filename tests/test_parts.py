@@ -241,7 +241,7 @@ def test_code_from_elsewhere_runs_only_where_it_is_trusted(package, capsys):
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert "elsewhere.Deep" in error and "--trust elsewhere" in error and len(error) <= 300
     assert not (package / "imported").exists()
-    assert main([*words, "--trust", "elsewhere", "--max-new-tokens=2"]) == 0
+    assert main([*words, "--trust", "elsewhere", "--max_new_tokens=2"]) == 0
     assert (package / "imported").exists()
 
 

@@ -5,31 +5,32 @@ from pathlib import Path
 
 import pytest
 
-from empathy_lightning.__main__ import CONVERSIONS, main
+from empathy_lightning.__main__ import main
 from empathy_lightning.errors import InputError
 from empathy_lightning.files import check_folder, check_new_folder, check_target
 from empathy_lightning.tasks.export import Export
 
-ANSWERS = ["--language-model", "./no-model"]
+RELEASES = ("freezeempath", "blsp_emo", "re_llm", "audeering", "epitome")
+ANSWERS = ["--language_model", "./no-model"]
 FILES = {
     "prepare responses": ["prepare", "responses", "none.jsonl", *ANSWERS],
-    "prepare pseudo-dialogues": ["prepare", "pseudo-dialogues", "none.jsonl", "--recordings", "none.jsonl", *ANSWERS],
-    "prepare ratings": ["prepare", "ratings", "none.jsonl", "--emotion-encoder", "./no-model"],
+    "prepare pseudo_dialogues": ["prepare", "pseudo_dialogues", "none.jsonl", "--recordings", "none.jsonl", *ANSWERS],
+    "prepare ratings": ["prepare", "ratings", "none.jsonl", "--emotion_encoder", "./no-model"],
     "prepare units": ["prepare", "units", "none.jsonl", "--vocoder", "vocoder"],
     "corpora check": ["corpora", "check", "ravdess", "no-corpus"],
     "corpora export": ["corpora", "export", "ravdess", "no-corpus"],
     "respond": ["respond", "none.jsonl", "--checkpoint", "no-model"],
-    "evaluate-emotion": ["evaluate-emotion", "--manifest", "none.jsonl", "--checkpoint", "no-model"],
-    "evaluate-responses": ["evaluate-responses", "none.jsonl"],
+    "evaluate emotion": ["evaluate", "emotion", "--manifest", "none.jsonl", "--checkpoint", "no-model"],
+    "evaluate replies": ["evaluate", "replies", "none.jsonl"],
 }
 """Commands that write a file; what each would read is not there, so a complaint about that comes too late."""
 FOLDERS = {
-    "prepare synthetic": ["prepare", "synthetic"],
+    "demo corpus": ["demo", "corpus"],
     "corpora export": ["corpora", "export", "ravdess", "no-corpus", "--shards"],
-    "evaluate": ["evaluate", "--manifest", "none.jsonl", "--checkpoint", "no-model"],
+    "demo evaluate": ["demo", "evaluate", "--manifest", "none.jsonl", "--checkpoint", "no-model"],
     "chat": ["chat", "none.wav", "--checkpoint", "."],
     "ablate": ["ablate", "none.yaml"],
-    **{f"convert {name}": ["convert", name, "no-release"] for name in CONVERSIONS},
+    **{f"convert {name}": ["convert", name, "no-release"] for name in RELEASES},
 }
 ALL = {**FILES, **{f"{name}, a folder": words for name, words in FOLDERS.items()}}
 
@@ -87,14 +88,14 @@ def test_a_folder_or_a_device_in_the_place_of_a_file(capsys, words):
     assert "no plain file" in refusal(capsys, words, "/dev/null")
 
 
-@pytest.mark.parametrize("name", ["prepare responses", "prepare pseudo-dialogues", "prepare ratings", "prepare units",
-                                  "respond", "evaluate-emotion", "evaluate-responses"])  # fmt: skip
+@pytest.mark.parametrize("name", ["prepare responses", "prepare pseudo_dialogues", "prepare ratings", "prepare units",
+                                  "respond", "evaluate emotion", "evaluate replies"])  # fmt: skip
 def test_what_is_read_is_not_written_over(capsys, name):
     assert "which is read" in refusal(capsys, FILES[name], "./none.jsonl")
 
 
 def test_the_report_page_too(capsys):
-    words = [*FILES["evaluate-emotion"], "--out", "o.json"]
+    words = [*FILES["evaluate emotion"], "--out", "o.json"]
     assert "is a file" in refusal(capsys, words, "file/page.html", "--report")
     assert "which is read" in refusal(capsys, words, "o.json", "--report")
 

@@ -50,19 +50,19 @@ def test_the_papers_wordings():
     from empathy_lightning.recipes import RECIPES
 
     emotional = "Continue the following sentence that reflects a 'sad' emotion tone in a coherent style: I am here"
-    for name in ("blsp-emo", "re-llm"):
+    for name in ("blsp_emo", "re_llm"):
         recipe = RECIPES[name]
         assert recipe.labelled.user.format(speech="I am here", emotion="sad") == emotional
         assert recipe.unlabelled.user == "Continue the following sentence in a coherent style: {speech}"
         assert recipe.max_new_tokens == 48 and recipe.labelled.system == "You are a helpful assistant."
-    assert RECIPES["blsp-emo"].spoken.user == (
+    assert RECIPES["blsp_emo"].spoken.user == (
         "Continue the following sentence based on the conveyed emotion tone in a coherent style: {speech}"
     )
-    assert RECIPES["blsp-emo"].recognition.user == (
+    assert RECIPES["blsp_emo"].recognition.user == (
         "Please identify the emotion tone of the speech provided below. Select from the following options: "
         "neutral, sad, angry, happy, or surprise.\n\nSpeech: {speech}"
     )
-    assert RECIPES["re-llm"].recognition.user == (
+    assert RECIPES["re_llm"].recognition.user == (
         "Please identify the emotion tone of the sentence provided below. Select from the following options: "
         "neutral, sad, angry, happy, or surprise.\n\nSentence: {speech}"
     )

@@ -331,7 +331,7 @@ def test_the_questions_of_training_and_evaluation_are_the_same():
     for stage in ("2b_empathetic_instruction_tuning", "3b_query_to_response"):
         assert _asked(f"freezeempath/{stage}.yaml") == freezeempath.spoken
     for stage in ("stage1", "cformer"):
-        assert _asked(f"blsp_emo_{stage}.yaml") == RECIPES["blsp-emo"].unlabelled
-    assert _asked("blsp_emo_stage2.yaml") == RECIPES["blsp-emo"].spoken
+        assert _asked(f"blsp_emo_{stage}.yaml") == RECIPES["blsp_emo"].unlabelled
+    assert _asked("blsp_emo_stage2.yaml") == RECIPES["blsp_emo"].spoken
     for name in RE_LLM:
-        assert _asked(f"{name}.yaml") == RECIPES["re-llm"].spoken
+        assert _asked(f"{name}.yaml") == RECIPES["re_llm"].spoken

@@ -20,8 +20,8 @@ class Decoding:
         top_p: Draw from the likeliest tokens whose probabilities reach this sum, in 0..1.
         seed: Of each reply's draws, which depend on neither batch nor shard.
         unit_temperature: Speech units are drawn from the 50 likeliest at this temperature; 0 takes the likeliest
-            ones, which may repeat themselves without end. None stands for :data:`UNIT_TEMPERATURE`, and for 1
-            where the speech decoder has ``released_rules``, as the released code has it.
+            ones, which may repeat themselves without end. None stands for 0.4, and for 1 with released_rules of the
+            speech decoder, as the released code has it.
 
     Raises:
         InputError: If a value is out of range.

@@ -49,7 +49,7 @@ RECIPES: dict[str, Recipe] = {
         ),
         max_new_tokens=256,
     ),
-    "blsp-emo": Recipe(
+    "blsp_emo": Recipe(
         labelled=_CONTINUE_LABELLED,
         unlabelled=_CONTINUE,
         spoken=_CONTINUE_SPOKEN,
@@ -59,7 +59,7 @@ RECIPES: dict[str, Recipe] = {
         ),
         max_new_tokens=48,
     ),
-    "re-llm": Recipe(
+    "re_llm": Recipe(
         labelled=_CONTINUE_LABELLED,
         unlabelled=_CONTINUE,
         spoken=_CONTINUE_SPOKEN,
@@ -76,7 +76,7 @@ The trainers' YAML files give the same words. Two wordings are this library's, b
 FreezeEmpath's question for the emotion, which offers the names that stage 2a's answers have, and no system message for
 its transcripts alone. RE-LLM's paper says "reflects a tone" in its text, and "conveyed emotion tone", as its code does,
 in its figure; that is taken here. Its code asks for the emotion of the "speech" where its paper, followed here, says
-"sentence": that is the wording of ``blsp-emo``.
+"sentence": that is the wording of ``blsp_emo``.
 """
 
 

@@ -107,7 +107,7 @@ print(repr((reply.text, reply.emotion, round(reply.probabilities[reply.emotion],
 @both
 def test_a_fresh_process_without_network_chats_with_it(release, tmp_path):
     case, folder, _ = release
-    assert main(["convert", case.replace("full_", "").replace("blspemo", "blsp-emo").replace("rellm", "re-llm"),
+    assert main(["convert", case.replace("full_", "").replace("blspemo", "blsp_emo").replace("rellm", "re_llm"),
                  str(folder), "--out", str(tmp_path / "out")]) == 0  # fmt: skip
     for path in folder.rglob("*"):
         if path.is_file():
@@ -176,9 +176,9 @@ def without(folder, key):
 def test_a_dry_run_tells_and_writes_nothing(release, tmp_path, capsys):
     _, folder, _ = release
     without(folder, "adapter.fc1.weight")
-    assert main(["convert", "blsp-emo", str(folder), "--out", str(tmp_path / "out"), "--dry-run"]) == 1
+    assert main(["convert", "blsp_emo", str(folder), "--out", str(tmp_path / "out"), "--dry_run"]) == 1
     assert "missing: speech_adapter.linear1.weight" in capsys.readouterr().out
-    assert main(["convert", "blsp-emo", str(folder), "--out", str(tmp_path / "out")]) == 2
+    assert main(["convert", "blsp_emo", str(folder), "--out", str(tmp_path / "out")]) == 2
     assert "lacks 1 weights, for instance speech_adapter.linear1.weight" in capsys.readouterr().err
     assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".*"))
 

@@ -11,8 +11,8 @@ __all__ = ["toy"]
 
 FILES = {
     "audeering": ["config.json", "pytorch_model.bin"],
-    "blsp-emo": ["config.json", "pytorch_model.bin", "qwen.tiktoken"],
-    "re-llm": ["model.safetensors.index.json", "model-00001-of-00001.safetensors"],
+    "blsp_emo": ["config.json", "pytorch_model.bin", "qwen.tiktoken"],
+    "re_llm": ["model.safetensors.index.json", "model-00001-of-00001.safetensors"],
     "epitome": ["reddit_ER.pth"],
     "freezeempath": ["config.json", "tokenizer.json", "model.safetensors"],
 }

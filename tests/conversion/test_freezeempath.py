@@ -222,7 +222,7 @@ def test_a_dry_run_reports_and_writes_nothing(tmp_path, capsys):
     write_release(tmp_path / "release", state, CONFIG, UNITS)
     before = sorted(tmp_path.rglob("*"))
     words = ["convert", "freezeempath", str(tmp_path / "release"), "--out", str(tmp_path / "out")]
-    assert main([*words, "--dry-run"]) == 1
+    assert main([*words, "--dry_run"]) == 1
     printed = capsys.readouterr().out
     assert "missing: lm_head.weight" in printed and "missing: speech_generator.input_proj.2.bias" in printed
     assert "left over: model.speech_encoder.extra" in printed

@@ -168,8 +168,8 @@ def test_export_is_stopped_by_what_nobody_asked_for(corpus, tmp_path, capsys):
     path = spelt(corpus, tmp_path / "m.jsonl", path={str(corpus.parent / "3.wav"): "gone.wav"})
     command = ["corpora", "export", "manifest", str(path), "--out", str(tmp_path / "out.jsonl")]
     assert main(command) == 2
-    assert "--allow-left-out" in capsys.readouterr().err and not (tmp_path / "out.jsonl").exists()
-    assert main([*command, "--allow-left-out", "0.1"]) == 0
+    assert "--allow_left_out" in capsys.readouterr().err and not (tmp_path / "out.jsonl").exists()
+    assert main([*command, "--allow_left_out", "0.1"]) == 0
     assert len(read_manifest(tmp_path / "out.jsonl")) == 29
 
 

@@ -42,8 +42,8 @@ def bot(model, tmp_path):
 
 def respond(bot, manifest, out, *more):
     """At temperature 1: the likeliest words of random weights are none."""
-    words = ["respond", str(manifest), "--checkpoint", str(bot), "--out", str(out), "--max-new-tokens", "6"]
-    return main([*words, "--temperature", "1", "--allow-left-out", "1", *more])
+    words = ["respond", str(manifest), "--checkpoint", str(bot), "--out", str(out), "--max_new_tokens", "6"]
+    return main([*words, "--temperature", "1", "--allow_left_out", "1", *more])
 
 
 def alone(model, utterance, seed=0, top_p=1.0):
@@ -54,7 +54,7 @@ def alone(model, utterance, seed=0, top_p=1.0):
 
 
 def test_each_utterance_gets_what_the_model_says_to_it_alone(bot, model, corpus, tmp_path, capsys):
-    assert respond(bot, corpus, tmp_path / "r.jsonl", "--per-shard", "3", "--batch-size", "2") == 0
+    assert respond(bot, corpus, tmp_path / "r.jsonl", "--per_shard", "3", "--batch_size", "2") == 0
     replies, test = read_manifest(tmp_path / "r.jsonl"), [u for u in read_manifest(corpus) if u.split == "test"]
     assert [(u.id, u.path, u.emotion, u.units) for u in replies] == [(u.id, u.path, u.emotion, None) for u in test]
     assert [(u.response, u.response_cut) for u in replies] == [alone(model, u) for u in test]
@@ -64,8 +64,8 @@ def test_each_utterance_gets_what_the_model_says_to_it_alone(bot, model, corpus,
 
 
 def test_draws_depend_on_the_utterance_and_the_seed_alone(bot, model, corpus, tmp_path):
-    assert respond(bot, corpus, tmp_path / "a.jsonl", "--seed", "3", "--split", "all", "--batch-size", "7") == 0
-    more = ("--seed", "3", "--split", "all", "--batch-size", "2", "--per-shard", "4")
+    assert respond(bot, corpus, tmp_path / "a.jsonl", "--seed", "3", "--split", "all", "--batch_size", "7") == 0
+    more = ("--seed", "3", "--split", "all", "--batch_size", "2", "--per_shard", "4")
     assert respond(bot, corpus, tmp_path / "b.parquet", *more) == 0
     said = [u.response for u in read_manifest(tmp_path / "a.jsonl")]
     assert said == [u.response for u in read_manifest(tmp_path / "b.parquet")] and len(set(said)) > 20
@@ -75,7 +75,7 @@ def test_draws_depend_on_the_utterance_and_the_seed_alone(bot, model, corpus, tm
 
 def test_an_interrupted_run_goes_on_and_processes_share_the_shards(bot, corpus, tmp_path, monkeypatch, capsys):
     out, shards = tmp_path / "r.jsonl", tmp_path / "r.jsonl.shards"
-    words = ("--split", "all", "--per-shard", "8")
+    words = ("--split", "all", "--per_shard", "8")
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "1")
     assert respond(bot, corpus, out, *words) == 0
@@ -123,11 +123,11 @@ def test_the_folder_says_what_fills_the_slots(backbones, model, corpus, tmp_path
 
 def test_another_prompt_takes_the_place_of_the_folder_s(bot, model, corpus, tmp_path, capsys):
     said = {}
-    for recipe in (["--recipe", "re-llm"], ["--prompt", "{speech} ({emotion})", "--system", "Be kind."]):
+    for recipe in (["--recipe", "re_llm"], ["--prompt", "{speech} ({emotion})", "--system", "Be kind."]):
         assert respond(bot, corpus, tmp_path / f"{len(said)}.jsonl", *recipe) == 0
         said[len(said)] = [u.response for u in read_manifest(tmp_path / f"{len(said)}.jsonl")]
     test = [u for u in read_manifest(corpus) if u.split == "test"]
-    spoken = recipe_named("re-llm").spoken
+    spoken = recipe_named("re_llm").spoken
     for index, (model.responder.prompt, model.responder.system) in enumerate(
         [(spoken.user, spoken.system), ("{speech} ({emotion})", "Be kind.")]
     ):
@@ -151,19 +151,19 @@ def test_unreadable_recordings_are_left_out_and_named(bot, corpus, tmp_path, cap
 
 
 def test_only_the_likeliest_tokens_are_drawn_from(bot, model, corpus, tmp_path):
-    assert respond(bot, corpus, tmp_path / "r.jsonl", "--top-p", "0.1") == 0
+    assert respond(bot, corpus, tmp_path / "r.jsonl", "--top_p", "0.1") == 0
     replies = read_manifest(tmp_path / "r.jsonl")
     assert [u.response for u in replies] == [alone(model, u, top_p=0.1)[0] for u in replies]
     assert [u.response for u in replies] != [alone(model, u)[0] for u in replies]
 
 
 @pytest.mark.parametrize(
-    ("extra", "longest"), [([], 128), (["--recipe", "re-llm"], 48), (["--recipe", "re-llm", 7], 7)]
+    ("extra", "longest"), [([], 128), (["--recipe", "re_llm"], 48), (["--recipe", "re_llm", 7], 7)]
 )
 def test_a_recipe_says_how_long_a_reply_may_be(bot, corpus, tmp_path, extra, longest):
     write_manifest(tmp_path / "m.jsonl", read_manifest(corpus)[-1:])
     words = ["respond", str(tmp_path / "m.jsonl"), "--checkpoint", str(bot), "--out", str(tmp_path / "r.jsonl")]
-    assert main([*words, *(f"--max-new-tokens={word}" if word == 7 else word for word in extra)]) == 0
+    assert main([*words, *(f"--max_new_tokens={word}" if word == 7 else word for word in extra)]) == 0
     assert json.loads((tmp_path / "r.jsonl.shards" / "made_from.json").read_text())["max_new_tokens"] == longest
 
 
@@ -174,7 +174,7 @@ def test_what_could_not_be_read_is_tried_again(bot, model, corpus, tmp_path, cap
     first = alone(model, rows[0])[0]
     rows[1].path = str(tmp_path / "late.wav")
     write_manifest(tmp_path / "m.jsonl", rows)
-    words = (bot, tmp_path / "m.jsonl", tmp_path / "r.jsonl", "--per-shard", "2")
+    words = (bot, tmp_path / "m.jsonl", tmp_path / "r.jsonl", "--per_shard", "2")
     assert respond(*words) == 0
     (tmp_path / "r.jsonl").unlink()
     kept = tmp_path / "r.jsonl.shards" / "part-00001.parquet"
@@ -263,15 +263,15 @@ def test_one_process_answers_and_writes_at_a_time(bot, corpus, tmp_path, monkeyp
     ("extra", "reason"),
     [
         (["--split", "none"], "no split is named 'none'"),
-        (["--batch-size", "0"], "at least 1"),
-        (["--max-new-tokens", "0"], "at least 1"),
-        (["--top-p", "0"], "top_p"),
-        (["--recipe", "stew"], "invalid choice: 'stew'"),
-        (["--recipe", "re-llm", "--prompt", "{speech}"], "--recipe, or"),
+        (["--batch_size", "0"], "at least 1"),
+        (["--max_new_tokens", "0"], "at least 1"),
+        (["--top_p", "0"], "top_p"),
+        (["--recipe", "stew"], '"stew" for --'),
+        (["--recipe", "re_llm", "--prompt", "{speech}"], "--recipe, or"),
         (["--system", "Be kind."], "--recipe, or"),
         (["--prompt", "hello"], "no {speech} slot"),
         (["--prompt", ""], "no {speech} slot"),
-        (["--prompt", "", "--recipe", "re-llm"], "--recipe, or"),
+        (["--prompt", "", "--recipe", "re_llm"], "--recipe, or"),
     ],
 )
 def test_bad_choices_are_one_line(bot, corpus, tmp_path, capsys, extra, reason):
@@ -306,7 +306,7 @@ def contents(folder):
 
 
 def test_replies_are_spoken_as_in_a_chat(talker, corpus, tmp_path, capsys):
-    assert respond(talker, corpus, tmp_path / "r.jsonl", "--speech", "--batch-size", "2") == 0
+    assert respond(talker, corpus, tmp_path / "r.jsonl", "--speech", "--batch_size", "2") == 0
     assert "5 replies, without speech: 0, unreadable" in capsys.readouterr().out
     chatbot, lengths = EmpatheticChatbot.from_pretrained(talker), set()
     for u in read_manifest(tmp_path / "r.jsonl"):
@@ -328,8 +328,8 @@ def test_replies_are_spoken_as_in_a_chat(talker, corpus, tmp_path, capsys):
 
 def test_speech_depends_on_the_utterance_and_the_seed_alone(talker, corpus, tmp_path):
     for name, *more in (
-        ("a", "--seed", "3"), ("b", "--seed", "3", "--batch-size", "2", "--per-shard", "3"), ("c", "--seed", "4"),
-        ("d", "--seed", "3", "--unit-temperature", "0"),
+        ("a", "--seed", "3"), ("b", "--seed", "3", "--batch_size", "2", "--per_shard", "3"), ("c", "--seed", "4"),
+        ("d", "--seed", "3", "--unit_temperature", "0"),
     ):  # fmt: skip
         assert respond(talker, corpus, tmp_path / f"{name}.jsonl", "--speech", *more) == 0
     spoken = {name: contents(tmp_path / f"{name}.jsonl.speech") for name in "abcd"}
@@ -358,9 +358,9 @@ main(sys.argv[1:])
 
 
 def test_a_killed_run_ends_with_the_same_bytes(talker, corpus, tmp_path):
-    words = ("--speech", "--per-shard", "2", "--batch-size", "2")
+    words = ("--speech", "--per_shard", "2", "--batch_size", "2")
     killed, once = tmp_path / "killed.jsonl", tmp_path / "once.jsonl"
-    command = ["respond", str(corpus), "--checkpoint", str(talker), "--out", str(killed), "--max-new-tokens", "6"]
+    command = ["respond", str(corpus), "--checkpoint", str(talker), "--out", str(killed), "--max_new_tokens", "6"]
     run = subprocess.run([sys.executable, "-c", KILLED, *command, "--temperature", "1", *words], capture_output=True)
     assert run.returncode == -signal.SIGKILL and not killed.exists()
     assert len(list((tmp_path / "killed.jsonl.shards").glob("part-*"))) == 1
@@ -376,16 +376,16 @@ def test_a_killed_run_ends_with_the_same_bytes(talker, corpus, tmp_path):
 
 def test_speech_that_is_lost_is_made_again_and_may_be_moved(talker, corpus, tmp_path, monkeypatch):
     out = tmp_path / "here" / "r.jsonl"
-    assert respond(talker, corpus, out, "--speech", "--per-shard", "2") == 0
+    assert respond(talker, corpus, out, "--speech", "--per_shard", "2") == 0
     whole, text = contents(tmp_path / "here"), out.read_text()
     (tmp_path / "here").rename(tmp_path / "there")
     moved = tmp_path / "there" / "r.jsonl"
     assert all(Path(u.response_path).is_file() for u in read_manifest(moved))
     Path(read_manifest(moved)[3].response_path).unlink()
-    assert respond(talker, corpus, moved, "--speech", "--per-shard", "2") == 0
+    assert respond(talker, corpus, moved, "--speech", "--per_shard", "2") == 0
     assert contents(tmp_path / "there") == whole and moved.read_text() == text
     monkeypatch.setattr("empathy_lightning.evaluation.replies.load", lambda *_: pytest.fail("answered again"))
-    assert respond(talker, corpus, moved, "--speech", "--per-shard", "2") == 0
+    assert respond(talker, corpus, moved, "--speech", "--per_shard", "2") == 0
 
 
 def test_shards_without_speech_are_not_those_with_it(talker, corpus, tmp_path, capsys):
@@ -394,7 +394,7 @@ def test_shards_without_speech_are_not_those_with_it(talker, corpus, tmp_path, c
     assert "(speech changed)" in capsys.readouterr().err
     assert respond(talker, corpus, tmp_path / "r.jsonl") == 0
     assert respond(talker, corpus, tmp_path / "s.jsonl", "--speech") == 0
-    for name, more in (("speech", []), ("unit_temperature", ["--speech", "--unit-temperature", "0.5"])):
+    for name, more in (("speech", []), ("unit_temperature", ["--speech", "--unit_temperature", "0.5"])):
         assert respond(talker, corpus, tmp_path / "s.jsonl", *more) == 2
         assert f"({name} changed)" in capsys.readouterr().err
     assert len(contents(tmp_path / "s.jsonl.speech")) == 5
@@ -411,7 +411,7 @@ def test_without_words_or_units_there_is_no_speech(talker, corpus, tmp_path, mon
         return [units[:0] for units in spoken[-1]] if len(spoken) == 2 else [torch.tensor([7])]
 
     monkeypatch.setattr(SpeechDecoder, "stream", _stream)
-    assert respond(talker, corpus, tmp_path / "r.jsonl", "--speech", "--batch-size", "1") == 0
+    assert respond(talker, corpus, tmp_path / "r.jsonl", "--speech", "--batch_size", "1") == 0
     rows = {u.response: u for u in read_manifest(tmp_path / "r.jsonl")}
     # A reply of a single unit has a sound too; one of none has neither.
     assert {text: u.units for text, u in rows.items()} == {"": None, "You sound sad.": [7], "Well.": None, "Ah.": [7]}
@@ -467,8 +467,8 @@ def test_who_cannot_speak_says_so_in_one_line(bot, talker, model, corpus, tmp_pa
     (tmp_path / "file.jsonl.speech").write_text("")
     for folder, out, reason, *more in (
         (bot, "r.jsonl", "no speech decoder", "--speech"), (tmp_path / "units", "r.jsonl", "no vocoder", "--speech"),
-        (talker, "file.jsonl", "is a file", "--speech"), (talker, "r.jsonl", "--speech too", "--unit-temperature", "1"),
-        (talker, "r.jsonl", "a temperature has to be 0 or more", "--speech", "--unit-temperature", "-1"),
+        (talker, "file.jsonl", "is a file", "--speech"), (talker, "r.jsonl", "--speech too", "--unit_temperature", "1"),
+        (talker, "r.jsonl", "a temperature has to be 0 or more", "--speech", "--unit_temperature", "-1"),
     ):  # fmt: skip
         assert respond(folder, corpus, tmp_path / out, *more) == 2
         assert reason in capsys.readouterr().err.strip().splitlines()[-1] and not (tmp_path / out).exists()
@@ -479,7 +479,7 @@ def test_another_recording_of_an_older_date_is_answered_anew(bot, model, corpus,
     for row in rows:
         row.path = shutil.copy2(row.path, str(tmp_path / f"{row.id}.wav"))
     write_manifest(tmp_path / "m.jsonl", rows)
-    words = (bot, tmp_path / "m.jsonl", tmp_path / "r.jsonl", "--per-shard", "3")
+    words = (bot, tmp_path / "m.jsonl", tmp_path / "r.jsonl", "--per_shard", "3")
     assert respond(*words) == 0
     answer, asked = replies._answer, []
 
@@ -503,11 +503,11 @@ def test_unreadable_recordings_stop_it_above_the_limit(bot, corpus, tmp_path, ca
     Path(rows[1].path).write_bytes(b"no audio at all")
     write_manifest(tmp_path / "m.jsonl", rows)
     words = ["respond", str(tmp_path / "m.jsonl"), "--checkpoint", str(bot), "--out", str(tmp_path / "r.jsonl")]
-    assert main([*words, "--max-new-tokens", "3"]) == 2
+    assert main([*words, "--max_new_tokens", "3"]) == 2
     said = capsys.readouterr().err
-    assert "1 of 5 utterances would be lost: 1 unreadable" in said and "--allow-left-out 0.21" in said
+    assert "1 of 5 utterances would be lost: 1 unreadable" in said and "--allow_left_out 0.21" in said
     assert not (tmp_path / "r.jsonl").exists()
-    assert main([*words, "--max-new-tokens", "3", "--allow-left-out", "0.21"]) == 0
+    assert main([*words, "--max_new_tokens", "3", "--allow_left_out", "0.21"]) == 0
     assert len(read_manifest(tmp_path / "r.jsonl")) == 4
 
 

@@ -124,7 +124,7 @@ def spoken(folder, rows):
 
 def evaluate(manifest, whisper, *more):
     out = manifest.with_suffix(".json")
-    assert main(["evaluate-responses", str(manifest), "--asr", str(whisper), "--out", str(out), *map(str, more)]) == 0
+    assert main(["evaluate", "replies", str(manifest), "--asr", str(whisper), "--out", str(out), *map(str, more)]) == 0
     return json.loads(out.read_text())
 
 
@@ -175,10 +175,10 @@ def test_a_language_is_stated_or_heard(whisper, tmp_path):
     assert [(row["language"], row["word_errors"]) for row in scores] == [("zh", 0), ("en", 0), ("zh", 0)]
     stated = spoken(tmp_path, [(text, name, {"language": "en"}) for text, name, _ in rows])
     assert [r["speech"]["language"] for r in evaluate(stated, whisper)["scores"]] == ["en"] * 3
-    heard = evaluate(stated, whisper, "--asr-language", "auto")
+    heard = evaluate(stated, whisper, "--asr_language", "auto")
     assert [row["speech"]["language"] for row in heard["scores"]] == ["zh", "en", "zh"]
     assert heard["of"]["asr_language"] == "auto"
-    named = evaluate(stated, whisper, "--asr-language", "Chinese")
+    named = evaluate(stated, whisper, "--asr_language", "Chinese")
     assert [row["speech"]["language"] for row in named["scores"]] == ["zh"] * 3
 
 
@@ -278,7 +278,7 @@ def test_what_cannot_be_read_is_counted(whisper, tmp_path, capsys):
     assert "unreadable speech: 4 replies" in capsys.readouterr().out
     # Nothing is measured where nothing could be heard.
     (tmp_path / "0.wav").write_bytes(b"")
-    assert main(["evaluate-responses", str(manifest), "--asr", str(whisper)]) == 2
+    assert main(["evaluate", "replies", str(manifest), "--asr", str(whisper)]) == 2
     said = capsys.readouterr()
     assert "none of 4 spoken replies" in said.err.strip().splitlines()[-1] and not said.out
 
@@ -302,10 +302,10 @@ def test_a_folder_without_spellings_still_measures(whisper, tmp_path):
     ("extra", "reason"),
     [
         (["--asr", "/nowhere"], "no model folder at /nowhere"),
-        (["--asr", "speech_encoder", "--asr-language", "en"], "cannot be loaded"),
+        (["--asr", "speech_encoder", "--asr_language", "en"], "cannot be loaded"),
         (["--asr", "language_model"], "it is a qwen2"),
-        (["--asr", "whisper", "--asr-language", "tlh"], "does not know the language tlh"),
-        (["--asr-language", "en"], "--asr too"),
+        (["--asr", "whisper", "--asr_language", "tlh"], "does not know the language tlh"),
+        (["--asr_language", "en"], "--asr too"),
         (["--asr", "whisper", "--against", "silent.jsonl"], "no spoken reply has a partner"),
         (["--asr", "whisper", "silent.jsonl"], "names no speech"),
     ],
@@ -317,7 +317,7 @@ def test_bad_choices_are_one_line(whisper, backbones, tmp_path, capsys, monkeypa
     places = {"whisper": whisper, **{name: backbones / name for name in ("speech_encoder", "language_model")}}
     words = [str(places.get(word, word)) for word in extra]
     replies = [] if words[-1] == "silent.jsonl" and "--against" not in words else [str(manifest)]
-    assert main(["evaluate-responses", *replies, *words, "--out", "f.json"]) == 2
+    assert main(["evaluate", "replies", *replies, *words, "--out", "f.json"]) == 2
     assert reason in capsys.readouterr().err.strip().splitlines()[-1] and not (tmp_path / "f.json").exists()
 
 
@@ -330,5 +330,5 @@ def test_the_file_tells_one_recogniser_and_one_recording_from_another(whisper, t
     second = evaluate(manifest, tmp_path / "whisper")["made_from"]
     assert {name for name in first if first[name] != second[name]} == {"asr"}
     write(tmp_path / "0.wav", tone("high")[:12_000])
-    third = evaluate(manifest, tmp_path / "whisper", "--asr-language", "en")["made_from"]
+    third = evaluate(manifest, tmp_path / "whisper", "--asr_language", "en")["made_from"]
     assert {name for name in second if second[name] != third[name]} == {"recordings", "asr_language"}

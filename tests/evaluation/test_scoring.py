@@ -81,12 +81,12 @@ def manifest(tmp_path):
 
 
 def evaluate(manifest, out, *more):
-    assert main(["evaluate-responses", str(manifest), "--out", str(out), *map(str, more)]) == 0
+    assert main(["evaluate", "replies", str(manifest), "--out", str(out), *map(str, more)]) == 0
     return json.loads(out.read_text())
 
 
 def test_levels_are_the_classifier_s_on_each_pair_alone(classifiers, manifest, tmp_path, capsys):
-    figures = evaluate(manifest, tmp_path / "f.json", "--empathy-classifier", classifiers)
+    figures = evaluate(manifest, tmp_path / "f.json", "--empathy_classifier", classifiers)
     assert list(figures["empathy"]) == ["emotional_reaction", "exploration"]
     for name, measured in figures["empathy"].items():
         classifier = load_empathy_classifier(classifiers / name)
@@ -107,7 +107,7 @@ def test_levels_are_the_classifier_s_on_each_pair_alone(classifiers, manifest, t
     assert figures["replies"] == 6 and figures["without_words"] == 1
     printed = capsys.readouterr().out
     assert f"{mean:.3f}" in printed and "emotional reaction" in printed
-    alone = evaluate(manifest, tmp_path / "g.json", "--empathy-classifier", classifiers / "exploration")
+    alone = evaluate(manifest, tmp_path / "g.json", "--empathy_classifier", classifiers / "exploration")
     assert alone["empathy"] == {"exploration": figures["empathy"]["exploration"]}
 
 
@@ -115,7 +115,7 @@ def test_what_was_said_must_be_known(classifiers, tmp_path):
     rows = utterances()
     rows[0].transcript = None
     write_manifest(tmp_path / "m.jsonl", rows)
-    figures = evaluate(tmp_path / "m.jsonl", tmp_path / "f.json", "--empathy-classifier", classifiers)
+    figures = evaluate(tmp_path / "m.jsonl", tmp_path / "f.json", "--empathy_classifier", classifiers)
     assert figures["scores"][0]["exploration"] is None and figures["empathy"]["exploration"]["replies"] == 5
     assert Empathy([None], [False]).figures() == {"replies": 0}
 
@@ -123,9 +123,9 @@ def test_what_was_said_must_be_known(classifiers, tmp_path):
 def test_two_systems_are_compared_utterance_by_utterance(classifiers, manifest, tmp_path, capsys):
     others = utterances(("x", "y y y", "What?", "No. " * 9, "I see", "Ha"))[1:]
     write_manifest(tmp_path / "others.jsonl", reversed(others))
-    options = ("--empathy-classifier", classifiers, "--against", tmp_path / "others.jsonl")
+    options = ("--empathy_classifier", classifiers, "--against", tmp_path / "others.jsonl")
     figures = evaluate(manifest, tmp_path / "f.json", *options)
-    theirs = evaluate(tmp_path / "others.jsonl", tmp_path / "o.json", "--empathy-classifier", classifiers)
+    theirs = evaluate(tmp_path / "others.jsonl", tmp_path / "o.json", "--empathy_classifier", classifiers)
     for name, compared in figures["against"].items():
         levels = {row["id"]: row[name] for row in figures["scores"]}
         differences = [levels[row["id"]] - row[name] for row in theirs["scores"]]
@@ -272,11 +272,11 @@ def test_only_an_encoder_that_is_here_is_taken(encoder, tmp_path, monkeypatch):
 
 
 def test_the_command_takes_the_encoder_s_folder(encoder, manifest, tmp_path, capsys):
-    more = ("--references", manifest, "--bert-score", encoder)
+    more = ("--references", manifest, "--bert_score", encoder)
     figures = evaluate(manifest, tmp_path / "f.json", *more)
     assert figures["overlap"]["bert_score"] == pytest.approx(5 / 6, abs=1e-4)
     assert figures["scores"][2]["bert_score"] == 0
-    assert main(["evaluate-responses", str(manifest), *map(str, more), "--bert-layer", "3"]) == 2
+    assert main(["evaluate", "replies", str(manifest), *map(str, more), "--bert_layer", "3"]) == 2
     assert "layers 0 to 2" in capsys.readouterr().err
 
 
@@ -297,7 +297,7 @@ def test_variety_and_named_emotions():
 
 def test_the_file_says_what_was_measured_and_how_many_have_no_partner(classifiers, manifest, tmp_path, capsys):
     write_manifest(tmp_path / "two.jsonl", utterances()[:2])
-    options = ("--empathy-classifier", classifiers, "--against", tmp_path / "two.jsonl", "--references", manifest)
+    options = ("--empathy_classifier", classifiers, "--against", tmp_path / "two.jsonl", "--references", manifest)
     figures = evaluate(manifest, tmp_path / "f.json", *options, "--split", "all")
     assert figures["of"] == {
         "replies": str(manifest), "references": str(manifest), "against": str(tmp_path / "two.jsonl"), "split": "all",
@@ -314,7 +314,7 @@ def test_a_reply_that_is_not_utf_8_is_one_line(tmp_path, capsys):
     rows = utterances()
     rows[0].response = "m\udcfcde"
     write_manifest(tmp_path / "m.jsonl", rows)
-    assert main(["evaluate-responses", str(tmp_path / "m.jsonl"), "--out", str(tmp_path / "f.json")]) == 2
+    assert main(["evaluate", "replies", str(tmp_path / "m.jsonl"), "--out", str(tmp_path / "f.json")]) == 2
     assert "f.json cannot be written: 'utf-8' codec" in capsys.readouterr().err.strip().splitlines()[-1]
     assert [path.name for path in tmp_path.iterdir()] == ["m.jsonl"]
 
@@ -328,20 +328,20 @@ def test_everything_is_refused_before_the_measuring(classifiers, encoder, manife
     silent = [replace(u, transcript=None) for u in utterances()]
     write_manifest(tmp_path / "silent.jsonl", silent)
     whole = manifest.read_text()
-    empathy, references = ["--empathy-classifier", classifiers], ["--references", manifest]
+    empathy, references = ["--empathy_classifier", classifiers], ["--references", manifest]
     for reason, *words in (
         ("was there before", "--references", tmp_path / "twice.jsonl"),
         ("was there before", *empathy, "--against", tmp_path / "twice.jsonl"),
         ("no transcripts", *empathy, "--against", tmp_path / "silent.jsonl"),
-        ("no folder at nowhere", *empathy, *references, "--bert-score", "nowhere"),
-        ("layers 0 to 2", *empathy, *references, "--bert-score", encoder, "--bert-layer", 3),
-        ("no empathy classifier", *references, "--empathy-classifier", tmp_path),
+        ("no folder at nowhere", *empathy, *references, "--bert_score", "nowhere"),
+        ("layers 0 to 2", *empathy, *references, "--bert_score", encoder, "--bert_layer", 3),
+        ("no empathy classifier", *references, "--empathy_classifier", tmp_path),
         ("is a folder", *references, "--out", tmp_path),
         ("is a file", "--out", manifest / "f.json"),
         ("which is read", "--out", manifest),
         ("which is read", "--references", tmp_path / "twice.jsonl", "--out", tmp_path / "twice.jsonl"),
     ):
-        assert main(["evaluate-responses", str(manifest), *map(str, words)]) == 2
+        assert main(["evaluate", "replies", str(manifest), *map(str, words)]) == 2
         assert reason in capsys.readouterr().err.strip().splitlines()[-1]
     assert manifest.read_text() == whole
 
@@ -350,10 +350,10 @@ def test_everything_is_refused_before_the_measuring(classifiers, encoder, manife
     ("extra", "reason"),
     [
         (["--split", "train"], "no responses in split train"),
-        (["--empathy-classifier", "."], "no empathy classifier"),
-        (["--against", "replies.jsonl"], "--empathy-classifier too, or --asr"),
-        (["--bert-score", "x"], "--references too"),
-        (["--references", "replies.jsonl", "--bert-score", "."], "cannot be loaded"),
+        (["--empathy_classifier", "."], "no empathy classifier"),
+        (["--against", "replies.jsonl"], "--empathy_classifier too, or --asr"),
+        (["--bert_score", "x"], "--references too"),
+        (["--references", "replies.jsonl", "--bert_score", "."], "cannot be loaded"),
         (["--references", "others.jsonl"], "ids have to agree"),
         (["--references", "nowhere.jsonl"], "no manifest"),
     ],
@@ -361,14 +361,14 @@ def test_everything_is_refused_before_the_measuring(classifiers, encoder, manife
 def test_bad_choices_are_one_line(manifest, capsys, monkeypatch, extra, reason):
     monkeypatch.chdir(manifest.parent)
     write_manifest("others.jsonl", [Utterance("9", "d", "a", response="x", split="test")])
-    assert main(["evaluate-responses", str(manifest), *extra, "--out", "f.json"]) == 2
+    assert main(["evaluate", "replies", str(manifest), *extra, "--out", "f.json"]) == 2
     assert reason in capsys.readouterr().err.strip().splitlines()[-1]
     assert not (manifest.parent / "f.json").exists()
 
 
 def test_the_file_tells_one_model_from_another_in_the_same_place(classifiers, encoder, manifest, tmp_path):
     def _made_from(*more):
-        options = ("--empathy-classifier", tmp_path / "epitome", "--bert-score", tmp_path / "bert")
+        options = ("--empathy_classifier", tmp_path / "epitome", "--bert_score", tmp_path / "bert")
         return evaluate(manifest, tmp_path / "f.json", *options, "--references", manifest, *more)["made_from"]
 
     shutil.copytree(classifiers, tmp_path / "epitome")
@@ -376,7 +376,7 @@ def test_the_file_tells_one_model_from_another_in_the_same_place(classifiers, en
     first = _made_from()
     assert first == _made_from()
     assert _changed(first, _made_from("--split", "all")) == {"split"}
-    assert _changed(first, _made_from("--bert-layer", "1")) == {"bert_layer"}
+    assert _changed(first, _made_from("--bert_layer", "1")) == {"bert_layer"}
     shutil.rmtree(tmp_path / "epitome" / "exploration")
     assert _changed(first, _made_from()) == {"empathy_classifier"}
     (tmp_path / "bert" / "config.json").write_text((tmp_path / "bert" / "config.json").read_text() + " ")

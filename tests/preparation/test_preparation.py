@@ -100,7 +100,7 @@ def test_units_of_replies_sound_in_their_style(synthetic, tmp_path):
 
 def test_a_corpus_of_other_sizes_is_refused_or_made_anew(tmp_path, capsys):
     pytest.importorskip("espeakng_loader")
-    words = ["prepare", "synthetic", "--out", str(tmp_path / "world"), "--validation", "1", "--test", "1", "--train"]
+    words = ["demo", "corpus", "--out", str(tmp_path / "world"), "--validation", "1", "--test", "1", "--train"]
     assert main([*words, "2"]) == main([*words, "2"]) == 0
     assert "made from the same" in capsys.readouterr().out
     assert main([*words, "3"]) == 2
@@ -112,7 +112,7 @@ def test_a_corpus_of_other_sizes_is_refused_or_made_anew(tmp_path, capsys):
 def test_a_corpus_that_is_begun_anew_ends_with_the_same_bytes(tmp_path):
     pytest.importorskip("espeakng_loader")
     for name in "ab":
-        words = ["prepare", "synthetic", "--out", str(tmp_path / name), "--train=3", "--validation=1", "--test=1"]
+        words = ["demo", "corpus", "--out", str(tmp_path / name), "--train=3", "--validation=1", "--test=1"]
         subprocess.run([sys.executable, "-m", "empathy_lightning", *words], check=True, capture_output=True)
     first, second = ({p.name: p.read_bytes() for p in (tmp_path / name).rglob("*.*")} for name in "ab")
     assert first == second and len(first) == 7

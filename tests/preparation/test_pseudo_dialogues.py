@@ -98,9 +98,9 @@ def test_the_command_writes_pairs_that_can_be_read_again(tmp_path):
         noise(u.path)
     results = []
     for name in ("a.parquet", "b.jsonl"):
-        words = ["prepare", "pseudo-dialogues", str(tmp_path / "instructions.jsonl"), "--out", str(tmp_path / name)]
-        words += ["--recordings", str(tmp_path / "recordings.jsonl"), "--language-model", "small-world/language_model"]
-        words += ["--distribution", "happy=0.5,neutral=0.5", "--per-recording", "2", "--per-shard", "7"]
+        words = ["prepare", "pseudo_dialogues", str(tmp_path / "instructions.jsonl"), "--out", str(tmp_path / name)]
+        words += ["--recordings", str(tmp_path / "recordings.jsonl"), "--language_model", "small-world/language_model"]
+        words += ["--distribution", "happy=0.5,neutral=0.5", "--per_recording", "2", "--per_shard", "7"]
         assert main(words) == 0
         results.append(read_manifest(tmp_path / name))
     assert results[0] == results[1]
@@ -140,8 +140,8 @@ def small(tmp_path, voices_, heard=True):
     spoken = [replace(u, path=str(tmp_path / "a.wav"), start=0.02) for u in instructions(10)]
     write_manifest(tmp_path / "i.jsonl", spoken)
     write_manifest(tmp_path / "r.jsonl", voices_)
-    words = ["prepare", "pseudo-dialogues", str(tmp_path / "i.jsonl"), "--recordings", str(tmp_path / "r.jsonl")]
-    return [*words, "--out", str(tmp_path / "p.jsonl"), "--language-model", "small-world/language_model"]
+    words = ["prepare", "pseudo_dialogues", str(tmp_path / "i.jsonl"), "--recordings", str(tmp_path / "r.jsonl")]
+    return [*words, "--out", str(tmp_path / "p.jsonl"), "--language_model", "small-world/language_model"]
 
 
 def test_what_cannot_be_paired_is_refused_before_the_model_answers(tmp_path, capsys):
@@ -167,16 +167,16 @@ def test_a_share_without_files_may_be_allowed_and_has_no_pair(tmp_path, capsys):
         replace(u, path="/gone.wav" if u.id == "v8" else str(tmp_path / "a.wav"), start=0.0, end=None) for u in voices()
     ]
     words = small(tmp_path, some, heard=False)
-    assert main([*words, "--allow-left-out", "0.2", "--distribution", "happiness=1"]) == 0
+    assert main([*words, "--allow_left_out", "0.2", "--distribution", "happiness=1"]) == 0
     pairs = read_manifest(tmp_path / "p.jsonl")
     assert {u.emotion_id for u in pairs} == {"ser/v6", "ser/v7"}
 
 
 @pytest.mark.parametrize(("name", "folder"), [("p.jsonl.shards", False), ("p.jsonl.report.json", True)])
-@pytest.mark.parametrize("step", ["pseudo-dialogues", "responses"])
+@pytest.mark.parametrize("step", ["pseudo_dialogues", "responses"])
 def test_what_stands_in_the_way_is_told_before_the_model_answers(tmp_path, capsys, monkeypatch, step, name, folder):
     words = small(tmp_path, voices())
-    words = words if step == "pseudo-dialogues" else [*words[:1], step, *words[2:3], *words[5:]]
+    words = words if step == "pseudo_dialogues" else [*words[:1], step, *words[2:3], *words[5:]]
     (tmp_path / name).mkdir() if folder else (tmp_path / name).write_text("mine")
     monkeypatch.setattr("empathy_lightning.preparation.engines.Generation.answerer", None)
     assert main(words) == 2

@@ -124,7 +124,7 @@ def test_another_kind_of_model_is_refused_in_one_line(corpus, tmp_path):
 @pytest.mark.filterwarnings("ignore:without ratings", "ignore:3 of 10")
 def test_the_command(manifest, checkpoint, tmp_path, capsys):
     out = tmp_path / "rated.jsonl"
-    words = ["prepare", "ratings", "--allow-left-out=0.5", str(manifest), "--out", str(out), "--emotion-encoder"]
+    words = ["prepare", "ratings", "--allow_left_out=0.5", str(manifest), "--out", str(out), "--emotion_encoder"]
     assert main([*words, str(tmp_path / "nowhere")]) == 2
     assert capsys.readouterr().err.splitlines()[-1] == f"error: no model folder at {tmp_path / 'nowhere'}"
     assert not out.exists()
@@ -135,7 +135,7 @@ def test_the_command(manifest, checkpoint, tmp_path, capsys):
 @pytest.mark.filterwarnings("ignore:without ratings", "ignore:3 of 10", "ignore:2 of 10")
 def test_ratings_of_something_else_are_not_kept(manifest, checkpoint, tmp_path, capsys):
     out, other = tmp_path / "rated.jsonl", tmp_path / "other.jsonl"
-    words = ["prepare", "ratings", "--allow-left-out=0.5", "--out", str(out), "--emotion-encoder"]
+    words = ["prepare", "ratings", "--allow_left_out=0.5", "--out", str(out), "--emotion_encoder"]
     assert main([*words, checkpoint, str(manifest)]) == 0
     first = out.read_bytes()
     assert main([*words, checkpoint, str(manifest)]) == 0

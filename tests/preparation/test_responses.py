@@ -47,7 +47,7 @@ def manifest(tmp_path):
 
 def command(manifest, out, *more):
     words = [sys.executable, "-m", "empathy_lightning", "prepare", "responses", str(manifest), "--out", str(out)]
-    return [*words, "--language-model", SHIPPED, "--per-shard", "3", *more]
+    return [*words, "--language_model", SHIPPED, "--per_shard", "3", *more]
 
 
 def test_every_other_field_stays_and_the_answer_is_the_bare_model_s(manifest, tmp_path):
@@ -85,7 +85,7 @@ def test_killed_at_any_moment_and_run_again_it_ends_with_the_same_result(manifes
     whole = prepare_responses(manifest, tmp_path / "whole.jsonl", SHIPPED, Prompt(), 3, None, 3)
     out = tmp_path / "killed.jsonl"
     shards = tmp_path / "killed.jsonl.shards"
-    process = subprocess.Popen(command(manifest, out, "--batch-size", "3"), stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command(manifest, out, "--batch_size", "3"), stderr=subprocess.DEVNULL)
     while len(list(shards.glob("part-*.parquet"))) < 3:
         assert process.poll() is None, "it ended before it could be killed"
         time.sleep(0.002)
@@ -278,7 +278,7 @@ def test_a_full_disk_is_one_line_and_the_next_run_goes_on(manifest, tmp_path, ca
     monkeypatch.setattr("empathy_lightning.files._BLOCK", 1)
     whole = prepare_responses(manifest, tmp_path / "whole.jsonl", SHIPPED, Prompt(), 64, None, 3, max_new_tokens=4)
     out = tmp_path / "o.jsonl"
-    words = command(manifest, out, "--max-new-tokens", "4")[3:]
+    words = command(manifest, out, "--max_new_tokens", "4")[3:]
     shard = (tmp_path / "whole.jsonl.shards" / "part-00000.parquet").stat().st_size
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     for most, parts in ((shard // 2, 0), (shard + 200, 10)):
@@ -309,7 +309,7 @@ def test_what_cannot_be_asked_about_is_reported(manifest, tmp_path):
     rows = read_manifest(manifest)
     rows[3].transcript, rows[4].emotion = " ", None
     write_manifest(manifest, rows)
-    with pytest.raises(InputError, match=r"2 of 30 utterances would be lost: .*allow it with --allow-left-out"):
+    with pytest.raises(InputError, match=r"2 of 30 utterances would be lost: .*allow it with --allow_left_out"):
         prepare_responses(manifest, tmp_path / "o.jsonl", SHIPPED, Prompt())
     out = prepare_responses(manifest, tmp_path / "o.jsonl", SHIPPED, Prompt(), max_left_out=0.1)
     assert json.loads((tmp_path / "o.jsonl.report.json").read_text())["reasons"] == {
@@ -326,7 +326,7 @@ def test_what_cannot_be_asked_about_is_reported(manifest, tmp_path):
 
 def test_the_command_speaks_the_papers_prompts(manifest, tmp_path, capsys):
     out = tmp_path / "o.parquet"
-    assert main([*command(manifest, out, "--recipe", "re-llm")[3:], "--max-words", "6"]) == 0
+    assert main([*command(manifest, out, "--recipe", "re_llm")[3:], "--max_words", "6"]) == 0
     said = json.loads((tmp_path / "o.parquet.shards" / "made_from.json").read_text())
     assert said["max_new_tokens"] == 48 and said["system"] == "You are a helpful assistant."
     assert said["user"] == (
@@ -339,13 +339,13 @@ def test_the_command_speaks_the_papers_prompts(manifest, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("extra", "reason"),
     [
-        (["--recipe", "re-llm", "--prompt", "{speech}"], "not both"),
-        (["--max-overlap", "2"], "overlap of 2.0"),
-        (["--batch-size", "0"], "--batch-size must be"),
-        (["--recipe", "gpt"], "invalid choice: 'gpt'"),
-        (["--refusals", "all"], "invalid choice: 'all'"),
-        (["--engine", "magic"], "invalid choice: 'magic'"),
-        (["--dtype", "float3"], "invalid choice: 'float3'"),
+        (["--recipe", "re_llm", "--prompt", "{speech}"], "not both"),
+        (["--max_overlap", "2"], "overlap of 2.0"),
+        (["--batch_size", "0"], "--batch_size must be"),
+        (["--recipe", "gpt"], '"gpt" for --'),
+        (["--refusals", "all"], '"all" for --'),
+        (["--engine", "magic"], '"magic" for --'),
+        (["--dtype", "float3"], '"float3" for --'),
     ],
 )
 def test_bad_choices_are_one_line(manifest, tmp_path, capsys, extra, reason):
@@ -358,7 +358,7 @@ def test_bad_choices_are_one_line(manifest, tmp_path, capsys, extra, reason):
 def test_a_model_that_takes_no_embeddings_is_one_line(manifest, tmp_path, capsys):
     tiny("openai-gpt").save_pretrained(tmp_path / "model")
     byte_tokenizer().save_pretrained(tmp_path / "model")
-    words = command(manifest, tmp_path / "o.jsonl", "--language-model", str(tmp_path / "model"))[3:]
+    words = command(manifest, tmp_path / "o.jsonl", "--language_model", str(tmp_path / "model"))[3:]
     assert main(words) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("error:") and "transformers cannot generate from embeddings with it" in error
@@ -389,4 +389,4 @@ def test_a_label_that_is_no_emotion_word_is_refused_before_the_model_answers(man
     assert main(words) == 2
     assert "15 of 30 utterances would be lost: 15 labelled 'ang'" in capsys.readouterr().err
     assert not (tmp_path / "out.jsonl.shards").exists()
-    assert main([*words, "--without-emotion"]) == 0  # No word of the labels is said then.
+    assert main([*words, "--without_emotion"]) == 0  # No word of the labels is said then.

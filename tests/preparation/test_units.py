@@ -68,7 +68,7 @@ def test_replies_without_a_recording_among_others_are_left_out_and_counted(spoke
     write_manifest(spoken, rows)
     assert command(spoken) == 2
     assert "1 of 12 utterances would be lost: 1 replies without a recording" in error_of(capsys)
-    assert command(spoken, "--allow-left-out=0.1") == 0
+    assert command(spoken, "--allow_left_out=0.1") == 0
     assert "left out: 1 of 12 replies" in capsys.readouterr().out
     assert [u.id for u in read_manifest(spoken.parent / "units.jsonl")] == [u.id for u in rows if u is not rows[1]]
 

@@ -108,7 +108,7 @@ def prepared(folder: Path) -> list[float]:
         path.write_text(text.replace("every_n_train_steps: 50", "every_n_train_steps: 1"))
     corpus, package = "outputs/demo/corpus", ["-m", "empathy_lightning", "prepare"]
     sizes = ["--train", "60", "--validation", "10", "--test", "10"]
-    replies = ["--language-model", "small-world/language_model", "--out", f"{corpus}/labelled.jsonl"]
+    replies = ["--language_model", "small-world/language_model", "--out", f"{corpus}/labelled.jsonl"]
     units = ["--vocoder", "outputs/demo/vocoder", "--out", f"{corpus}/units.jsonl"]
     whole([*package, "synthetic", "--out", corpus, *sizes], folder)
     whole([*package, "responses", f"{corpus}/manifest.jsonl", *replies], folder)

@@ -299,9 +299,9 @@ def heads_left_out(folder):
 
 
 def recognised(corpus, folder):
-    """Answers of `evaluate-emotion` for a folder."""
+    """Answers of `evaluate emotion` for a folder."""
     words = ["--checkpoint", str(folder), "--manifest", str(corpus), "--by=classifier", "--out=figures.json"]
-    assert main(["evaluate-emotion", *words]) == 0
+    assert main(["evaluate", "emotion", *words]) == 0
     return json.loads((folder.parent / "figures.json").read_text())
 
 
@@ -320,14 +320,14 @@ def test_heads_that_no_loss_trained_hear_nothing(place, corpus, capsys):
     assert run("fit", *once, only(name="Rating")) == 0
     assert heads_left_out(place / "out") == ["categorical"]
     words = ["--checkpoint=out", "--manifest", str(corpus), "--by=classifier"]
-    assert main(["evaluate-emotion", *words]) == 2
+    assert main(["evaluate", "emotion", *words]) == 2
     assert "classifier was never trained" in last_line(capsys)
 
 
 def test_a_bot_keeps_quiet_about_untrained_heads(model, corpus, tmp_path, capsys):
     model.listener.untrained_heads = ["categorical", "arousal", "valence", "dominance"]
     save(tmp_path / "bot", spoken(model, list(EMOTIONS)))
-    words = [read_manifest(corpus)[0].path, "--checkpoint", str(tmp_path / "bot"), "--max-new-tokens=2"]
+    words = [read_manifest(corpus)[0].path, "--checkpoint", str(tmp_path / "bot"), "--max_new_tokens=2"]
     assert main(["chat", *words, "--out", str(tmp_path / "replies"), "--explain"]) == 0
     (entry,) = json.loads((tmp_path / "replies/replies.json").read_text(), parse_constant=pytest.fail)
     assert entry["emotion"] is None and entry["probabilities"] == {} and entry["arousal"] is None
@@ -346,7 +346,7 @@ def test_ratings_are_reported_in_their_scale(backbones, corpus, language_model, 
     )
     out, page = tmp_path / "figures.json", tmp_path / "page.html"
     words = ["--checkpoint", str(tmp_path / "bot"), "--manifest", str(corpus), "--by=classifier", "--out", str(out)]
-    assert main(["evaluate-emotion", *words, "--report", str(page)]) == 0
+    assert main(["evaluate", "emotion", *words, "--report", str(page)]) == 0
     ratings = [answer[name] for answer in json.loads(out.read_text())["answers"] for name in RATINGS]
     assert ratings and all(0 <= rating <= 1 for rating in ratings) and {0, 1} & set(ratings)
     assert "macro f1" in page.read_text().lower()

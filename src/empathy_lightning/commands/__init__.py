@@ -1,3 +1,4 @@
-"""The command line's commands, one file per group."""
+"""The command line's commands: typed functions, one file per group; light, they import what they need when they run."""
 
 TRAINER_COMMANDS = ("fit", "validate", "test")
+"""Those that have the trainer's own parser."""

@@ -1,50 +1,59 @@
-"""``chat``: answer recordings, print what was heard and said, and write the spoken replies."""
+"""``chat`` and ``respond``: answer recordings, those of a few files or those of a manifest."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from torch import Tensor
+from cyclopts import Parameter
 
-from empathy_lightning.audio import AudioError, read_speech, write
-from empathy_lightning.chatbot import EmpatheticChatbot
+from empathy_lightning.commands.options import Again, AllowLeftOut, Flat, PaperName, Trust
 from empathy_lightning.decoding import Decoding
 from empathy_lightning.errors import InputError
-from empathy_lightning.explanation import explain_reply
-from empathy_lightning.files import check_folder, write_json
-from empathy_lightning.progress import progress_bar, say
-from empathy_lightning.reply import Reply
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from empathy_lightning.chatbot import EmpatheticChatbot
+    from empathy_lightning.reply import Reply
 
 
 def chat(
-    files: Sequence[Path],
-    out: Path,
+    files: Annotated[Sequence[Path], Parameter(negative=())],
+    /,
+    *,
     checkpoint: Path,
+    out: Path,
     conversation: bool = False,
     explain: bool = False,
     language: str | None = None,
-    decoding: Decoding | None = None,
+    decoding: Annotated[Decoding, Flat] = Decoding(),  # noqa: B008 - frozen
     batch_size: int = 8,
-    trust: Sequence[str] = (),
-) -> list[Reply]:
-    """Answer files, print what was heard and said, and write ``<name>_reply.wav`` and ``replies.json``.
+    trust: Trust = (),
+) -> None:
+    """Answer recordings with text and speech.
+
+    Prints what was heard and said, and writes NAME_reply.wav and replies.json.
 
     Args:
-        files: Recordings.
-        out: Folder for the replies; made only after every file was found usable.
+        files: WAV, FLAC, OGG or MP3, mono or stereo, 0.2 s to 5 min.
         checkpoint: Folder of the bot.
+        out: Folder for the spoken replies and replies.json; made only after every file was found usable.
         conversation: The files are the turns of one conversation, in order.
-        explain: Also print and plot what each emotion embedding is made of.
-        language: Of the replies, see :meth:`.chatbot.EmpatheticChatbot.respond`.
+        explain: Say and plot what each emotion embedding is made of.
+        language: Of the replies: auto (the user's own) or a name; needs a capable model.
         decoding: How the replies are chosen.
-        batch_size: Files that are answered together.
+        batch_size: Files answered together.
         trust: Packages besides this library whose classes the folder may name.
 
     Raises:
         InputError: If a file or the checkpoint cannot be used.
     """
+    from empathy_lightning.chatbot import EmpatheticChatbot
+    from empathy_lightning.files import check_folder, write_json
+    from empathy_lightning.progress import progress_bar
+
     if batch_size < 1:
         raise InputError("batch_size has to be at least 1")
     check_folder(out)
@@ -63,11 +72,89 @@ def chat(
             replies.append(reply)
         # After every batch, so that an interruption loses no words of the replies that were made.
         write_json(out / "replies.json", entries)
-    return replies
+
+
+def respond(
+    manifest: Path,
+    /,
+    *,
+    checkpoint: Path,
+    out: Path,
+    split: str = "test",
+    recipe: PaperName | None = None,
+    prompt: str | None = None,
+    system: str | None = None,
+    max_new_tokens: int | None = None,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    seed: int = 0,
+    speech: bool = False,
+    unit_temperature: float | None = None,
+    batch_size: int = 16,
+    per_shard: int = 512,
+    trust: Trust = (),
+    again: Again = False,
+    allow_left_out: AllowLeftOut = 0.01,
+) -> None:
+    """Answer every utterance of a manifest and write the replies as one.
+
+    Args:
+        manifest: Utterances.
+        checkpoint: Folder of the bot.
+        out: Manifest to write, .jsonl or .parquet.
+        split: Which to answer, or all.
+        recipe: Prompt of a paper (default: the folder's own).
+        prompt: User's turn with {speech} (and {emotion}) instead.
+        system: System message of that prompt.
+        max_new_tokens: Longest reply (default: the recipe's, or 128).
+        temperature: 0 takes the likeliest words; above it, they are drawn.
+        top_p: Draw from the likeliest tokens whose probabilities reach this sum.
+        seed: Of the draws, of words and units.
+        speech: Speak the replies too: WAV files in OUT.speech.
+        unit_temperature: Of the speech units' draws, see chat --help.
+        batch_size: Recordings at a time.
+        per_shard: Utterances in a shard, the most that an interruption costs.
+
+    Raises:
+        InputError: If the options do not fit together, or a file cannot be used.
+    """
+    from empathy_lightning.evaluation.replies import answer_manifest
+    from empathy_lightning.prompts import Prompt
+    from empathy_lightning.recipes import recipe_named
+
+    given = prompt is not None
+    if (recipe is not None and given) or (system is not None and not given):
+        raise InputError("give --recipe, or --prompt with or without --system")
+    if unit_temperature is not None and not speech:
+        raise InputError("--unit_temperature is for the speech of replies: give --speech too")
+    of_paper = None if recipe is None else recipe_named(recipe)
+    asked = None if of_paper is None else of_paper.spoken
+    if prompt is not None:
+        asked = Prompt(prompt, system)
+    if max_new_tokens is None:
+        max_new_tokens = Decoding.max_new_tokens if of_paper is None else of_paper.max_new_tokens
+    answer_manifest(
+        checkpoint,
+        manifest,
+        out,
+        split,
+        asked,
+        Decoding(max_new_tokens, temperature, top_p, seed, unit_temperature),
+        speech,
+        batch_size,
+        per_shard,
+        trust=trust,
+        again=again,
+        max_left_out=allow_left_out,
+    )
 
 
 def _written(reply: Reply, out: Path, name: str, bot: EmpatheticChatbot, explain: bool, title: str) -> dict[str, Any]:
     """Print a reply and write what belongs to it; its entry in replies.json."""
+    from empathy_lightning.audio import write
+    from empathy_lightning.explanation import explain_reply
+    from empathy_lightning.progress import say
+
     lines = [title, str(reply)]
     entry = {key: value for key, value in vars(reply).items() if key not in ("waveform", "turn", "estimate")}
     entry["speech"] = None
@@ -88,6 +175,8 @@ def _written(reply: Reply, out: Path, name: str, bot: EmpatheticChatbot, explain
 
 def _read_all(files: Sequence[Path]) -> list[Tensor]:
     """The waveforms of all files; those that cannot be used are named at once."""
+    from empathy_lightning.audio import AudioError, read_speech
+
     wrong = []
     waveforms = []
     for file in files:

@@ -2,40 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from empathy_lightning.commands.options import Again, AllowLeftOut
 from empathy_lightning.errors import InputError, meant
-from empathy_lightning.options import add_again, add_left_out
 
 if TYPE_CHECKING:
     from empathy_lightning.corpora import Corpus
     from empathy_lightning.utterance import Utterance
 
 
-def add_corpora(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add all actions."""
-    corpora = commands.add_parser("corpora", help="the corpora that can be read: list, check and export them")
-    actions = corpora.add_subparsers(required=True, metavar="ACTION")
-    actions.add_parser("list", help="names, licences and where to get them").set_defaults(run=_list_corpora)
-    check = actions.add_parser("check", help="count, listen to every file and look for leaks; exit code 1 if wrong")
-    export = actions.add_parser("export", help="write a corpus as one manifest")
-    for action in (check, export):
-        action.add_argument("name", help="as in `corpora list`, or manifest for one of your own")
-        action.add_argument("root", help="folder of the corpus in its official layout, or the manifest")
-        action.add_argument("--protocol", help="splits by a published protocol, see `corpora list`")
-    add_again(export)
-    check.add_argument("--out", type=Path, help="report as JSON (default: outputs/corpora/NAME.json)")
-    check.set_defaults(run=_check_corpus)
-    export.add_argument("--out", type=Path, required=True, help="FILE.jsonl or FILE.parquet, or a folder for shards")
-    add_left_out(export)
-    export.add_argument("--shards", action="store_true", help="write Parquet shards with the audio inside")
-    export.set_defaults(run=_export_corpus)
-
-
-def _list_corpora(options: argparse.Namespace) -> None:
+def list_corpora() -> None:
+    """Names, licences and where to get them."""
     from empathy_lightning.corpora import CORPORA
     from empathy_lightning.data import PROTOCOLS
 
@@ -50,54 +30,91 @@ def _list_corpora(options: argparse.Namespace) -> None:
         print(f"{name:<24}{protocol.citation}")
 
 
-def _check_corpus(options: argparse.Namespace) -> int:
-    from empathy_lightning.data.check import check, describe
+def check(name: str, root: str, /, *, protocol: str | None = None, out: Path | None = None) -> int:
+    """Count, listen to every file and look for leaks; exit code 1 if something is wrong.
+
+    Args:
+        name: As in corpora list, or manifest for one of your own.
+        root: Folder of the corpus in its official layout, or the manifest.
+        protocol: Splits by a published protocol, see corpora list.
+        out: Report as JSON (default: outputs/corpora/NAME.json).
+
+    Returns:
+        0; 1 if there are problems.
+
+    Raises:
+        InputError: If the corpus, the protocol or the place of the report cannot be used.
+    """
+    from empathy_lightning.data.check import check as listen_to
+    from empathy_lightning.data.check import describe
     from empathy_lightning.data.published import protocol_named
     from empathy_lightning.files import check_target, write_json
 
-    own = options.name == "manifest"
-    out = options.out or Path("outputs/corpora") / f"{Path(options.root).stem if own else options.name}.json"
+    if out is None:
+        named = Path(root).stem if name == "manifest" else name
+        out = Path("outputs/corpora") / f"{named}.json"
     check_target(out, [])
-    protocol = protocol_named(options.protocol) if options.protocol else None
-    report = check(_corpus(options.name, options.root), protocol)
-    write_json(out, {"protocol": options.protocol, **report})
+    splits = protocol_named(protocol) if protocol else None
+    report = listen_to(_corpus(name, root), splits)
+    write_json(out, {"protocol": protocol, **report})
     print(f"{describe(report)}\nreport: {out}")
     return 1 if report["problems"] else 0
 
 
-def _export_corpus(options: argparse.Namespace) -> None:
+def export(
+    name: str,
+    root: str,
+    /,
+    *,
+    out: Path,
+    protocol: str | None = None,
+    shards: bool = False,
+    again: Again = False,
+    allow_left_out: AllowLeftOut = 0.01,
+) -> None:
+    """Write a corpus as one manifest.
+
+    Args:
+        name: As in corpora list, or manifest for one of your own.
+        root: Folder of the corpus in its official layout, or the manifest.
+        out: FILE.jsonl or FILE.parquet, or a folder for shards.
+        protocol: Splits by a published protocol, see corpora list.
+        shards: Write Parquet shards with the audio inside.
+
+    Raises:
+        InputError: If the corpus or the protocol cannot be used, or the place holds something else.
+    """
     from empathy_lightning.data.manifest import write_manifest
     from empathy_lightning.data.shards import write_shards
     from empathy_lightning.files import check_folder, check_target
     from empathy_lightning.jobs import Claim, utterances_digest
 
-    if options.shards:
-        check_folder(options.out)
+    if shards:
+        check_folder(out)
     else:
-        check_target(options.out, [Path(options.root)])
-    utterances = _chosen(options)
-    if options.shards:
-        write_shards(utterances, options.out, again=options.again)
+        check_target(out, [Path(root)])
+    utterances = _chosen(_corpus(name, root), protocol, allow_left_out)
+    if shards:
+        write_shards(utterances, out, again=again)
     else:
-        content = utterances_digest(utterances, options.out.parent)
-        claim = Claim(options.out, {"corpus": options.name, "protocol": options.protocol, "utterances": content})
-        if not claim.is_done(options.again):
+        content = utterances_digest(utterances, out.parent)
+        claim = Claim(out, {"corpus": name, "protocol": protocol, "utterances": content})
+        if not claim.is_done(again):
             claim.write()
-            write_manifest(options.out, utterances)
-    print(f"{len(utterances)} utterances in {options.out}")
+            write_manifest(out, utterances)
+    print(f"{len(utterances)} utterances in {out}")
 
 
-def _chosen(options: argparse.Namespace) -> list[Utterance]:
+def _chosen(corpus: Corpus, protocol: str | None, allow_left_out: float) -> list[Utterance]:
     """The corpus's utterances under the protocol, after a summary of what is left out."""
     from empathy_lightning.data.left_out import Tally
     from empathy_lightning.data.published import protocol_named
     from empathy_lightning.data.reading import read_split
 
     tally = Tally()
-    protocol = protocol_named(options.protocol) if options.protocol else None
-    _, utterances = read_split([_corpus(options.name, options.root)], protocol, tally)
+    _, utterances = read_split([corpus], protocol_named(protocol) if protocol else None, tally)
     print(tally.describe(), file=sys.stderr)
-    tally.refuse_above(options.allow_left_out, "--allow-left-out")
+    tally.refuse_above(allow_left_out, "--allow_left_out")
     return utterances
 
 

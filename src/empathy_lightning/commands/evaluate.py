@@ -1,114 +1,100 @@
-"""The commands `respond` and `evaluate-responses`; what they need is imported when they run."""
+"""``evaluate emotion`` and ``evaluate replies``; what they need is imported when they run."""
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
-from empathy_lightning.choices import RECIPES, TRUST
-from empathy_lightning.errors import InputError
-from empathy_lightning.options import add_again, add_left_out
+from empathy_lightning.commands.options import AllowLeftOut, PaperName, ParserName, RecogniserName, Trust
 
 
-def add_responses(commands: argparse._SubParsersAction[argparse.ArgumentParser], checkpoint: str) -> None:
-    """Add both commands: let a bot answer a manifest, and score the replies.
+def emotion(
+    *,
+    checkpoint: Path,
+    manifest: Path,
+    split: str = "test",
+    by: RecogniserName = "answer",
+    parser: ParserName = "words",
+    per_token: bool = False,
+    recipe: PaperName = "freezeempath",
+    prompt: str | None = None,
+    system: str | None = None,
+    max_new_tokens: int = 32,
+    out: Path | None = None,
+    report: Path | None = None,
+    trust: Trust = (),
+    allow_left_out: AllowLeftOut = 0.01,
+) -> None:
+    """Ask a chatbot for the emotion of speech: UA, WA, confusion.
 
     Args:
-        commands: Of the command line.
-        checkpoint: Folder of the bot that answers unless another is given.
+        checkpoint: Folder of the bot or the recogniser.
+        manifest: Utterances with emotions.
+        split: Which to use, or all.
+        by: answer parses what it says, options scores the words, classifier takes its own head's.
+        parser: Of answers.
+        per_token: Divide an option's score by its tokens.
+        recipe: Question of a paper.
+        prompt: Question with {speech} (and {emotion}) instead of a recipe's.
+        system: System message of that question.
+        max_new_tokens: Longest answer.
+        out: JSON file for figures and answers.
+        report: HTML page: confusion, ratings, classes, speakers, curves.
+
+    Raises:
+        InputError: If the checkpoint or the manifest cannot be used.
     """
-    respond = commands.add_parser("respond", help="answer every utterance of a manifest and write the replies as one")
-    respond.add_argument("manifest", type=Path)
-    respond.add_argument("--checkpoint", type=Path, default=Path(checkpoint), help="default: %(default)s")
-    respond.add_argument("--out", type=Path, required=True, help="manifest to write, .jsonl or .parquet")
-    respond.add_argument("--split", default="test", help="which to answer, or `all` (default %(default)s)")
-    respond.add_argument("--trust", metavar="PACKAGE", action="append", default=[], help=TRUST)
-    respond.add_argument("--recipe", choices=RECIPES, help="prompt of a paper (default: the folder's own)")
-    respond.add_argument("--prompt", help="user's turn with {speech} (and {emotion}) instead")
-    respond.add_argument("--system", help="system message of that prompt")
-    respond.add_argument("--max-new-tokens", type=int, help="longest reply (default: the recipe's, or 128)")
-    respond.add_argument("--temperature", type=float, default=0.0, help="0 takes the likeliest words (default)")
-    respond.add_argument("--top-p", type=float, default=1.0, help="draw from the likeliest tokens of this probability")
-    respond.add_argument("--seed", type=int, default=0, help="seed of the draws, of words and units")
-    respond.add_argument("--speech", action="store_true", help="speak the replies too: WAV files in <out>.speech")
-    respond.add_argument("--unit-temperature", type=float, help="of the speech units' draws, see chat --help")
-    respond.add_argument("--batch-size", type=int, default=16, help="recordings at a time (default %(default)s)")
-    respond.add_argument("--per-shard", type=int, default=512, help="utterances in a shard (default %(default)s)")
-    add_again(respond)
-    add_left_out(respond)
-    respond.set_defaults(run=_respond)
-
-    score = commands.add_parser(
-        "evaluate-responses", help="score replies: empathy, overlap, variety, emotions named, speech"
-    )
-    score.add_argument("replies", type=Path, help="manifest whose responses are the replies")
-    score.add_argument("--split", default="test", help="which to score, or `all` (default %(default)s)")
-    score.add_argument("--empathy-classifier", type=Path, help="folder that `convert epitome` wrote")
-    score.add_argument(
-        "--asr",
-        metavar="WHISPER",
-        help="transcribe the spoken replies with it, for example openai/whisper-large-v3 or a folder: word and "
-        "character error rates against their text",
-    )
-    score.add_argument(
-        "--asr-language", metavar="CODE", help="of all replies, or `auto` to hear it (default: each utterance's own)"
-    )
-    score.add_argument(
-        "--against", type=Path, help="another system's replies: Wilcoxon's test of the empathy and of the word errors"
-    )
-    score.add_argument("--references", type=Path, help="manifest with expected responses: BLEU, chrF, ROUGE")
-    score.add_argument(
-        "--bert-score", type=Path, metavar="FOLDER", help="encoder for BERTScore, for example a roberta-large"
-    )
-    score.add_argument("--bert-layer", type=int, help="its layer (roberta-large: 17; default: the last)")
-    score.add_argument("--out", type=Path, help="write figures and each reply's scores as JSON")
-    score.set_defaults(run=_evaluate_responses)
-
-
-def _respond(options: argparse.Namespace) -> None:
-    from empathy_lightning.decoding import Decoding
-    from empathy_lightning.evaluation.replies import answer_manifest
+    from empathy_lightning.evaluation.recognition import evaluate_emotion
     from empathy_lightning.prompts import Prompt
     from empathy_lightning.recipes import recipe_named
 
-    given = options.prompt is not None
-    if (options.recipe is not None and given) or (options.system is not None and not given):
-        raise InputError("give --recipe, or --prompt with or without --system")
-    recipe = None if options.recipe is None else recipe_named(options.recipe)
-    prompt = Prompt(options.prompt, options.system) if given else recipe.spoken if recipe else None
-    longest = options.max_new_tokens
-    if longest is None:
-        longest = recipe.max_new_tokens if recipe else Decoding.max_new_tokens
-    if options.unit_temperature is not None and not options.speech:
-        raise InputError("--unit-temperature is for the speech of replies: give --speech too")
-    decoding = Decoding(longest, options.temperature, options.top_p, options.seed, options.unit_temperature)
-    files = (options.checkpoint, options.manifest, options.out)
-    answer_manifest(
-        *files,
-        options.split,
-        prompt,
-        decoding,
-        options.speech,
-        options.batch_size,
-        options.per_shard,
-        trust=options.trust,
-        again=options.again,
-        max_left_out=options.allow_left_out,
-    )
+    question = Prompt(prompt, system) if prompt else recipe_named(recipe).recognition
+    files = (checkpoint, manifest, question, out, report)
+    evaluate_emotion(*files, split, by, parser, per_token, max_new_tokens, trust, max_left_out=allow_left_out)
 
 
-def _evaluate_responses(options: argparse.Namespace) -> None:
+def replies(
+    replies: Path,
+    /,
+    *,
+    split: str = "test",
+    empathy_classifier: Path | None = None,
+    asr: str | None = None,
+    asr_language: str | None = None,
+    against: Path | None = None,
+    references: Path | None = None,
+    bert_score: Path | None = None,
+    bert_layer: int | None = None,
+    out: Path | None = None,
+) -> None:
+    """Score replies: empathy, overlap, variety, emotions named, speech.
+
+    Args:
+        replies: Manifest whose responses are the replies.
+        split: Which to score, or all.
+        empathy_classifier: Folder that convert epitome wrote.
+        asr: Whisper that transcribes the spoken replies, for example openai/whisper-large-v3 or a folder: word and
+            character error rates against their text.
+        asr_language: Code of all replies' language, or auto to hear it (default: each utterance's own).
+        against: Another system's replies: Wilcoxon's test of the empathy and of the word errors.
+        references: Manifest with expected responses: BLEU, chrF, ROUGE.
+        bert_score: Folder of an encoder for BERTScore, for example a roberta-large.
+        bert_layer: Its layer (roberta-large: 17; default: the last).
+        out: JSON file for the figures and each reply's scores.
+
+    Raises:
+        InputError: If a file cannot be used, or an option needs another one.
+    """
     from empathy_lightning.evaluation.scoring import evaluate_responses
 
     evaluate_responses(
-        options.replies,
-        options.out,
-        options.split,
-        empathy_classifier=options.empathy_classifier,
-        against=options.against,
-        references=options.references,
-        bert_score=options.bert_score,
-        bert_layer=options.bert_layer,
-        asr=options.asr,
-        asr_language=options.asr_language,
+        replies,
+        out,
+        split,
+        empathy_classifier=empathy_classifier,
+        against=against,
+        references=references,
+        bert_score=bert_score,
+        bert_layer=bert_layer,
+        asr=asr,
+        asr_language=asr_language,
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml  # type: ignore[import-untyped]
-from jsonargparse import ArgumentError, Namespace, get_loader, set_loader
+from jsonargparse import ActionYesNo, ArgumentError, Namespace, get_loader, set_loader
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -84,12 +84,9 @@ class _CLI(LightningCLI):
     def add_arguments_to_parser(self, parser: Any) -> None:
         """Let a YAML name its backbones once, and let two things happen that are refused unless asked for."""
         parser.add_class_arguments(Backbones, "backbones")
-        parser.add_argument(
-            "--untrained", type=bool, default=False, help="validate and test: measure parts without trained weights"
-        )
-        parser.add_argument(
-            "--again", type=bool, default=False, help="fit: begin anew in the place of the run in the same folders"
-        )
+        asked_for = {"action": ActionYesNo(no_prefix=None), "nargs": "?", "default": False}
+        parser.add_argument("--untrained", **asked_for, help="validate and test: measure parts without trained weights")
+        parser.add_argument("--again", **asked_for, help="fit: begin anew in the place of the run in the same folders")
 
     def before_instantiate_classes(self) -> None:
         """A measurement's configuration lies beside the one of the training."""
@@ -141,7 +138,7 @@ class _CLI(LightningCLI):
         if random and not self._get(self.config_init, "untrained"):
             raise InputError(
                 f"{', '.join(random)} would be measured untrained: give --ckpt_path with the weights of a run, "
-                "or --untrained true"
+                "or --untrained"
             )
         measure_beside(self.trainer, str(self.subcommand))
 

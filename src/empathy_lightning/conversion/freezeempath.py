@@ -112,7 +112,7 @@ def convert(source: str | Path, out: str | Path, dry_run: bool = False) -> Conve
     if dry_run:
         return keys.report
     if missing := [key for key in keys.report.missing if key != f"{ENCODER}*"]:
-        raise InputError(f"{source} lacks {len(missing)} weights, first {missing[0]}; --dry-run lists them all")
+        raise InputError(f"{source} lacks {len(missing)} weights, first {missing[0]}; --dry_run lists them all")
     with new_folder(out, source) as partial:
         if encoder:
             write_tensors(partial / "speech_encoder" / "model.safetensors", encoder)

@@ -215,4 +215,4 @@ def refuse_lost(lost: Sequence[tuple[str, str]], whole: int, most: float) -> Non
     tally = Tally(kept=whole - len(lost))
     for reason, example in lost:
         tally.lose(reason, example)
-    tally.refuse_above(most, "--allow-left-out")
+    tally.refuse_above(most, "--allow_left_out")

@@ -85,7 +85,7 @@ def read_chosen(
         usable = _usable(utterances, lacking, tally)
     tally.kept = len(with_files(usable, tally)) if audio else len(usable)
     print(f"{Path(manifest).name}: {tally.describe()}", file=sys.stderr)
-    tally.refuse_above(most, "--allow-left-out")
+    tally.refuse_above(most, "--allow_left_out")
     return utterances
 
 

@@ -179,12 +179,12 @@ def _fit_and_test(ablation: Ablation, out: Path, folder: Path, lock: int) -> dic
     words = [*configs, *redirected(ablation.config, folder), *ablation.words(out)]
     if ablation.weights is None and not (folder / "trained").is_file():
         last = folder / "checkpoints" / "last.ckpt"
-        resume = [f"--ckpt_path={last}"] if last.is_file() else ["--again=true"]
+        resume = [f"--ckpt_path={last}"] if last.is_file() else ["--again"]
         if not _process(["fit", *words, *resume], folder, lock):
             return None
         (folder / "trained").touch()
     if ablation.weights == "initial":
-        words.append("--untrained=true")
+        words.append("--untrained")
     else:
         words.append(f"--ckpt_path={_checkpoint((out / (ablation.weights or ablation.name)).resolve())}")
     shutil.rmtree(folder / "fit" / "test", ignore_errors=True)  # what a test that was stopped has left

@@ -192,7 +192,7 @@ def _load_encoder(folder: Path) -> tuple[Any, Any]:
     except PretrainedError as error:
         raise InputError(f"BERTScore: {error}"[:300]) from None
     if encoder.config.is_encoder_decoder or tokenizer.pad_token is None:
-        raise InputError(f"{folder} is no encoder: give --bert-score one such as a roberta-large")
+        raise InputError(f"{folder} is no encoder: give --bert_score one such as a roberta-large")
     return encoder.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer
 
 

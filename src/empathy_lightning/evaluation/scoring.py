@@ -59,9 +59,9 @@ def evaluate_responses(
         InputError: If a file cannot be used, or an option needs another one.
     """
     if against is not None and empathy_classifier is None and asr is None:
-        raise InputError("--against compares empathy or errors of speech: give --empathy-classifier too, or --asr")
+        raise InputError("--against compares empathy or errors of speech: give --empathy_classifier too, or --asr")
     if asr_language is not None and asr is None:
-        raise InputError("--asr-language is for the recogniser: give --asr too")
+        raise InputError("--asr_language is for the recogniser: give --asr too")
     if bert_score is not None and references is None:
         raise InputError("BERTScore compares with expected responses: give --references too")
     files = {"replies": replies, "references": references, "against": against}

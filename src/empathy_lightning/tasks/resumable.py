@@ -136,7 +136,7 @@ class ResumableModule(L.LightningModule):
             if now.get(name) != then.get(name):
                 raise InputError(
                     f"the checkpoint was trained with {name} {then.get(name)}, the configuration says "
-                    f"{now.get(name)}: give --model.{name} as it was, or begin anew with --again true"
+                    f"{now.get(name)}: give --model.{name} as it was, or begin anew with --again"
                 )
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -70,7 +70,7 @@ def enter_run_folder(trainer: Any, ckpt_path: str | None, again: bool) -> None:
         taken = next(_saved(trainer), None) if ckpt_path == "last" else _taken(trainer)
     if taken is not None:
         raise InputError(
-            f"{taken} is of another run: go on with --ckpt_path last, begin anew in its place with --again true, "
+            f"{taken} is of another run: go on with --ckpt_path last, begin anew in its place with --again, "
             "or give other folders"
         )
     if (_get_rank() or 0) != 0:

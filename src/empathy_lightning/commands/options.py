@@ -1,0 +1,37 @@
+"""Options that several commands share, and the words that they offer; light, so that ``--help`` loads nothing."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+PaperName = Literal["freezeempath", "blsp_emo", "re_llm"]
+"""Papers whose prompts there are, see :mod:`empathy_lightning.recipes`."""
+
+RecogniserName = Literal["answer", "options", "classifier"]
+"""Ways to recognise an emotion, see :mod:`empathy_lightning.evaluation.recognisers`."""
+
+ParserName = Literal["words", "substring"]
+"""Parsers of answers, see :mod:`empathy_lightning.evaluation.parsing`."""
+
+RefusalFilter = Literal["published", "wide", "off"]
+"""Filters of refusals, see :mod:`empathy_lightning.preparation.response_selection`."""
+
+EngineName = Literal["transformers", "vllm"]
+"""What runs a language model, see :mod:`empathy_lightning.preparation.engines`."""
+
+DtypeName = Literal["float32", "bfloat16", "float16", "fp32", "bf16", "fp16"]
+"""Precisions of a model's weights, see :mod:`empathy_lightning.modules.pretrained`."""
+
+Flat = Parameter(name="*")
+"""The fields of a dataclass are options of their own."""
+
+Trust = Annotated[
+    tuple[str, ...],
+    Parameter(help="Python package whose classes the folder may name, besides this library's; may be repeated."),
+]
+Again = Annotated[bool, Parameter(help="Make --out anew, whatever it was made from (else another's is refused).")]
+AllowLeftOut = Annotated[
+    float, Parameter(help="Share of the utterances that may be left out though no option asks for it.")
+]
