@@ -262,8 +262,8 @@ def test_the_demo_skips_only_what_was_made_from_the_same(tmp_path, monkeypatch, 
             last.parent.mkdir(parents=True, exist_ok=True)
             last.write_text("of this job")
             raise KeyboardInterrupt
-        outputs = {"prepare": "corpus.jsonl", "fit": "s/training.json", "evaluate": "report.html"}
-        content = corpus[0] if words[0] == "prepare" else f"{words[0]} {len(ran)}"
+        outputs = {"corpus": "corpus.jsonl", "fit": "s/training.json", "evaluate": "report.html"}
+        content = corpus[0] if words[0] == "corpus" else f"{words[0]} {len(ran)}"
         Path(outputs[words[0]]).write_text(json.dumps(content))
         return 0
 
@@ -271,20 +271,20 @@ def test_the_demo_skips_only_what_was_made_from_the_same(tmp_path, monkeypatch, 
     monkeypatch.setattr(demo.subprocess, "call", lambda command: _main(command[3:]))
     demo.demo(again=False)
     demo.demo(again=False)
-    assert ran == ["prepare", "fit", "evaluate", "prepare"]
+    assert ran == ["corpus", "fit", "evaluate", "corpus"]
     for change in (lambda: config.write_text("a: 2"), lambda: corpus.__setitem__(0, "second")):
         change()
         with pytest.raises(InputError, match=r"training\.json was made from something else"):
             demo.demo(again=False)
         ran.clear()
         demo.demo(again=True)
-        assert ran == ["prepare", "fit", "evaluate"] and not last.exists()
+        assert ran == ["corpus", "fit", "evaluate"] and not last.exists()
     corpus[0] = "stopped"
     with pytest.raises(KeyboardInterrupt):
         demo.demo(again=True)
     ran.clear()
     demo.demo(again=False)
-    assert ran == ["prepare", "go on", "evaluate"]
+    assert ran == ["corpus", "go on", "evaluate"]
 
 
 def test_a_change_anywhere_in_a_large_manifest_is_seen(tmp_path, monkeypatch):

@@ -84,7 +84,7 @@ class _CLI(LightningCLI):
     def add_arguments_to_parser(self, parser: Any) -> None:
         """Let a YAML name its backbones once, and let two things happen that are refused unless asked for."""
         parser.add_class_arguments(Backbones, "backbones")
-        asked_for = {"action": ActionYesNo(no_prefix=None), "nargs": "?", "default": False}
+        asked_for = {"action": ActionYesNo, "nargs": "?", "default": False}
         parser.add_argument("--untrained", **asked_for, help="validate and test: measure parts without trained weights")
         parser.add_argument("--again", **asked_for, help="fit: begin anew in the place of the run in the same folders")
 
