@@ -16,6 +16,7 @@ from empathy_lightning.commands import TRAINER_COMMANDS
 from empathy_lightning.commands.corpora import add_corpora
 from empathy_lightning.commands.evaluate import add_responses
 from empathy_lightning.commands.prepare import add_preparation
+from empathy_lightning.commands.recipes import add_recipes
 from empathy_lightning.errors import InputError, concerns_named_file, meant
 from empathy_lightning.options import add_left_out
 from empathy_lightning.threads import share_the_machine
@@ -77,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="empathy-lightning",
         description="Spoken chatbots that hear how something is said, around a language model that stays frozen.",
-        epilog="A trainer takes --config FILE.yaml and any of its values; `fit --help` lists those of trainer and "
+        epilog="A trainer takes --config FILE.yaml (or recipe:NAME) and any of its values; `fit --help` lists those of trainer and "
         "data, `fit --model.help CLASS` those of a task. EMPATHY_TRACEBACK=1 shows the traceback of an error.",
     )
     parser.add_argument("--version", action="version", version=__version__)
@@ -90,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_chat(commands)
     add_preparation(commands)
     add_corpora(commands)
+    add_recipes(commands)
     _add_ablate(commands)
     _add_convert(commands)
 
@@ -160,7 +162,9 @@ def _add_chat(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 
 def _add_ablate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     ablate = commands.add_parser("ablate", help="train and test the variants of a list, and print their table")
-    ablate.add_argument("list", type=Path, help="YAML list of entries with name, config and overrides")
+    ablate.add_argument(
+        "list", type=Path, help="YAML list of entries with name, config and overrides, or recipe:ablations"
+    )
     ablate.add_argument("--out", type=Path, required=True, help="folder; variants that are finished there are skipped")
     ablate.add_argument(
         "--config", type=Path, action="append", default=[], help="YAML that overrides each variant's, for example paths"
