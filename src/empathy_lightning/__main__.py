@@ -78,8 +78,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="empathy-lightning",
         description="Spoken chatbots that hear how something is said, around a language model that stays frozen.",
-        epilog="A trainer takes --config FILE.yaml (or recipe:NAME) and any of its values; `fit --help` lists those of trainer and "
-        "data, `fit --model.help CLASS` those of a task. EMPATHY_TRACEBACK=1 shows the traceback of an error.",
+        epilog="A trainer takes --config FILE.yaml (or recipe:NAME) and any of its values; `fit --help` lists those of "
+        "trainer and data, `fit --model.help CLASS` those of a task. "
+        "EMPATHY_TRACEBACK=1 shows the traceback of an error.",
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands: Any = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -162,9 +163,7 @@ def _add_chat(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 
 def _add_ablate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     ablate = commands.add_parser("ablate", help="train and test the variants of a list, and print their table")
-    ablate.add_argument(
-        "list", type=Path, help="YAML list of entries with name, config and overrides, or recipe:ablations"
-    )
+    ablate.add_argument("list", type=Path, help="YAML list of entries with name, config and overrides")
     ablate.add_argument("--out", type=Path, required=True, help="folder; variants that are finished there are skipped")
     ablate.add_argument(
         "--config", type=Path, action="append", default=[], help="YAML that overrides each variant's, for example paths"
