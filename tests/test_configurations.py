@@ -122,6 +122,7 @@ def test_sizes_come_from_the_models_unless_they_are_given(place, backbones, caps
         ({"base": "recipe:demo/speech_adaptor"}, [], "did you mean demo/speech_adapter?"),
         ({}, ["--config=recipe:re_llm/iemocp"], "no such recipe; did you mean re_llm/iemocap?"),
         ({"base": "models/recogniser.yaml"}, ["--backbones.speech_encoder=./nowhere"], "no model folder at ./nowhere"),
+        ({"base": "models/recogniser.yaml", "out": "${outt}"}, [], "Interpolation key 'fit.outt' not found"),
         ({"base": "models/recogniser.yaml", "ouut": "x"}, [], "ouut: there is no such key; did you mean out?"),
     ],
 )

@@ -159,7 +159,9 @@ def _told(reason: Reason, alternatives: Sequence[str]) -> str:
     kind = reason.classes[-1] if reason.classes else ""
     if unknown := re.search(r"(?:Option|Key|key) '([^']+)' is not (?:accepted|expected)", message):
         return f"{key}.{unknown[1]}: there is no such key{meant(unknown[1], _arguments(kind))}"
-    if unknown := re.match(r"unrecognized arguments: -*([\w.]+)", message):
+    if unknown := re.match(
+        r"(?:unrecognized arguments: -*|Subcommand '\w+' does not accept option ')([\w.]+)", message
+    ):
         if key:  # Below a class, whose own parser does not say where it stands.
             first = unknown[1].partition(".")[0]
             return f"{key}.{unknown[1]}: there is no such key{meant(first, _arguments(kind))}"

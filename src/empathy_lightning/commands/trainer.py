@@ -15,6 +15,7 @@ from jsonargparse import ArgumentError, Namespace, get_loader, set_loader
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from omegaconf.errors import InterpolationResolutionError
 
 # What is imported here, YAML names without its module.
 import empathy_lightning.losses
@@ -270,3 +271,7 @@ def _run(words: list[str] | None) -> None:
             )
     except ArgumentError as error:
         raise refusal(error, sys.argv[1:] if words is None else words) from error
+    except InterpolationResolutionError as error:
+        # It keeps no cause: the first line tells the reference, or why a size could not be read from its model.
+        reason = str(error).partition("\n")[0].rpartition(" raised while resolving interpolation: ")[2]
+        raise InputError(reason) from error
