@@ -1,6 +1,7 @@
 """The demo: train the three modules in the small synthetic world, then talk to the bot.
 
-    python examples/demo.py
+    python examples/demo.py                     # from the source tree
+    python -m empathy_lightning.examples.demo   # from the installed package
 
 Each step is a command of ``empathy-lightning`` that you could type yourself; it is
 printed before it runs and skipped if its output is there and was made from what the steps before it
@@ -19,6 +20,7 @@ import time
 from pathlib import Path
 
 from empathy_lightning.__main__ import main
+from empathy_lightning.configurations import config_files
 from empathy_lightning.errors import InputError
 from empathy_lightning.jobs import Claim, digest
 
@@ -33,10 +35,10 @@ STEPS: list[tuple[str, list[str]]] = [
     (f"{CORPUS}/manifest.jsonl", ["demo", "corpus", "--out", CORPUS]),
     (f"{CORPUS}/labelled.jsonl", [*RESPONSES, "--out", f"{CORPUS}/labelled.jsonl"]),
     (f"{CORPUS}/units.jsonl", [*UNITS, "--out", f"{CORPUS}/units.jsonl"]),
-    (f"{OUT}/speech_adapter/training.json", [*FIT, "examples/demo/speech_adapter.yaml"]),
-    (f"{OUT}/emotion_recognition/training.json", [*FIT, "examples/demo/emotion_recognition.yaml"]),
-    (f"{OUT}/emotion_nuance/training.json", [*FIT, "examples/demo/emotion_nuance.yaml"]),
-    (f"{OUT}/speech_decoder/training.json", [*FIT, "examples/demo/speech_decoder.yaml"]),
+    (f"{OUT}/speech_adapter/training.json", [*FIT, "recipe:demo/speech_adapter"]),
+    (f"{OUT}/emotion_recognition/training.json", [*FIT, "recipe:demo/emotion_recognition"]),
+    (f"{OUT}/emotion_nuance/training.json", [*FIT, "recipe:demo/emotion_nuance"]),
+    (f"{OUT}/speech_decoder/training.json", [*FIT, "recipe:demo/speech_decoder"]),
 ]
 EVALUATE = [
     *("demo", "evaluate", "--checkpoint", f"{OUT}/speech_decoder", "--manifest", f"{CORPUS}/units.jsonl", "--out", OUT),
@@ -52,8 +54,8 @@ EVALUATE = [
 
 def claim(output: str, words: list[str], before: list[str]) -> Claim:
     """What a step's output is made from: its configuration, and the outputs of the steps before it."""
-    configs = [word for word in words if word.endswith(".yaml")]
-    return Claim(Path(output), {name: digest(name) for name in (*configs, *before)})
+    files = {file.name: file for file in config_files(words)} | {name: Path(name) for name in before}
+    return Claim(Path(output), {name: digest(file) for name, file in files.items()})
 
 
 def run(words: list[str], apart: bool = False) -> None:

@@ -54,7 +54,8 @@ def test_every_yaml_is_tested():
     names = {path.relative_to(ROOT / "examples").as_posix() for path in (ROOT / "examples").rglob("*.yaml")}
     here = {f"demo/{stage}.yaml" for stage in STAGES} | {"ravdess.yaml", "custom_loss.yaml", "ablations.yaml"}
     recipes = {f"freezeempath/{stage}.yaml" for stage in FREEZEEMPATH} | {f"{name}.yaml" for name in RE_LLM + BLSP_EMO}
-    assert {name for name in names if not name.startswith("presets/")} == here | recipes
+    bases = {f"{family}/base.yaml" for family in ("demo", "freezeempath", "blsp_emo", "re_llm")}
+    assert {name for name in names if not name.startswith("presets/")} == here | recipes | bases
 
 
 def test_the_demo_runs_from_stage_to_stage_and_answers(demo):
@@ -92,7 +93,7 @@ def test_ravdess_yaml(tmp_path):
     root = ravdess.write(tmp_path / "fake")
     config = ["--config", str(ROOT / "examples/ravdess.yaml"), f"--data.corpora.root={root}"]
     run(tmp_path, "fit", *config, "--trainer.max_epochs=1", "--trainer.check_val_every_n_epoch=1")
-    shown = run(tmp_path, "test", *config, "--ckpt_path=outputs/ravdess/logs/last.ckpt")
+    shown = run(tmp_path, "test", *config, "--ckpt_path=last")
     assert "test/unweighted_accuracy" in shown
     assert load(tmp_path / "outputs/ravdess/recogniser").emotions[1] == "calm"
 

@@ -6,9 +6,11 @@ from importlib import import_module
 import pytest
 import torch
 import yaml
+from transformers import Qwen2Config, WhisperConfig
 
 from empathy_lightning.__main__ import main
 from empathy_lightning.checkpoints import load, save
+from empathy_lightning.configurations import merged
 from empathy_lightning.data import read_manifest, write_manifest
 from empathy_lightning.modules.convolutional_adapter import ConvolutionalAdapter
 from empathy_lightning.modules.emotion_encoder import EmotionEncoder
@@ -29,8 +31,8 @@ FREEZEEMPATH = (
     "1_semantic_alignment", "2a_ser_pretraining", "2b_empathetic_instruction_tuning", "3a_speech_decoder_pretraining",
     "3b_query_to_response",
 )  # fmt: skip
-RE_LLM = ("re_llm_iemocap", "re_llm_esd", "re_llm_msp_podcast")
-BLSP_EMO = ("blsp_emo_stage1", "blsp_emo_stage2", "blsp_emo_cformer")
+RE_LLM = ("re_llm/iemocap", "re_llm/esd", "re_llm/msp_podcast")
+BLSP_EMO = ("blsp_emo/stage1", "blsp_emo/stage2", "blsp_emo/cformer")
 TEN = ("iemocap", "meld", "mead", "asvp_esd", "cremad", "subesco", "m3ed", "emozionalmente", "esd", "mafw")
 
 
@@ -52,9 +54,8 @@ def place(backbones, corpus, tmp_path, monkeypatch):
     tiny(
         tmp_path / "tiny.yaml",
         backbones={
-            "speech_encoder": str(backbones / "speech_encoder"), "frame_size": 32, "embedding_size": 32,
-            "language_model": str(backbones / "language_model"), "vocabulary_size": 300, "end_token_id": 0,
-            "emotion_encoder": str(emotion_encoder), "emotion_size": 32,
+            "speech_encoder": str(backbones / "speech_encoder"), "language_model": str(backbones / "language_model"),
+            "emotion_encoder": str(emotion_encoder), "end_token_id": 0,
         },
         trainer={
             "devices": 1, "strategy": "auto", "precision": "32-true", "max_epochs": 1, "limit_train_batches": 4,
@@ -64,6 +65,11 @@ def place(backbones, corpus, tmp_path, monkeypatch):
         data={"num_workers": 0, "max_left_out": 1.0},  # the fakers write odd cases on purpose
     )  # fmt: skip
     return tmp_path
+
+
+def whole_recipe(name):
+    """The content of a recipe with what it stands on."""
+    return merged([EXAMPLES / f"{name}.yaml"])
 
 
 def tiny(path, **content):
@@ -121,7 +127,7 @@ def test_freezeempath_from_stage_to_stage(place, backbones, monkeypatch):
     fit("freezeempath/2a_ser_pretraining")
     batches = seen_in_training(monkeypatch)
     fit("freezeempath/2b_empathetic_instruction_tuning")
-    question = yaml.safe_load((EXAMPLES / "freezeempath/2a_ser_pretraining.yaml").read_text())
+    question = whole_recipe("freezeempath/2a_ser_pretraining")
     asked = Prompt(question["model"]["init_args"]["model"]["responder"]["prompt"])
     assert any({None, asked} == set(batch.prompts) for batch in batches)
     for batch in batches:
@@ -159,10 +165,10 @@ LORA = [
 
 
 def test_blsp_emo_from_stage_to_stage(place):
-    fit("blsp_emo_stage1")
+    fit("blsp_emo/stage1")
     one = place / "outputs/blsp_emo/stage1"
     assert training(one)["history"][-1]["validation/distillation_loss"] >= 0
-    fit("blsp_emo_stage2", *LORA)
+    fit("blsp_emo/stage2", *LORA)
     two = place / "outputs/blsp_emo/stage2"
     before, after = load(one), load(two)
     assert changed(before.listener.speech_adapter, after.listener.speech_adapter)
@@ -173,7 +179,7 @@ def test_blsp_emo_from_stage_to_stage(place):
 
 
 def test_an_adapter_that_fires_learns_by_its_own_losses(place):
-    fit("blsp_emo_cformer", "--model.model.listener.speech_adapter.init_args.intermediate_size=48")
+    fit("blsp_emo/cformer", "--model.model.listener.speech_adapter.init_args.intermediate_size=48")
     out = place / "outputs/blsp_emo/cformer"
     figures = training(out)["history"][-1]
     assert figures["train/quantity_loss"] > 0 and figures["train/input_kl_loss"] > 0
@@ -197,7 +203,7 @@ def released(place, backbones):
 @pytest.mark.parametrize("recipe", RE_LLM)
 def test_re_llm(place, released, recipe):
     fit(recipe, *LORA)
-    corpus = recipe.removeprefix("re_llm_")
+    corpus = recipe.removeprefix("re_llm/")
     out = place / "outputs/re_llm" / corpus
     model = load(out)
     assert changed(released.listener.emotion_nuance, model.listener.emotion_nuance) and changed(
@@ -221,16 +227,16 @@ def test_one_override_trains_on_the_raters_votes(place, released):
     for utterance in utterances:
         utterance.emotion_votes = {"sad": 0.75, "contempt": 0.25} if utterance.split == "train" else {}
     write_manifest(path, utterances)
-    lines = (EXAMPLES / "re_llm_msp_podcast.yaml").read_text().splitlines()
+    lines = (EXAMPLES / "re_llm/msp_podcast.yaml").read_text().splitlines()
     (override,) = [line.strip("# ").split() for line in lines if "SoftLabelLoss" in line]
-    fit("re_llm_msp_podcast", *override, *LORA)
+    fit("re_llm/msp_podcast", *override, *LORA)
     figures = training(place / "outputs/re_llm/msp_podcast")["history"][-1]
     assert figures["train/categorical_loss"] > 0 == figures["validation/categorical_loss"]
 
 
 def test_a_yaml_brings_a_loss_from_outside_the_package(place, released, monkeypatch):
     monkeypatch.syspath_prepend(str(EXAMPLES))
-    fit("re_llm_iemocap", "--config", str(EXAMPLES / "custom_loss.yaml"), "--data.batch_size=8", *LORA)
+    fit("re_llm/iemocap", "--config", str(EXAMPLES / "custom_loss.yaml"), "--data.batch_size=8", *LORA)
     figures = training(place / "outputs/re_llm/iemocap")["history"][-1]
     names = ("response", "categorical", "rating", "contrast")
     response, categorical, rating, contrast = (figures[f"train/{name}_loss"] for name in names)
@@ -239,9 +245,12 @@ def test_a_yaml_brings_a_loss_from_outside_the_package(place, released, monkeypa
 
 
 @pytest.mark.parametrize("preset", sorted(path.stem for path in (EXAMPLES / "presets").glob("*whisper*.yaml")))
-def test_a_preset_reaches_every_part(preset, capsys):
-    """The parsed configuration, as it would be run, has the preset's models and widths wherever they belong."""
-    sizes = yaml.safe_load((EXAMPLES / "presets" / f"{preset}.yaml").read_text())["backbones"]
+def test_a_preset_reaches_every_part(preset, capsys, monkeypatch, tmp_path):
+    """The parsed configuration, as it would be run, has the preset's models and their widths wherever they belong."""
+    monkeypatch.chdir(tmp_path)
+    named = yaml.safe_load((EXAMPLES / "presets" / f"{preset}.yaml").read_text())["backbones"]
+    WhisperConfig(d_model=24).save_pretrained(tmp_path / named["speech_encoder"])
+    Qwen2Config(hidden_size=40, vocab_size=70).save_pretrained(tmp_path / named["language_model"])
     configs = ["--config", str(EXAMPLES / "freezeempath/3b_query_to_response.yaml")]
     with pytest.raises(SystemExit):
         main(["fit", *configs, "--config", str(EXAMPLES / f"presets/{preset}.yaml"), "--print_config"])
@@ -251,13 +260,13 @@ def test_a_preset_reaches_every_part(preset, capsys):
         for name, part in arguments["model"]["init_args"][half]["init_args"].items():
             if isinstance(part, dict):
                 parts[name] = part["init_args"]
-    assert parts["language_model"]["name_or_path"] == sizes["language_model"]
-    assert parts["speech_encoder"]["name_or_path"] == sizes["speech_encoder"]
+    assert parts["language_model"]["name_or_path"] == named["language_model"]
+    assert parts["speech_encoder"]["name_or_path"] == named["speech_encoder"]
     for name in ("speech_adapter", "emotion_nuance"):
-        widths = (parts[name]["input_size"], parts[name]["output_size"])
-        assert widths == (sizes["frame_size"], sizes["embedding_size"])
+        assert (parts[name]["input_size"], parts[name]["output_size"]) == (24, 40)
     decoder = parts["speech_decoder"]
-    assert (decoder["input_size"], decoder["text_vocab_size"]) == (sizes["embedding_size"], sizes["vocabulary_size"])
+    assert (decoder["input_size"], decoder["text_vocab_size"]) == (40, 70)
+    assert decoder["end_token_id"] == named["end_token_id"]
 
 
 def test_the_presets_of_machines(place):
@@ -271,11 +280,11 @@ def test_the_presets_of_machines(place):
 
 PER_STEP = dict.fromkeys((f"freezeempath/{stage}" for stage in FREEZEEMPATH[:3]), 128)
 PER_STEP |= dict.fromkeys((f"freezeempath/{stage}" for stage in FREEZEEMPATH[3:]), 32)
-PER_STEP |= {"blsp_emo_stage1": 768, "blsp_emo_cformer": 768, "blsp_emo_stage2": 128} | dict.fromkeys(RE_LLM, 16)
+PER_STEP |= {"blsp_emo/stage1": 768, "blsp_emo/cformer": 768, "blsp_emo/stage2": 128} | dict.fromkeys(RE_LLM, 16)
 PRESETS = {
-    "one_gpu": (*(f"freezeempath/{stage}" for stage in FREEZEEMPATH[:3]), "blsp_emo_stage2"),
+    "one_gpu": (*(f"freezeempath/{stage}" for stage in FREEZEEMPATH[:3]), "blsp_emo/stage2"),
     "one_gpu_stage3": tuple(f"freezeempath/{stage}" for stage in FREEZEEMPATH[3:]),
-    "one_gpu_blsp_emo_stage1": ("blsp_emo_stage1", "blsp_emo_cformer"),
+    "one_gpu_blsp_emo_stage1": ("blsp_emo/stage1", "blsp_emo/cformer"),
 }
 PAIRS = [(recipe, None) for recipe in PER_STEP]
 PAIRS += [(recipe, preset) for preset, recipes in PRESETS.items() for recipe in recipes]
@@ -283,7 +292,7 @@ PAIRS += [(recipe, preset) for preset, recipes in PRESETS.items() for recipe in 
 
 @pytest.mark.parametrize(("recipe", "preset"), PAIRS)
 def test_effective_batches_are_the_papers(recipe, preset):
-    content = yaml.safe_load((EXAMPLES / f"{recipe}.yaml").read_text())
+    content = whole_recipe(recipe)
     if preset is not None:
         machine = yaml.safe_load((EXAMPLES / f"presets/{preset}.yaml").read_text())
         assert machine["trainer"]["devices"] == 1
@@ -294,44 +303,26 @@ def test_effective_batches_are_the_papers(recipe, preset):
 
 
 def test_each_recipe_of_many_gpus_has_a_preset_for_one():
-    several = {recipe for recipe in PER_STEP
-               if yaml.safe_load((EXAMPLES / f"{recipe}.yaml").read_text())["trainer"]["devices"] > 1}  # fmt: skip
+    several = {recipe for recipe in PER_STEP if whole_recipe(recipe)["trainer"]["devices"] > 1}
     assert several == {recipe for recipes in PRESETS.values() for recipe in recipes}
     assert set(PRESETS) == {path.stem for path in (EXAMPLES / "presets").glob("one_gpu*.yaml")}
 
 
-def recipes_that_train():
-    """All configurations under examples/ with a trainer."""
-    files = [path for path in EXAMPLES.rglob("*.yaml") if "presets" not in path.parts]
-    contents = {path.relative_to(EXAMPLES).as_posix(): yaml.safe_load(path.read_text()) for path in files}
-    return {name: content for name, content in contents.items() if "trainer" in content}
-
-
-@pytest.mark.parametrize("name", sorted(recipes_that_train()))
-def test_every_recipe_saves_in_the_middle_of_an_epoch(name):
-    callbacks = recipes_that_train()[name]["trainer"]["callbacks"]
-    saving = [call["init_args"] for call in callbacks if call["class_path"].endswith("ModelCheckpoint")]
-    (by_steps,) = [call for call in saving if call.get("every_n_train_steps")]
-    assert by_steps["save_last"] and len({call["dirpath"] for call in saving}) == 1
-
-
 def test_the_questions_of_training_and_evaluation_are_the_same():
-    contents = recipes_that_train()
-
     def _asked(name):
-        responder = contents[name]["model"]["init_args"]["model"]["responder"]
+        responder = whole_recipe(name)["model"]["init_args"]["model"]["responder"]
         return Prompt(responder["prompt"], responder.get("system"))
 
     freezeempath = RECIPES["freezeempath"]
-    assert _asked("freezeempath/1_semantic_alignment.yaml") == freezeempath.unlabelled
-    assert _asked("freezeempath/2a_ser_pretraining.yaml") == freezeempath.recognition
-    (mixed_in,) = contents["freezeempath/2b_empathetic_instruction_tuning.yaml"]["data"]["mixed_in"]
+    assert _asked("freezeempath/1_semantic_alignment") == freezeempath.unlabelled
+    assert _asked("freezeempath/2a_ser_pretraining") == freezeempath.recognition
+    (mixed_in,) = whole_recipe("freezeempath/2b_empathetic_instruction_tuning")["data"]["mixed_in"]
     assert Prompt(mixed_in["prompt"], mixed_in.get("system")) == freezeempath.recognition
     assert all(name in freezeempath.recognition.user for name in EMOTIONS)
     for stage in ("2b_empathetic_instruction_tuning", "3b_query_to_response"):
-        assert _asked(f"freezeempath/{stage}.yaml") == freezeempath.spoken
+        assert _asked(f"freezeempath/{stage}") == freezeempath.spoken
     for stage in ("stage1", "cformer"):
-        assert _asked(f"blsp_emo_{stage}.yaml") == RECIPES["blsp_emo"].unlabelled
-    assert _asked("blsp_emo_stage2.yaml") == RECIPES["blsp_emo"].spoken
+        assert _asked(f"blsp_emo/{stage}") == RECIPES["blsp_emo"].unlabelled
+    assert _asked("blsp_emo/stage2") == RECIPES["blsp_emo"].spoken
     for name in RE_LLM:
-        assert _asked(f"{name}.yaml") == RECIPES["re_llm"].spoken
+        assert _asked(f"{name}") == RECIPES["re_llm"].spoken

@@ -10,7 +10,18 @@ from typing import Any
 from cyclopts import App, CycloptsError, Parameter
 
 from empathy_lightning import __version__
-from empathy_lightning.commands import TRAINER_COMMANDS, ablate, chat, convert, corpora, demo, evaluate, fit, prepare
+from empathy_lightning.commands import (
+    TRAINER_COMMANDS,
+    ablate,
+    chat,
+    convert,
+    corpora,
+    demo,
+    evaluate,
+    fit,
+    prepare,
+    recipes,
+)
 from empathy_lightning.errors import InputError, concerns_named_file
 from empathy_lightning.threads import share_the_machine
 
@@ -18,6 +29,7 @@ GROUPS = {
     "prepare": "Make what the trainers need from what is there.",
     "corpora": "The corpora that can be read: list, check and export them.",
     "evaluate": "Measure a chatbot, or the replies of any.",
+    "recipes": "The trainers' YAML files that come with the package: list, show and copy them.",
     "demo": "The small synthetic world's own: its corpus and its report.",
 }
 """Groups of commands and what they are for."""
@@ -39,6 +51,9 @@ COMMANDS: dict[str, Callable[..., int | None]] = {
     "evaluate replies": evaluate.replies,
     "ablate": ablate.ablate,
     "convert": convert.convert,
+    "recipes list": recipes.list_recipes,
+    "recipes show": recipes.show,
+    "recipes copy": recipes.copy,
     "demo corpus": demo.corpus,
     "demo evaluate": demo.evaluate,
 }
@@ -46,7 +61,7 @@ COMMANDS: dict[str, Callable[..., int | None]] = {
 
 _HELP = """Spoken chatbots that hear how something is said, around a language model that stays frozen.
 
-A trainer takes --config FILE.yaml and any of its values: `fit --help` lists those of trainer and data,
+A trainer takes --config FILE.yaml, or recipe:NAME, and any of its values: `fit --help` lists those of trainer and data,
 `fit --model.help CLASS` those of a task. EMPATHY_TRACEBACK=1 shows the traceback of an error."""
 
 

@@ -11,7 +11,6 @@ import yaml
 
 from empathy_lightning.__main__ import main
 from empathy_lightning.evaluation.ablations import Ablation, read_ablations, run_ablations, table
-from tests.conftest import ROOT
 
 
 @pytest.fixture
@@ -86,8 +85,8 @@ def pretend(monkeypatch, fails=()):
     def _process(words, folder, lock):
         calls.append((words[0], folder.name, words[1:]))
         if words[0] == "fit":
-            (folder / "checkpoints").mkdir(exist_ok=True)
-            (folder / "checkpoints/last.ckpt").touch()
+            (folder / "logs/weights").mkdir(parents=True, exist_ok=True)
+            (folder / "logs/weights/last.ckpt").touch()
         return folder.name not in fails
 
     monkeypatch.setattr("empathy_lightning.evaluation.ablations._process", _process)
@@ -105,7 +104,7 @@ def test_a_failed_variant_is_told_does_not_stop_the_others_and_is_resumed(listed
     calls = pretend(monkeypatch)
     assert main(words) == 0
     assert [call[:2] for call in calls] == [("fit", "full"), ("test", "full")]
-    assert f"--ckpt_path={listed / 'out/full/checkpoints/last.ckpt'}" in calls[0][2]
+    assert f"--ckpt_path={listed / 'out/full/logs/weights/last.ckpt'}" in calls[0][2]
 
 
 def test_weights_of_another_variant_or_the_first_ones_can_be_tested(listed, monkeypatch, capsys):
@@ -118,14 +117,14 @@ def test_weights_of_another_variant_or_the_first_ones_can_be_tested(listed, monk
     assert main([*words, "--only", "labels"]) == 1
     assert "failed" in capsys.readouterr().out and "labels" in (listed / "out" / "ablations.md").read_text()
     assert "run that variant first" in (listed / "out" / "labels" / "output.txt").read_text()
-    (listed / "out/full/checkpoints").mkdir(parents=True)
-    (listed / "out/full/checkpoints/best.ckpt").touch()
+    (listed / "out/full/logs/weights").mkdir(parents=True)
+    (listed / "out/full/logs/weights/best.ckpt").touch()
     assert main([*words, "--only", "labels"]) == 1, "it was not trained to its end"
     capsys.readouterr()
     assert main(words) == 0
     last = [(command, name, rest) for command, name, rest in calls if name in ("labels", "untrained")]
     assert [call[:2] for call in last] == [("test", "labels"), ("test", "untrained")]
-    assert f"--ckpt_path={listed / 'out/full/checkpoints/best.ckpt'}" in last[0][2]
+    assert f"--ckpt_path={listed / 'out/full/logs/weights/best.ckpt'}" in last[0][2]
     assert "--data.seed=1" in last[0][2] and f"--x={listed / 'out/full'}" in last[0][2]
     assert not any(word.startswith("--ckpt_path") for word in last[1][2])
 
@@ -148,7 +147,7 @@ def test_a_trainer_that_outlived_its_command_is_waited_for(listed, monkeypatch, 
     ("text", "reason"),
     [
         ("{}", "expected a list"), ("- {name: a}", "entry 1: needs name and config"),
-        ("- {name: a, config: no.yaml}", "no configuration at"), ("- [", "is not YAML"),
+        ("- {name: a, config: no.yaml}", "no configuration at"), ("- [", "no YAML"),
         ("- {name: a, config: trainer.yaml, seed: 1}", "entry 1"), ("- {name: a/b, config: trainer.yaml}", "fit for"),
     ],
 )  # fmt: skip
@@ -166,9 +165,11 @@ def test_texts_reach_the_command_line_as_they_are():
         assert json.loads(word.removeprefix("--model.model=")) == {"responder": {name: value}}
 
 
-def test_every_override_of_the_papers_ablations_is_accepted(capsys):
-    """The configurations are parsed as they would be run."""
-    ablations = read_ablations(ROOT / "examples/ablations.yaml")
+def test_every_override_of_the_papers_ablations_is_accepted(backbones, capsys):
+    """The configurations are parsed as they would be run, with tiny models that have sizes."""
+    names = ("speech_encoder", "language_model")
+    tiny = [f"--backbones.{name}={backbones / name}" for name in names] + ["--backbones.emotion_size=32"]
+    ablations = read_ablations(Path("recipe:ablations"))
     assert len(ablations) == 19
     seen = set()
     for ablation in ablations:
@@ -177,7 +178,7 @@ def test_every_override_of_the_papers_ablations_is_accepted(capsys):
         seen |= set(ablation.overrides)
         configs = [word for file in ablation.config for word in ("--config", file)]
         with pytest.raises(SystemExit) as stopped:
-            main(["fit", *configs, *ablation.words(Path("out")), "--print_config"])
+            main(["fit", *configs, *tiny, *ablation.words(Path("out")), "--print_config"])
         assert stopped.value.code == 0, ablation.name
         model = yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]
         for key, value in ablation.overrides.items():

@@ -212,10 +212,9 @@ def test_freezeempath_is_resumed(place):  # noqa: F811
     resumed_recipe("freezeempath/1_semantic_alignment", out / "1_semantic_alignment")
 
 
-@pytest.mark.parametrize("recipe", ["blsp_emo_stage1", "re_llm_esd"])
+@pytest.mark.parametrize("recipe", ["blsp_emo/stage1", "re_llm/esd"])
 def test_blsp_emo_and_re_llm_are_resumed(recipe, place, released):  # noqa: F811
-    name = {"blsp_emo_stage1": "blsp_emo/stage1", "re_llm_esd": "re_llm/esd"}[recipe]
-    resumed_recipe(recipe, place / "outputs" / name, *(LORA if recipe == "re_llm_esd" else []))
+    resumed_recipe(recipe, place / "outputs" / recipe, *(LORA if recipe == "re_llm/esd" else []))
 
 
 SAVED = {

@@ -18,10 +18,10 @@ from typing import Any
 
 import jsonargparse
 import lightning as L
-import yaml  # type: ignore[import-untyped]
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 import empathy_lightning.tasks
+from empathy_lightning.configurations import config_files, read_yaml
 from empathy_lightning.data.datamodule import EmpathyDataModule
 from empathy_lightning.errors import InputError, meant
 from empathy_lightning.modules.pretrained import locate
@@ -31,6 +31,11 @@ _LONGEST = 300
 _PARSER = (str(Path(jsonargparse.__file__).parent), argparse.__file__)
 _REFUSALS = (ValueError, RuntimeError, OSError, ModuleNotFoundError, MisconfigurationException)
 """What a constructor raises where it refuses a value; anything else is a fault of its own."""
+
+_ROOT_KEYS = (
+    "config", "base", "out", "monitor", "save_every", "backbones", "model", "data", "trainer", "ckpt_path",
+    "seed_everything",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -74,9 +79,6 @@ def refusal(error: Exception, words: Sequence[str]) -> InputError:
     Raises:
         Exception: The innermost error itself where it is no refusal but a fault.
     """
-    for file in _config_files(words):
-        if broken := _broken_yaml(file):
-            return InputError(broken[:_LONGEST])
     reasons = list(_reasons(error))
     reason = min(reasons, key=lambda found: found.weight)
     fault = reason.error
@@ -157,7 +159,9 @@ def _told(reason: Reason, alternatives: Sequence[str]) -> str:
     kind = reason.classes[-1] if reason.classes else ""
     if unknown := re.search(r"(?:Option|Key|key) '([^']+)' is not (?:accepted|expected)", message):
         return f"{key}.{unknown[1]}: there is no such key{meant(unknown[1], _arguments(kind))}"
-    if unknown := re.match(r"unrecognized arguments: -*([\w.]+)", message):
+    if unknown := re.match(
+        r"(?:unrecognized arguments: -*|Subcommand '\w+' does not accept option ')([\w.]+)", message
+    ):
         if key:  # Below a class, whose own parser does not say where it stands.
             first = unknown[1].partition(".")[0]
             return f"{key}.{unknown[1]}: there is no such key{meant(first, _arguments(kind))}"
@@ -191,26 +195,7 @@ def _arguments(kind: str) -> list[str]:
 def _known_keys() -> list[str]:
     groups = {"trainer": L.Trainer, "data": EmpathyDataModule}
     keys = [f"{group}.{name}" for group, kind in groups.items() for name in inspect.signature(kind).parameters]
-    return ["config", "model", "data", "trainer", "ckpt_path", "seed_everything", *keys]
-
-
-def _config_files(words: Sequence[str]) -> list[Path]:
-    """Configuration files in the order given."""
-    pairs = zip(words, [*words[1:], ""], strict=True)
-    named = [after if word in ("-c", "--config") else word.removeprefix("--config=") for word, after in pairs
-             if word in ("-c", "--config") or word.startswith("--config=")]  # fmt: skip
-    return [path for path in map(Path, named) if path.is_file()]
-
-
-def _broken_yaml(file: Path) -> str | None:
-    try:
-        yaml.safe_load(file.read_text(encoding="utf-8"))
-    except yaml.MarkedYAMLError as error:
-        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        return f"{file}{line}: no YAML: {error.problem or error.context}"
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        return f"{file}: no YAML: {' '.join(str(error).split())}"
-    return None
+    return [*_ROOT_KEYS, *keys]
 
 
 def _source(keys: Sequence[str], words: Sequence[str]) -> str:
@@ -219,9 +204,8 @@ def _source(keys: Sequence[str], words: Sequence[str]) -> str:
     if any(word.startswith("--") and word[2:].partition("=")[0].replace(".init_args", "").startswith(wanted)
            for word in words if not word.startswith("--config")):  # fmt: skip
         return ""
-    for file in reversed(_config_files(words)):
-        values: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
-        if keys and _holds(values, wanted.split(".")):
+    for file in reversed(config_files(words)):
+        if keys and _holds(read_yaml(file), wanted.split(".")):
             return str(file)
     return ""
 

@@ -7,7 +7,6 @@ import re
 import sys
 import warnings
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +15,31 @@ from jsonargparse import ActionYesNo, ArgumentError, Namespace, get_loader, set_
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from omegaconf.errors import InterpolationResolutionError
 from torch import distributed
 
-import empathy_lightning.tasks  # noqa: F401 - lets YAML name the tasks without their modules
+# What is imported here, YAML names without its module.
+import empathy_lightning.losses
+import empathy_lightning.modules.cformer
+import empathy_lightning.modules.convolutional_adapter
+import empathy_lightning.modules.convolutional_encoder
+import empathy_lightning.modules.emotion_nuance
+import empathy_lightning.modules.partial_lora
+import empathy_lightning.modules.pooled_heads
+import empathy_lightning.modules.speech_adapter
+import empathy_lightning.modules.speech_decoder
+import empathy_lightning.tasks  # noqa: F401
 from empathy_lightning.commands import TRAINER_COMMANDS
+from empathy_lightning.commands.backbones import add_backbones
 from empathy_lightning.commands.configuration import check_paths, learns_emotions, refusal
+from empathy_lightning.configurations import expanded
 from empathy_lightning.data.datamodule import EmpathyDataModule
 from empathy_lightning.errors import InputError
 from empathy_lightning.tasks.export import Export
 from empathy_lightning.tasks.interruption import StopOnSignal
 from empathy_lightning.tasks.run_folder import alone_in_run_folder, enter_run_folder, measure_beside, newest
 from empathy_lightning.tasks.run_lines import PartsSummary, ProgressLines
+from empathy_lightning.tasks.run_outputs import checkpoints, curve
 from empathy_lightning.tasks.task import TrainedPartsTask
 
 # Frozen parts are in eval mode on purpose, folders of another run are refused, `last` may find nothing.
@@ -51,39 +64,29 @@ _OF_A_FIT = ("best", "hpc", "registry")
 """Names that Lightning knows only while it trains, or of services that are not here."""
 
 
-@dataclass
-class Backbones:
-    """Frozen models of a run and the sizes that follow from them; ``${backbones.NAME}`` anywhere in a YAML reads them.
-
-    Attributes:
-        speech_encoder: Folder or model id of a Whisper model.
-        frame_size: Width of its encoder.
-        language_model: Folder or model id of a causal language model.
-        embedding_size: Width of its embeddings.
-        vocabulary_size: Rows of its embedding matrix.
-        end_token_id: Id of the token that ends the units.
-        emotion_encoder: Folder or model id of a wav2vec 2.0 emotion model.
-        emotion_size: Width of its frames.
-    """
-
-    speech_encoder: str | None = None
-    frame_size: int | None = None
-    language_model: str | None = None
-    embedding_size: int | None = None
-    vocabulary_size: int | None = None
-    end_token_id: int | None = None
-    emotion_encoder: str | None = None
-    emotion_size: int | None = None
-
-
 class _CLI(LightningCLI):
     def __init__(self, held: ExitStack, **kwargs: Any) -> None:
         self.held = held
         super().__init__(**kwargs)
 
     def add_arguments_to_parser(self, parser: Any) -> None:
-        """Let a YAML name its backbones once, and let two things happen that are refused unless asked for."""
-        parser.add_class_arguments(Backbones, "backbones")
+        """What a YAML says once, and two things that are refused unless asked for."""
+        add_backbones(parser)
+        parser.add_argument(
+            "--out",
+            type=str | None,
+            help="folder of the trained weights; curve, configuration and checkpoints go to logs/NAME beside it. "
+            "Loggers, ModelCheckpoint and Export that the trainer is given itself stay in their places",
+        )
+        parser.add_argument(
+            "--monitor",
+            type=str | None,
+            default="validation/loss",
+            help="with out: the figure that is least for the best weights; null takes the last ones",
+        )
+        parser.add_argument(
+            "--save_every", type=int, default=200, help="with out: optimiser steps from one last.ckpt to the next"
+        )
         asked_for = {"action": ActionYesNo, "nargs": "?", "default": False}
         parser.add_argument("--untrained", **asked_for, help="validate and test: measure parts without trained weights")
         parser.add_argument("--again", **asked_for, help="fit: begin anew in the place of the run in the same folders")
@@ -97,16 +100,33 @@ class _CLI(LightningCLI):
         """Lines instead of a bar where no terminal is attached, and signals obeyed after all other callbacks."""
         config = self._get(self.config_init, "trainer")
         chosen = config["callbacks"] or []
-        chosen = chosen if isinstance(chosen, list) else [chosen]
-        bar = any(isinstance(callback, ProgressBar) for callback in chosen)
+        config["callbacks"] = chosen if isinstance(chosen, list) else [chosen]
+        self._add_outputs(config)
+        bar = any(isinstance(callback, ProgressBar) for callback in config["callbacks"])
         if not bar and config["enable_progress_bar"] is not False and not sys.stdout.isatty():
-            config["callbacks"] = [*chosen, ProgressLines()]
+            config["callbacks"].append(ProgressLines())
         trainer: Any = super().instantiate_trainer(**kwargs)
         if trainer.fast_dev_run:
             # Lightning's own saves last.ckpt at the end of a dry run, over a real one's.
             trainer.callbacks = [call for call in trainer.callbacks if not isinstance(call, ModelCheckpoint)]
         trainer.callbacks.append(StopOnSignal())
         return trainer
+
+    def _add_outputs(self, config: Any) -> None:
+        """Give the trainer what writes a run's folders, but for what it was given itself or is to do without."""
+        out = self._get(self.config_init, "out")
+        if out is None:
+            return
+        given = config["callbacks"]
+        saves = any(isinstance(callback, ModelCheckpoint) for callback in given)
+        exports = any(isinstance(callback, Export) for callback in given)
+        if not saves and config["enable_checkpointing"] is not False:
+            monitor, every = (self._get(self.config_init, key) for key in ("monitor", "save_every"))
+            given += checkpoints(out, monitor, every)
+        if not exports and isinstance(self.model, TrainedPartsTask):
+            given.append(Export(out))
+        if config["logger"] is None:
+            config["logger"] = curve(out)
 
     def before_fit(self) -> None:
         """One run for each folder, and one at a time."""
@@ -143,9 +163,9 @@ class _CLI(LightningCLI):
         measure_beside(self.trainer, str(self.subcommand))
 
     def parse_arguments(self, parser: Any, args: Any) -> None:
-        """Keep the words, which tell where a value came from."""
+        """Keep the words, which tell where a value came from, and read what each configuration stands on."""
         self.words: list[str] = sys.argv[1:] if args is None else list(args)
-        super().parse_arguments(parser, args)
+        super().parse_arguments(parser, expanded(self.words))
 
     def instantiate_classes(self) -> None:
         """Cheap things first: what is missing or mislabelled is said before a model is loaded."""
@@ -257,3 +277,7 @@ def _run(words: list[str] | None) -> None:
             )
     except ArgumentError as error:
         raise refusal(error, sys.argv[1:] if words is None else words) from error
+    except InterpolationResolutionError as error:
+        # It keeps no cause: the first line tells the reference, or why a size could not be read from its model.
+        reason = str(error).partition("\n")[0].rpartition(" raised while resolving interpolation: ")[2]
+        raise InputError(reason) from error

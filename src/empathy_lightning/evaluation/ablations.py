@@ -1,7 +1,7 @@
 """Train and test a list of variants of one trainer, each in a process of its own, and put their figures side by side.
 
-A list is a YAML file of entries with a ``name``, a ``config`` (a trainer's YAML, relative to the list) and
-``overrides`` (what is different, by dotted keys as on the command line).
+A list is a YAML file of entries with a ``name``, a ``config`` (a trainer's YAML, relative to the list, or
+``recipe:NAME``) and ``overrides`` (what is different, by dotted keys as on the command line).
 """
 
 from __future__ import annotations
@@ -19,9 +19,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from empathy_lightning.configurations import RECIPE, layers, located, logs_of, merged, read_yaml
 from empathy_lightning.errors import InputError
 from empathy_lightning.files import write_json, write_text
 from empathy_lightning.jobs import digest
+
+WEIGHTS = "weights"
+"""Folder of a variant's exported weights, inside its own."""
 
 
 @dataclass
@@ -51,15 +55,16 @@ def read_ablations(path: Path, extra: Sequence[Path] = ()) -> list[Ablation]:
     """Read a list of variants.
 
     Args:
-        path: YAML file.
+        path: YAML file, or ``recipe:NAME``.
         extra: YAML files that override the trainers' own in every variant, for example other models and paths.
 
     Raises:
         InputError: If the file is missing, or an entry is not one.
     """
+    path = located(path)
     if not path.is_file():
         raise InputError(f"no list of ablations at {path}")
-    rows = _yaml(path)
+    rows = read_yaml(path)
     if not isinstance(rows, list) or not rows:
         raise InputError(f"{path}: expected a list of entries with name, config and overrides")
     ablations = []
@@ -67,10 +72,11 @@ def read_ablations(path: Path, extra: Sequence[Path] = ()) -> list[Ablation]:
         unknown = set(row) - {"name", "config", "overrides", "weights"} if isinstance(row, dict) else {str(row)}
         if unknown or not {"name", "config"} <= set(row):
             raise InputError(f"{path}, entry {number}: needs name and config, may have overrides and weights")
-        base = path.parent / row["config"]
-        if not base.is_file():
-            raise InputError(f"{path}, entry {number}: no configuration at {base}")
-        files = [str(file.resolve()) for file in (base, *extra)]
+        named = str(row["config"])
+        config = located(named) if named.startswith(RECIPE) else path.parent / named
+        if not config.is_file():
+            raise InputError(f"{path}, entry {number}: no configuration at {config}")
+        files = [str(located(file).resolve()) for file in (config, *extra)]
         ablations.append(Ablation(str(row["name"]), files, row.get("overrides") or {}, row.get("weights")))
     names = [ablation.name for ablation in ablations]
     if len(set(names)) < len(names) or any(Path(name).name != name for name in names):
@@ -140,13 +146,11 @@ def _finished(ablation: Ablation, folder: Path) -> dict[str, float] | None:
 
 def _described(ablation: Ablation) -> dict[str, Any]:
     """A variant with what it is made from: the content of its configurations and of the manifests they name."""
-    from omegaconf import OmegaConf
-
-    whole: Any = OmegaConf.to_container(OmegaConf.merge(*map(OmegaConf.load, ablation.config)), resolve=False)
-    corpora = (whole.get("data") or {}).get("corpora") or []
+    files = [str(file) for config in ablation.config for file in layers(config)]
+    corpora = (merged(ablation.config).get("data") or {}).get("corpora") or []
     named = [(corpus.get("init_args") or {}).get("path") for corpus in corpora if isinstance(corpus, dict)]
     manifests = [path for path in named if isinstance(path, str) and Path(path).is_file()]
-    return {**asdict(ablation), "made_from": {path: digest(path) for path in (*ablation.config, *manifests)}}
+    return {**asdict(ablation), "made_from": {path: digest(path) for path in (*files, *manifests)}}
 
 
 def _run(ablation: Ablation, out: Path) -> dict[str, float] | None:
@@ -178,7 +182,7 @@ def _fit_and_test(ablation: Ablation, out: Path, folder: Path, lock: int) -> dic
     configs = [word for file in ablation.config for word in ("--config", file)]
     words = [*configs, *redirected(ablation.config, folder), *ablation.words(out)]
     if ablation.weights is None and not (folder / "trained").is_file():
-        last = folder / "checkpoints" / "last.ckpt"
+        last = _logs(folder) / "last.ckpt"
         resume = [f"--ckpt_path={last}"] if last.is_file() else ["--again"]
         if not _process(["fit", *words, *resume], folder, lock):
             return None
@@ -187,10 +191,10 @@ def _fit_and_test(ablation: Ablation, out: Path, folder: Path, lock: int) -> dic
         words.append("--untrained")
     else:
         words.append(f"--ckpt_path={_checkpoint((out / (ablation.weights or ablation.name)).resolve())}")
-    shutil.rmtree(folder / "fit" / "test", ignore_errors=True)  # what a test that was stopped has left
+    shutil.rmtree(_logs(folder) / "test", ignore_errors=True)  # what a test that was stopped has left
     if not _process(["test", *words], folder, lock):
         return None
-    figures = _test_figures(folder / "fit" / "test" / "metrics.csv")
+    figures = _test_figures(_logs(folder) / "test" / "metrics.csv")
     if not figures:
         return None
     write_json(folder / "metrics.json", figures)
@@ -200,39 +204,36 @@ def _fit_and_test(ablation: Ablation, out: Path, folder: Path, lock: int) -> dic
 def _checkpoint(folder: Path) -> Path:
     """The best weights of a variant that was trained to its end, or its last."""
     for name in ("best.ckpt", "last.ckpt"):
-        if (path := folder / "checkpoints" / name).is_file() and (folder / "trained").is_file():
+        if (path := _logs(folder) / name).is_file() and (folder / "trained").is_file():
             return path
     raise InputError(f"no trained weights in {folder}: run that variant first")
+
+
+def _logs(folder: Path) -> Path:
+    """Where a variant's trainer keeps its curve and its checkpoints."""
+    return logs_of(folder / WEIGHTS)
 
 
 def redirected(configs: Sequence[str], folder: Path) -> list[str]:
     """Overrides that put everything a trainer writes below one folder.
 
-    The first checkpoint callback keeps what it watches as ``best.ckpt``, others only the last; other callbacks stay as
-    they are but for their ``folder``, and the logger becomes a CSV file, from which the figures are read.
+    The weights go to ``weights``, the curve and the checkpoints to ``logs/weights``. Callbacks that the configurations
+    name themselves stay as they are but for their places: the first of those that save keeps what it watches as
+    ``best.ckpt``, others only the last.
     """
-    from omegaconf import OmegaConf
-
-    whole: Any = OmegaConf.merge(*(OmegaConf.load(file) for file in configs))
-    trainer: Any = OmegaConf.to_container(whole, resolve=False)
-    callbacks: list[dict[str, Any]] = (trainer.get("trainer") or {}).get("callbacks") or []
-    names = [callback["class_path"].rpartition(".")[2] for callback in callbacks]
-    if "ModelCheckpoint" not in names:
-        callbacks.append({"class_path": "lightning.pytorch.callbacks.ModelCheckpoint"})
+    out = folder / WEIGHTS
+    callbacks: list[dict[str, Any]] = (merged(configs).get("trainer") or {}).get("callbacks") or []
     savers = 0
     for callback in callbacks:
         arguments = callback.setdefault("init_args", {})
         if callback["class_path"].endswith("ModelCheckpoint"):
-            places = {"dirpath": str(folder / "checkpoints"), "filename": "best", "enable_version_counter": False}
+            places = {"dirpath": str(logs_of(out)), "filename": "best", "enable_version_counter": False}
             arguments.update(places, save_last=True, **({"save_top_k": 0} if savers else {}))
             savers += 1
         elif "folder" in arguments:
-            arguments["folder"] = str(folder / Path(arguments["folder"]).name)
-    logger = {
-        "class_path": "lightning.pytorch.loggers.CSVLogger",
-        "init_args": {"save_dir": str(folder), "name": "fit", "version": ""},
-    }
-    return [f"--trainer.callbacks={json.dumps(callbacks)}", f"--trainer.logger={json.dumps(logger)}"]
+            arguments["folder"] = str(out)
+    words = [f"--out={out}", "--trainer.logger=null"]
+    return [*words, f"--trainer.callbacks={json.dumps(callbacks)}"] if callbacks else words
 
 
 def _process(words: Sequence[str], folder: Path, lock: int) -> bool:
@@ -277,12 +278,3 @@ def _reads_as_itself(text: str) -> bool:
         return bool(OmegaConf.create(f"[{text}]") == [text])
     except Exception:
         return False
-
-
-def _yaml(path: Path) -> Any:
-    from omegaconf import OmegaConf
-
-    try:
-        return OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    except Exception as error:
-        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())[:200]}") from None

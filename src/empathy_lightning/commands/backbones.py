@@ -1,0 +1,72 @@
+"""The frozen models of a run, named once in its YAML, and the sizes that follow from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import OmegaConf
+from transformers import AutoConfig
+
+from empathy_lightning.modules.pretrained import opened
+
+
+@dataclass
+class Backbones:
+    """Frozen models of a run and the sizes that follow from them; ``${backbones.NAME}`` anywhere in a YAML reads them.
+
+    A size that is not given is read from the model's configuration.
+
+    Attributes:
+        speech_encoder: Folder or model id of a Whisper model.
+        frame_size: Width of its encoder.
+        language_model: Folder or model id of a causal language model.
+        embedding_size: Width of its embeddings.
+        vocabulary_size: Rows of its embedding matrix.
+        end_token_id: Id of the token that ends the units: a choice, which no model knows.
+        emotion_encoder: Folder or model id of a wav2vec 2.0 emotion model.
+        emotion_size: Width of its frames.
+    """
+
+    speech_encoder: str | None = None
+    frame_size: int | None = None
+    language_model: str | None = None
+    embedding_size: int | None = None
+    vocabulary_size: int | None = None
+    end_token_id: int | None = None
+    emotion_encoder: str | None = None
+    emotion_size: int | None = None
+
+
+_SIZES = {
+    "frame_size": ("speech_encoder", "hidden_size"),
+    "embedding_size": ("language_model", "hidden_size"),
+    "vocabulary_size": ("language_model", "vocab_size"),
+    "emotion_size": ("emotion_encoder", "hidden_size"),
+}
+"""The model that knows a size, and what its configuration calls it."""
+
+
+def add_backbones(parser: Any) -> None:
+    """Let a YAML name backbones; the sizes' defaults refer to the model beside them."""
+    OmegaConf.register_resolver("size_of", size_of, replace=True)
+    parser.add_class_arguments(Backbones, "backbones")
+    for size, (backbone, name) in _SIZES.items():
+        parser.set_defaults({f"backbones.{size}": f"${{size_of:${{.{backbone}}},{name}}}"})
+
+
+def size_of(name_or_path: str | None, name: str) -> int | None:
+    """A size that a model's configuration states; nothing is loaded for it.
+
+    Args:
+        name_or_path: Folder, model id or shipped backbone; None has no sizes.
+        name: Of the size, as transformers calls it.
+
+    Raises:
+        PretrainedError: If the configuration cannot be read.
+    """
+    if name_or_path is None:
+        return None
+    with opened(name_or_path) as (folder, where):
+        config = AutoConfig.from_pretrained(folder, **where).get_text_config()
+    return int(getattr(config, name))

@@ -1,0 +1,78 @@
+"""A wheel built from the tree and installed elsewhere holds all that a user of the command line needs."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.conftest import ROOT
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """Folder with the installed wheel; it is built from a copy, which leaves nothing in the tree."""
+    pytest.importorskip("setuptools", minversion="77")
+    place = tmp_path_factory.mktemp("wheel")
+    for name in ("src", "examples"):
+        shutil.copytree(ROOT / name, place / "tree" / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    for name in ("setup.py", "setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, place / "tree")
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    offline = ["--no-deps", "--no-index"]
+    subprocess.run([*pip, "wheel", *offline, "--no-build-isolation", "-w", place, place / "tree"], check=True)
+    (wheel,) = place.glob("*.whl")
+    subprocess.run([*pip, "install", *offline, "--target", place / "installed", wheel], check=True)
+    shutil.rmtree(place / "tree")
+    return place / "installed"
+
+
+def run(installed, folder, *words, code=0):
+    """A command in a folder, of the installed wheel alone."""
+    result = subprocess.run(
+        [sys.executable, "-m", *words], cwd=folder, capture_output=True, text=True,
+        env=os.environ | {"PYTHONPATH": str(installed)},
+    )  # fmt: skip
+    assert result.returncode == code, result.stderr[-3_000:]
+    return result.stdout + result.stderr
+
+
+def test_recipes_are_listed_shown_and_copied(installed, tmp_path):
+    listed = run(installed, tmp_path, "empathy_lightning", "recipes", "list")
+    assert "re_llm/iemocap " in listed and "RE-LLM on IEMOCAP" in listed and "base" not in listed.split()
+    shown = run(installed, tmp_path, "empathy_lightning", "recipes", "show", "re_llm/iemocap")
+    assert shown.index("class_path: JointTask") < shown.index("path: data/re_llm/iemocap.jsonl")
+    copy = ("empathy_lightning", "recipes", "copy", "re_llm/iemocap", "--out", "mine")
+    assert run(installed, tmp_path, *copy).split() == ["mine/re_llm/base.yaml", "mine/re_llm/iemocap.yaml"]
+    assert (tmp_path / "mine/re_llm/base.yaml").read_text() == (ROOT / "examples/re_llm/base.yaml").read_text()
+    assert "is there already" in run(installed, tmp_path, *copy, code=2)
+
+
+def test_a_recipe_of_the_wheel_trains(installed, tmp_path, corpus):
+    words = ("--config", "recipe:demo/emotion_recognition", f"--data.corpora.path={corpus}", "--trainer.max_epochs=1")
+    few = ("--trainer.limit_train_batches=1", "--trainer.limit_val_batches=1")
+    shown = run(installed, tmp_path, "empathy_lightning", "fit", *words, *few)
+    assert "folder       outputs/demo/emotion_recognition" in shown
+    assert (tmp_path / "outputs/demo/emotion_recognition/training.json").is_file()
+    assert (tmp_path / "outputs/demo/logs/emotion_recognition/last.ckpt").is_file()
+
+
+def test_the_demo_of_the_wheel_begins(installed, tmp_path):
+    """Up to the first sound of its corpus, which is made in a process of its own."""
+    pytest.importorskip("espeakng_loader")
+    demo = subprocess.Popen(
+        [sys.executable, "-m", "empathy_lightning.examples.demo"], cwd=tmp_path, text=True,
+        stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(installed)}, start_new_session=True,
+    )  # fmt: skip
+    try:
+        end = time.monotonic() + 300
+        while not any(tmp_path.glob("outputs/demo/corpus/**/*.flac")):
+            assert demo.poll() is None and time.monotonic() < end
+            time.sleep(0.5)
+    finally:
+        os.killpg(demo.pid, signal.SIGKILL)
+        shown, _ = demo.communicate()
+    assert "$ empathy-lightning demo corpus" in shown
