@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -11,8 +12,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+import transformers
 import yaml
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from empathy_lightning.__main__ import main
 from empathy_lightning.checkpoints import save
@@ -70,6 +72,14 @@ def place(backbones, corpus, tmp_path, monkeypatch):
     (tmp_path / "my_losses.py").write_text(LOSSES)
     monkeypatch.syspath_prepend(str(tmp_path))
     return tmp_path
+
+
+@pytest.fixture
+def unloaded(monkeypatch):
+    """No model may be loaded."""
+    for name in ("WhisperModel", "AutoModelForCausalLM"):
+        kind = getattr(transformers, name)
+        monkeypatch.setattr(kind, "from_pretrained", lambda *a, **k: pytest.fail("a model was loaded"))
 
 
 LOSSES = """
@@ -278,6 +288,74 @@ def test_last_begins_where_nothing_was_saved(place, capsys):
     assert (place / "out/config.json").is_file()
     assert run("fit", "--ckpt_path=nowhere.ckpt") == 2
     assert "no checkpoint at nowhere.ckpt" in last_line(capsys)
+
+
+def damaged(place, kind):
+    """Something in the place of a checkpoint."""
+    path = place / ("weights.safetensors" if kind == "safetensors" else f"{kind}.ckpt")
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "text":
+        path.write_text("of somebody")
+    elif kind == "empty":
+        path.touch()
+    elif kind == "cut":
+        torch.save({"state_dict": torch.zeros(10000)}, path)
+        path.write_bytes(path.read_bytes()[:20000])
+    elif kind == "list":
+        torch.save([1, 2], path)
+    elif kind == "pickled":
+        path.write_bytes(pickle.dumps([1, 2]))
+    elif kind == "objects":
+        torch.save({"state_dict": {}, "place": place}, path)
+    elif kind == "safetensors":
+        save_file({"weight": torch.zeros(2)}, path)
+    else:
+        torch.save({"state_dict": {"weight": torch.zeros(2)}}, path)
+    return path
+
+
+NO_CHECKPOINT = {
+    "folder": "is a folder: give --ckpt_path a file",
+    "text": "is no checkpoint, or was cut",
+    "empty": "is empty: give --ckpt_path a file",
+    "cut": "is no checkpoint, or was cut",
+    "list": "is no checkpoint of a training, it has no state_dict",
+    "pickled": "is no checkpoint, or was cut",
+    "objects": "holds more than tensors, numbers and texts",
+    "safetensors": "is no checkpoint, or was cut",
+    "weights": "is no checkpoint of a training, it has no pytorch-lightning_version",
+}
+
+
+@pytest.mark.parametrize("command", ["fit", "validate", "test"])
+def test_what_is_no_checkpoint_is_told_before_a_model_is_loaded(command, place, unloaded, capsys):
+    for kind in NO_CHECKPOINT if command == "fit" else ["text", "folder"]:
+        path = damaged(place, kind)
+        assert run(command, f"--ckpt_path={path}") == 2
+        line = last_line(capsys)
+        assert line.startswith(f"error: {path} ") and NO_CHECKPOINT[kind] in line
+    assert not (place / "logs").exists()
+
+
+def test_a_last_checkpoint_that_is_damaged_is_named(place, unloaded, capsys):
+    last = place / "logs/run/last.ckpt"
+    last.parent.mkdir(parents=True)
+    last.write_text("of somebody")
+    for command in ("fit", "test"):
+        assert run(command, "--ckpt_path=last") == 2
+        assert "logs/run/last.ckpt is no checkpoint, or was cut" in last_line(capsys)
+    assert last.read_text() == "of somebody"
+
+
+def test_no_training_goes_on_from_weights_alone(place, capsys):
+    assert run("fit", "--trainer.max_epochs=1") == 0
+    state = torch.load(place / "logs/run/last.ckpt", weights_only=True)
+    del state["optimizer_states"]
+    torch.save(state, place / "weights.ckpt")
+    assert run("test", "--ckpt_path=weights.ckpt") == 0
+    assert run("fit", "--ckpt_path=weights.ckpt", "--again=true") == 2
+    assert "weights.ckpt holds weights alone, without optimizer_states" in last_line(capsys)
 
 
 def test_a_log_without_terminal_shows_progress_and_no_advertisement(place):

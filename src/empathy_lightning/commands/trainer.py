@@ -22,6 +22,7 @@ from empathy_lightning.commands import TRAINER_COMMANDS
 from empathy_lightning.commands.configuration import check_paths, learns_emotions, refusal
 from empathy_lightning.data.datamodule import EmpathyDataModule
 from empathy_lightning.errors import InputError
+from empathy_lightning.tasks.checkpoint_file import read_checkpoint
 from empathy_lightning.tasks.export import Export
 from empathy_lightning.tasks.interruption import StopOnSignal
 from empathy_lightning.tasks.run_folder import alone_in_run_folder, enter_run_folder, measure_beside, newest
@@ -145,9 +146,13 @@ class _CLI(LightningCLI):
         measure_beside(self.trainer, str(self.subcommand))
 
     def parse_arguments(self, parser: Any, args: Any) -> None:
-        """Keep the words, which tell where a value came from."""
+        """Keep the words, which tell where a value came from, and look at a checkpoint before Lightning opens it."""
         self.words: list[str] = sys.argv[1:] if args is None else list(args)
         super().parse_arguments(parser, args)
+        command = self.config["subcommand"]
+        file = Path(self.config[command]["ckpt_path"] or "")
+        if file.is_file() or file.name and file.is_dir():
+            read_checkpoint(file, command == "fit")
 
     def instantiate_classes(self) -> None:
         """Cheap things first: what is missing or mislabelled is said before a model is loaded."""
@@ -155,20 +160,38 @@ class _CLI(LightningCLI):
         check_paths(given)
         if given["ckpt_path"] in _OF_A_FIT:
             raise InputError(f"ckpt_path {given['ckpt_path']}: name the file of the checkpoint, or give last")
-        try:
-            data = self._parser(self.subcommand).instantiate_classes(Namespace(data=given["data"])).data
-        except Exception as error:
-            raise refusal(error, self.words) from error
+        first = self._made("data", "trainer")
+        data = first[self.subcommand].data
         data.learns_emotions = learns_emotions(given)
         data.setup(self.subcommand)
+        self.config_init = first
         try:
-            super().instantiate_classes()
+            self.trainer = self.instantiate_trainer()
         except Exception as error:
             raise refusal(error, self.words) from error
+        self._check_checkpoint()
+        self.config_init = self._made(*(name for name in vars(given) if name != "trainer"))
+        self.model = self._get(self.config_init, "model")
+        self._add_configure_optimizers_method_to_model(self.subcommand)
         # The one that has read the corpora already.
         self.datamodule = data
         # Nothing is unpickled: a checkpoint is tensors, numbers and texts.
         self.config_init[self.subcommand]["weights_only"] = True
+
+    def _made(self, *names: str) -> Namespace:
+        """What the configuration has under these names, built, below the command."""
+        given = self.config[self.subcommand]
+        wanted = Namespace({name: given[name] for name in names})
+        try:
+            return Namespace({str(self.subcommand): self._parser(self.subcommand).instantiate_classes(wanted)})
+        except Exception as error:
+            raise refusal(error, self.words) from error
+
+    def _check_checkpoint(self) -> None:
+        """The checkpoint that ``last`` stands for."""
+        found = newest(self.trainer) if self.config[self.subcommand]["ckpt_path"] == "last" else None
+        if found is not None:
+            read_checkpoint(found, self.subcommand == "fit")
 
 
 def places(trainer: Any) -> list[str]:

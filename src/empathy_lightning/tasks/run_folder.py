@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
 from lightning.fabric.utilities.rank_zero import _get_rank
 from lightning.pytorch.loggers import CSVLogger
 
 from empathy_lightning.errors import InputError
 from empathy_lightning.files import check_folder, whole
 from empathy_lightning.jobs import locked
+from empathy_lightning.tasks.checkpoint_file import read_checkpoint
 from empathy_lightning.tasks.export import Export
 from empathy_lightning.tasks.interruption import checkpoint_folders
 
@@ -78,7 +78,7 @@ def enter_run_folder(trainer: Any, ckpt_path: str | None, again: bool) -> None:
     if resumed is None:
         trainer.callbacks.insert(0, _BeginAnew())
         return
-    steps = torch.load(resumed, map_location="cpu", weights_only=True, mmap=True)["global_step"]
+    steps = read_checkpoint(resumed, fit=True)["global_step"]
     for logger in trainer.loggers:
         if isinstance(logger, CSVLogger):
             _go_on(logger, steps)
@@ -108,7 +108,7 @@ def measure_beside(trainer: Any, command: str) -> None:
 
 def newest(trainer: Any) -> Path | None:
     """The latest state of the run in the trainer's folders; None if there is none."""
-    found = [path for folder in checkpoint_folders(trainer) for path in folder.glob("last*.ckpt")]
+    found = [path for folder in checkpoint_folders(trainer) for path in folder.glob("last*.ckpt") if path.exists()]
     return max(found, key=lambda path: path.stat().st_mtime, default=None)
 
 
