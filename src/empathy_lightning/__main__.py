@@ -175,9 +175,10 @@ def _ablate(options: argparse.Namespace) -> int:
 
     check_folder(options.out)
     ablations = read_ablations(options.list, options.config)
-    unknown = set(options.only or []) - {ablation.name for ablation in ablations}
+    names = [ablation.name for ablation in ablations]
+    unknown = sorted(set(options.only or []) - set(names))
     if unknown:
-        raise InputError(f"{options.list} has no entry named {', '.join(sorted(unknown))}")
+        raise InputError(f"{options.list} has no entry named {', '.join(unknown)}{meant(unknown[0], names)}")
     chosen = [a for a in ablations if options.only is None or a.name in options.only]
     figures = run_ablations(chosen, options.out)
     print(f"\n{table(figures)}\ntable: {options.out / 'ablations.md'}")

@@ -25,7 +25,8 @@ import empathy_lightning.tasks
 from empathy_lightning.data.datamodule import EmpathyDataModule
 from empathy_lightning.errors import InputError, meant
 from empathy_lightning.modules.pretrained import locate
-from empathy_lightning.tasks.weighted_losses import EMOTION_LOSSES
+from empathy_lightning.tasks.task import TrainedPartsTask
+from empathy_lightning.tasks.weighted_losses import EMOTION_LOSSES, check_weights
 
 _LONGEST = 300
 _PARSER = (str(Path(jsonargparse.__file__).parent), argparse.__file__)
@@ -265,6 +266,17 @@ def check_paths(config: Any, key: str = "") -> None:
             locate(config)
         except InputError as error:
             raise InputError(f"{_short(key)}: {error}") from None
+
+
+def check_loss_weights(config: Any) -> None:
+    """Compare the names of a parsed configuration's loss weights with those of its losses.
+
+    Raises:
+        InputError: If a weight names no loss.
+    """
+    given, kind = config["model"].get("init_args"), _class_at(config["model"]["class_path"])
+    if isinstance(kind, type) and issubclass(kind, TrainedPartsTask):
+        check_weights(given.get("loss_weights"), kind.own_loss, list(given.get("auxiliary_losses") or {}))
 
 
 def _short(key: str) -> str:

@@ -19,7 +19,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 import empathy_lightning.tasks  # noqa: F401 - lets YAML name the tasks without their modules
 from empathy_lightning.commands import TRAINER_COMMANDS
-from empathy_lightning.commands.configuration import check_paths, learns_emotions, refusal
+from empathy_lightning.commands.configuration import check_loss_weights, check_paths, learns_emotions, refusal
 from empathy_lightning.data.datamodule import EmpathyDataModule
 from empathy_lightning.errors import InputError
 from empathy_lightning.tasks.checkpoint_file import read_checkpoint
@@ -151,13 +151,14 @@ class _CLI(LightningCLI):
         super().parse_arguments(parser, args)
         command = self.config["subcommand"]
         file = Path(self.config[command]["ckpt_path"] or "")
-        if file.is_file() or file.name and file.is_dir():
+        if file.is_file() or (file.name and file.is_dir()):
             read_checkpoint(file, command == "fit")
 
     def instantiate_classes(self) -> None:
         """Cheap things first: what is missing or mislabelled is said before a model is loaded."""
         given = self.config[self.subcommand]
         check_paths(given)
+        check_loss_weights(given)
         if given["ckpt_path"] in _OF_A_FIT:
             raise InputError(f"ckpt_path {given['ckpt_path']}: name the file of the checkpoint, or give last")
         first = self._made("data", "trainer")
