@@ -19,13 +19,20 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 import empathy_lightning.tasks  # noqa: F401 - lets YAML name the tasks without their modules
 from empathy_lightning.commands import TRAINER_COMMANDS
-from empathy_lightning.commands.configuration import check_loss_weights, check_paths, learns_emotions, refusal
+from empathy_lightning.commands.configuration import check_paths, refusal
 from empathy_lightning.data.datamodule import EmpathyDataModule
 from empathy_lightning.errors import InputError
+from empathy_lightning.tasks.before_loading import check_loss_weights, check_sizes, learns_emotions, untrained_parts
 from empathy_lightning.tasks.checkpoint_file import read_checkpoint
 from empathy_lightning.tasks.export import Export
 from empathy_lightning.tasks.interruption import StopOnSignal
-from empathy_lightning.tasks.run_folder import alone_in_run_folder, enter_run_folder, measure_beside, newest
+from empathy_lightning.tasks.run_folder import (
+    alone_in_run_folder,
+    check_run_folder,
+    enter_run_folder,
+    measure_beside,
+    newest,
+)
 from empathy_lightning.tasks.run_lines import PartsSummary, ProgressLines
 from empathy_lightning.tasks.task import TrainedPartsTask
 
@@ -134,16 +141,21 @@ class _CLI(LightningCLI):
         self._before_measuring()
 
     def _before_measuring(self) -> None:
-        ckpt_path = self._get(self.config_init, "ckpt_path")
-        found = newest(self.trainer) if ckpt_path == "last" else ckpt_path
-        ours = isinstance(self.model, TrainedPartsTask)
-        random = self.model.untrained_parts() if ours and found is None else []
-        if random and not self._get(self.config_init, "untrained"):
+        if isinstance(self.model, TrainedPartsTask) and self._checkpoint() is None:
+            self._refuse_untrained(self.model.untrained_parts())
+        measure_beside(self.trainer, str(self.subcommand))
+
+    def _checkpoint(self) -> str | Path | None:
+        """The checkpoint that is asked for, where it is there."""
+        given: str | None = self.config[self.subcommand]["ckpt_path"]
+        return newest(self.trainer) if given == "last" else given
+
+    def _refuse_untrained(self, parts: list[str]) -> None:
+        if parts and not self.config[self.subcommand]["untrained"]:
             raise InputError(
-                f"{', '.join(random)} would be measured untrained: give --ckpt_path with the weights of a run, "
+                f"{', '.join(parts)} would be measured untrained: give --ckpt_path with the weights of a run, "
                 "or --untrained true"
             )
-        measure_beside(self.trainer, str(self.subcommand))
 
     def parse_arguments(self, parser: Any, args: Any) -> None:
         """Keep the words, which tell where a value came from, and look at a checkpoint before Lightning opens it."""
@@ -159,6 +171,7 @@ class _CLI(LightningCLI):
         given = self.config[self.subcommand]
         check_paths(given)
         check_loss_weights(given)
+        check_sizes(given)
         if given["ckpt_path"] in _OF_A_FIT:
             raise InputError(f"ckpt_path {given['ckpt_path']}: name the file of the checkpoint, or give last")
         first = self._made("data", "trainer")
@@ -170,7 +183,7 @@ class _CLI(LightningCLI):
             self.trainer = self.instantiate_trainer()
         except Exception as error:
             raise refusal(error, self.words) from error
-        self._check_checkpoint()
+        self._check_run()
         self.config_init = self._made(*(name for name in vars(given) if name != "trainer"))
         self.model = self._get(self.config_init, "model")
         self._add_configure_optimizers_method_to_model(self.subcommand)
@@ -188,11 +201,15 @@ class _CLI(LightningCLI):
         except Exception as error:
             raise refusal(error, self.words) from error
 
-    def _check_checkpoint(self) -> None:
-        """The checkpoint that ``last`` stands for."""
-        found = newest(self.trainer) if self.config[self.subcommand]["ckpt_path"] == "last" else None
-        if found is not None:
+    def _check_run(self) -> None:
+        """What the folders of the run tell: a damaged checkpoint, another run, or no weights to measure."""
+        given, found = self.config[self.subcommand], self._checkpoint()
+        if isinstance(found, Path):
             read_checkpoint(found, self.subcommand == "fit")
+        if self.subcommand == "fit":
+            check_run_folder(self.trainer, given["ckpt_path"], given["again"])
+        elif found is None:
+            self._refuse_untrained(untrained_parts(given))
 
 
 def places(trainer: Any) -> list[str]:
