@@ -20,6 +20,7 @@ from empathy_lightning.__main__ import main
 from empathy_lightning.checkpoints import save
 from empathy_lightning.data import read_manifest, write_manifest
 from empathy_lightning.evaluation.report import rating_scatter
+from empathy_lightning.jobs import locked
 from empathy_lightning.modules.convolutional_adapter import ConvolutionalAdapter
 from empathy_lightning.modules.pooled_heads import PooledEmotionHeads
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
@@ -126,6 +127,45 @@ def last_line(capsys):
     return capsys.readouterr().err.strip().splitlines()[-1]
 
 
+def test_nothing_is_loaded_to_refuse_what_was_not_trained(place, unloaded, capsys):
+    assert run("test", "--ckpt_path=last") == 2
+    assert "emotion_nuance would be measured untrained" in last_line(capsys)
+
+
+def test_nothing_is_loaded_to_refuse_a_folder_of_another_run(place, unloaded, capsys):
+    (place / "out").mkdir()
+    (place / "out/training.json").write_text("{}")
+    assert run("fit") == 2
+    assert "out/training.json is of another run" in last_line(capsys)
+    assert not (place / "logs").exists()
+    (place / "logs/run").mkdir(parents=True)
+    with locked(place / "logs/run/.fit.lock", "held"):
+        assert run("fit", "--again=true") == 2
+    assert "another fit is at work in" in last_line(capsys)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ("listener.emotion_nuance.input_size=16", "emotion_nuance.input_size is 16, but the speech_encoder"),
+        ("listener.emotion_nuance.output_size=16", "emotion_nuance.output_size is 16, but the language_model"),
+        ("listener.speech_adapter.input_size=16", "speech_adapter.input_size is 16, but the speech_encoder"),
+        ("listener.speech_adapter.output_size=16", "speech_adapter.output_size is 16, but the language_model"),
+    ],
+)
+def test_nothing_is_loaded_to_refuse_a_wrong_size(wrong, told, place, backbones, unloaded, capsys):
+    adapter = {"class_path": "empathy_lightning.modules.speech_adapter.SpeechAdapter",
+               "init_args": {"input_size": 32, "output_size": 32}}  # fmt: skip
+    model = {"class_path": "empathy_lightning.modules.language_model.LanguageModel.from_pretrained",
+             "init_args": {"name_or_path": str(backbones / "language_model")}}  # fmt: skip
+    words = ["--model.model.listener.emotion_nuance.output_size=32"]
+    words += [f"--model.model.listener.speech_adapter={json.dumps(adapter)}"]
+    words += [f"--model.model.responder.language_model={json.dumps(model)}"]
+    assert run("fit", *words, f"--model.model.{wrong}") == 2
+    line = last_line(capsys)
+    assert told in line and line.endswith("give 32")
+
+
 def test_what_was_not_trained_is_measured_only_when_asked_for(place, capsys):
     for words in (["test"], ["validate"], ["test", "--ckpt_path=last"]):
         assert run(*words) == 2
@@ -229,6 +269,53 @@ def test_a_signal_saves_and_tells(place, number, code):
     batches = saved["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["processed"]
     assert saved["global_step"] == batches / 2 >= 3
     assert not (place / "out").exists()
+
+
+def words_that_signal(moment, number=signal.SIGTERM):
+    """A callback that sends its process a signal at a moment."""
+    callback = {"class_path": "tests.tasks.watch.Signalled", "init_args": {"moment": moment, "number": int(number)}}
+    return f"--trainer.callbacks+={json.dumps(callback)}"
+
+
+def ended(place, *words):
+    """A command in a process of its own, to its end."""
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "src"), str(place)])
+    return subprocess.run(
+        [sys.executable, "-m", "empathy_lightning", words[0], "--config", "run.yaml", *words[1:]],
+        cwd=place, env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True, timeout=300,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_in_the_last_validation_saves_and_exports_nothing(place, number, code):
+    once = "--trainer.max_epochs=1"
+    assert run("fit", once) == 0
+    whole = contents(place / "out")
+    (place / "out").rename(place / "whole")
+    stopped = ended(place, "fit", once, "--again=true", words_that_signal("on_validation_end", number))
+    assert stopped.returncode == code, stopped.stderr
+    assert f"{number.name} after step 5: saved " in stopped.stderr and "last.ckpt: go on" in stopped.stderr
+    assert "Traceback" not in stopped.stderr and not (place / "out").exists()
+    assert run("fit", once, "--ckpt_path=last") == 0
+    assert contents(place / "out")["model.safetensors"] == whole["model.safetensors"]
+    histories = [json.loads((place / name / "training.json").read_text())["history"] for name in ("whole", "out")]
+    assert histories[0] == histories[1]
+
+
+@pytest.mark.parametrize(
+    ("command", "moment"),
+    [("fit", "on_fit_start"), ("fit", "on_sanity_check_start"), ("fit", "on_train_start"), ("fit", "on_fit_end"),
+     ("test", "on_test_start"), ("test", "on_test_batch_end"), ("validate", "on_validation_batch_end")],
+)  # fmt: skip
+def test_a_signal_where_nothing_is_to_be_saved_ends_at_once(place, command, moment):
+    words = [] if command == "fit" else ["--untrained=true"]
+    stopped = ended(place, command, *words, words_that_signal(moment))
+    # Where Python is not asked, the signal itself ends the process.
+    assert stopped.returncode in (143, -signal.SIGTERM), stopped.stderr
+    assert "Traceback" not in stopped.stderr and "after step" not in stopped.stderr
+    assert not list(place.glob("logs/run/**/metrics.csv")) or command == "fit"
 
 
 def test_curves_go_on_and_tests_write_beside_them(place):
