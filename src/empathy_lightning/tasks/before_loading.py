@@ -103,14 +103,19 @@ def _task(config: Any) -> type[TrainedPartsTask] | None:
 
 def _parts(config: Any) -> dict[str, Any]:
     """Entries with class path and arguments, by the path of the part."""
-    halves = config["model"]["init_args"]["model"]["init_args"]
     found = {}
+    halves = _arguments(_arguments(config["model"]).get("model"))
     for half in ("listener", "responder", "talker"):
-        entry = halves.get(half)
-        for name, value in (vars(entry["init_args"]) if entry else {}).items():
-            if hasattr(value, "class_path") and hasattr(value, "init_args"):
-                found[f"{half}.{name}"] = value
+        for name, entry in _arguments(halves.get(half)).items():
+            if _arguments(entry):
+                found[f"{half}.{name}"] = entry
     return found
+
+
+def _arguments(entry: Any) -> dict[str, Any]:
+    """Those of an entry with a class path; none of anything else."""
+    given = getattr(entry, "init_args", None)
+    return vars(given) if hasattr(given, "__dict__") else {}
 
 
 def _is_ours(entry: Any) -> bool:
