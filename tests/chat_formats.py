@@ -51,7 +51,7 @@ def tokenizer_of(template, eos="<|endoftext|>", pad=None, more=(), plain=()):
     """A tokenizer of single bytes with the template's control tokens; those in ``plain`` are not called special."""
     named = re.findall(r"<\|?[A-Za-z_]+\|?>", template or "")
     tokens = dict.fromkeys(["<bos>", *([eos] if eos else []), *([pad] if pad else []), *named, *more])
-    tokens = {token: None for token in tokens if token not in ("<think>", *plain)}
+    tokens = {token: None for token in tokens if token in more or token not in ("<think>", *plain)}
     vocabulary = {letter: index for index, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -108,6 +108,11 @@ def told(words, capsys):
         ("--trainer.callbacks.dummy", ["trainer.callbacks", "expected one argument"]),
         ("--data.num_workers=-1", ["num_workers is -1"]),
         ("--data.protocol=re-llm-iemcap", ["did you mean re-llm-iemocap?"]),
+        (
+            "--data.weights.tone=2",
+            ["data.weights name no corpus that is here: tone; there are tones; did you mean tones"],
+        ),
+        ("--model.loss_weights.ratin=2", ["loss_weights name no loss: ratin; there are", "did you mean rating?"]),
     ],
 )
 def test_configurations_are_refused_in_one_line(given, parts, corpus, capsys):
@@ -167,6 +172,17 @@ def test_a_loss_that_is_no_scalar_is_named(corpus, tmp_path, capsys):
 
 def test_a_word_that_was_meant_is_suggested(capsys):
     assert 'Did you mean "fit"?' in told(["fitt"], capsys)
+
+
+def test_a_name_out_of_a_list_is_suggested(corpus, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "list.yaml").write_text(f"- {{name: full, config: {RECOGNITION}}}")
+    assert "named ful; did you mean full?" in told(["ablate", "list.yaml", "--out=out", "--only", "ful"], capsys)
+    words = ["prepare", "pseudo-dialogues", str(corpus), f"--recordings={corpus}", "--language-model=l", "--out=o"]
+    line = told([*words, "--distribution", "happpy=1"], capsys)
+    assert "'happpy', which is no known emotion word; did you mean happy?" in line
+    words = ["corpora", "check", "manifest", str(corpus), "--protocol=offical"]
+    assert "did you mean official?" in told(words, capsys)
 
 
 def test_the_trainers_are_listed(capsys):

@@ -9,7 +9,8 @@ SOURCE = Path(__file__).parents[1] / "src" / "empathy_lightning"
 MODULES = sorted(
     ".".join(path.relative_to(SOURCE.parent).with_suffix("").parts)
     for path in SOURCE.rglob("*.py")
-    if path.name not in ("__init__.py", "__main__.py", "datamodule.py", "trainer.py", "configuration.py")
+    if path.name
+    not in ("__init__.py", "__main__.py", "datamodule.py", "trainer.py", "trainer_cli.py", "configuration.py")
     and "tasks" not in path.relative_to(SOURCE).parts
 )
 

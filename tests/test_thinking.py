@@ -30,6 +30,14 @@ def test_thinking_is_no_part_of_a_reply(opening, closing, special):
 
 
 @pytest.mark.parametrize(("opening", "closing"), THINKING_TAGS.items())
+def test_thinking_may_begin_anew_where_its_tags_are_special_tokens(opening, closing):
+    tokenizer = tokenizer_of(CHATML, more=[opening, closing, "<|im_end|>"])
+    text = f"{opening}a{closing}Oh no. {opening}She <b>is</b> sad.{closing}I hear you.{opening}b{closing}<|im_end|>"
+    assert reply(tokenizer, text) == "Oh no. I hear you."
+    assert reply(tokenizer, f"Oh no. {opening}She is") == "Oh no. "
+
+
+@pytest.mark.parametrize(("opening", "closing"), THINKING_TAGS.items())
 def test_a_reply_may_speak_of_tags(opening, closing):
     tokenizer = tokenizer_of(CHATML, plain=[opening, closing])
     for text in (

@@ -48,6 +48,16 @@ class Faults:
         return f"{place}: {text}{more}"
 
 
+def first_of(texts: Sequence[str], most: int = 3) -> list[str]:
+    """The first texts, and a line that says how many more there are.
+
+    >>> first_of(["a", "b", "c", "d", "e"])
+    ['a', 'b', 'c', '... and 2 more']
+    """
+    left = len(texts) - most
+    return [*texts[:most], f"... and {left:,} more"] if left > 0 else list(texts)
+
+
 def cut(text: str, most: int) -> str:
     """The text, or its beginning with dots where it is longer."""
     return text if len(text) <= most else f"{text[: most - 3]}..."

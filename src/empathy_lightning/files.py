@@ -117,6 +117,16 @@ def _try(folder: Path, names: list[str]) -> None:
         raise InputError(f"nothing can be written to {there} ({error.strerror}): give --out another place") from None
 
 
+def file_of(path: str) -> str:
+    """The file of a recording: itself, or the Parquet shard that holds it as a row.
+
+    >>> file_of("part-0.parquet#7"), file_of("take#7.wav")
+    ('part-0.parquet', 'take#7.wav')
+    """
+    shard, _, row = path.rpartition("#")
+    return shard if shard.endswith(".parquet") and row.isdigit() else path
+
+
 def usual_mode(path: Path) -> None:
     """Let a file be read by whom the user's umask allows; some writers keep it to the user alone."""
     umask = os.umask(0)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from empathy_lightning.errors import InputError
-from empathy_lightning.files import check_target, write_json
+from empathy_lightning.files import check_target, file_of, write_json
 from empathy_lightning.utterance import Utterance
 
 _WHOLE, _BLOCK, _BLOCKS = 2**26, 2**20, 64
@@ -242,7 +242,7 @@ def recordings_digest(paths: Iterable[str], home: Path) -> str:
         home: Folder from which they are named.
     """
     found = hashlib.sha256()
-    for path in dict.fromkeys(path.partition("#")[0] for path in paths):
+    for path in dict.fromkeys(map(file_of, paths)):
         try:
             stat = os.stat(path)
             state: tuple[int, int] | None = (stat.st_size, stat.st_mtime_ns)

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from empathy_lightning.constructor import argument_names
-from empathy_lightning.errors import InputError
+from empathy_lightning.errors import InputError, meant
 from empathy_lightning.modules.cached_encoder import CachedSpeechEncoder
 from empathy_lightning.slots import SlotFiller
 
@@ -237,7 +237,7 @@ def trusted_class(path: str, trust: Sequence[str] = ()) -> type:
     except ModuleNotFoundError as error:
         raise InputError(f"{path}: {error}; put the folder that holds {package} on PYTHONPATH") from None
     except AttributeError:
-        raise InputError(f"{module} has no class {name}") from None
+        raise InputError(f"{module} has no class {name}{meant(name, dir(import_module(module)))}") from None
     # A name that a module only imported might be anything.
     if not (isinstance(kind, type) and issubclass(kind, nn.Module | SlotFiller) and kind.__module__ == module):
         raise InputError(f"{path} is no nn.Module defined there")

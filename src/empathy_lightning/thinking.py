@@ -55,7 +55,7 @@ def visible(tokenizer: Any, ids: Sequence[int]) -> list[int]:
         ids: Token ids of the reply, the end-of-turn token included.
     """
     first, _ = _split(tokenizer, ids)
-    return list(range(first, len(ids)))
+    return _without_blocks(tokenizer, ids, first)
 
 
 def reply_text(tokenizer: Any, ids: Sequence[int]) -> str:
@@ -66,7 +66,8 @@ def reply_text(tokenizer: Any, ids: Sequence[int]) -> str:
         ids: As for :func:`visible`.
     """
     first, inside = _split(tokenizer, ids)
-    text: str = tokenizer.decode(ids[first:], skip_special_tokens=True)
+    said = [ids[position] for position in _without_blocks(tokenizer, ids, first)]
+    text: str = tokenizer.decode(said, skip_special_tokens=True)
     return text[inside:].strip()
 
 
@@ -78,6 +79,28 @@ def is_only_thinking(tokenizer: Any, ids: Sequence[int]) -> bool:
         ids: As for :func:`visible`.
     """
     return _split(tokenizer, ids) != (0, 0) and not reply_text(tokenizer, ids)
+
+
+def _without_blocks(tokenizer: Any, ids: Sequence[int], first: int) -> list[int]:
+    """Positions from the first on, but for thinking that begins anew: between tags that are special tokens.
+
+    A tag in the tokens of words, or in one that counts as a word, may be what the reply speaks of.
+    """
+    special = {token.content: number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    closing_of: dict[int, int] = {}
+    for opened, closed in THINKING_TAGS.items():
+        if opened in special and closed in special:
+            closing_of[special[opened]] = special[closed]
+    said = []
+    closing: int | None = None
+    for position in range(first, len(ids)):
+        if closing is None:
+            closing = closing_of.get(ids[position])
+            if closing is None:
+                said.append(position)
+        elif ids[position] == closing:
+            closing = None
+    return said
 
 
 def _split(tokenizer: Any, ids: Sequence[int]) -> tuple[int, int]:

@@ -477,7 +477,7 @@ def test_who_cannot_speak_says_so_in_one_line(bot, talker, model, corpus, tmp_pa
 def test_another_recording_of_an_older_date_is_answered_anew(bot, model, corpus, tmp_path, monkeypatch):
     rows = [u for u in read_manifest(corpus) if u.split == "test"]
     for row in rows:
-        row.path = shutil.copy2(row.path, str(tmp_path / f"{row.id}.wav"))
+        row.path = shutil.copy2(row.path, str(tmp_path / f"take#{row.id}.wav"))
     write_manifest(tmp_path / "m.jsonl", rows)
     words = (bot, tmp_path / "m.jsonl", tmp_path / "r.jsonl", "--per_shard", "3")
     assert respond(*words) == 0

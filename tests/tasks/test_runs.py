@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -11,13 +12,15 @@ from dataclasses import replace
 
 import pytest
 import torch
+import transformers
 import yaml
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from empathy_lightning.__main__ import main
 from empathy_lightning.checkpoints import save
 from empathy_lightning.data import read_manifest, write_manifest
 from empathy_lightning.evaluation.report import rating_scatter
+from empathy_lightning.jobs import locked
 from empathy_lightning.modules.convolutional_adapter import ConvolutionalAdapter
 from empathy_lightning.modules.pooled_heads import PooledEmotionHeads
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
@@ -72,6 +75,14 @@ def place(backbones, corpus, tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture
+def unloaded(monkeypatch):
+    """No model may be loaded."""
+    for name in ("WhisperModel", "AutoModelForCausalLM"):
+        kind = getattr(transformers, name)
+        monkeypatch.setattr(kind, "from_pretrained", lambda *a, **k: pytest.fail("a model was loaded"))
+
+
 LOSSES = """
 import os, signal, torch
 
@@ -114,6 +125,45 @@ def rows(path):
 
 def last_line(capsys):
     return capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_nothing_is_loaded_to_refuse_what_was_not_trained(place, unloaded, capsys):
+    assert run("test", "--ckpt_path=last") == 2
+    assert "emotion_nuance would be measured untrained" in last_line(capsys)
+
+
+def test_nothing_is_loaded_to_refuse_a_folder_of_another_run(place, unloaded, capsys):
+    (place / "out").mkdir()
+    (place / "out/training.json").write_text("{}")
+    assert run("fit") == 2
+    assert "out/training.json is of another run" in last_line(capsys)
+    assert not (place / "logs").exists()
+    (place / "logs/run").mkdir(parents=True)
+    with locked(place / "logs/run/.fit.lock", "held"):
+        assert run("fit", "--again=true") == 2
+    assert "another fit is at work in" in last_line(capsys)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ("listener.emotion_nuance.input_size=16", "emotion_nuance.input_size is 16, but the speech_encoder"),
+        ("listener.emotion_nuance.output_size=16", "emotion_nuance.output_size is 16, but the language_model"),
+        ("listener.speech_adapter.input_size=16", "speech_adapter.input_size is 16, but the speech_encoder"),
+        ("listener.speech_adapter.output_size=16", "speech_adapter.output_size is 16, but the language_model"),
+    ],
+)
+def test_nothing_is_loaded_to_refuse_a_wrong_size(wrong, told, place, backbones, unloaded, capsys):
+    adapter = {"class_path": "empathy_lightning.modules.speech_adapter.SpeechAdapter",
+               "init_args": {"input_size": 32, "output_size": 32}}  # fmt: skip
+    model = {"class_path": "empathy_lightning.modules.language_model.LanguageModel.from_pretrained",
+             "init_args": {"name_or_path": str(backbones / "language_model")}}  # fmt: skip
+    words = ["--model.model.listener.emotion_nuance.output_size=32"]
+    words += [f"--model.model.listener.speech_adapter={json.dumps(adapter)}"]
+    words += [f"--model.model.responder.language_model={json.dumps(model)}"]
+    assert run("fit", *words, f"--model.model.{wrong}") == 2
+    line = last_line(capsys)
+    assert told in line and line.endswith("give 32")
 
 
 def test_what_was_not_trained_is_measured_only_when_asked_for(place, capsys):
@@ -221,6 +271,53 @@ def test_a_signal_saves_and_tells(place, number, code):
     assert not (place / "out").exists()
 
 
+def words_that_signal(moment, number=signal.SIGTERM):
+    """A callback that sends its process a signal at a moment."""
+    callback = {"class_path": "tests.tasks.watch.Signalled", "init_args": {"moment": moment, "number": int(number)}}
+    return f"--trainer.callbacks+={json.dumps(callback)}"
+
+
+def ended(place, *words):
+    """A command in a process of its own, to its end."""
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "src"), str(place)])
+    return subprocess.run(
+        [sys.executable, "-m", "empathy_lightning", words[0], "--config", "run.yaml", *words[1:]],
+        cwd=place, env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True, timeout=300,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_in_the_last_validation_saves_and_exports_nothing(place, number, code):
+    once = "--trainer.max_epochs=1"
+    assert run("fit", once) == 0
+    whole = contents(place / "out")
+    (place / "out").rename(place / "whole")
+    stopped = ended(place, "fit", once, "--again=true", words_that_signal("on_validation_end", number))
+    assert stopped.returncode == code, stopped.stderr
+    assert f"{number.name} after step 5: saved " in stopped.stderr and "last.ckpt: go on" in stopped.stderr
+    assert "Traceback" not in stopped.stderr and not (place / "out").exists()
+    assert run("fit", once, "--ckpt_path=last") == 0
+    assert contents(place / "out")["model.safetensors"] == whole["model.safetensors"]
+    histories = [json.loads((place / name / "training.json").read_text())["history"] for name in ("whole", "out")]
+    assert histories[0] == histories[1]
+
+
+@pytest.mark.parametrize(
+    ("command", "moment"),
+    [("fit", "on_fit_start"), ("fit", "on_sanity_check_start"), ("fit", "on_train_start"), ("fit", "on_fit_end"),
+     ("test", "on_test_start"), ("test", "on_test_batch_end"), ("validate", "on_validation_batch_end")],
+)  # fmt: skip
+def test_a_signal_where_nothing_is_to_be_saved_ends_at_once(place, command, moment):
+    words = [] if command == "fit" else ["--untrained=true"]
+    stopped = ended(place, command, *words, words_that_signal(moment))
+    # Where Python is not asked, the signal itself ends the process.
+    assert stopped.returncode in (143, -signal.SIGTERM), stopped.stderr
+    assert "Traceback" not in stopped.stderr and "after step" not in stopped.stderr
+    assert not list(place.glob("logs/run/**/metrics.csv")) or command == "fit"
+
+
 def test_curves_go_on_and_tests_write_beside_them(place):
     assert run("fit", "--trainer.max_epochs=3", "--trainer.limit_val_batches=0") == 0
     whole = rows(place / "logs/run/metrics.csv")
@@ -278,6 +375,74 @@ def test_last_begins_where_nothing_was_saved(place, capsys):
     assert (place / "out/config.json").is_file()
     assert run("fit", "--ckpt_path=nowhere.ckpt") == 2
     assert "no checkpoint at nowhere.ckpt" in last_line(capsys)
+
+
+def damaged(place, kind):
+    """Something in the place of a checkpoint."""
+    path = place / ("weights.safetensors" if kind == "safetensors" else f"{kind}.ckpt")
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "text":
+        path.write_text("of somebody")
+    elif kind == "empty":
+        path.touch()
+    elif kind == "cut":
+        torch.save({"state_dict": torch.zeros(10000)}, path)
+        path.write_bytes(path.read_bytes()[:20000])
+    elif kind == "list":
+        torch.save([1, 2], path)
+    elif kind == "pickled":
+        path.write_bytes(pickle.dumps([1, 2]))
+    elif kind == "objects":
+        torch.save({"state_dict": {}, "place": place}, path)
+    elif kind == "safetensors":
+        save_file({"weight": torch.zeros(2)}, path)
+    else:
+        torch.save({"state_dict": {"weight": torch.zeros(2)}}, path)
+    return path
+
+
+NO_CHECKPOINT = {
+    "folder": "is a folder: give --ckpt_path a file",
+    "text": "is no checkpoint, or was cut",
+    "empty": "is empty: give --ckpt_path a file",
+    "cut": "is no checkpoint, or was cut",
+    "list": "is no checkpoint of a training, it has no state_dict",
+    "pickled": "is no checkpoint, or was cut",
+    "objects": "holds more than tensors, numbers and texts",
+    "safetensors": "is no checkpoint, or was cut",
+    "weights": "is no checkpoint of a training, it has no pytorch-lightning_version",
+}
+
+
+@pytest.mark.parametrize("command", ["fit", "validate", "test"])
+def test_what_is_no_checkpoint_is_told_before_a_model_is_loaded(command, place, unloaded, capsys):
+    for kind in NO_CHECKPOINT if command == "fit" else ["text", "folder"]:
+        path = damaged(place, kind)
+        assert run(command, f"--ckpt_path={path}") == 2
+        line = last_line(capsys)
+        assert line.startswith(f"error: {path} ") and NO_CHECKPOINT[kind] in line
+    assert not (place / "logs").exists()
+
+
+def test_a_last_checkpoint_that_is_damaged_is_named(place, unloaded, capsys):
+    last = place / "logs/run/last.ckpt"
+    last.parent.mkdir(parents=True)
+    last.write_text("of somebody")
+    for command in ("fit", "test"):
+        assert run(command, "--ckpt_path=last") == 2
+        assert "logs/run/last.ckpt is no checkpoint, or was cut" in last_line(capsys)
+    assert last.read_text() == "of somebody"
+
+
+def test_no_training_goes_on_from_weights_alone(place, capsys):
+    assert run("fit", "--trainer.max_epochs=1") == 0
+    state = torch.load(place / "logs/run/last.ckpt", weights_only=True)
+    del state["optimizer_states"]
+    torch.save(state, place / "weights.ckpt")
+    assert run("test", "--ckpt_path=weights.ckpt") == 0
+    assert run("fit", "--ckpt_path=weights.ckpt", "--again=true") == 2
+    assert "weights.ckpt holds weights alone, without optimizer_states" in last_line(capsys)
 
 
 def test_a_log_without_terminal_shows_progress_and_no_advertisement(place):

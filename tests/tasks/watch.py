@@ -101,3 +101,21 @@ class Killed(L.Callback):
     def _half(self, checkpoint, path):
         Path(path).write_bytes(b"half of it")
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Signalled(L.Callback):
+    """Send the process a signal, once.
+
+    Args:
+        moment: Name of the hook.
+        number: Of the signal.
+    """
+
+    def __init__(self, moment: str, number: int) -> None:
+        self.moment, self.number = moment, number
+        setattr(self, moment, self._send)
+
+    def _send(self, trainer, *arguments):
+        if self.number and (not trainer.sanity_checking or "sanity" in self.moment):
+            number, self.number = self.number, 0
+            os.kill(os.getpid(), number)

@@ -25,7 +25,7 @@ from empathy_lightning.configurations import config_files, read_yaml
 from empathy_lightning.data.datamodule import EmpathyDataModule
 from empathy_lightning.errors import InputError, meant
 from empathy_lightning.modules.pretrained import locate
-from empathy_lightning.tasks.weighted_losses import EMOTION_LOSSES
+from empathy_lightning.tasks.before_loading import class_at
 
 _LONGEST = 300
 _PARSER = (str(Path(jsonargparse.__file__).parent), argparse.__file__)
@@ -173,7 +173,7 @@ def _told(reason: Reason, alternatives: Sequence[str]) -> str:
     if bare := re.match(r"Expected a dot import path string: (\w+)$", message):
         return f"{key}: there is no class {bare[1]}{meant(bare[1], empathy_lightning.tasks.__all__)}"
     if base := re.search(r"instantiatable class, but ([\w.]+) is abstract", message):
-        known = ", ".join(sorted(one.__name__ for one in _class_at(base[1]).__subclasses__()))
+        known = ", ".join(sorted(one.__name__ for one in class_at(base[1]).__subclasses__()))
         return f"{key}: say which class it is, for example by --{key} before that: {known}"
     words = " ".join(re.findall(r"Literal\[([^\]]*)\]", " ".join(alternatives)))
     if choices := re.findall(r"'([^']+)'", words):
@@ -253,20 +253,3 @@ def check_paths(config: Any, key: str = "") -> None:
 
 def _short(key: str) -> str:
     return key.replace(".init_args", "")
-
-
-def learns_emotions(config: Any) -> bool:
-    """Whether a loss of a parsed configuration compares with the labels; no model is built for it."""
-    task = config["model"]
-    losses = getattr(task.get("init_args"), "auxiliary_losses", None) or {}
-    kinds = [_class_at(loss["class_path"]) for loss in losses.values()]
-    return any(isinstance(kind, type) and issubclass(kind, EMOTION_LOSSES) for kind in kinds)
-
-
-def _class_at(path: str) -> Any:
-    """A class; None where there is none, which building it says better."""
-    module, _, name = path.rpartition(".")
-    try:
-        return getattr(import_module(module), name, None)
-    except ImportError:
-        return None

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from empathy_lightning.corpora.corpus import Corpus, CorpusError, Kind, decode
+from empathy_lightning.errors import meant
 from empathy_lightning.utterance import Utterance
 
 _NAME = re.compile(r"(00(?:0[1-9]|1\d|20))_(\d{6})")
@@ -57,9 +58,9 @@ class ESD(Corpus):
 
     def __init__(self, root: str, languages: Sequence[str] = ("en", "zh")) -> None:
         super().__init__(root)
-        unknown = set(languages) - {"en", "zh"}
+        unknown = sorted(set(languages) - {"en", "zh"})
         if unknown:
-            raise CorpusError(f"ESD holds en and zh, not {', '.join(sorted(unknown))}")
+            raise CorpusError(f"ESD holds en and zh, not {', '.join(unknown)}{meant(unknown[0], ['en', 'zh'])}")
         self.chosen = tuple(languages)
 
     def read(self, folder: Path) -> Iterator[Utterance]:

@@ -29,7 +29,7 @@ from empathy_lightning.data.protocols import Protocol
 from empathy_lightning.data.published import protocol_named
 from empathy_lightning.data.sampler import LengthBucketSampler, Position
 from empathy_lightning.emotion_words import chosen_emotion
-from empathy_lightning.errors import InputError
+from empathy_lightning.errors import InputError, meant
 from empathy_lightning.faults import cut
 from empathy_lightning.utterance import EMOTIONS, Utterance
 
@@ -153,9 +153,13 @@ class EmpathyDataModule(L.LightningDataModule):
 
     def _read(self, tally: Tally) -> dict[str, list[Utterance]]:
         utterances = read_corpora(self.corpora, self.protocol, "data.protocol", tally, self.read_audio)
-        unknown = set(self.weights) - {u.corpus for u in utterances}
+        here = sorted({u.corpus for u in utterances})
+        unknown = sorted(set(self.weights) - set(here))
         if unknown:
-            raise CorpusError(f"data.weights name no corpus that is here: {', '.join(sorted(unknown))}")
+            raise CorpusError(
+                f"data.weights name no corpus that is here: {', '.join(unknown)}; there are {', '.join(here)}"
+                f"{meant(unknown[0], here)}"
+            )
         utterances = in_task(utterances, self.emotions, tally)
         utterances = answered(utterances, self.answer, self.emotions)
         if not any(u.split == "validation" for u in utterances):

@@ -18,6 +18,7 @@ from empathy_lightning.corpora.corpus import CorpusError
 from empathy_lightning.data.held_out import hold_out_sentences, hold_out_speakers
 from empathy_lightning.data.sentences import sentences
 from empathy_lightning.emotion_words import emotion_named
+from empathy_lightning.errors import meant
 from empathy_lightning.records import SPLITS, split_named
 from empathy_lightning.utterance import Utterance
 
@@ -76,7 +77,7 @@ def _name(emotion: str) -> str:
 def _split(word: str) -> str:
     split = split_named(word)
     if split is None:
-        raise CorpusError(f"protocol: no split is named {word!r}; there are {', '.join(SPLITS)}")
+        raise CorpusError(f"protocol: no split is named {word!r}; there are {', '.join(SPLITS)}{meant(word, SPLITS)}")
     return split
 
 
@@ -249,7 +250,7 @@ class PerCorpus(Protocol):
             read, known = (", ".join(sorted(names)) for names in (members, self.protocols))
             raise CorpusError(
                 f"the protocol knows none of the corpora ({read[:60]}), only {known[:130]}; "
-                "give another one, or null for the corpora's own splits"
+                f"give another one, or null for the corpora's own splits{meant(min(members), self.protocols)}"
             )
         splits: list[str | None] = [None] * len(utterances)
         for corpus, indices in members.items():

@@ -11,6 +11,7 @@ from empathy_lightning.data.left_out import MOST, Tally, count_left_by, count_sk
 from empathy_lightning.data.manifest import read_manifest
 from empathy_lightning.data.protocols import Protocol
 from empathy_lightning.emotion_words import emotion_named
+from empathy_lightning.errors import meant
 from empathy_lightning.records import SPLITS, doubled, split_named
 from empathy_lightning.utterance import Utterance
 
@@ -72,7 +73,7 @@ def read_chosen(
     """
     wanted = "all" if split == "all" else split_named(split)
     if wanted is None:
-        raise CorpusError(f"no split is named {split!r}: give all, {', '.join(SPLITS)}")
+        raise CorpusError(f"no split is named {split!r}: give all, {', '.join(SPLITS)}{meant(split, ['all', *SPLITS])}")
     tally = Tally()
     read = read_manifest(manifest)
     utterances = [u for u in read if wanted in ("all", u.split)]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from empathy_lightning.corpora.corpus import Corpus, CorpusError
 from empathy_lightning.emotion_words import emotion_named
+from empathy_lightning.errors import meant
 from empathy_lightning.utterance import Utterance
 
 
@@ -65,5 +66,6 @@ def _refuse_unknown(utterances: Sequence[Utterance], field: str, wanted: Sequenc
     there = {getattr(utterance, field) for utterance in utterances}
     for value in wanted:
         if value not in there:
-            known = ", ".join(sorted(str(name) for name in there if name is not None)[:12])
-            raise CorpusError(f"no utterance has the {field} {value!r}; there are {known or 'none at all'}")
+            known = sorted(str(name) for name in there if name is not None)
+            some = ", ".join(known[:12]) or "none at all"
+            raise CorpusError(f"no utterance has the {field} {value!r}; there are {some}{meant(value, known)}")

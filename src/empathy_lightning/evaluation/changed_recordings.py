@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from empathy_lightning.files import file_of
 from empathy_lightning.jobs import recordings_digest
 from empathy_lightning.preparation.answers import AnswerShard
 from empathy_lightning.utterance import Utterance
@@ -26,7 +27,7 @@ def with_state(utterances: Sequence[Utterance], answer: AnswerShard, progress: A
 def is_changed(utterance: Utterance, row: Utterance, home: Path) -> bool:
     """Whether a recording is another one than a shard's row was answered from; one that is gone is not."""
     paths = _recordings(utterance)
-    there = all(os.path.isfile(path.partition("#")[0]) for path in paths)
+    there = all(os.path.isfile(file_of(path)) for path in paths)
     return there and row.raw_labels.get(_HEARD) != recordings_digest(paths, home)
 
 

@@ -14,7 +14,7 @@ from empathy_lightning.audio import AudioError
 from empathy_lightning.data.batch import SpeechBatch, SpeechDataset, collate
 from empathy_lightning.decoding import Decoding
 from empathy_lightning.emotion_words import words_for
-from empathy_lightning.errors import InputError
+from empathy_lightning.errors import InputError, meant
 from empathy_lightning.evaluation.parsing import PARSERS
 from empathy_lightning.filled_prompt import FilledPrompt, Turn
 from empathy_lightning.listener import Heard
@@ -124,11 +124,11 @@ def recogniser(
 
 def _check_way(model: EmpatheticLM, by: str, parser: str) -> None:
     if parser not in PARSERS:
-        raise InputError(f"no parser named {parser!r}; there are {', '.join(PARSERS)}")
+        raise InputError(f"no parser named {parser!r}; there are {', '.join(PARSERS)}{meant(parser, PARSERS)}")
     responder = model.responder
     parts = {"answer": responder, "options": responder, "classifier": model.listener.emotion_nuance}
     if by not in parts:
-        raise InputError(f"emotion cannot be recognised by {by!r}; there are {', '.join(parts)}")
+        raise InputError(f"emotion cannot be recognised by {by!r}; there are {', '.join(parts)}{meant(by, parts)}")
     if parts[by] is None:
         raise InputError(f"the checkpoint has no part to recognise emotion by {by}")
     if by == "classifier" and "categorical" in model.listener.untrained_heads:

@@ -22,6 +22,7 @@ from empathy_lightning.decoding import Decoding
 from empathy_lightning.errors import InputError
 from empathy_lightning.evaluation.changed_recordings import is_changed, with_state
 from empathy_lightning.evaluation.recognisers import readable_batches
+from empathy_lightning.faults import first_of
 from empathy_lightning.files import check_folder, check_target
 from empathy_lightning.jobs import (
     Claim,
@@ -136,8 +137,8 @@ def answer_manifest(
 
 def _report(out: Path, answered: Sequence[Utterance], aloud: bool) -> None:
     unread = [u for u in answered if u.response is None]
-    for u in unread:
-        print(f"left out, unreadable: {u.corpus}/{u.id}, {u.path}")
+    for line in first_of([f"left out, unreadable: {u.corpus}/{u.id}, {u.path}" for u in unread]):
+        print(line)
     mute = sum(u.units is None for u in answered) - len(unread)
     unspoken = f", without speech: {mute}" if aloud else ""
     print(f"{len(answered) - len(unread)} replies{unspoken}, unreadable recordings: {len(unread)}\nwritten: {out}")

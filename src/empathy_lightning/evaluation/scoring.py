@@ -21,6 +21,7 @@ from empathy_lightning.evaluation.reply_scores import (
     variety,
 )
 from empathy_lightning.evaluation.reply_speech import SpeechRecogniser, speech_figures
+from empathy_lightning.faults import first_of
 from empathy_lightning.files import check_target, write_json
 from empathy_lightning.jobs import digest, recordings_digest
 from empathy_lightning.modules.empathy_classifier import EmpathyClassifier
@@ -196,7 +197,7 @@ def _measure_speech(
     if any(None not in rates for rates in both):
         figures.setdefault("against", {})["word_error_rate"] = compare(*zip(*both, strict=True))
     if unreadable:
-        print(f"unreadable speech: {len(unreadable)} replies, for example {unreadable[0]}")
+        print("\n".join([f"unreadable speech: {len(unreadable)} replies", *first_of(unreadable)]))
 
 
 def _measured_overlap(

@@ -7,7 +7,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from empathy_lightning.data.batch import SpeechBatch
-from empathy_lightning.errors import InputError
+from empathy_lightning.errors import InputError, meant
 from empathy_lightning.outputs import EmpatheticOutput, estimate_of
 from empathy_lightning.utterance import RATINGS
 
@@ -68,7 +68,7 @@ class Concordance(Metric):
     def __init__(self, dimension: str) -> None:
         super().__init__()
         if dimension not in RATINGS:
-            raise InputError(f"dimension {dimension!r} is none of {', '.join(RATINGS)}")
+            raise InputError(f"dimension {dimension!r} is none of {', '.join(RATINGS)}{meant(dimension, RATINGS)}")
         self.dimension = dimension
         self.add_state("moments", torch.zeros(6, dtype=torch.float64), dist_reduce_fx="sum")
         self.moments: Tensor

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, TorchAoConfig
 
+from empathy_lightning.errors import meant
 from empathy_lightning.modules.chat_format import end_token_id
 from empathy_lightning.modules.context_cache import ContextCache
 from empathy_lightning.modules.frozen_head import decoder_of, logits_of, summed_cross_entropy
@@ -289,7 +290,7 @@ class LanguageModel(nn.Module):
 def _quantization_config(name: str, dtype: torch.dtype) -> Any:
     needed = {"bitsandbytes-4bit": ["bitsandbytes", "accelerate"], "torchao-int8": ["torchao"]}
     if name not in needed:
-        raise ValueError(f"quantization {name} is not known: choose {' or '.join(needed)}")
+        raise ValueError(f"quantization {name} is not known: choose {' or '.join(needed)}{meant(name, needed)}")
     if any(find_spec(package) is None for package in needed[name]):
         extra = needed[name][0]
         raise ModuleNotFoundError(f"quantization {name} needs {extra}: pip install 'empathy_lightning[{extra}]'")

@@ -19,6 +19,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.utils import logging as transformers_logging
 from transformers.utils.hub import cached_file
 
+from empathy_lightning.errors import meant
 from empathy_lightning.modules.chat_format import check_chat_template
 from empathy_lightning.modules.model_files import (
     PretrainedError,
@@ -62,7 +63,7 @@ def dtype_named(name: str) -> torch.dtype:
         PretrainedError: If there is none of that name.
     """
     if name not in DTYPES:
-        raise PretrainedError(f"no dtype named {name!r}; there are {', '.join(DTYPES)}")
+        raise PretrainedError(f"no dtype named {name!r}; there are {', '.join(DTYPES)}{meant(name, DTYPES)}")
     return DTYPES[name]
 
 

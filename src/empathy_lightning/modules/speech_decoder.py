@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, DynamicCache, Qwen2Config, Qwen2ForCausalLM
 
+from empathy_lightning.errors import meant
 from empathy_lightning.modules.language_model import IGNORE, pack
 from empathy_lightning.modules.pretrained import load, opened
 
@@ -101,7 +102,9 @@ class SpeechDecoder(nn.Module):
     ) -> None:
         super().__init__()
         if fusion not in ("gate", "sum", "states"):
-            raise ValueError(f"fusion must be gate, sum or states, not {fusion!r}")
+            raise ValueError(
+                f"fusion must be gate, sum or states, not {fusion!r}{meant(fusion, ['gate', 'sum', 'states'])}"
+            )
         self.input_size = input_size
         self.text_vocab_size = text_vocab_size
         self.end_token_id = end_token_id

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import torch
 
-from empathy_lightning.errors import InputError
+from empathy_lightning.errors import InputError, meant
 from empathy_lightning.modules.chat_format import end_token_id
 from empathy_lightning.modules.language_model import LanguageModel, pack
 from empathy_lightning.modules.model_files import PretrainedError
@@ -90,7 +90,8 @@ class Generation:
         if self.engine == "vllm":
             return _with_vllm(self)
         if self.engine != "transformers":
-            raise InputError(f"no engine named {self.engine!r}; there are transformers and vllm")
+            near = meant(self.engine, ["transformers", "vllm"])
+            raise InputError(f"no engine named {self.engine!r}; there are transformers and vllm{near}")
         return _with_transformers(self)
 
 

@@ -18,7 +18,7 @@ from typing import Any
 from empathy_lightning.data.left_out import MOST, Tally, with_files
 from empathy_lightning.data.mixture import with_voice_of
 from empathy_lightning.data.reading import read_chosen
-from empathy_lightning.emotion_words import emotion_named
+from empathy_lightning.emotion_words import SPELLINGS, emotion_named, suggested_emotion
 from empathy_lightning.errors import InputError
 from empathy_lightning.files import check_target
 from empathy_lightning.jobs import alone, digest
@@ -62,7 +62,9 @@ def parse_distribution(text: str) -> dict[str, float]:
 def _emotion(name: str) -> str:
     emotion = emotion_named(name)
     if emotion is None:
-        raise InputError(f"the distribution names {name.strip()!r}, which is no known emotion word")
+        near = suggested_emotion(name, SPELLINGS)
+        suggestion = f"; did you mean {near}?" if near else ""
+        raise InputError(f"the distribution names {name.strip()!r}, which is no known emotion word{suggestion}")
     return emotion
 
 

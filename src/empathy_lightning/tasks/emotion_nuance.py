@@ -32,6 +32,8 @@ class EmotionNuanceTask(TrainedPartsTask):
         metrics: Of validation and test, by name; None takes :func:`empathy_lightning.metrics.emotion_metrics`.
     """
 
+    trains = ("listener.emotion_nuance",)
+
     def __init__(
         self,
         model: EmpatheticLM,

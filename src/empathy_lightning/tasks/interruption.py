@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ class StopOnSignal(L.Callback):
     """After the optimiser step under way, save ``last.ckpt`` and end with 128 + the signal's number as exit code.
 
     Only there is a checkpoint exact: no gradients are half gathered, no validation is half done. A signal during a
-    validation is obeyed after the next step. A second signal ends at once and saves nothing. A signal that the
-    process ignores (SIGINT in a shell's background) stays ignored, and SLURM's jobs keep Lightning's own handlers.
+    validation is obeyed after the next step, or after the last validation, where no step comes. A second signal ends
+    at once and saves nothing, and so does one where nothing is to be saved: before the first step, while the trained
+    folder is written, in ``validate`` and ``test``. A signal that the process ignores (SIGINT in a shell's background)
+    stays ignored, and SLURM's jobs keep Lightning's own handlers.
 
     It has to be the last of the trainer's callbacks, so that all others have seen the step.
     """
@@ -26,28 +29,62 @@ class StopOnSignal(L.Callback):
     def __init__(self) -> None:
         self.received: int | None = None
         self._steps = 0
+        self._launcher: Any = None
+
+    def on_sanity_check_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Nothing is trained yet."""
+        self._take(trainer, self._end)
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """A measurement saves nothing."""
+        if trainer.state.fn == "validate":
+            self._take(trainer, self._end)
+
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """A measurement saves nothing."""
+        self._take(trainer, self._end)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Take the place of the handlers that Lightning has set up before."""
+        """From here on there is something to save."""
         self._steps = trainer.global_step
+        self._take(trainer, self._receive)
+
+    def _take(self, trainer: Any, handler: Callable[[int, Any], None]) -> None:
+        """Take the place of the handlers that Lightning has set up before."""
         if SLURMEnvironment.detect() or threading.current_thread() is not threading.main_thread():
             return
+        self._launcher = trainer.strategy.launcher
         for number in (signal.SIGTERM, signal.SIGINT):
             if signal.getsignal(number) != signal.SIG_IGN:
-                signal.signal(number, self._receive)
+                signal.signal(number, handler)
+        if trainer.received_sigterm:
+            self._end(signal.SIGTERM, None)
 
     def _receive(self, number: int, frame: Any) -> None:
         if self.received is not None:
-            raise SystemExit(128 + number)
+            self._end(number, frame)
         self.received = number
+
+    def _end(self, number: int, frame: Any) -> None:
+        if self._launcher is not None:
+            # The processes that this one has started.
+            self._launcher.kill(number)
+        raise SystemExit(128 + number)
 
     def on_train_batch_end(
         self, trainer: Any, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save and end, if a signal came in and an optimiser step was just made."""
-        if trainer.global_step == self._steps:
-            return
-        self._steps = trainer.global_step
+        if trainer.global_step != self._steps:
+            self._steps = trainer.global_step
+            self._stop_if_asked(trainer)
+
+    def on_train_end(self, trainer: Any, pl_module: L.LightningModule) -> None:
+        """Save and end, if a signal came in during the last validation."""
+        self._stop_if_asked(trainer)
+        self._take(trainer, self._end)
+
+    def _stop_if_asked(self, trainer: Any) -> None:
         stop = self.received is not None
         if trainer.world_size > 1:
             # The signal may have reached one process only, and a checkpoint takes all of them.

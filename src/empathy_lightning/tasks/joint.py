@@ -29,6 +29,8 @@ class JointTask(TrainedPartsTask):
         metrics: Of validation and test, by name; None takes :func:`empathy_lightning.metrics.emotion_metrics`.
     """
 
+    trains = ("listener.speech_adapter", "listener.emotion_nuance")
+
     def __init__(
         self,
         model: EmpatheticLM,

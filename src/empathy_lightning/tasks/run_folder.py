@@ -5,22 +5,25 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
 from lightning.fabric.utilities.rank_zero import _get_rank
 from lightning.pytorch.loggers import CSVLogger
 
 from empathy_lightning.errors import InputError
 from empathy_lightning.files import check_folder, whole
 from empathy_lightning.jobs import locked
+from empathy_lightning.tasks.checkpoint_file import read_checkpoint
 from empathy_lightning.tasks.export import Export
 from empathy_lightning.tasks.interruption import checkpoint_folders
 
 CURVE = "metrics.csv"
+
+
+_LOCK = ".fit.lock"
 
 
 @contextmanager
@@ -31,13 +34,22 @@ def alone_in_run_folder(trainer: Any) -> Iterator[None]:
         InputError: If another ``fit`` is at work in one of them, or one cannot be made.
     """
     with ExitStack() as held:
-        if (_get_rank() or 0) == 0 and not trainer.fast_dev_run:
-            for folder in sorted(_written_while_training(trainer)):
-                check_folder(folder)
-                folder.mkdir(parents=True, exist_ok=True)
-                refusal = f"another fit is at work in {folder}: wait for it, or give other folders"
-                held.enter_context(locked(folder / ".fit.lock", refusal))
+        for folder in _to_be_kept(trainer):
+            check_folder(folder)
+            folder.mkdir(parents=True, exist_ok=True)
+            held.enter_context(_kept(folder))
         yield
+
+
+def _to_be_kept(trainer: Any) -> list[Path]:
+    """Folders that the first process keeps for the run."""
+    if trainer.fast_dev_run or (_get_rank() or 0) != 0:
+        return []
+    return sorted(_written_while_training(trainer))
+
+
+def _kept(folder: Path) -> AbstractContextManager[None]:
+    return locked(folder / _LOCK, f"another fit is at work in {folder}: wait for it, or give other folders")
 
 
 def _written_while_training(trainer: Any) -> set[Path]:
@@ -48,8 +60,8 @@ def _written_while_training(trainer: Any) -> set[Path]:
     return {Path(os.path.abspath(folder)) for folder in named if ":/" not in str(folder)}
 
 
-def enter_run_folder(trainer: Any, ckpt_path: str | None, again: bool) -> None:
-    """Before ``fit``: refuse folders of another run, or let the curve of the one that is resumed go on.
+def check_run_folder(trainer: Any, ckpt_path: str | None, again: bool) -> None:
+    """Before a model is loaded: refuse what :func:`enter_run_folder` will; nothing is made or changed.
 
     Args:
         trainer: Its callbacks and loggers say where the run writes.
@@ -57,31 +69,57 @@ def enter_run_folder(trainer: Any, ckpt_path: str | None, again: bool) -> None:
         again: Begin anew in the place of the run that is there.
 
     Raises:
+        InputError: If another run is there, or at work there.
+    """
+    for folder in _to_be_kept(trainer):
+        check_folder(folder)
+        if (folder / _LOCK).exists():
+            with _kept(folder):
+                pass
+    if not trainer.fast_dev_run:
+        _going_on(trainer, ckpt_path, again)
+
+
+def enter_run_folder(trainer: Any, ckpt_path: str | None, again: bool) -> None:
+    """Before ``fit``: refuse folders of another run, or let the curve of the one that is resumed go on.
+
+    Args:
+        trainer: As in :func:`check_run_folder`.
+        ckpt_path: As there.
+        again: As there.
+
+    Raises:
         InputError: If another run is there.
     """
     if trainer.fast_dev_run:
         return
-    if again and ckpt_path == "last":
-        raise InputError("--again begins anew, --ckpt_path last goes on: give one of them")
-    resumed = _resumed(trainer, ckpt_path)
-    taken = None
-    if resumed is None and not again:
-        # A run that was stopped before its first checkpoint has left curves alone, and may begin again.
-        taken = next(_saved(trainer), None) if ckpt_path == "last" else _taken(trainer)
-    if taken is not None:
-        raise InputError(
-            f"{taken} is of another run: go on with --ckpt_path last, begin anew in its place with --again, "
-            "or give other folders"
-        )
+    resumed = _going_on(trainer, ckpt_path, again)
     if (_get_rank() or 0) != 0:
         return
     if resumed is None:
         trainer.callbacks.insert(0, _BeginAnew())
         return
-    steps = torch.load(resumed, map_location="cpu", weights_only=True, mmap=True)["global_step"]
+    steps = read_checkpoint(resumed, fit=True)["global_step"]
     for logger in trainer.loggers:
         if isinstance(logger, CSVLogger):
             _go_on(logger, steps)
+
+
+def _going_on(trainer: Any, ckpt_path: str | None, again: bool) -> Path | None:
+    """The checkpoint of this very run from which it goes on, if any; other runs are refused."""
+    if again and ckpt_path == "last":
+        raise InputError("--again begins anew, --ckpt_path last goes on: give one of them")
+    resumed = _resumed(trainer, ckpt_path)
+    if resumed is not None or again:
+        return resumed
+    # A run that was stopped before its first checkpoint has left curves alone, and may begin again.
+    taken = next(_saved(trainer), None) if ckpt_path == "last" else _taken(trainer)
+    if taken is not None:
+        raise InputError(
+            f"{taken} is of another run: go on with --ckpt_path last, begin anew in its place with --again, "
+            "or give other folders"
+        )
+    return None
 
 
 class _BeginAnew(L.Callback):
@@ -108,7 +146,7 @@ def measure_beside(trainer: Any, command: str) -> None:
 
 def newest(trainer: Any) -> Path | None:
     """The latest state of the run in the trainer's folders; None if there is none."""
-    found = [path for folder in checkpoint_folders(trainer) for path in folder.glob("last*.ckpt")]
+    found = [path for folder in checkpoint_folders(trainer) for path in folder.glob("last*.ckpt") if path.exists()]
     return max(found, key=lambda path: path.stat().st_mtime, default=None)
 
 

@@ -26,6 +26,8 @@ class SpeechAdapterTask(TrainedPartsTask):
         metrics: Of validation and test, see :mod:`empathy_lightning.metrics`, by name.
     """
 
+    trains = ("listener.speech_adapter",)
+
     def __init__(
         self,
         model: EmpatheticLM,

@@ -38,6 +38,7 @@ class SpeechDecoderTask(TrainedPartsTask):
     """
 
     own_loss = "unit"
+    trains = ("talker.speech_decoder",)
 
     def __init__(
         self,

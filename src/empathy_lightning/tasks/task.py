@@ -48,6 +48,9 @@ class TrainedPartsTask(ResumableModule):
     own_loss = "response"
     """Name of the loss that the output itself holds."""
 
+    trains: tuple[str, ...] = ()
+    """Parts that train unless ``trainable`` names others, perhaps among more."""
+
     def __init__(
         self,
         model: EmpatheticLM,

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 
-from empathy_lightning.errors import InputError
+from empathy_lightning.errors import InputError, meant
 
 
 def train_matching(parameters: dict[str, nn.Parameter], patterns: Sequence[str]) -> None:
@@ -22,8 +22,11 @@ def train_matching(parameters: dict[str, nn.Parameter], patterns: Sequence[str])
     """
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in parameters):
-            parts = ", ".join(sorted({f"{part_of(name)}.*" for name in parameters}))
-            raise InputError(f"trainable: no parameter has a name like {pattern!r}; there are {parts}")
+            parts = sorted({f"{part_of(name)}.*" for name in parameters})
+            there = ", ".join(parts)
+            raise InputError(
+                f"trainable: no parameter has a name like {pattern!r}; there are {there}{meant(pattern, parts)}"
+            )
     for name, parameter in parameters.items():
         parameter.requires_grad_(any(fnmatchcase(name, pattern) for pattern in patterns))
 

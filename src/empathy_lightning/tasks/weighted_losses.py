@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from empathy_lightning.data.batch import SpeechBatch
-from empathy_lightning.errors import InputError
+from empathy_lightning.errors import InputError, meant
 from empathy_lightning.losses.categorical import CategoricalLoss, FocalLoss, SoftLabelLoss
 from empathy_lightning.outputs import EmpatheticOutput, SpokenOutput
 
@@ -29,9 +29,13 @@ def check_weights(loss_weights: Mapping[str, float] | None, own: str, losses: Co
     Raises:
         InputError: If a weight names no loss.
     """
-    unknown = set(loss_weights or {}) - {own, *losses}
+    known = [own, *losses]
+    unknown = sorted(set(loss_weights or {}) - set(known))
     if unknown and losses:
-        raise InputError(f"loss_weights name no loss: {', '.join(sorted(unknown))}")
+        there = ", ".join(known)
+        raise InputError(
+            f"loss_weights name no loss: {', '.join(unknown)}; there are {there}{meant(unknown[0], known)}"
+        )
     return dict(loss_weights or {})
 
 
