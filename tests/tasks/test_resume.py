@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,8 +13,6 @@ import yaml
 from empathy_lightning.__main__ import main
 from empathy_lightning.data import read_manifest
 from tests.conftest import ROOT
-from tests.test_recipes import LORA, UNITS, place, released  # noqa: F401 - fixtures
-from tests.test_recipes import fit as fit_recipe
 
 WATCH = "tests.tasks.watch.Moments"
 
@@ -185,36 +182,6 @@ def test_the_middle_of_an_epoch_over_other_data_is_refused(corpus, backbones, tm
     config = ["--config", str(tmp_path / "whole" / "run.yaml"), "--data.seed=1", "--again=true"]
     assert main(["fit", *config, f"--ckpt_path={moments[2]}"]) == 2
     assert "another data.seed" in capsys.readouterr().err
-
-
-def watched(folder, keep):
-    """Words that save every moment and put the export beside what was heard."""
-    watch = {
-        "class_path": WATCH,
-        "init_args": {"folder": str(folder / "moments") if keep else None, "heard": str(folder)},
-    }
-    return ["--trainer.callbacks+=" + json.dumps(watch)]
-
-
-def resumed_recipe(recipe, out, *words):
-    """Fit a recipe, then once more from the middle of its first epoch: the same is exported."""
-    fit_recipe(recipe, *words, *watched(Path("first"), keep=True))
-    whole, end = heard(Path("first")), exported(out)
-    middle = sorted(Path("first/moments").iterdir())[1]
-    fit_recipe(recipe, *words, *watched(Path("second"), keep=False), f"--ckpt_path={middle}", "--again=true")
-    rest = heard(Path("second"))
-    assert 0 < len(rest) < len(whole) and rest == whole[len(whole) - len(rest) :]
-    assert exported(out) == end
-
-
-def test_freezeempath_is_resumed(place):  # noqa: F811
-    out = place / "outputs/freezeempath"
-    resumed_recipe("freezeempath/1_semantic_alignment", out / "1_semantic_alignment")
-
-
-@pytest.mark.parametrize("recipe", ["blsp_emo/stage1", "re_llm/esd"])
-def test_blsp_emo_and_re_llm_are_resumed(recipe, place, released):  # noqa: F811
-    resumed_recipe(recipe, place / "outputs" / recipe, *(LORA if recipe == "re_llm/esd" else []))
 
 
 SAVED = {
