@@ -7,7 +7,7 @@ BOUNDS := tests/test_imports.py tests/test_chatbot.py tests/test_examples.py tes
 .PHONY: demo test check bounds clean
 
 demo: $(READY)
-	$(BIN)/python examples/demo.py
+	$(BIN)/empathy-lightning demo run
 
 test: $(READY)
 	$(BIN)/python -m pytest -n auto

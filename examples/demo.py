@@ -1,7 +1,6 @@
 """The demo: train the three modules in the small synthetic world, then talk to the bot.
 
-    python examples/demo.py                     # from the source tree
-    python -m empathy_lightning.examples.demo   # from the installed package
+    empathy-lightning demo run
 
 Each step is a command of ``empathy-lightning`` that you could type yourself; it is
 printed before it runs and skipped if its output is there and was made from what the steps before it
@@ -21,7 +20,6 @@ from pathlib import Path
 
 from empathy_lightning.__main__ import main
 from empathy_lightning.configurations import config_files
-from empathy_lightning.errors import InputError
 from empathy_lightning.jobs import Claim, digest
 
 OUT = "outputs/demo"
@@ -40,6 +38,13 @@ STEPS: list[tuple[str, list[str]]] = [
     (f"{OUT}/emotion_nuance/training.json", [*FIT, "recipe:demo/emotion_nuance"]),
     (f"{OUT}/speech_decoder/training.json", [*FIT, "recipe:demo/speech_decoder"]),
 ]
+QUICK = {
+    "demo": ["--train", "60", "--validation", "10", "--test", "10"],
+    "prepare": [],
+    "fit": ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2"],
+}
+"""What makes each kind of step short, so that it shows whether everything runs; the figures mean nothing then."""
+
 EVALUATE = [
     *("demo", "evaluate", "--checkpoint", f"{OUT}/speech_decoder", "--manifest", f"{CORPUS}/units.jsonl", "--out", OUT),
     *(
@@ -53,9 +58,10 @@ EVALUATE = [
 
 
 def claim(output: str, words: list[str], before: list[str]) -> Claim:
-    """What a step's output is made from: its configuration, and the outputs of the steps before it."""
+    """What a step's output is made from: its words, its configuration, and the outputs of the steps before it."""
     files = {file.name: file for file in config_files(words)} | {name: Path(name) for name in before}
-    return Claim(Path(output), {name: digest(file) for name, file in files.items()})
+    digests = {name: digest(file) for name, file in files.items()}
+    return Claim(Path(output), {"words": words, **digests})
 
 
 def run(words: list[str], apart: bool = False) -> None:
@@ -85,15 +91,22 @@ def train(step: Claim, words: list[str]) -> None:
     run(words)
 
 
-def demo(again: bool) -> None:
-    """Run what is not done yet, or everything again."""
+def demo(again: bool = False, quick: bool = False) -> None:
+    """Run what is not done yet, or everything again.
+
+    Args:
+        again: Make anew what is there, whatever it was made from.
+        quick: A few utterances and steps only.
+    """
+    start = time.time()
     before: list[str] = []
     if again:
         made = [output for output, words in STEPS if words[0] == "fit"]
         for output in (*made, f"{OUT}/report.html"):
             # All at once, so that an interruption leaves nothing of before.
             Claim(Path(output), {}).is_met(again=True)
-    for output, words in STEPS:
+    for output, step_words in STEPS:
+        words = step_words + QUICK[step_words[0]] if quick else step_words
         if words[0] != "fit":
             # These know by themselves what they were made from, and eSpeak says the same only in a process of its own.
             run([*words, "--again"] if again else words, apart=True)
@@ -106,13 +119,5 @@ def demo(again: bool) -> None:
     else:
         report.write()
         run(EVALUATE)
-
-
-if __name__ == "__main__":
-    start = time.time()
-    try:
-        demo("--again" in sys.argv[1:])
-    except InputError as error:
-        sys.exit(f"error: {error}")
     print(f"\nThe demo took {(time.time() - start) / 60:.1f} minutes. Now try your own voice:")
-    print("  empathy-lightning chat YOUR.wav --checkpoint outputs/demo/speech_decoder --out outputs/chat")
+    print(f"  empathy-lightning chat YOUR.wav --checkpoint {OUT}/speech_decoder --out outputs/chat")

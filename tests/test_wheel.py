@@ -2,10 +2,8 @@
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -60,19 +58,15 @@ def test_a_recipe_of_the_wheel_trains(installed, tmp_path, corpus):
     assert (tmp_path / "outputs/demo/logs/emotion_recognition/last.ckpt").is_file()
 
 
-def test_the_demo_of_the_wheel_begins(installed, tmp_path):
-    """Up to the first sound of its corpus, which is made in a process of its own."""
+def test_the_demo_of_the_wheel_runs(installed, tmp_path):
     pytest.importorskip("espeakng_loader")
-    demo = subprocess.Popen(
-        [sys.executable, "-m", "empathy_lightning.examples.demo"], cwd=tmp_path, text=True,
-        stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(installed)}, start_new_session=True,
-    )  # fmt: skip
-    try:
-        end = time.monotonic() + 300
-        while not any(tmp_path.glob("outputs/demo/corpus/**/*.flac")):
-            assert demo.poll() is None and time.monotonic() < end
-            time.sleep(0.5)
-    finally:
-        os.killpg(demo.pid, signal.SIGKILL)
-        shown, _ = demo.communicate()
-    assert "$ empathy-lightning demo corpus" in shown
+    shown = run(installed, tmp_path, "empathy_lightning", "demo", "run", "--quick")
+    steps = [line.split()[2:4] for line in shown.splitlines() if line.startswith("$ empathy-lightning")]
+    assert len(steps) == 8 and steps[0] == ["demo", "corpus"] and steps[-1] == ["demo", "evaluate"]
+    assert (tmp_path / "outputs/demo/report.html").is_file()
+    bot = ("--checkpoint", "outputs/demo/speech_decoder")
+    (recording, *_) = sorted((tmp_path / "outputs/demo/corpus/audio").glob("test_*.flac"))
+    run(installed, tmp_path, "empathy_lightning", "chat", str(recording), *bot, "--out", "replies")
+    assert (tmp_path / "replies/replies.json").is_file()
+    # What a whole run would make is not mixed with it.
+    assert "was made from something else" in run(installed, tmp_path, "empathy_lightning", "demo", "run", code=2)

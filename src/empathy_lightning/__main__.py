@@ -30,7 +30,7 @@ GROUPS = {
     "corpora": "The corpora that can be read: list, check and export them.",
     "evaluate": "Measure a chatbot, or the replies of any.",
     "recipes": "The trainers' YAML files that come with the package: list, show and copy them.",
-    "demo": "The small synthetic world's own: its corpus and its report.",
+    "demo": "The small synthetic world: everything on two cores in ten minutes.",
 }
 """Groups of commands and what they are for."""
 
@@ -54,6 +54,7 @@ COMMANDS: dict[str, Callable[..., int | None]] = {
     "recipes list": recipes.list_recipes,
     "recipes show": recipes.show,
     "recipes copy": recipes.copy,
+    "demo run": demo.run,
     "demo corpus": demo.corpus,
     "demo evaluate": demo.evaluate,
 }

@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from empathy_lightning.commands.options import Again, AllowLeftOut, Trust
+from empathy_lightning.configurations import recipes_folder
+
+
+def run(*, again: bool = False, quick: bool = False) -> None:
+    """Train the three modules in the small world, measure them, and talk: about ten minutes on two cores.
+
+    Each step is a command that is printed before it runs. What is done is skipped, what was stopped goes on.
+
+    Args:
+        again: Make everything anew, whatever it was made from.
+        quick: A few utterances and steps only, to see whether everything runs; the figures mean nothing then.
+
+    Raises:
+        InputError: If what is there was made from something else.
+    """
+    spec = spec_from_file_location("demo", recipes_folder() / "demo.py")
+    assert spec is not None and spec.loader is not None
+    script = module_from_spec(spec)
+    spec.loader.exec_module(script)
+    script.demo(again, quick)
 
 
 def corpus(
