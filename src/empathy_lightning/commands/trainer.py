@@ -120,13 +120,14 @@ class _CLI(LightningCLI):
         if out is None:
             return
         given = config["callbacks"]
-        saves = any(isinstance(callback, ModelCheckpoint) for callback in given)
-        exports = any(isinstance(callback, Export) for callback in given)
-        if not saves and config["enable_checkpointing"] is not False:
+        added: list[Any] = []
+        if not any(isinstance(one, ModelCheckpoint) for one in given) and config["enable_checkpointing"] is not False:
             monitor, every = (self._get(self.config_init, key) for key in ("monitor", "save_every"))
-            given += checkpoints(out, monitor, every)
-        if not exports and isinstance(self.model, TrainedPartsTask):
-            given.append(Export(out))
+            added += checkpoints(out, monitor, every)
+        if not any(isinstance(one, Export) for one in given) and isinstance(self.model, TrainedPartsTask):
+            added.append(Export(out))
+        # Before the user's own, which may save what these have noted.
+        config["callbacks"] = [*added, *given]
         if config["logger"] is None:
             config["logger"] = curve(out)
 
