@@ -115,10 +115,13 @@ class TrainerCLI(LightningCLI):
         given = config["callbacks"]
         saves = any(isinstance(callback, ModelCheckpoint) for callback in given)
         exports = any(isinstance(callback, Export) for callback in given)
+        added: list[Any] = []
         if not saves and config["enable_checkpointing"] is not False:
-            given += checkpoints(out, chosen["monitor"], chosen["save_every"])
+            added += checkpoints(out, chosen["monitor"], chosen["save_every"])
         if not exports and trained_task(chosen) is not None:
-            given.append(Export(out))
+            added.append(Export(out))
+        # Before the user's own, which may save what these have noted.
+        config["callbacks"] = [*added, *given]
         if config["logger"] is None:
             config["logger"] = curve(out)
 
