@@ -9,6 +9,26 @@ WORDS = "abcdefghijklmnopqrstuvwxyzABCDEF"
 
 CHATML = {"<|endoftext|>": 32, "<|im_start|>": 33, "<|im_end|>": 34}
 
+WHISPER = {
+    "conv1.weight": "conv1.weight", "conv1.bias": "conv1.bias",
+    "conv2.weight": "conv2.weight", "conv2.bias": "conv2.bias",
+    "positional_embedding": "embed_positions.weight",
+    "ln_post.weight": "layer_norm.weight", "ln_post.bias": "layer_norm.bias",
+}  # fmt: skip
+"""openai-whisper's encoder in transformers' names."""
+
+WHISPER_BLOCK = {
+    "attn.query.weight": "self_attn.q_proj.weight", "attn.query.bias": "self_attn.q_proj.bias",
+    "attn.key.weight": "self_attn.k_proj.weight",
+    "attn.value.weight": "self_attn.v_proj.weight", "attn.value.bias": "self_attn.v_proj.bias",
+    "attn.out.weight": "self_attn.out_proj.weight", "attn.out.bias": "self_attn.out_proj.bias",
+    "attn_ln.weight": "self_attn_layer_norm.weight", "attn_ln.bias": "self_attn_layer_norm.bias",
+    "mlp.0.weight": "fc1.weight", "mlp.0.bias": "fc1.bias",
+    "mlp.2.weight": "fc2.weight", "mlp.2.bias": "fc2.bias",
+    "mlp_ln.weight": "final_layer_norm.weight", "mlp_ln.bias": "final_layer_norm.bias",
+}  # fmt: skip
+"""The same within a block."""
+
 
 def write_tokenizer(folder, added, chat_template=None):
     """The files of a slow Qwen2 tokenizer; there is no tokenizer.json."""

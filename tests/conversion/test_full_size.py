@@ -9,12 +9,14 @@ import torch
 from transformers import AutoConfig, Qwen2ForCausalLM, WhisperModel
 
 from empathy_lightning.conversion import freezeempath
-from empathy_lightning.conversion.freezeempath import EXTRACTOR, LINEARS, WHISPER_BLOCK, convert
+from empathy_lightning.conversion.freezeempath import convert
 from empathy_lightning.conversion.model_entry import path_of
+from empathy_lightning.conversion.released import write_model
+from empathy_lightning.folders import write_folder
 from empathy_lightning.modules.emotion_nuance import EmotionNuance
 from empathy_lightning.modules.speech_adapter import SpeechAdapter
 from empathy_lightning.modules.speech_decoder import SpeechDecoder
-from tests.conversion.freezeempath_release import write_json, write_tokenizer
+from tests.conversion.freezeempath_release import WHISPER_BLOCK, write_json, write_tokenizer
 from tests.tiny import arguments_in
 
 QWEN = {"bos_token_id": 151643, "rms_norm_eps": 1e-6, "rope_theta": 1e6, "max_position_embeddings": 32768}
@@ -27,6 +29,22 @@ CONFIG = QWEN | {
         "hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24, "num_attention_heads": 14,
         "num_key_value_heads": 2, "vocab_size": 159858, "eos_token_id": 151643, "tie_word_embeddings": True,
     },
+}  # fmt: skip
+
+
+TRAINED = {
+    "speech_projector.linear1.weight": [2048, 6400], "speech_projector.linear1.bias": [2048],
+    "speech_projector.linear2.weight": [3584, 2048], "speech_projector.linear2.bias": [3584],
+    "emotion_extractor.gate_fc1.weight": [128, 1280], "emotion_extractor.gate_fc1.bias": [128],
+    "emotion_extractor.gate_fc2.weight": [1, 128], "emotion_extractor.gate_fc2.bias": [1],
+    "emotion_extractor.layernorm.weight": [1280], "emotion_extractor.layernorm.bias": [1280],
+    "emotion_extractor.attn_pool.latent_queries": [1, 1280],
+    "emotion_extractor.attn_pool.multihead_attn.in_proj_weight": [3840, 1280],
+    "emotion_extractor.attn_pool.multihead_attn.in_proj_bias": [3840],
+    "emotion_extractor.attn_pool.multihead_attn.out_proj.weight": [1280, 1280],
+    "emotion_extractor.attn_pool.multihead_attn.out_proj.bias": [1280],
+    "emotion_extractor.linear1.weight": [2048, 1280], "emotion_extractor.linear1.bias": [2048],
+    "emotion_extractor.linear2.weight": [3584, 2048], "emotion_extractor.linear2.bias": [3584],
 }  # fmt: skip
 
 
@@ -58,16 +76,7 @@ def released_shapes():
         block.setdefault(name, [1280, 1280] if name.startswith("attn.") and name.endswith("weight") else [1280])
     encoder |= {f"blocks.{index}.{name}": shape for index in range(32) for name, shape in block.items()}
     shapes |= {f"model.speech_encoder.{name}": shape for name, shape in encoder.items()}
-    for part, names, shape_of in (
-        ("speech_projector", LINEARS, [[2048, 6400], [2048], [3584, 2048], [3584]]),
-        (
-            "emotion_extractor",
-            EXTRACTOR,
-            [[128, 1280], [128], [1, 128], [1], [1280], [1280], [1, 1280], [3840, 1280], [3840], [1280, 1280], [1280],
-             [2048, 1280], [2048], [3584, 2048], [3584]],
-        ),
-    ):  # fmt: skip
-        shapes |= {f"model.{part}.{name}": shape for name, shape in zip(names, shape_of, strict=True)}
+    shapes |= {f"model.{name}": shape for name, shape in TRAINED.items()}
     shapes |= qwen_shapes("speech_generator.model.model.", CONFIG["speech_generator"])
     fusion = {"input_proj.0.weight": [7168, 3584], "input_proj.0.bias": [7168], "input_proj.2.weight": [896, 7168]}
     fusion |= {"input_proj.2.bias": [896], "gate.0.weight": [896, 1792], "gate.0.bias": [896]}
@@ -102,12 +111,17 @@ def written(tmp_path, monkeypatch):
     write_empty_shards(release, released_shapes())
     tensors = {}
 
-    def note_tensors(file, stored):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        tensors[file.parent.name.strip(".")] = stored
+    def note_model(folder, config, weights):
+        least = min(weights, key=lambda name: weights[name].numel())
+        write_model(folder, config, {least: weights[least]})
+        tensors[folder.name] = weights
 
-    monkeypatch.setattr(freezeempath, "write_tensors", note_tensors)
-    monkeypatch.setattr(freezeempath, "write_shards", lambda folder, stored: note_tensors(folder / "x", stored))
+    def note_folder(folder, model, weights):
+        write_folder(folder, model, {})
+        tensors["trained"] = weights
+
+    monkeypatch.setattr(freezeempath, "write_model", note_model)
+    monkeypatch.setattr(freezeempath, "write_folder", note_folder)
     report = convert(release, tmp_path / "out")
     return report, tmp_path / "out", tensors
 
@@ -115,8 +129,9 @@ def written(tmp_path, monkeypatch):
 def test_every_weight_of_the_release_has_its_place_in_our_modules(written):
     report, out, tensors = written
     assert len(report.used) == len(released_shapes()) and not report.missing and not report.left_over
-    assert sum(t.size for part in tensors.values() for t in part.values()) / 2 == pytest.approx(8.82e9, rel=2e-3)
+    assert sum(t.numel() for part in tensors.values() for t in part.values()) == pytest.approx(8.82e9, rel=2e-3)
     arguments = arguments_in(out)
+    assert arguments["language_model"]["dtype"] == "bfloat16"
     assert arguments["speech_decoder"]["schedule"] == [3, 15]
     assert arguments["speech_decoder"]["num_units"] == 8192
     with torch.device("meta"):
@@ -130,11 +145,13 @@ def test_every_weight_of_the_release_has_its_place_in_our_modules(written):
     ours = {f"{path_of(name)}.{key}": value for name, part in parts.items() for key, value in part.state_dict().items()}
     del ours["talker.speech_decoder.model.lm_head.weight"]
     for built, stored in (
-        (ours, tensors["out.partial"]),
+        (ours, tensors["trained"]),
         (language_model.state_dict(), tensors["language_model"]),
         (encoder.state_dict(), tensors["speech_encoder"]),
     ):
-        assert {key: tuple(value.shape) for key, value in built.items()} == {k: t.shape for k, t in stored.items()}
+        assert {key: value.shape for key, value in built.items()} == {k: t.shape for k, t in stored.items()}
+        released = {t.dtype for key, t in stored.items() if not key.startswith("decoder.")}
+        assert released == {torch.bfloat16}
     assert encoder.config.encoder_attention_heads == 20
     assert language_model.config.rope_parameters["rope_theta"] == 1e6
     assert parts["speech_decoder"].model.config.rope_parameters["rope_theta"] == 1e6

@@ -9,16 +9,8 @@ from torch import Tensor
 from transformers import Wav2Vec2Config
 
 from empathy_lightning.conversion.outcome import ConversionReport, new_folder
-from empathy_lightning.conversion.released import (
-    Found,
-    finish,
-    found,
-    place,
-    read_json,
-    read_weights,
-    renamed,
-    write_model,
-)
+from empathy_lightning.conversion.placing import Found, finish, place, renamed
+from empathy_lightning.conversion.released import read_json, read_weights, write_model
 from empathy_lightning.errors import InputError
 from empathy_lightning.files import check_new_folder
 from empathy_lightning.modules.emotion_encoder import EmotionEncoder
@@ -32,7 +24,7 @@ OPTIONAL = "emotion_encoder.wav2vec2.masked_spec_embed"
 
 def emotion_encoder_names(weights: dict[str, Tensor], prefix: str = "") -> Found:
     """The source's weights under our names, from the old or the new spelling of weight norm."""
-    return found(weights, renamed(prefix, _SPELLINGS))
+    return renamed(weights, prefix, _SPELLINGS)
 
 
 def convert(source: str | Path, out: str | Path, dry_run: bool = False) -> ConversionReport:

@@ -12,23 +12,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import Qwen2ForCausalLM, Wav2Vec2Config, WhisperConfig, WhisperModel
+from transformers import Qwen2ForCausalLM, Wav2Vec2Config, WhisperConfig
 
 from empathy_lightning.conversion.audeering import OPTIONAL, emotion_encoder_names
 from empathy_lightning.conversion.model_entry import model_entry, path_of
 from empathy_lightning.conversion.outcome import ConversionReport, new_folder
+from empathy_lightning.conversion.placing import Found, finish, place, renamed
 from empathy_lightning.conversion.qwen import partial_lora_name, qwen2_config, qwen2_names, without_wrapper
 from empathy_lightning.conversion.qwen_tokenizer import fast_tokenizer
-from empathy_lightning.conversion.released import (
-    Found,
-    finish,
-    found,
-    place,
-    read_json,
-    read_weights,
-    renamed,
-    write_model,
-)
+from empathy_lightning.conversion.released import read_json, read_weights, write_model
+from empathy_lightning.conversion.whisper import encoder_model
 from empathy_lightning.errors import InputError
 from empathy_lightning.files import check_new_folder
 from empathy_lightning.folders import write_folder
@@ -89,8 +82,6 @@ def convert_release(
         raise InputError(f"{source}/qwen.tiktoken has more tokens than the model: it belongs to another one")
     names = _names(weights, emotion_config is not None)
     placed = {part: place(report, part, module, names[part]) for part, module in (backbones | parts).items()}
-    # Whisper's decoder is none of the release's, and never used.
-    report.missing = [name for name in report.missing if not name.startswith("speech_encoder.decoder")]
     heads = tuple(f"emotion_nuance.{name}_head" for name in RATINGS)
     finish(report, weights, dry_run, heads if emotion_config is None else (OPTIONAL,))
     if not dry_run:
@@ -106,19 +97,16 @@ def _modules(
     """Backbones and trained parts of the configured sizes."""
     if config.get("adapter_hidden_layers", 0):
         raise InputError("adapters with hidden layers were never released and cannot be converted")
-    whisper = WhisperConfig(
-        **{name: config["whisper_config"][name] for name in _WHISPER if name in config["whisper_config"]},
-        vocab_size=1, decoder_layers=0, decoder_attention_heads=1, decoder_ffn_dim=1, max_target_positions=1,
-        pad_token_id=0, bos_token_id=0, eos_token_id=0, decoder_start_token_id=0,
-    )  # fmt: skip
+    sizes = config["whisper_config"]
+    whisper = encoder_model(**{name: sizes[name] for name in _WHISPER if name in sizes})
     qwen = qwen2_config(config["qwen_config"])
-    backbones: dict[str, Any] = {"speech_encoder": WhisperModel(whisper), "language_model": Qwen2ForCausalLM(qwen)}
+    backbones: dict[str, Any] = {"speech_encoder": whisper, "language_model": Qwen2ForCausalLM(qwen)}
     emotion_size = 0
     if emotion_config is not None:
         backbones["emotion_encoder"] = EmotionEncoder(emotion_config)
         emotion_size = emotion_config.hidden_size
     parts: dict[str, nn.Module] = {
-        "speech_adapter": _adapter(config, whisper, qwen, emotion_size),
+        "speech_adapter": _adapter(config, whisper.config, qwen, emotion_size),
         "emotion_nuance": PooledEmotionHeads(qwen.hidden_size, config.get("num_emotions", 5)),
     }
     if lora := config.get("lora_config"):
@@ -145,17 +133,15 @@ def _names(weights: dict[str, Tensor], with_emotion: bool) -> dict[str, Found]:
     for name, (key, value) in bare.items():
         names = qwen2_names(name)
         language_model |= {n: (key, v) for n, v in zip(names, value.chunk(max(1, len(names))), strict=False)}
-    heads = found(weights, renamed("hidden2emotion.", {"weight": "categorical_head.weight"}))
+    heads = renamed(weights, "hidden2emotion.", under="categorical_head.")
     if "hidden2w2v2.weight" in weights:
         rows = weights["hidden2w2v2.weight"].split(1)
         heads |= {f"{n}_head.weight": ("hidden2w2v2.weight", row) for n, row in zip(RATINGS, rows, strict=False)}
     return {
-        "speech_encoder": {
-            f"encoder.{name}": value for name, value in found(weights, renamed("whisper_model.")).items()
-        },
+        "speech_encoder": renamed(weights, "whisper_model.", under="encoder."),
         "language_model": language_model,
         "emotion_encoder": emotion_encoder_names(weights, "w2v2."),
-        "speech_adapter": found(weights, renamed("w2v2cat_adapter." if with_emotion else "adapter.", _ADAPTER)),
+        "speech_adapter": renamed(weights, "w2v2cat_adapter." if with_emotion else "adapter.", _ADAPTER),
         "emotion_nuance": heads,
         "partial_lora": {n: found_ for name, found_ in bare.items() if (n := partial_lora_name(name))},
     }
@@ -167,18 +153,13 @@ def _write(
 ) -> None:  # fmt: skip
     sources: dict[str, dict[str, Any]] = {}
     for name, module in backbones.items():
-        weights = dict(placed[name])
-        if name == "speech_encoder":
-            weights |= {n: torch.zeros(w.shape) for n, w in module.state_dict().items() if n not in weights}
         if name == "language_model":
             module.config.eos_token_id, module.config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
         config = module.config if name != "emotion_encoder" else module.wav2vec2.config
-        dtype = next(iter(weights.values())).dtype
-        config.dtype = dtype
-        write_model(folder / name, config, weights)
+        write_model(folder / name, config, placed[name])
         sources[name] = {"name_or_path": name, "revision": None}
         if name == "language_model":
-            sources[name]["dtype"] = str(dtype).removeprefix("torch.")
+            sources[name]["dtype"] = str(config.dtype).removeprefix("torch.")
     tokenizer.save_pretrained(folder / "language_model")
     # Released models heard speech with silence up to 30 s after it, and were then given the speech's frames.
     sources["speech_encoder"] |= {"pad_to_30s": True, "cut_padding": True}

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from empathy_lightning.conversion.outcome import ConversionReport, new_folder
-from empathy_lightning.conversion.released import finish, found, place, read_weights, renamed
-from empathy_lightning.conversion.whole import check_whole
+from empathy_lightning.conversion.placing import finish, place, renamed
+from empathy_lightning.conversion.released import read_weights
 from empathy_lightning.errors import InputError
 from empathy_lightning.files import check_new_folder
 from empathy_lightning.folders import write_folder
 from empathy_lightning.modules.empathy_classifier import EmpathyClassifier
+from empathy_lightning.modules.model_files import check_file
 from empathy_lightning.parts import described
 
 MECHANISMS = {
@@ -60,7 +61,7 @@ def convert(source: str | Path, out: str | Path, dry_run: bool = False) -> Conve
     for mechanism, file in files.items():
         weights = read_weights(file)
         classifier, own = _classifier(weights, file), ConversionReport()
-        converted[mechanism] = classifier, place(own, mechanism, classifier, found(weights, renamed("", _MODULES)))
+        converted[mechanism] = classifier, place(own, mechanism, classifier, renamed(weights, "", _MODULES))
         finish(own, weights, dry_run)
         report.used += [f"{mechanism}.{key}" for key in own.used]
         report.left_over += [f"{mechanism}.{key}" for key in own.left_over]
@@ -113,7 +114,7 @@ def _write(
     if there:
         (folder / "tokenizer").mkdir(parents=True)
         for name in _TOKENIZER:
-            check_whole(tokenizer / name)
+            check_file(tokenizer / name)
             shutil.copyfile(tokenizer / name, folder / "tokenizer" / name)
     source = "tokenizer" if there else "roberta-base"
     write_folder(folder, described(classifier), weights, mechanism=mechanism, tokenizer=source)

@@ -8,89 +8,57 @@ them. Sizes are read from the shapes, token ids from the tokenizers.
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from empathy_lightning import __version__
+import torch
+from torch import Tensor, nn
+from transformers import Qwen2ForCausalLM
+
 from empathy_lightning.conversion.model_entry import model_entry, path_of
-from empathy_lightning.conversion.names import QWEN2_CONFIG, WHISPER, WHISPER_BLOCK, qwen2_layers
 from empathy_lightning.conversion.outcome import ConversionReport, new_folder
-from empathy_lightning.conversion.stored_tensors import StoredTensor, read_checkpoint, write_shards, write_tensors
-from empathy_lightning.conversion.tokenizer import copy_tokenizer, read_json, token_ids, unit_ids
+from empathy_lightning.conversion.placing import Found, finish, place, renamed, shape_of
+from empathy_lightning.conversion.qwen import plain_qwen2_config
+from empathy_lightning.conversion.released import number, read_json, read_weights, write_model
+from empathy_lightning.conversion.tokenizer import copy_tokenizer, token_ids, unit_ids
+from empathy_lightning.conversion.whisper import openai_encoder, openai_names
 from empathy_lightning.errors import InputError
 from empathy_lightning.files import check_new_folder
+from empathy_lightning.folders import write_folder
+from empathy_lightning.modules.emotion_nuance import EmotionNuance
+from empathy_lightning.modules.language_model import LanguageModel
+from empathy_lightning.modules.speech_adapter import SpeechAdapter
+from empathy_lightning.modules.speech_decoder import SpeechDecoder
+from empathy_lightning.modules.speech_encoder import SpeechEncoder
+from empathy_lightning.parts import described, entry
 from empathy_lightning.prompts import EMPATHY_SYSTEM, SPEECH_AND_EMOTION
 
 EMOTIONS = ["angry", "surprised", "happy", "sad", "neutral"]
 """Order of the released emotion head."""
 
-EXTRACTOR = [
-    "gate_fc1.weight", "gate_fc1.bias", "gate_fc2.weight", "gate_fc2.bias", "layernorm.weight", "layernorm.bias",
-    "attn_pool.latent_queries", "attn_pool.multihead_attn.in_proj_weight", "attn_pool.multihead_attn.in_proj_bias",
-    "attn_pool.multihead_attn.out_proj.weight", "attn_pool.multihead_attn.out_proj.bias",
-    "linear1.weight", "linear1.bias", "linear2.weight", "linear2.bias",
-]  # fmt: skip
-
-LINEARS = ["linear1.weight", "linear1.bias", "linear2.weight", "linear2.bias"]
-
-ENCODER = "model.speech_encoder."
-
 WHISPER_LARGE = "openai/whisper-large-v3"
 """The encoder that was frozen; it stands in where the shards leave it out."""
 
-_CLASSES = {
-    "speech_encoder": "empathy_lightning.modules.speech_encoder.SpeechEncoder",
-    "language_model": "empathy_lightning.modules.language_model.LanguageModel",
-    "speech_adapter": "empathy_lightning.modules.speech_adapter.SpeechAdapter",
-    "emotion_nuance": "empathy_lightning.modules.emotion_nuance.EmotionNuance",
-    "speech_decoder": "empathy_lightning.modules.speech_decoder.SpeechDecoder",
-}
-
-DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
-
-
-class _Source:
-    """Tensors of the release, each noted as used when it is taken, as missing when it is not there."""
-
-    def __init__(self, tensors: dict[str, StoredTensor]) -> None:
-        self.tensors = tensors
-        self.report = ConversionReport()
-
-    def take(self, renamed: Iterable[tuple[str, str]]) -> dict[str, StoredTensor]:
-        """Tensors by their new names, for pairs of old and new."""
-        taken = {}
-        for old, new in renamed:
-            if old in self.tensors:
-                taken[new] = self.tensors[old]
-                self.report.used.append(old)
-            else:
-                self.report.missing.append(old)
-        return taken
-
-    def size(self, key: str, axis: int) -> int:
-        """Size of a tensor along an axis; 1 of one that is missing, which ends the conversion anyway."""
-        return self.tensors[key].shape[axis] if key in self.tensors else 1
-
-    def layers(self, prefix: str) -> int:
-        """Number of layers under a prefix that ends before their indices."""
-        pattern = re.compile(re.escape(prefix) + r"(\d+)\.")
-        return max((int(match[1]) + 1 for key in self.tensors if (match := pattern.match(key))), default=1)
+_NO_ENCODER = "speech_encoder.*"
+_ENCODER = "model.speech_encoder."
+_ADAPTER = "model.speech_projector."
+_EXTRACTOR = "model.emotion_extractor."
+_DECODER = "speech_generator."
+_EMBEDDINGS = ("model.model.embed_tokens.weight", "model.lm_head.weight")
 
 
 def convert(source: str | Path, out: str | Path, dry_run: bool = False) -> ConversionReport:
-    """Convert a released checkpoint; memory stays at some megabytes whatever its size.
+    """Convert a released checkpoint; its weights are mapped into memory, not read.
 
     Args:
-        source: Folder with config.json, safetensors shards and index, the tokenizer and ``tts_tokenizer/``.
+        source: Folder with config.json, weights in any layout, the tokenizer and ``tts_tokenizer/``.
         out: Folder to write; it appears whole or not at all.
         dry_run: Only look, and write nothing.
 
     Returns:
-        What became of every key; also written to ``conversion.json``. Shards without an encoder miss
-        ``model.speech_encoder.*``, and the folder names Whisper large-v3 for it.
+        What became of every key; also written to ``conversion.json``. Weights without an encoder miss
+        ``speech_encoder.*``, and the folder names Whisper large-v3 for it.
 
     Raises:
         InputError: If the source is incomplete, damaged or of another form, or ``out`` is there already.
@@ -98,219 +66,133 @@ def convert(source: str | Path, out: str | Path, dry_run: bool = False) -> Conve
     source, out = Path(source), Path(out)
     if not dry_run:
         check_new_folder(out)
+    config = _read_config(source)
+    weights = read_weights(source)
+    text_size, markers = _unit_vocabulary(source / "tts_tokenizer")
+    with torch.device("meta"):
+        modules = _modules(weights, config, text_size, len(markers) - 1)
+    names = _names(weights, [*range(text_size), *markers])
+    report = ConversionReport()
+    placed = {part: place(report, part, module, names[part]) for part, module in modules.items()}
+    if "speech_encoder" not in modules:
+        report.missing.append(_NO_ENCODER)
+    finish(report, weights, dry_run, (_NO_ENCODER,))
+    if not dry_run:
+        with new_folder(out, source) as folder:
+            _write(folder, source, modules, placed)
+            report.write(folder / "conversion.json")
+    return report
+
+
+def _read_config(source: Path) -> dict[str, Any]:
     config = read_json(source / "config.json")
     if not isinstance(config.get("speech_generator"), dict):
         raise InputError(f"{source} is no FreezeEmpath checkpoint: its config.json has no speech_generator")
     token_ids(source, ["<speech>", "<emotion>"])
-    keys = _Source(read_checkpoint(source))
-    encoder, encoder_config = _speech_encoder(keys, config)
-    language_model, language_model_config = _language_model(keys, config)
-    adapter, adapter_arguments = _speech_adapter(keys)
-    nuance, nuance_arguments = _emotion_nuance(keys)
-    decoder, decoder_arguments = _speech_decoder(keys, config, source / "tts_tokenizer")
-    keys.report.left_over += sorted(set(keys.tensors) - set(keys.report.used))
-    if dry_run:
-        return keys.report
-    if missing := [key for key in keys.report.missing if key != f"{ENCODER}*"]:
-        raise InputError(f"{source} lacks {len(missing)} weights, first {missing[0]}; --dry_run lists them all")
-    with new_folder(out, source) as partial:
-        if encoder:
-            write_tensors(partial / "speech_encoder" / "model.safetensors", encoder)
-            _write_json(partial / "speech_encoder" / "config.json", encoder_config)
-        copy_tokenizer(source, partial / "language_model")
-        write_shards(partial / "language_model", language_model)
-        _write_json(partial / "language_model" / "config.json", language_model_config)
-        write_tensors(partial / "model.safetensors", adapter | nuance | decoder)
-        arguments = {
-            "speech_adapter": adapter_arguments,
-            "emotion_nuance": nuance_arguments,
-            "speech_decoder": decoder_arguments,
-        }
-        backbones = {
-            "speech_encoder": {"name_or_path": "speech_encoder" if encoder else WHISPER_LARGE, "pad_to_30s": True},
-            "language_model": {"name_or_path": "language_model", "dtype": language_model_config["dtype"]},
-        }
-        _write_json(partial / "config.json", _our_config(backbones, arguments))
-        keys.report.write(partial / "conversion.json")
-    return keys.report
+    return config
 
 
-def _our_config(backbones: dict[str, Any], parts: dict[str, Any]) -> dict[str, Any]:
-    entries = {}
-    for name, arguments in backbones.items():
-        entries[name] = {"class_path": f"{_CLASSES[name]}.from_pretrained", "init_args": arguments}
-    for name, arguments in parts.items():
-        entries[name] = {"class_path": _CLASSES[name], "init_args": arguments}
-    model = model_entry(entries, SPEECH_AND_EMOTION, EMPATHY_SYSTEM, EMOTIONS)
-    return {"library": "empathy_lightning", "version": __version__, "model": model}
+def _unit_vocabulary(tokenizer: Path) -> tuple[int, list[int]]:
+    """Number of tokens of text, and the ids of what ours has behind them: the end of the text, then the units."""
+    markers = [*token_ids(tokenizer, ["<sep>"]), *unit_ids(tokenizer)]
+    return min(markers), markers
 
 
-def _speech_encoder(keys: _Source, config: dict[str, Any]) -> tuple[dict[str, StoredTensor], dict[str, Any]]:
-    prefix = ENCODER
-    if not any(key.startswith(prefix) for key in keys.tensors):
-        keys.report.missing.append(f"{prefix}*")
-        return {}, {}
-    layers = keys.layers(f"{prefix}blocks.")
-    pairs = [(prefix + old, f"encoder.{new}") for old, new in WHISPER.items()]
-    for layer in range(layers):
-        pairs += [
-            (f"{prefix}blocks.{layer}.{old}", f"encoder.layers.{layer}.{new}") for old, new in WHISPER_BLOCK.items()
-        ]
-    tensors = keys.take(pairs)
-    width = keys.size(f"{prefix}conv1.weight", 0)
-    # transformers wants a decoder beside the encoder: none of its layers, and four tensors that nothing reads.
-    if "encoder.embed_positions.weight" in tensors:
-        row = tensors["encoder.embed_positions.weight"].rows([range(1)])
-        tensors |= dict.fromkeys(("decoder.embed_tokens.weight", "decoder.embed_positions.weight"), row)
-        vector = StoredTensor(row.dtype, (width,), row.spans)
-        tensors |= dict.fromkeys(("decoder.layer_norm.weight", "decoder.layer_norm.bias"), vector)
-    whisper = {
-        "model_type": "whisper", "architectures": ["WhisperModel"], "is_encoder_decoder": True,
-        "num_mel_bins": keys.size(f"{prefix}conv1.weight", 1), "d_model": width, "encoder_layers": layers,
-        "encoder_attention_heads": _whisper_heads(config, width),
-        "encoder_ffn_dim": keys.size(f"{prefix}blocks.0.mlp.0.weight", 0),
-        "max_source_positions": keys.size(f"{prefix}positional_embedding", 0),
-        "decoder_layers": 0, "decoder_attention_heads": 1, "decoder_ffn_dim": 1, "max_target_positions": 1,
-        "vocab_size": 1, "pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0, "decoder_start_token_id": 0,
-    }  # fmt: skip
-    return tensors, whisper
+def _modules(weights: dict[str, Tensor], config: dict[str, Any], text_size: int, units: int) -> dict[str, nn.Module]:
+    """Backbones and trained parts of the release's sizes."""
+    modules: dict[str, nn.Module] = {}
+    if any(key.startswith(_ENCODER) for key in weights):
+        # An encoder smaller than Whisper's own has its dimensions in the configuration, the heads fourth.
+        dimensions = config.get("tiny_whisper_dims")
+        modules["speech_encoder"] = openai_encoder(weights, _ENCODER, int(dimensions[3]) if dimensions else None)
+    modules["language_model"] = Qwen2ForCausalLM(plain_qwen2_config(config))
+    modules["speech_adapter"] = _speech_adapter(weights)
+    modules["emotion_nuance"] = _emotion_nuance(weights)
+    modules["speech_decoder"] = _speech_decoder(weights, config, text_size, units)
+    return modules
 
 
-def _whisper_heads(config: dict[str, Any], width: int) -> int:
-    """Shapes do not tell the heads: every Whisper's are 64 wide; a smaller encoder's dimensions stand in the config."""
-    if dims := config.get("tiny_whisper_dims"):
-        return int(dims[3])
-    if width % 64 and width > 1:
-        raise InputError(f"a Whisper encoder {width} wide is unknown: its heads should be 64 wide")
-    return max(1, width // 64)
+def _speech_adapter(weights: dict[str, Tensor]) -> SpeechAdapter:
+    width = shape_of(weights, f"{_EXTRACTOR}layernorm.weight")[0]
+    hidden, joined = shape_of(weights, f"{_ADAPTER}linear1.weight")
+    output = shape_of(weights, f"{_ADAPTER}linear2.weight")[0]
+    return SpeechAdapter(width, output, hidden, joined // width, drop_incomplete=True)
 
 
-def _language_model(keys: _Source, config: dict[str, Any]) -> tuple[dict[str, StoredTensor], dict[str, Any]]:
-    names = [
-        "model.embed_tokens.weight",
-        "model.norm.weight",
-        *qwen2_layers("model.", _number(config, "num_hidden_layers")),
-    ]
-    if "lm_head.weight" in keys.tensors or not config.get("tie_word_embeddings", False):
-        names.append("lm_head.weight")
-    tensors = keys.take((name, name) for name in names)
-    stored = next(iter(tensors.values())).dtype if tensors else "F32"
-    if stored not in DTYPES:
-        raise InputError(f"the language model's weights are {stored}, but only {', '.join(DTYPES)} can be converted")
-    own = {name: config[name] for name in QWEN2_CONFIG if name in config}
-    return tensors, {"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"], "dtype": DTYPES[stored], **own}
-
-
-def _speech_adapter(keys: _Source) -> tuple[dict[str, StoredTensor], dict[str, Any]]:
-    prefix = "model.speech_projector."
-    tensors = keys.take((prefix + name, f"{path_of('speech_adapter')}.{name}") for name in LINEARS)
-    width = keys.size("model.emotion_extractor.layernorm.weight", 0)
-    return tensors, {
-        "input_size": width,
-        "output_size": keys.size(f"{prefix}linear2.weight", 0),
-        "hidden_size": keys.size(f"{prefix}linear1.weight", 0),
-        "downsampling": keys.size(f"{prefix}linear1.weight", 1) // width,
-        "drop_incomplete": True,
-    }
-
-
-def _emotion_nuance(keys: _Source) -> tuple[dict[str, StoredTensor], dict[str, Any]]:
-    prefix = "model.emotion_extractor."
-    place = path_of("emotion_nuance")
-    pairs = [(prefix + name, f"{place}.extractor.{name}") for name in EXTRACTOR]
-    tensors = keys.take([*pairs, ("hidden2emotion.weight", f"{place}.categorical_head.weight")])
-    categories = keys.size("hidden2emotion.weight", 0)
-    if "hidden2emotion.weight" in keys.tensors and categories != len(EMOTIONS):
+def _emotion_nuance(weights: dict[str, Tensor]) -> EmotionNuance:
+    categories, output = shape_of(weights, "hidden2emotion.weight")
+    if categories != len(EMOTIONS):
         raise InputError(f"the emotion head has {categories} categories, but {', '.join(EMOTIONS)} are known")
-    return tensors, {
-        "input_size": keys.size(f"{prefix}linear1.weight", 1),
-        "output_size": keys.size(f"{prefix}linear2.weight", 0),
-        "num_emotions": categories,
-        "hidden_size": keys.size(f"{prefix}linear1.weight", 0),
-        "gate_size": keys.size(f"{prefix}gate_fc1.weight", 0),
-        "rate_dimensions": False,
-    }
+    hidden, width = shape_of(weights, f"{_EXTRACTOR}linear1.weight")
+    gate = shape_of(weights, f"{_EXTRACTOR}gate_fc1.weight")[0]
+    return EmotionNuance(width, output, categories, hidden, gate, rate_dimensions=False)
 
 
-def _speech_decoder(
-    keys: _Source, config: dict[str, Any], tokenizer: Path
-) -> tuple[dict[str, StoredTensor], dict[str, Any]]:
-    prefix, own = "speech_generator.", config["speech_generator"]
-    (separator,) = token_ids(tokenizer, ["<sep>"])
-    units = unit_ids(tokenizer)
-    text_size = min(separator, *units)
-    embedding = f"{prefix}model.model.embed_tokens.weight"
-    linear = f"{prefix}input_proj.weight" in keys.tensors
-    names = ["input_proj.weight", "input_proj.bias"] if linear else []
-    names = names or [f"input_proj.{index}.{kind}" for index in (0, 2) for kind in ("weight", "bias")]
+def _speech_decoder(weights: dict[str, Tensor], config: dict[str, Any], text_size: int, units: int) -> SpeechDecoder:
+    own = config["speech_generator"]
+    linear = f"{_DECODER}input_proj.weight" in weights
     fusion = "sum" if config.get("add_token_embeddings", True) else "states"
-    if f"{prefix}gate.0.weight" in keys.tensors or config.get("add_gate_fusion", False):
+    if f"{_DECODER}gate.0.weight" in weights or config.get("add_gate_fusion", False):
         fusion = "gate"
-        names += ["gate.0.weight", "gate.0.bias"]
-    names += ["model.model.embed_tokens.weight", "model.model.norm.weight"]
-    names += qwen2_layers("model.model.", _number(own, "num_hidden_layers"))
-    tensors = keys.take((prefix + name, f"{path_of('speech_decoder')}.{name}") for name in names)
-    if embedding in keys.tensors:
-        _check_tied(keys, embedding)
-        stored = keys.tensors[embedding]
-        if max(separator, *units) >= stored.shape[0]:
-            raise InputError(f"{tokenizer} has ids up to {max(separator, *units)}, {embedding} {stored.shape[0]} rows")
-        # Ours stand in one order whatever the tokenizer's: text, end of text, units.
-        rows = [range(text_size), range(separator, separator + 1), *_runs(units)]
-        tensors[f"{path_of('speech_decoder')}.model.model.embed_tokens.weight"] = stored.rows(rows)
-    return tensors, {
-        "input_size": _number(config, "hidden_size"),
-        "text_vocab_size": text_size,
-        "end_token_id": _number(own, "eos_token_id"),
-        "num_units": len(units),
-        "hidden_size": keys.size(embedding, 1),
-        "num_layers": _number(own, "num_hidden_layers"),
-        "num_heads": _number(own, "num_attention_heads"),
-        "schedule": _schedule(config.get("stream_params")),
-        "num_key_value_heads": _number(own, "num_key_value_heads"),
-        "intermediate_size": _number(own, "intermediate_size"),
-        "rope_theta": own.get("rope_theta", 10_000.0),
-        "projection_size": 0 if linear else keys.size(f"{prefix}input_proj.0.weight", 0),
-        "fusion": fusion,
-        "released_rules": True,
-    }
+    return SpeechDecoder(
+        input_size=number(config, "hidden_size"),
+        text_vocab_size=text_size,
+        end_token_id=number(own, "eos_token_id"),
+        num_units=units,
+        hidden_size=shape_of(weights, _DECODER + _EMBEDDINGS[0])[1],
+        num_layers=number(own, "num_hidden_layers"),
+        num_heads=number(own, "num_attention_heads"),
+        schedule=_schedule(config.get("stream_params")),
+        num_key_value_heads=number(own, "num_key_value_heads"),
+        intermediate_size=number(own, "intermediate_size"),
+        rope_theta=own.get("rope_theta", 10_000.0),
+        projection_size=0 if linear else shape_of(weights, f"{_DECODER}input_proj.0.weight")[0],
+        fusion=fusion,
+        released_rules=True,
+    )
 
 
-def _number(config: dict[str, Any], name: str) -> int:
-    if not isinstance(config.get(name), int):
-        raise InputError(f"config.json has no number for {name}, but {config.get(name)!r}")
-    return int(config[name])
-
-
-def _check_tied(keys: _Source, embedding: str) -> None:
-    """The head of the units is the embedding; where it is stored too, it must be the same bytes."""
-    head = "speech_generator.model.lm_head.weight"
-    if head not in keys.tensors:
-        return
-    stored, other = keys.tensors[embedding], keys.tensors[head]
-    if stored.shape != other.shape or any(a != b for a, b in zip(stored.read(), other.read(), strict=True)):
-        raise InputError(f"{head} is not the embedding's: a head of its own cannot be converted")
-    keys.report.used.append(head)
-
-
-def _runs(ids: list[int]) -> list[range]:
-    """Ids in their order as ranges of neighbours."""
-    runs = [range(ids[0], ids[0] + 1)]
-    for value in ids[1:]:
-        if value == runs[-1].stop:
-            runs[-1] = range(runs[-1].start, value + 1)
-        else:
-            runs.append(range(value, value + 1))
-    return runs
-
-
-def _schedule(text: Any) -> list[int]:
+def _schedule(text: Any) -> tuple[int, int]:
     """Reading and writing turns from a string such as ``"(3,15)"``, which is parsed and never evaluated."""
     match = re.fullmatch(r"\s*[(\[]\s*([1-9]\d*)\s*,\s*([1-9]\d*)\s*[)\]]\s*", str(text))
     if match is None:
         raise InputError(f"stream_params {text!r} in config.json is not two numbers such as '(3,15)'")
-    return [int(match[1]), int(match[2])]
+    return int(match[1]), int(match[2])
 
 
-def _write_json(file: Path, content: dict[str, Any]) -> None:
-    file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+def _names(weights: dict[str, Tensor], rows: list[int]) -> dict[str, Found]:
+    """The source's weights under our names, part by part; the decoder's embeddings with these rows."""
+    decoder = renamed(weights, _DECODER)
+    for name in _EMBEDDINGS:
+        if name in decoder:
+            key, stored = decoder[name]
+            if max(rows) >= len(stored):
+                raise InputError(f"tts_tokenizer has ids up to {max(rows)}, {key} {len(stored)} rows")
+            decoder[name] = key, stored[rows]
+    head = renamed(weights, "hidden2emotion.", under="categorical_head.")
+    return {
+        "speech_encoder": openai_names(weights, _ENCODER),
+        "language_model": renamed(weights, ""),
+        "speech_adapter": renamed(weights, _ADAPTER),
+        "emotion_nuance": head | renamed(weights, _EXTRACTOR, under="extractor."),
+        "speech_decoder": decoder,
+    }
+
+
+def _write(folder: Path, source: Path, modules: dict[str, Any], placed: dict[str, dict[str, Tensor]]) -> None:
+    encoder = WHISPER_LARGE
+    if "speech_encoder" in placed:
+        encoder = "speech_encoder"
+        write_model(folder / encoder, modules[encoder].config, placed[encoder])
+    copy_tokenizer(source, folder / "language_model")
+    write_model(folder / "language_model", modules["language_model"].config, placed["language_model"])
+    precision = str(modules["language_model"].config.dtype).removeprefix("torch.")
+    entries = {
+        "speech_encoder": entry(SpeechEncoder, {"name_or_path": encoder, "pad_to_30s": True}, loaded=True),
+        "language_model": entry(LanguageModel, {"name_or_path": "language_model", "dtype": precision}, loaded=True),
+    }
+    trained = {}
+    for part in ("speech_adapter", "emotion_nuance", "speech_decoder"):
+        entries[part] = described(modules[part], part)
+        trained |= {f"{path_of(part)}.{name}": tensor for name, tensor in placed[part].items()}
+    write_folder(folder, model_entry(entries, SPEECH_AND_EMOTION, EMPATHY_SYSTEM, EMOTIONS), trained)

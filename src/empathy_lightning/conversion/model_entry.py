@@ -1,11 +1,18 @@
-"""The entry of a whole model in its folder's config.json, from those of its parts; needs no torch."""
+"""The entry of a whole model in its folder's config.json, from those of its parts."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-OWNERS = {
+from empathy_lightning.listener import Listener
+from empathy_lightning.models import EmpatheticLM
+from empathy_lightning.parts import entry
+from empathy_lightning.responder import Responder
+from empathy_lightning.talker import Talker
+
+_HALVES = {"listener": Listener, "responder": Responder, "talker": Talker}
+_OWNERS = {
     "speech_encoder": "listener",
     "speech_adapter": "listener",
     "emotion_nuance": "listener",
@@ -13,20 +20,12 @@ OWNERS = {
     "language_model": "responder",
     "partial_lora": "responder",
     "speech_decoder": "talker",
-    "vocoder": "talker",
-}
-"""Which half of the model each part belongs to."""
-
-_CLASSES = {
-    "listener": "empathy_lightning.listener.Listener",
-    "responder": "empathy_lightning.responder.Responder",
-    "talker": "empathy_lightning.talker.Talker",
 }
 
 
 def path_of(part: str) -> str:
     """Path of a part in the model, such as ``listener.speech_adapter``."""
-    return f"{OWNERS[part]}.{part}"
+    return f"{_OWNERS[part]}.{part}"
 
 
 def model_entry(
@@ -45,12 +44,10 @@ def model_entry(
         emotions: Names of the classifier's categories, in its order.
         untrained_heads: Heads of the emotion nuance module that the release did not train.
     """
-    halves: dict[str, Any] = {}
+    arguments: dict[str, dict[str, Any]] = {}
     for name, found in parts.items():
-        owner = OWNERS[name]
-        half = halves.setdefault(owner, {"class_path": _CLASSES[owner], "init_args": {}})
-        half["init_args"][name] = found
-    halves["listener"]["init_args"]["untrained_heads"] = list(untrained_heads)
-    halves["responder"]["init_args"] |= {"prompt": prompt, "system": system}
-    whole = {**halves, "emotions": list(emotions)}
-    return {"class_path": "empathy_lightning.models.EmpatheticLM", "init_args": whole}
+        arguments.setdefault(_OWNERS[name], {})[name] = found
+    arguments["listener"]["untrained_heads"] = list(untrained_heads)
+    arguments["responder"] |= {"prompt": prompt, "system": system}
+    halves = {half: entry(_HALVES[half], given) for half, given in arguments.items()}
+    return entry(EmpatheticLM, {**halves, "emotions": list(emotions)})

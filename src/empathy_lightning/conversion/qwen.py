@@ -1,4 +1,4 @@
-"""Qwen-1 under its own names, mapped onto transformers' Qwen2: the same function, without code from elsewhere."""
+"""Qwen2 as releases hold it; Qwen-1, mapped onto it: the same function, without code from elsewhere."""
 
 from __future__ import annotations
 
@@ -9,8 +9,17 @@ from typing import Any
 from torch import Tensor
 from transformers import Qwen2Config
 
+from empathy_lightning.conversion.released import number
 from empathy_lightning.errors import InputError
 
+_SIZES = [
+    "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "vocab_size",
+]  # fmt: skip
+_SETTINGS = [
+    "max_position_embeddings", "rms_norm_eps", "rope_theta", "rope_scaling", "hidden_act", "attention_dropout",
+    "initializer_range", "tie_word_embeddings", "bos_token_id", "eos_token_id", "pad_token_id", "sliding_window",
+    "use_sliding_window", "max_window_layers",
+]  # fmt: skip
 _OUTSIDE = {"transformer.wte": "model.embed_tokens", "transformer.ln_f": "model.norm", "lm_head": "lm_head"}
 _INSIDE = {
     "ln_1": "input_layernorm",
@@ -30,6 +39,17 @@ _UPDATES = {
 }
 _LAYER = re.compile(r"transformer\.h\.(\d+)\.(.+)\.(weight|bias)$")
 _LORA = re.compile(r"transformer\.h\.(\d+)\.(.+)\.(lora_[AB])\.default\.weight$")
+
+
+def plain_qwen2_config(values: Mapping[str, Any]) -> Qwen2Config:
+    """What is Qwen2's own in the configuration of a model that has more parts.
+
+    Raises:
+        InputError: If a size is missing.
+    """
+    sizes = {name: number(values, name) for name in _SIZES}
+    settings = {name: values[name] for name in _SETTINGS if name in values}
+    return Qwen2Config(**sizes, **settings, architectures=["Qwen2ForCausalLM"])
 
 
 def qwen2_config(values: Mapping[str, Any]) -> Qwen2Config:

@@ -10,8 +10,8 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from transformers import PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-from empathy_lightning.conversion.whole import check_whole
 from empathy_lightning.errors import InputError
+from empathy_lightning.modules.model_files import check_file
 
 SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", *(f"<|extra_{i}|>" for i in range(205)))
 """Their ids follow the ranks."""
@@ -36,7 +36,7 @@ def read_ranks(path: str | Path) -> dict[bytes, int]:
     """
     if not Path(path).is_file():
         raise InputError(f"{path} is missing: it comes with the release or with Qwen-7B-Chat")
-    check_whole(Path(path))
+    check_file(Path(path))
     try:
         lines = [line.split() for line in Path(path).read_bytes().splitlines() if line]
         ranks = {base64.b64decode(token, validate=True): int(rank) for token, rank in lines}

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from pathlib import Path
-from typing import Any
 
-from empathy_lightning.conversion.whole import check_whole
+from empathy_lightning.conversion.released import read_json
 from empathy_lightning.errors import InputError
+from empathy_lightning.modules.model_files import check_file
 
 TOKENIZER_FILES = [
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
@@ -65,27 +64,8 @@ def copy_tokenizer(source: Path, target: Path) -> None:
     target.mkdir(parents=True)
     for name in TOKENIZER_FILES:
         if (source / name).is_file():
-            check_whole(source / name)
+            check_file(source / name)
             shutil.copyfile(source / name, target / name)
     listed = read_json(source / "tokenizer_config.json") if (source / "tokenizer_config.json").is_file() else {}
     if not listed.get("chat_template") and not (source / "chat_template.jinja").is_file():
         (target / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """A JSON object.
-
-    Raises:
-        InputError: If the file is missing or holds none.
-    """
-    if file.is_file():
-        check_whole(file)
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{file} is missing: get all files of the release") from None
-    except ValueError as error:
-        raise InputError(f"{file} is damaged ({error}): get it again") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{file} is damaged: it is no JSON object")
-    return content
