@@ -177,8 +177,16 @@ def responses(
     from empathy_lightning.preparation.responses import prepare_responses
 
     generation = asking.generation(not without_emotion)
-    kept = {"selection": keeping.selection(), "per_shard": asking.per_shard, "again": again}
-    print(prepare_responses(manifest, out, **kept, **vars(generation), max_left_out=allow_left_out))
+    written = prepare_responses(
+        manifest,
+        out,
+        **vars(generation),
+        selection=keeping.selection(),
+        per_shard=asking.per_shard,
+        again=again,
+        max_left_out=allow_left_out,
+    )
+    print(written)
 
 
 def pseudo_dialogues(
@@ -261,5 +269,15 @@ def units(
     """
     from empathy_lightning.preparation.units import prepare_units
 
-    kept = {"max_left_out": allow_left_out, "quantizer_folder": quantizer, "trust": trust}
-    print(prepare_units(manifest, out, vocoder, train, render, again, **kept))
+    written = prepare_units(
+        manifest,
+        out,
+        vocoder,
+        train,
+        render,
+        again,
+        max_left_out=allow_left_out,
+        quantizer_folder=quantizer,
+        trust=trust,
+    )
+    print(written)

@@ -183,7 +183,7 @@ class TrainerCLI(LightningCLI):
         if given["ckpt_path"] in _OF_A_FIT:
             raise InputError(f"ckpt_path {given['ckpt_path']}: name the file of the checkpoint, or give last")
         first = self._made("data", "trainer")
-        data = first[self.subcommand].data
+        data = first[str(self.subcommand)].data
         data.learns_emotions = learns_emotions(given)
         data.setup(self.subcommand)
         self.config_init = first
