@@ -191,7 +191,7 @@ def _write(folder: Path, source: Path, modules: dict[str, Any], placed: dict[str
         "speech_encoder": entry(SpeechEncoder, {"name_or_path": encoder, "pad_to_30s": True}, loaded=True),
         "language_model": entry(LanguageModel, {"name_or_path": "language_model", "dtype": precision}, loaded=True),
     }
-    trained = {}
+    trained: dict[str, Tensor] = {}
     for part in ("speech_adapter", "emotion_nuance", "speech_decoder"):
         entries[part] = described(modules[part], part)
         trained |= {f"{path_of(part)}.{name}": tensor for name, tensor in placed[part].items()}
