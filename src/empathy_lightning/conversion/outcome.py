@@ -15,11 +15,12 @@ from empathy_lightning.jobs import digest, folder_digest
 
 @dataclass
 class ConversionReport:
-    """Every key of the source is used or left over; every key that our model needs is used or missing.
+    """Every key of the source is used or left over; every weight that our model needs is there or missing.
 
     Attributes:
         used: Keys of the source whose tensors were written.
-        missing: Keys that our model needs and the source lacks; what stands in their place is told by the converter.
+        missing: Weights that our model needs and the source lacks, by our names: a source may spell a key in several
+            ways, or keep several of our weights under one. What stands in their place is told by the converter.
         left_over: Keys of the source that our model has no place for.
     """
 

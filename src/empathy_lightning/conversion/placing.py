@@ -1,4 +1,4 @@
-"""Released weights on their way into our modules: renamed, placed, and every name accounted for."""
+"""Released weights on their way into our modules: renamed, placed, and every one accounted for."""
 
 from __future__ import annotations
 

@@ -47,9 +47,9 @@ def plain_qwen2_config(values: Mapping[str, Any]) -> Qwen2Config:
     Raises:
         InputError: If a size is missing.
     """
-    sizes: dict[str, Any] = {name: number(values, name) for name in _SIZES}
-    settings = {name: values[name] for name in _SETTINGS if name in values}
-    return Qwen2Config(**sizes, **settings, architectures=["Qwen2ForCausalLM"])
+    own: dict[str, Any] = {name: number(values, name) for name in _SIZES}
+    own |= {name: values[name] for name in _SETTINGS if name in values}
+    return Qwen2Config(**own, architectures=["Qwen2ForCausalLM"])
 
 
 def qwen2_config(values: Mapping[str, Any]) -> Qwen2Config:

@@ -118,6 +118,7 @@ def write_model(folder: Path, config: Any, weights: Mapping[str, Tensor], shard_
     places: dict[str, str] = {}
     for number, shard in enumerate(shards, 1):
         file = f"model-{number:05d}-of-{len(shards):05d}.safetensors" if len(shards) > 1 else "model.safetensors"
+        # Pieces of one tensor may share its memory, as long as they do not overlap.
         save_file(shard, folder / file, metadata={"format": "pt"})
         usual_mode(folder / file)
         places |= dict.fromkeys(shard, file)
