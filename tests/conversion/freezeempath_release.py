@@ -2,7 +2,14 @@
 
 import json
 
-from safetensors.torch import save_file
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import Qwen2Config, Qwen2ForCausalLM, WhisperModel
+
+from empathy_lightning.modules.emotion_nuance import EmotionNuance
+from empathy_lightning.modules.speech_adapter import SpeechAdapter
+from empathy_lightning.modules.speech_decoder import SpeechDecoder
+from tests.conftest import whisper_config
 
 WORDS = "abcdefghijklmnopqrstuvwxyzABCDEF"
 """The words 0..31 of the tiny vocabulary, one letter each."""
@@ -28,6 +35,53 @@ WHISPER_BLOCK = {
     "mlp_ln.weight": "final_layer_norm.weight", "mlp_ln.bias": "final_layer_norm.bias",
 }  # fmt: skip
 """The same within a block."""
+
+UNITS = {"<sep>": 35, **{f"<{unit}>": 36 + unit for unit in range(64)}}
+QWEN = {
+    "vocab_size": 37, "hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "max_position_embeddings": 512, "rms_norm_eps": 1e-6, "rope_theta": 1e6,
+    "bos_token_id": 32, "eos_token_id": 34, "tie_word_embeddings": False,
+}  # fmt: skip
+DECODER = QWEN | {
+    "vocab_size": 100, "hidden_size": 32, "intermediate_size": 80, "eos_token_id": 32, "tie_word_embeddings": True,
+}  # fmt: skip
+CONFIG = QWEN | {"speech_generator": DECODER, "stream_params": "(3,5)", "add_token_embeddings": True}
+
+
+def encoder_names():
+    """transformers' names of the encoder's weights by openai-whisper's."""
+    names = dict(WHISPER)
+    for layer in range(whisper_config().encoder_layers):
+        names |= {f"blocks.{layer}.{old}": f"layers.{layer}.{new}" for old, new in WHISPER_BLOCK.items()}
+    return names
+
+
+def released_state(linear=False, gate=True):
+    """Random weights of the real classes, under the release's names."""
+    torch.manual_seed(3)
+
+    def qwen(config):
+        return Qwen2ForCausalLM(Qwen2Config(**config)).state_dict()
+
+    speech = whisper_config()
+    speech.d_model, speech.encoder_attention_heads = 64, 1
+    names = {new: old for old, new in encoder_names().items()}
+    encoder = WhisperModel(speech).encoder.state_dict()
+    adapter, nuance = SpeechAdapter(64, 48, 40), EmotionNuance(64, 48, hidden_size=24, gate_size=8)
+    projection = 0 if linear else 70
+    decoder = SpeechDecoder(48, 35, 32, 64, 32, fusion="gate" if gate else "sum", projection_size=projection)
+    fusion = {key: value for key, value in decoder.state_dict().items() if not key.startswith("model.")}
+    unit_model = {k: v for k, v in qwen(DECODER).items() if k != "lm_head.weight"}
+    parts = {
+        "": qwen(QWEN),
+        "model.speech_encoder.": {names[key]: value for key, value in encoder.items()},
+        "model.speech_projector.": adapter.state_dict(),
+        "model.emotion_extractor.": nuance.extractor.state_dict(),
+        "hidden2emotion.": nuance.categorical_head.state_dict(),
+        "speech_generator.": fusion,
+        "speech_generator.model.": unit_model,
+    }
+    return {prefix + key: value for prefix, part in parts.items() for key, value in part.items()}
 
 
 def write_tokenizer(folder, added, chat_template=None):
@@ -71,3 +125,21 @@ def write_release(folder, state, config, units, chat_template=None, shards=4):
 
 def write_json(file, content):
     file.write_text(json.dumps(content))
+
+
+def edit(file, **changes):
+    write_json(file, json.loads(file.read_text()) | changes)
+
+
+def rewritten(release, change):
+    """Change the tensors of every shard; those that become None are left out."""
+    places = {}
+    for shard in release.glob("*.safetensors"):
+        kept = {key: new for key, value in load_file(shard).items() if (new := change(key, value)) is not None}
+        save_file(kept, shard)
+        places |= dict.fromkeys(kept, shard.name)
+    edit(release / "model.safetensors.index.json", weight_map=places)
+
+
+def without(release, lost):
+    rewritten(release, lambda key, value: None if key == lost else value)

@@ -1,5 +1,4 @@
 import json
-import os
 import re
 import subprocess
 import sys
@@ -7,7 +6,7 @@ import sys
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import Qwen2Config, Qwen2ForCausalLM, WhisperModel
+from transformers import WhisperModel
 
 from empathy_lightning.__main__ import main
 from empathy_lightning.chatbot import EmpatheticChatbot
@@ -17,52 +16,21 @@ from empathy_lightning.conversion.freezeempath import convert
 from empathy_lightning.data.batch import batch_of
 from empathy_lightning.decoding import Decoding
 from empathy_lightning.errors import InputError
-from empathy_lightning.modules.emotion_nuance import EmotionNuance
-from empathy_lightning.modules.speech_adapter import SpeechAdapter
-from empathy_lightning.modules.speech_decoder import SpeechDecoder
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
-from tests.conftest import ROOT, golden, golden_seeds, whisper_config
-from tests.conversion.freezeempath_release import WHISPER, WHISPER_BLOCK, WORDS, write_json, write_release
+from tests.conftest import golden, golden_seeds
+from tests.conversion.freezeempath_release import (
+    CONFIG,
+    UNITS,
+    WHISPER,
+    WORDS,
+    edit,
+    encoder_names,
+    released_state,
+    rewritten,
+    without,
+    write_release,
+)
 from tests.tiny import arguments_in, filled, tokens_of
-
-UNITS = {"<sep>": 35, **{f"<{unit}>": 36 + unit for unit in range(64)}}
-QWEN = {
-    "vocab_size": 37, "hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4,
-    "num_key_value_heads": 2, "max_position_embeddings": 512, "rms_norm_eps": 1e-6, "rope_theta": 1e6,
-    "bos_token_id": 32, "eos_token_id": 34, "tie_word_embeddings": False,
-}  # fmt: skip
-DECODER = QWEN | {
-    "vocab_size": 100, "hidden_size": 32, "intermediate_size": 80, "eos_token_id": 32, "tie_word_embeddings": True,
-}  # fmt: skip
-CONFIG = QWEN | {"speech_generator": DECODER, "stream_params": "(3,5)", "add_token_embeddings": True}
-
-
-def released_state(linear=False, gate=True):
-    """Random weights of the real classes, under the release's names."""
-    torch.manual_seed(3)
-
-    def qwen(config):
-        return Qwen2ForCausalLM(Qwen2Config(**config)).state_dict()
-
-    speech = whisper_config()
-    speech.d_model, speech.encoder_attention_heads = 64, 1
-    names = {new: old for old, new in encoder_names().items()}
-    encoder = WhisperModel(speech).encoder.state_dict()
-    adapter, nuance = SpeechAdapter(64, 48, 40), EmotionNuance(64, 48, hidden_size=24, gate_size=8)
-    projection = 0 if linear else 70
-    decoder = SpeechDecoder(48, 35, 32, 64, 32, fusion="gate" if gate else "sum", projection_size=projection)
-    fusion = {key: value for key, value in decoder.state_dict().items() if not key.startswith("model.")}
-    unit_model = {k: v for k, v in qwen(DECODER).items() if k != "lm_head.weight"}
-    parts = {
-        "": qwen(QWEN),
-        "model.speech_encoder.": {names[key]: value for key, value in encoder.items()},
-        "model.speech_projector.": adapter.state_dict(),
-        "model.emotion_extractor.": nuance.extractor.state_dict(),
-        "hidden2emotion.": nuance.categorical_head.state_dict(),
-        "speech_generator.": fusion,
-        "speech_generator.model.": unit_model,
-    }
-    return {prefix + key: value for prefix, part in parts.items() for key, value in part.items()}
 
 
 @pytest.fixture
@@ -71,20 +39,8 @@ def release(tmp_path):
     return tmp_path / "release"
 
 
-def encoder_names():
-    """transformers' names of the encoder's weights by openai-whisper's."""
-    names = dict(WHISPER)
-    for layer in range(whisper_config().encoder_layers):
-        names |= {f"blocks.{layer}.{old}": f"layers.{layer}.{new}" for old, new in WHISPER_BLOCK.items()}
-    return names
-
-
 def same_bytes(one, other):
     return one.dtype == other.dtype and torch.equal(one.view(torch.uint8), other.view(torch.uint8))
-
-
-def edit(file, **changes):
-    write_json(file, json.loads(file.read_text()) | changes)
 
 
 @pytest.mark.parametrize("folder", golden_seeds("freezeempath"), ids=str)
@@ -221,9 +177,12 @@ def test_a_stored_head_of_the_units_may_only_be_the_embedding(tmp_path):
 
 
 def test_a_tied_language_model_needs_no_head(tmp_path):
-    state = released_state()
+    state, tied = released_state(), CONFIG | {"tie_word_embeddings": True}
+    write_release(tmp_path / "with", state, tied, UNITS)
+    with pytest.raises(InputError, match=r"lm_head.weight is not model.embed_tokens.weight: a head of its own"):
+        convert(tmp_path / "with", tmp_path / "out")
     del state["lm_head.weight"]
-    write_release(tmp_path / "release", state, CONFIG | {"tie_word_embeddings": True}, UNITS)
+    write_release(tmp_path / "release", state, tied, UNITS)
     assert not convert(tmp_path / "release", tmp_path / "out").missing
     bare = load(tmp_path / "out").responder.language_model.model
     assert torch.equal(bare.lm_head.weight, state["model.embed_tokens.weight"])
@@ -277,20 +236,6 @@ def cut(file):
     file.write_bytes(file.read_bytes()[:-10])
 
 
-def rewritten(release, change):
-    """Change the tensors of every shard; those that become None are left out."""
-    places = {}
-    for shard in release.glob("*.safetensors"):
-        kept = {key: new for key, value in load_file(shard).items() if (new := change(key, value)) is not None}
-        save_file(kept, shard)
-        places |= dict.fromkeys(kept, shard.name)
-    edit(release / "model.safetensors.index.json", weight_map=places)
-
-
-def without(release, lost):
-    rewritten(release, lambda key, value: None if key == lost else value)
-
-
 SPOILED = {
     "is missing": lambda r: (r / "model-00003-of-00004.safetensors").unlink(),
     "model-00002.* is damaged": lambda r: cut(r / "model-00002-of-00004.safetensors"),
@@ -321,40 +266,6 @@ def test_what_is_wrong_with_a_release_is_said_in_one_line(release, tmp_path, rea
         convert(release, tmp_path / "out")
     assert "\n" not in str(error.value)
     assert [path.name for path in tmp_path.iterdir()] == ["release"]
-
-
-LIMITED = """
-import re, resource, sys
-from pathlib import Path
-from empathy_lightning.conversion.freezeempath import convert
-first, release, out, more = sys.argv[1:]
-convert(first, out + "-first")  # what the first conversion of a process imports and keeps is not meant
-taken = re.search(r"VmData:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]
-limit = int(taken) * 1024 + int(more)
-resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-convert(release, out)
-"""
-
-
-@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="the limit is Linux's")
-def test_memory_stays_below_a_shard_whatever_the_checkpoint(release, tmp_path):
-    inner = 200_000
-    state = released_state()
-    shapes = {"gate_proj": (inner, 48), "up_proj": (inner, 48), "down_proj": (48, inner)}
-    for layer in range(2):
-        for name, shape in shapes.items():
-            state[f"model.layers.{layer}.mlp.{name}.weight"] = torch.rand(shape)
-    write_release(tmp_path / "large", state, CONFIG | {"intermediate_size": inner}, UNITS)
-    sizes = [shard.stat().st_size for shard in (tmp_path / "large").glob("*.safetensors")]
-    assert sum(sizes) > 230e6
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
-    # The kernel counts mapped files too, read or not; beyond them the process gets a fourth of a shard.
-    more = sum(sizes) + max(sizes) // 4
-    command = [sys.executable, "-c", LIMITED, str(release), str(tmp_path / "large"), str(tmp_path / "out"), str(more)]
-    result = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert result.returncode == 0, result.stderr
-    written = load_file(tmp_path / "out" / "language_model" / "model.safetensors")
-    assert len(written) == 27 and all(torch.equal(value, state[key]) for key, value in written.items())
 
 
 def test_the_converted_encoder_hears_what_transformers_hears(release, tmp_path):
