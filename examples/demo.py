@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import chdir
 from pathlib import Path
 
 from empathy_lightning.__main__ import main
@@ -38,6 +39,7 @@ STEPS: list[tuple[str, list[str]]] = [
     (f"{OUT}/emotion_nuance/training.json", [*FIT, "recipe:demo/emotion_nuance"]),
     (f"{OUT}/speech_decoder/training.json", [*FIT, "recipe:demo/speech_decoder"]),
 ]
+QUICK_PLACE = "outputs/demo_quick"
 QUICK = {
     "demo": ["--train", "60", "--validation", "10", "--test", "10"],
     "prepare": [],
@@ -96,11 +98,25 @@ def demo(again: bool = False, quick: bool = False) -> None:
 
     Args:
         again: Make anew what is there, whatever it was made from.
-        quick: A few utterances and steps only.
+        quick: A few utterances and steps only, in a folder of its own.
     """
+    if quick:
+        Path(QUICK_PLACE).mkdir(parents=True, exist_ok=True)
+        with chdir(QUICK_PLACE):
+            steps(again, quick)
+        print(f"Everything runs; it lies in {QUICK_PLACE}, and its figures mean nothing. The whole: demo run")
+    else:
+        steps(again, quick)
+        print(f"Now try your own voice:\n  empathy-lightning chat YOUR.wav --checkpoint {OUT}/speech_decoder --out DIR")
+
+
+def steps(again: bool, quick: bool) -> None:
+    """The demo's steps, in the folder where this runs."""
     start = time.time()
     before: list[str] = []
     if again:
+        # It would be used as it is.
+        shutil.rmtree(f"{OUT}/vocoder", ignore_errors=True)
         made = [output for output, words in STEPS if words[0] == "fit"]
         for output in (*made, f"{OUT}/report.html"):
             # All at once, so that an interruption leaves nothing of before.
@@ -119,5 +135,4 @@ def demo(again: bool = False, quick: bool = False) -> None:
     else:
         report.write()
         run(EVALUATE)
-    print(f"\nThe demo took {(time.time() - start) / 60:.1f} minutes. Now try your own voice:")
-    print(f"  empathy-lightning chat YOUR.wav --checkpoint {OUT}/speech_decoder --out outputs/chat")
+    print(f"\nThe demo took {(time.time() - start) / 60:.1f} minutes.")

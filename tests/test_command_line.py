@@ -245,9 +245,11 @@ def test_help_names_every_command_and_what_it_does(capsys):
         (["chatt"], 'Did you mean "chat"?'),
         (["prepare", "response"], 'Did you mean "responses"?'),
         (["chat", "a.wav", "--out=o", "--checkpoint=c", "--explian"], "Did you mean --explain?"),
-        (["chat", "a.wav", "--out=o"], "--checkpoint"),
-        (["respond", "m.jsonl", "--out=o"], "--checkpoint"),
-        (["evaluate", "emotion", "--manifest=m"], "--checkpoint"),
+        (["chat", "a.wav", "--out=o"], "--checkpoint is missing"),
+        (["respond", "m.jsonl", "--out=o"], "--checkpoint is missing"),
+        (["evaluate", "emotion", "--manifest=m"], "--checkpoint is missing"),
+        (["evaluate", "replies"], "REPLIES is missing"),
+        (["chat", "a.wav", "--checkpoint=c", "--out"], "--out needs a value"),
         (["chat", "a.wav", "--out=o", "--checkpoint=c", "--seed=one"], "--seed"),
         (["prepare", "units", "m.jsonl", "--out=o", "more"], "more"),
     ],
@@ -256,6 +258,18 @@ def test_a_wrong_word_is_one_line_that_helps(words, said, capsys):
     assert main(words) == 2
     error = capsys.readouterr().err
     assert error.startswith("error:") and error.count("\n") == 1 and said in error and "--help`)" in error
+
+
+@pytest.mark.parametrize("words", [[], ["prepare"], ["evaluate"]])
+def test_nothing_asked_for_is_no_success(words, capsys):
+    assert main(words) == 2
+    assert "Usage: empathy-lightning" in capsys.readouterr().out
+
+
+def test_the_last_of_an_option_counts_and_words_may_begin_with_a_hyphen():
+    words = ["respond", "m", "--out=o", "--checkpoint=c", "--seed", "1", "--seed", "2", "--prompt", "- {speech}"]
+    _, bound, _ = application().parse_args(words)
+    assert bound.kwargs["seed"] == 2 and bound.kwargs["prompt"] == "- {speech}"
 
 
 @pytest.mark.parametrize("form", [["--explain"], ["--explain=true"]])

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from empathy_lightning.__main__ import main
+from empathy_lightning.configurations import merged
 
 
 @pytest.fixture
@@ -104,6 +105,35 @@ def test_a_file_overrides_what_it_stands_on(place, capsys):
     assert config["out"] == "elsewhere" and config["trainer"]["max_epochs"] == 6
 
 
+def test_a_file_that_several_stand_on_undoes_nothing(place, capsys):
+    write("ground.yaml", base="models/recogniser.yaml", out="results/ground", trainer={"gradient_clip_val": 1.0})
+    write("a.yaml", base="ground.yaml", out="results/a", save_every=3, trainer={"gradient_clip_val": 5.0})
+    write("b.yaml", base="ground.yaml", trainer={"log_every_n_steps": 2})
+    write("run.yaml", base=["a.yaml", "b.yaml"])
+    for words in ([], ["--config=b.yaml"], ["--config", "a.yaml", "--conf=b.yaml"]):
+        config = parsed(capsys, *words)
+        assert (config["out"], config["save_every"]) == ("results/a", 3)
+        assert config["trainer"]["gradient_clip_val"] == 5.0 and config["trainer"]["log_every_n_steps"] == 2
+    assert merged(["a.yaml", "b.yaml"])["out"] == "results/a"
+    # A file that is named itself says its own again.
+    assert parsed(capsys, "--config=ground.yaml")["out"] == "results/ground"
+
+
+@pytest.mark.parametrize("nothing", [None, []])
+def test_standing_on_nothing(place, capsys, nothing):
+    write("run.yaml", base="models/recogniser.yaml", out="results/mine")
+    write("top.yaml", base=nothing, save_every=7)
+    assert parsed(capsys, "--config=top.yaml")["save_every"] == 7
+
+
+def test_a_figure_that_no_validation_has_is_told_before_the_training(place, capsys):
+    assert fit("--monitor=validation/categoricl_loss") == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "monitor validation/categoricl_loss" in error and "mean validation/categorical_loss?" in error
+    assert not list((place / "results").rglob("*.ckpt"))
+    assert fit("--monitor=validation/categorical_loss", "--again") == 0
+
+
 def test_sizes_come_from_the_models_unless_they_are_given(place, backbones, capsys):
     words = [f"--backbones.language_model={backbones / 'language_model'}"]
     sizes = parsed(capsys, *words)["backbones"]
@@ -123,14 +153,26 @@ def test_sizes_come_from_the_models_unless_they_are_given(place, backbones, caps
         ({}, ["--config=recipe:re_llm/iemocp"], "no such recipe; did you mean re_llm/iemocap?"),
         ({"base": "models/recogniser.yaml"}, ["--backbones.speech_encoder=./nowhere"], "no model folder at ./nowhere"),
         ({"base": "models/recogniser.yaml", "out": "${outt}"}, [], "Interpolation key 'fit.outt' not found"),
-        ({"base": "models/recogniser.yaml", "ouut": "x"}, [], "ouut: there is no such key; did you mean out?"),
+        (
+            {"base": "models/recogniser.yaml", "ouut": "x"},
+            [],
+            "run.yaml: ouut: there is no such key; did you mean out?",
+        ),
+        (
+            {"base": "models/recogniser.yaml", "trainer": {"max_epoch": 1}},
+            [],
+            "run.yaml: trainer.max_epoch: there is no",
+        ),
+        ({"base": "models/recogniser.yaml", "out": "s3://bucket/run"}, [], "out s3://bucket/run: give a folder here"),
+        ({"base": "models/recogniser.yaml"}, ["--base=run.yaml"], "base stands in a YAML"),
+        ({"base": "recipe:ablations"}, [], "ablations.yaml is no configuration of a trainer"),
     ],
 )
 def test_a_fault_is_one_line(place, capsys, content, words, reason):
     write("run.yaml", **content)
     assert fit(*words) == 2
-    line = capsys.readouterr().err
-    assert reason in line and line.count("\n") == 1
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith("error: ") and reason in line
 
 
 def test_a_recipe_is_shown_and_copied_with_its_script(place, capsys):

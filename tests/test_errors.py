@@ -178,7 +178,7 @@ def test_a_name_out_of_a_list_is_suggested(corpus, tmp_path, monkeypatch, capsys
     monkeypatch.chdir(tmp_path)
     (tmp_path / "list.yaml").write_text(f"- {{name: full, config: {RECOGNITION}}}")
     assert "named ful; did you mean full?" in told(["ablate", "list.yaml", "--out=out", "--only", "ful"], capsys)
-    words = ["prepare", "pseudo-dialogues", str(corpus), f"--recordings={corpus}", "--language-model=l", "--out=o"]
+    words = ["prepare", "pseudo_dialogues", str(corpus), f"--recordings={corpus}", "--language_model=l", "--out=o"]
     line = told([*words, "--distribution", "happpy=1"], capsys)
     assert "'happpy', which is no known emotion word; did you mean happy?" in line
     words = ["corpora", "check", "manifest", str(corpus), "--protocol=offical"]

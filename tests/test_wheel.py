@@ -46,6 +46,9 @@ def test_recipes_are_listed_shown_and_copied(installed, tmp_path):
     copy = ("empathy_lightning", "recipes", "copy", "re_llm/iemocap", "--out", "mine")
     assert run(installed, tmp_path, *copy).split() == ["mine/re_llm/base.yaml", "mine/re_llm/iemocap.yaml"]
     assert (tmp_path / "mine/re_llm/base.yaml").read_text() == (ROOT / "examples/re_llm/base.yaml").read_text()
+    copy = (*copy[:3], "re_llm/esd", *copy[4:])
+    assert run(installed, tmp_path, *copy).split() == ["mine/re_llm/base.yaml", "mine/re_llm/esd.yaml"]
+    (tmp_path / "mine/re_llm/base.yaml").write_text("mine")
     assert "is there already" in run(installed, tmp_path, *copy, code=2)
 
 
@@ -63,10 +66,10 @@ def test_the_demo_of_the_wheel_runs(installed, tmp_path):
     shown = run(installed, tmp_path, "empathy_lightning", "demo", "run", "--quick")
     steps = [line.split()[2:4] for line in shown.splitlines() if line.startswith("$ empathy-lightning")]
     assert len(steps) == 8 and steps[0] == ["demo", "corpus"] and steps[-1] == ["demo", "evaluate"]
-    assert (tmp_path / "outputs/demo/report.html").is_file()
-    bot = ("--checkpoint", "outputs/demo/speech_decoder")
-    (recording, *_) = sorted((tmp_path / "outputs/demo/corpus/audio").glob("test_*.flac"))
+    # What a whole run makes is elsewhere.
+    place = tmp_path / "outputs/demo_quick/outputs/demo"
+    assert (place / "report.html").is_file() and not (tmp_path / "outputs/demo").exists()
+    (recording, *_) = sorted((place / "corpus/audio").glob("test_*.flac"))
+    bot = ("--checkpoint", str(place / "speech_decoder"))
     run(installed, tmp_path, "empathy_lightning", "chat", str(recording), *bot, "--out", "replies")
     assert (tmp_path / "replies/replies.json").is_file()
-    # What a whole run would make is not mixed with it.
-    assert "was made from something else" in run(installed, tmp_path, "empathy_lightning", "demo", "run", code=2)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, MissingArgumentError, Parameter
 
 from empathy_lightning import __version__
 from empathy_lightning.commands import (
@@ -79,8 +79,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     share_the_machine()
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        code = application()(words or ["--help"])
+        code = application()(words)
+        if not words or (len(words) == 1 and words[0] in GROUPS):
+            # What there is was shown, nothing was done.
+            return 2
         return code if isinstance(code, int) else 0
+    except MissingArgumentError as error:
+        return _refused(InputError(f"{_lacking(error, words)} (see `{_asked(words)} --help`)"))
     except CycloptsError as error:
         return _refused(InputError(f"{error} (see `{_asked(words)} --help`)"))
     except InputError as error:
@@ -102,7 +107,10 @@ def application() -> App:
         help=_HELP,
         help_format="plaintext",
         version=__version__,
-        default_parameter=Parameter(name_transform=_as_it_is, negative=(), show_default=_if_it_tells),
+        # Of an option that is given twice the last one counts, as with the trainers.
+        default_parameter=Parameter(
+            name_transform=_as_it_is, negative=(), show_default=_if_it_tells, allow_repeating=True
+        ),
         print_error=False,
         exit_on_error=False,
         suppress_keyboard_interrupt=False,
@@ -129,6 +137,13 @@ def _if_it_tells(default: Any) -> str | None:
     if default is None or default is False or default == ():
         return None
     return str(default)
+
+
+def _lacking(error: MissingArgumentError, words: Sequence[str]) -> str:
+    name = "" if error.argument is None else error.argument.name
+    if any(word.partition("=")[0] == name for word in words):
+        return f"{name} needs a value"
+    return f"{name} is missing"
 
 
 def _asked(words: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ line had named that file before it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,6 @@ from empathy_lightning.errors import InputError, meant
 
 RECIPE = "recipe:"
 """Prefix of the name of a shipped recipe, for example ``recipe:re_llm/iemocap``."""
-
-_OPTIONS = ("-c", "--config")
 
 
 def recipes_folder() -> Path:
@@ -49,16 +47,32 @@ def located(name: str | Path) -> Path:
     return recipes_folder() / f"{wanted}.yaml"
 
 
-def layers(name: str | Path) -> list[Path]:
-    """The files of a configuration, from the ground up; its own is the last.
+def layers(*names: str | Path) -> list[Path]:
+    """The files of configurations, from the ground up; each configuration's own is the last of its files.
+
+    A file that several stand on comes once, before the first of them: what that one says over it is not undone.
 
     Args:
-        name: Path or ``recipe:NAME``.
+        *names: Paths or ``recipe:NAME``, in the order in which they are laid over each other.
 
     Raises:
         InputError: If a file is missing or no YAML, or files stand on each other in a circle.
     """
-    return list(_layers(located(name), ()))
+    return [file for name, below in _stacked(names) for file in (*below, located(name))]
+
+
+def _stacked(names: Iterable[str | Path]) -> Iterator[tuple[str | Path, list[Path]]]:
+    """Each configuration with the files that it stands on and that none before it has brought."""
+    brought: set[Path] = set()
+    for name in names:
+        *bases, own = _layers(located(name), ())
+        below = []
+        for base in bases:
+            if base.resolve() not in brought:
+                brought.add(base.resolve())
+                below.append(base)
+        brought.add(own.resolve())
+        yield name, below
 
 
 def _layers(file: Path, above: tuple[Path, ...]) -> Iterator[Path]:
@@ -105,7 +119,7 @@ def merged(names: Sequence[str | Path]) -> Any:
     """
     from omegaconf import OmegaConf
 
-    contents = [read_yaml(file) for name in names for file in layers(name)]
+    contents = [read_yaml(file) for file in layers(*names)]
     whole: Any = OmegaConf.to_container(OmegaConf.merge(*(content or {} for content in contents)), resolve=False)
     whole.pop("base", None)
     return whole
@@ -113,8 +127,7 @@ def merged(names: Sequence[str | Path]) -> Any:
 
 def config_files(words: Sequence[str]) -> list[Path]:
     """All files that a command line's ``--config`` reads, in their order."""
-    names = [value for option, value in _options(words) if option is not None]
-    return [file for name in names if _is_file(name) for file in layers(name)]
+    return layers(*_named(words))
 
 
 def expanded(words: Sequence[str]) -> list[str]:
@@ -123,6 +136,7 @@ def expanded(words: Sequence[str]) -> list[str]:
     Raises:
         InputError: As :func:`layers`.
     """
+    stacked = _stacked(_named(words))
     out: list[str] = []
     for option, value in _options(words):
         if option is None:
@@ -130,8 +144,15 @@ def expanded(words: Sequence[str]) -> list[str]:
         elif not _is_file(value):  # The parser says so, or reads it as YAML itself.
             out += [option, value]
         else:
-            out += [word for file in layers(value) for word in (option, _without_base(file))]
+            _, below = next(stacked)
+            for file in (*below, located(value)):
+                out += [option, _for_the_parser(file)]
     return out
+
+
+def _named(words: Sequence[str]) -> list[str]:
+    """The files and recipes that a command line's ``--config`` names."""
+    return [value for option, value in _options(words) if option is not None and _is_file(value)]
 
 
 def _options(words: Sequence[str]) -> Iterator[tuple[str | None, str]]:
@@ -139,23 +160,30 @@ def _options(words: Sequence[str]) -> Iterator[tuple[str | None, str]]:
     rest = iter(words)
     for word in rest:
         option, equals, value = word.partition("=")
-        if word in _OPTIONS:
-            following = next(rest, None)
-            yield (None, word) if following is None else (word, following)
-        elif equals and option in _OPTIONS:
+        # The parser takes what an option begins with for the option.
+        if option != "-c" and not (len(option) > 3 and "--config".startswith(option)):
+            yield None, word
+        elif equals:
             yield option, value
         else:
-            yield None, word
+            following = next(rest, None)
+            yield (None, word) if following is None else (word, following)
 
 
 def _is_file(name: str) -> bool:
     return name.startswith(RECIPE) or Path(name).is_file()
 
 
-def _without_base(file: Path) -> str:
-    """A word for the parser, which does not know ``base``: the file or, where it has one, the rest as text."""
+def _for_the_parser(file: Path) -> str:
+    """A word for the parser, which does not know ``base``: the file or, where it has one, the rest as text.
+
+    Raises:
+        InputError: If the file holds no keys.
+    """
     content = read_yaml(file)
-    if not _bases(content):
+    if content is not None and not isinstance(content, dict):
+        raise InputError(f"{file} is no configuration of a trainer: it has no keys such as model and data")
+    if content is None or "base" not in content:
         return str(file)
     rest = {key: value for key, value in content.items() if key != "base"}
     text: str = yaml.safe_dump(rest, sort_keys=False)

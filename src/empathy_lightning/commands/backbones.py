@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import OmegaConf
 from transformers import AutoConfig
 
-from empathy_lightning.modules.pretrained import opened
+from empathy_lightning.modules.pretrained import embedding_width, opened
 
 
 @dataclass
@@ -40,11 +40,11 @@ class Backbones:
 
 _SIZES = {
     "frame_size": ("speech_encoder", "hidden_size"),
-    "embedding_size": ("language_model", "hidden_size"),
+    "embedding_size": ("language_model", "embedding_size"),
     "vocabulary_size": ("language_model", "vocab_size"),
     "emotion_size": ("emotion_encoder", "hidden_size"),
 }
-"""The model that knows a size, and what its configuration calls it."""
+"""The model that knows a size, and what its configuration calls it; the embeddings' has no one name."""
 
 
 def add_backbones(parser: Any) -> None:
@@ -60,7 +60,7 @@ def size_of(name_or_path: str | None, name: str) -> int | None:
 
     Args:
         name_or_path: Folder, model id or shipped backbone; None has no sizes.
-        name: Of the size, as transformers calls it.
+        name: Of the size, as transformers calls it, or ``embedding_size``.
 
     Raises:
         PretrainedError: If the configuration cannot be read.
@@ -69,4 +69,4 @@ def size_of(name_or_path: str | None, name: str) -> int | None:
         return None
     with opened(name_or_path) as (folder, where):
         config = AutoConfig.from_pretrained(folder, **where).get_text_config()
-    return int(getattr(config, name))
+    return int(embedding_width(config) if name == "embedding_size" else getattr(config, name))

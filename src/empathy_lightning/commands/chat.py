@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from empathy_lightning.commands.options import Again, AllowLeftOut, Flat, PaperName, Trust
+from empathy_lightning.commands.options import Again, AllowLeftOut, Flat, PaperName, Trust, Wording
 from empathy_lightning.decoding import Decoding
 from empathy_lightning.errors import InputError
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from empathy_lightning.chatbot import EmpatheticChatbot
+    from empathy_lightning.prompts import Prompt
     from empathy_lightning.reply import Reply
 
 
@@ -82,8 +83,8 @@ def respond(
     out: Path,
     split: str = "test",
     recipe: PaperName | None = None,
-    prompt: str | None = None,
-    system: str | None = None,
+    prompt: Wording = None,
+    system: Wording = None,
     max_new_tokens: int | None = None,
     temperature: float = 0.0,
     top_p: float = 1.0,
@@ -119,34 +120,29 @@ def respond(
         InputError: If the options do not fit together, or a file cannot be used.
     """
     from empathy_lightning.evaluation.replies import answer_manifest
+
+    if unit_temperature is not None and not speech:
+        raise InputError("--unit_temperature is for the speech of replies: give --speech too")
+    asked, longest = _asked(recipe, prompt, system)
+    if max_new_tokens is not None:
+        longest = max_new_tokens
+    decoding = Decoding(longest, temperature, top_p, seed, unit_temperature)
+    how = (split, asked, decoding, speech, batch_size, per_shard, trust, again, allow_left_out)
+    answer_manifest(checkpoint, manifest, out, *how)
+
+
+def _asked(recipe: str | None, prompt: str | None, system: str | None) -> tuple[Prompt | None, int]:
+    """The prompt that is given, None for the folder's own, and the longest reply unless another is given."""
     from empathy_lightning.prompts import Prompt
     from empathy_lightning.recipes import recipe_named
 
-    given = prompt is not None
-    if (recipe is not None and given) or (system is not None and not given):
+    if (recipe is not None and prompt is not None) or (system is not None and prompt is None):
         raise InputError("give --recipe, or --prompt with or without --system")
-    if unit_temperature is not None and not speech:
-        raise InputError("--unit_temperature is for the speech of replies: give --speech too")
-    of_paper = None if recipe is None else recipe_named(recipe)
-    asked = None if of_paper is None else of_paper.spoken
-    if prompt is not None:
-        asked = Prompt(prompt, system)
-    if max_new_tokens is None:
-        max_new_tokens = Decoding.max_new_tokens if of_paper is None else of_paper.max_new_tokens
-    answer_manifest(
-        checkpoint,
-        manifest,
-        out,
-        split,
-        asked,
-        Decoding(max_new_tokens, temperature, top_p, seed, unit_temperature),
-        speech,
-        batch_size,
-        per_shard,
-        trust=trust,
-        again=again,
-        max_left_out=allow_left_out,
-    )
+    if recipe is not None:
+        paper = recipe_named(recipe)
+        return paper.spoken, paper.max_new_tokens
+    asked = None if prompt is None else Prompt(prompt, system)
+    return asked, Decoding.max_new_tokens
 
 
 def _written(reply: Reply, out: Path, name: str, bot: EmpatheticChatbot, explain: bool, title: str) -> dict[str, Any]:

@@ -88,7 +88,7 @@ def refusal(error: Exception, words: Sequence[str]) -> InputError:
         raise fault
     alternatives = [str(found.error) for found in reasons if found.keys == reason.keys]
     line = " ".join(_told(reason, alternatives).split())
-    if source := _source(reason.keys, words):
+    if source := _source(_whole_key(reason), words):
         line = f"{source}: {line}"
     return InputError(line if len(line) <= _LONGEST else f"{line[: _LONGEST - 3]}...")
 
@@ -165,6 +165,8 @@ def _told(reason: Reason, alternatives: Sequence[str]) -> str:
         if key:  # Below a class, whose own parser does not say where it stands.
             first = unknown[1].partition(".")[0]
             return f"{key}.{unknown[1]}: there is no such key{meant(first, _arguments(kind))}"
+        if unknown[1] == "base":
+            return "base stands in a YAML; on the command line give that file with --config, before the other"
         return f"{unknown[1]}: there is no such key{meant(unknown[1], _known_keys())}"
     if isinstance(reason.error, ModuleNotFoundError) and kind.startswith(f"{reason.error.name}."):
         return f"{key}: {message}: put the folder that holds {reason.error.name} on PYTHONPATH"
@@ -208,6 +210,14 @@ def _source(keys: Sequence[str], words: Sequence[str]) -> str:
         if keys and _holds(read_yaml(file), wanted.split(".")):
             return str(file)
     return ""
+
+
+def _whole_key(reason: Reason) -> tuple[str, ...]:
+    """The keys down to the one that is unknown, where one is."""
+    unknown = re.search(r"(?:Option|Key|key) '([^']+)' is not|does not accept option '([\w.]+)'", str(reason.error))
+    if unknown is None:
+        return reason.keys
+    return (*reason.keys, *(unknown[1] or unknown[2]).split("."))
 
 
 def _holds(values: Any, keys: Sequence[str]) -> bool:

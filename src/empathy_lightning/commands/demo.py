@@ -19,7 +19,8 @@ def run(*, again: bool = False, quick: bool = False) -> None:
 
     Args:
         again: Make everything anew, whatever it was made from.
-        quick: A few utterances and steps only, to see whether everything runs; the figures mean nothing then.
+        quick: A few utterances and steps only, in outputs/demo_quick, to see whether everything runs; the figures
+            mean nothing then.
 
     Raises:
         InputError: If what is there was made from something else.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from empathy_lightning.commands.options import AllowLeftOut, PaperName, ParserName, RecogniserName, Trust
+from empathy_lightning.commands.options import AllowLeftOut, PaperName, ParserName, RecogniserName, Trust, Wording
 
 
 def emotion(
@@ -16,8 +16,8 @@ def emotion(
     parser: ParserName = "words",
     per_token: bool = False,
     recipe: PaperName = "freezeempath",
-    prompt: str | None = None,
-    system: str | None = None,
+    prompt: Wording = None,
+    system: Wording = None,
     max_new_tokens: int = 32,
     out: Path | None = None,
     report: Path | None = None,

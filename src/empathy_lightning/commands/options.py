@@ -27,6 +27,9 @@ DtypeName = Literal["float32", "bfloat16", "float16", "fp32", "bf16", "fp16"]
 Flat = Parameter(name="*")
 """The fields of a dataclass are options of their own."""
 
+Wording = Annotated[str | None, Parameter(allow_leading_hyphen=True)]
+"""Words of a prompt, which may begin with a hyphen."""
+
 Trust = Annotated[
     tuple[str, ...],
     Parameter(help="Python package whose classes the folder may name, besides this library's; may be repeated."),

@@ -16,6 +16,7 @@ from empathy_lightning.commands.options import (
     PaperName,
     RefusalFilter,
     Trust,
+    Wording,
 )
 from empathy_lightning.errors import InputError
 
@@ -45,8 +46,8 @@ class Asking:
 
     language_model: str
     recipe: PaperName | None = None
-    prompt: str | None = None
-    system: str | None = None
+    prompt: Wording = None
+    system: Wording = None
     max_new_tokens: int | None = None
     temperature: float = 0.0
     seed: int = 0

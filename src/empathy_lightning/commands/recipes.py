@@ -25,14 +25,14 @@ def _purpose(file: Path) -> str:
         if line.strip("# ") == "" or not line.startswith("#"):
             break
         words.append(line.strip("# "))
-    return re.split(r"(?<=[.;:]) ", " ".join(words))[0].rstrip(";:.")
+    return re.split(r"(?<=[.]) ", " ".join(words))[0].rstrip(".:")
 
 
 def show(name: str, /) -> None:
     """Print a recipe, after the files that it stands on.
 
     Args:
-        name: As in recipes list; fit --config recipe:NAME runs it as it is.
+        name: As in recipes list; a trainer takes it as recipe:NAME in the place of a file.
 
     Raises:
         InputError: If there is none of that name.
@@ -56,9 +56,9 @@ def copy(name: str, /, *, out: Path) -> None:
     if script.is_file():
         files.append(script)
     targets = [out / _shown(file) for file in files]
-    for target in targets:
-        if target.exists():
-            raise InputError(f"{target} is there already: give another --out, or remove it")
+    for file, target in zip(files, targets, strict=True):
+        if target.exists() and target.read_bytes() != file.read_bytes():
+            raise InputError(f"{target} is there already, and another: give another --out, or remove it")
     for file, target in zip(files, targets, strict=True):
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, target)

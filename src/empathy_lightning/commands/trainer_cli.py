@@ -178,6 +178,10 @@ class TrainerCLI(LightningCLI):
         """Cheap things first: what is missing or mislabelled is said before a model is loaded."""
         given = self.config[self.subcommand]
         check_paths(given)
+        if "://" in (given["out"] or ""):
+            raise InputError(
+                f"out {given['out']}: give a folder here; ModelCheckpoint and loggers of your own may go elsewhere"
+            )
         check_loss_weights(given)
         check_sizes(given)
         if given["ckpt_path"] in _OF_A_FIT:

@@ -81,6 +81,13 @@ def _offline(folder: str) -> bool:
     return False
 
 
+def embedding_width(config: Any) -> int | None:
+    """Width of a model's embeddings, or of its frames, as its transformers configuration tells; None if it does not."""
+    # OPT's embeddings have a width of their own.
+    width: int | None = getattr(config, "word_embed_proj_dim", None) or getattr(config, "hidden_size", None)
+    return width
+
+
 @contextmanager
 def opened(name_or_path: str, revision: str | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
     """Where to read a pretrained model, as the first arguments of transformers' ``from_pretrained``.

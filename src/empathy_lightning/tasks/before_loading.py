@@ -8,7 +8,7 @@ from typing import Any
 from transformers import AutoConfig
 
 from empathy_lightning.errors import InputError
-from empathy_lightning.modules.pretrained import opened
+from empathy_lightning.modules.pretrained import embedding_width, opened
 from empathy_lightning.tasks.task import TrainedPartsTask
 from empathy_lightning.tasks.weighted_losses import EMOTION_LOSSES, check_weights
 
@@ -143,6 +143,5 @@ def _width(entry: Any) -> int | None:
         except (InputError, OSError, ValueError):
             return None
         config = config.get_text_config()
-        # OPT's embeddings have a width of their own.
-        return getattr(config, "word_embed_proj_dim", None) or getattr(config, "hidden_size", None)
+        return embedding_width(config)
     return arguments.get("hidden_size") or _width(arguments.get("encoder"))
