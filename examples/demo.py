@@ -41,7 +41,7 @@ STEPS: list[tuple[str, list[str]]] = [
 ]
 QUICK_PLACE = "outputs/demo_quick"
 QUICK = {
-    "demo": ["--train", "60", "--validation", "10", "--test", "10"],
+    "demo": ["--train", "60", "--validation", "10", "--test", "5"],
     "prepare": [],
     "fit": ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2"],
 }

@@ -37,7 +37,7 @@ def demo(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo")
     corpus = "outputs/demo/corpus"
     language_model = ["--language_model", "small-world/language_model"]
-    run(folder, "demo", "corpus", "--out", corpus, "--train=20", "--validation=5", "--test=10")
+    run(folder, "demo", "corpus", "--out", corpus, "--train=20", "--validation=5", "--test=5")
     manifest = f"{corpus}/manifest.jsonl"
     run(
         folder, "prepare", "responses", manifest, "--out", f"{corpus}/plain.jsonl", "--without_emotion", *language_model
