@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import yaml  # type: ignore[import-untyped]
 from omegaconf import OmegaConf
 from transformers import AutoConfig
 
+from empathy_lightning.configurations import config_files, read_yaml
+from empathy_lightning.modules.model_files import PretrainedError
 from empathy_lightning.modules.pretrained import embedding_width, opened
 
 
@@ -53,6 +57,35 @@ def add_backbones(parser: Any) -> None:
     parser.add_class_arguments(Backbones, "backbones")
     for size, (backbone, name) in _SIZES.items():
         parser.set_defaults({f"backbones.{size}": f"${{size_of:${{.{backbone}}},{name}}}"})
+
+
+def known_sizes(words: Sequence[str]) -> dict[str, int]:
+    """Sizes that a command line's files and words tell, by name.
+
+    Numbers, unlike references, stay where a part's class is replaced by another.
+
+    Args:
+        words: The command and its options.
+    """
+    named: dict[str, Any] = {}
+    for file in config_files(words):
+        content = read_yaml(file)
+        # Of anything else the parser says what is wrong.
+        if isinstance(content, dict) and isinstance(content.get("backbones"), dict):
+            named |= content["backbones"]
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        option, equals, value = word.partition("=")
+        if option.startswith("--backbones."):
+            named[option.removeprefix("--backbones.")] = yaml.safe_load(value if equals else following)
+    sizes = {}
+    for size, (backbone, name) in _SIZES.items():
+        try:
+            found = named[size] if size in named else size_of(named.get(backbone), name)
+        except PretrainedError:
+            continue  # Told by the parser, where the size is needed.
+        if isinstance(found, int):
+            sizes[size] = found
+    return sizes
 
 
 def size_of(name_or_path: str | None, name: str) -> int | None:

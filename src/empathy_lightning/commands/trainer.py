@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import warnings
+from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
 
@@ -15,6 +16,7 @@ from omegaconf.errors import InterpolationResolutionError
 from torch import distributed
 
 from empathy_lightning.commands import TRAINER_COMMANDS
+from empathy_lightning.commands.backbones import known_sizes
 from empathy_lightning.commands.configuration import refusal
 from empathy_lightning.commands.trainer_cli import TrainerCLI
 from empathy_lightning.data.datamodule import EmpathyDataModule
@@ -55,7 +57,7 @@ def train(words: list[str]) -> int:
         warnings.filterwarnings("ignore", message)
     for name in _TALKATIVE:
         logging.getLogger(name).addFilter(_no_advertisement)
-    _read_keys_from_the_root(words[0])
+    _read_keys_from_the_root(words[0], known_sizes(words))
     try:
         _run(words)
     except SIGTERMException:
@@ -78,14 +80,23 @@ def _leave_the_others() -> None:
         distributed.destroy_process_group()
 
 
-def _read_keys_from_the_root(command: str) -> None:
-    """Let ``${NAME}`` in a YAML name a key from its root, which the parser puts below the command."""
+def _read_keys_from_the_root(command: str, sizes: Mapping[str, int]) -> None:
+    """Let ``${NAME}`` in a YAML name a key from its root, which the parser puts below the command.
+
+    Args:
+        command: The trainer's.
+        sizes: Of the backbones, which stand in the place of ``${backbones.SIZE}``.
+    """
     read = get_loader("yaml")
     # What was read before is left as it is.
     key = re.compile(rf"\$\{{(?!{command}\.)([a-zA-Z_][\w.]*)\}}")
 
+    def _meant(match: re.Match[str]) -> str:
+        size = sizes.get(match[1].removeprefix("backbones."))
+        return f"${{{command}.{match[1]}}}" if size is None else str(size)
+
     def _read(text: str) -> Any:
-        return read(key.sub(rf"${{{command}.\1}}", text))
+        return read(key.sub(_meant, text))
 
     set_loader("omegaconf+", _read, (yaml.YAMLError,))
 
