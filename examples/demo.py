@@ -104,7 +104,10 @@ def demo(again: bool = False, quick: bool = False) -> None:
         Path(QUICK_PLACE).mkdir(parents=True, exist_ok=True)
         with chdir(QUICK_PLACE):
             steps(again, quick)
-        print(f"Everything runs; it lies in {QUICK_PLACE}, and its figures mean nothing. The whole: demo run")
+        print(
+            f"Everything runs; the figures mean nothing. All paths above are below {QUICK_PLACE}, so the report is\n"
+            f"{QUICK_PLACE}/{OUT}/report.html. The whole: empathy-lightning demo run"
+        )
     else:
         steps(again, quick)
         print(f"Now try your own voice:\n  empathy-lightning chat YOUR.wav --checkpoint {OUT}/speech_decoder --out DIR")

@@ -110,7 +110,7 @@ def test_a_file_that_several_stand_on_undoes_nothing(place, capsys):
     write("a.yaml", base="ground.yaml", out="results/a", save_every=3, trainer={"gradient_clip_val": 5.0})
     write("b.yaml", base="ground.yaml", trainer={"log_every_n_steps": 2})
     write("run.yaml", base=["a.yaml", "b.yaml"])
-    for words in ([], ["--config=b.yaml"], ["--config", "a.yaml", "--conf=b.yaml"]):
+    for words in ([], ["--config=b.yaml"], ["--config", "a.yaml", "--config=b.yaml"]):
         config = parsed(capsys, *words)
         assert (config["out"], config["save_every"]) == ("results/a", 3)
         assert config["trainer"]["gradient_clip_val"] == 5.0 and config["trainer"]["log_every_n_steps"] == 2

@@ -170,6 +170,11 @@ def test_a_loss_that_is_no_scalar_is_named(corpus, tmp_path, capsys):
     assert "the loss 'odd' gives no scalar but shape" in line and "mean" in line
 
 
+def test_what_an_option_begins_with_is_no_option(capsys):
+    words = ["fit", f"--config={RECOGNITION}", "--trainer.max_epoch=1"]
+    assert "trainer.max_epoch: there is no such key; did you mean trainer.max_epochs?" in told(words, capsys)
+
+
 def test_a_word_that_was_meant_is_suggested(capsys):
     assert 'Did you mean "fit"?' in told(["fitt"], capsys)
 

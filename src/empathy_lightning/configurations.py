@@ -160,8 +160,7 @@ def _options(words: Sequence[str]) -> Iterator[tuple[str | None, str]]:
     rest = iter(words)
     for word in rest:
         option, equals, value = word.partition("=")
-        # The parser takes what an option begins with for the option.
-        if option != "-c" and not (len(option) > 3 and "--config".startswith(option)):
+        if option not in ("-c", "--config"):
             yield None, word
         elif equals:
             yield option, value

@@ -50,7 +50,8 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     """
     file = Path(folder) / "config.json"
     if not file.is_file():
-        raise CheckpointError(f"{folder} is no checkpoint folder: config.json is missing")
+        lacking = "config.json is missing" if file.parent.is_dir() else "there is nothing; train it first"
+        raise CheckpointError(f"{folder} is no checkpoint folder: {lacking}")
     try:
         check_file(file)
         config = json.loads(file.read_text(encoding="utf-8"))

@@ -128,8 +128,13 @@ def last_line(capsys):
 
 
 def test_nothing_is_loaded_to_refuse_what_was_not_trained(place, unloaded, capsys):
-    assert run("test", "--ckpt_path=last") == 2
+    assert run("test") == 2
     assert "emotion_nuance would be measured untrained" in last_line(capsys)
+    # What an earlier stage has left is not this run's.
+    (place / "other").mkdir()
+    (place / "other/config.json").write_text("{}")
+    assert run("test", "--ckpt_path=last", "--model.initial_weights=[other]") == 2
+    assert "this run has saved none" in last_line(capsys)
 
 
 def test_nothing_is_loaded_to_refuse_a_folder_of_another_run(place, unloaded, capsys):
@@ -167,17 +172,18 @@ def test_nothing_is_loaded_to_refuse_a_wrong_size(wrong, told, place, backbones,
 
 
 def test_what_was_not_trained_is_measured_only_when_asked_for(place, capsys):
-    for words in (["test"], ["validate"], ["test", "--ckpt_path=last"]):
-        assert run(*words) == 2
+    for command in ("test", "validate"):
+        assert run(command) == 2
         assert "emotion_nuance would be measured untrained" in last_line(capsys)
     assert not list(place.glob("logs/**/metrics.csv"))
     assert run("validate", "--untrained=true") == 0
     assert list(place.glob("logs/run/validate/metrics.csv"))
 
 
-def test_weights_of_an_earlier_stage_are_trained_ones(place):
+def test_weights_of_an_earlier_stage_are_trained_ones(place, capsys):
     assert run("fit", "--trainer.max_epochs=1") == 0
     assert run("test", "--model.initial_weights=[out]") == 0
+    assert "weights      out\n" in capsys.readouterr().out
     assert run("test", "--ckpt_path=logs/run/last.ckpt") == 0
 
 

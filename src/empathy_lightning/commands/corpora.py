@@ -93,6 +93,8 @@ def export(
         check_folder(out)
     else:
         check_target(out, [Path(root)])
+        if out.suffix not in (".jsonl", ".parquet"):
+            raise InputError(f"--out {out}: give FILE.jsonl or FILE.parquet, or a folder and --shards")
     utterances = _chosen(_corpus(name, root), protocol, allow_left_out)
     if shards:
         write_shards(utterances, out, again=again)

@@ -107,7 +107,8 @@ def _no_advertisement(record: logging.LogRecord) -> bool:
 
 
 def _run(words: list[str]) -> None:
-    parsing = {"parser_mode": "omegaconf+", "exit_on_error": False}
+    # A slip of the pen that begins as an option does is no option.
+    parsing = {"parser_mode": "omegaconf+", "exit_on_error": False, "allow_abbrev": False}
     try:
         with ExitStack() as held:
             TrainerCLI(

@@ -148,8 +148,13 @@ class TrainerCLI(LightningCLI):
         self._before_measuring()
 
     def _before_measuring(self) -> None:
-        if isinstance(self.model, TrainedPartsTask) and self._checkpoint() is None:
-            self._refuse_untrained(self.model.untrained_parts())
+        checkpoint = self._checkpoint()
+        if isinstance(self.model, TrainedPartsTask):
+            if checkpoint is None:
+                self._refuse_untrained(self.model.untrained_parts())
+            before = ", ".join(self.model.initial_weights) or "as the model is built"
+            if self.trainer.is_global_zero:
+                print(f"weights      {before if checkpoint is None else checkpoint}")
         measure_beside(self.trainer, str(self.subcommand))
 
     def _checkpoint(self) -> str | Path | None:
@@ -220,6 +225,8 @@ class TrainerCLI(LightningCLI):
             read_checkpoint(found, self.subcommand == "fit")
         if self.subcommand == "fit":
             check_run_folder(self.trainer, given["ckpt_path"], given["again"])
+        elif found is None and given["ckpt_path"] == "last" and not given["untrained"]:
+            raise InputError("ckpt_path last: this run has saved none: look at --out, or give the file of another run")
         elif found is None:
             self._refuse_untrained(untrained_parts(given))
 

@@ -176,6 +176,9 @@ class EmpathyDataModule(L.LightningDataModule):
         if self.allow_empty_classes or not self._learns_emotions():
             return
         rows = [*self.splits["train"], *(u for rows in self.mixed for u in rows)]
+        if not rows:
+            counts = ", ".join(f"{name} {len(utterances)}" for name, utterances in self.splits.items())
+            raise CorpusError(f"data.corpora: no utterance is in the training split ({counts})")
         trained = {u.emotion for u in rows} | {heard for u in rows for heard in u.emotion_votes}
         chosen = self.protocol.emotions if self.protocol is not None else None
         # What the protocol leaves out was asked for.
