@@ -102,4 +102,6 @@ def size_of(name_or_path: str | None, name: str) -> int | None:
         return None
     with opened(name_or_path) as (folder, where):
         config = AutoConfig.from_pretrained(folder, **where).get_text_config()
-    return int(embedding_width(config) if name == "embedding_size" else getattr(config, name))
+    if name == "embedding_size":
+        return embedding_width(config)
+    return int(getattr(config, name))

@@ -46,7 +46,7 @@ class MonitorCheck(L.Callback):
         figures = {str(name) for name in trainer.callback_metrics if str(name).startswith("validation/")}
         # A metric that is no number yet is not logged.
         if isinstance(task, TrainedPartsTask):
-            figures |= {f"validation/{name}" for name in task.metrics["validation"]}
+            figures |= {f"validation/{name}" for name, _ in task.metrics["validation"].named_children()}
         if figures and self.monitor not in figures:
             raise InputError(
                 f"monitor {self.monitor}: no validation has it{meant(self.monitor, figures)}; "
