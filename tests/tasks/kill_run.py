@@ -110,13 +110,13 @@ def prepared(folder: Path) -> list[float]:
     script = folder / "examples" / "demo.py"
     # Its words name the recipes of the library; these are copies.
     script.write_text(re.sub(r'"recipe:(demo/\w+)"', r'"examples/\1.yaml"', script.read_text()))
-    corpus, package = "outputs/demo/corpus", ["-m", "empathy_lightning", "prepare"]
+    corpus, package = "outputs/demo/corpus", ["-m", "empathy_lightning"]
     sizes = ["--train", "60", "--validation", "10", "--test", "10"]
     replies = ["--language_model", "small-world/language_model", "--out", f"{corpus}/labelled.jsonl"]
     units = ["--vocoder", "outputs/demo/vocoder", "--out", f"{corpus}/units.jsonl"]
-    whole([*package, "synthetic", "--out", corpus, *sizes], folder)
-    whole([*package, "responses", f"{corpus}/manifest.jsonl", *replies], folder)
-    whole([*package, "units", f"{corpus}/labelled.jsonl", *units], folder)
+    whole([*package, "demo", "corpus", "--out", corpus, *sizes], folder)
+    whole([*package, "prepare", "responses", f"{corpus}/manifest.jsonl", *replies], folder)
+    whole([*package, "prepare", "units", f"{corpus}/labelled.jsonl", *units], folder)
     return [whole(train(number), folder) for number in range(len(STAGES))]
 
 
