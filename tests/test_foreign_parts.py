@@ -92,10 +92,11 @@ class Voice(nn.Module):
         super().__init__()
         self.num_units = num_units
         self.sample_rate = sample_rate
+        self.samples_per_unit, self.context = 100, 0
         self.sounds = nn.Embedding(num_units, 100)
 
     def forward(self, units):
-        return self.sounds(units).tanh().flatten()
+        return self.sounds(units).tanh().flatten(1)
 
 
 class Loudness(nn.Module):
@@ -224,7 +225,7 @@ def test_five_parts_from_elsewhere_go_all_the_way(theirs, backbones, corpus, tmp
     bot = EmpatheticChatbot.from_pretrained(tmp_path / "three", "cpu", ["theirs"])
     (reply,) = bot.respond(recording, decoding=Decoding(12, 1.0))
     assert reply.text and reply.emotion in EMOTIONS and reply.arousal is None and len(reply.waveform) > 0
-    assert torch.equal(reply.waveform, voice(torch.tensor(reply.units)))
+    assert torch.equal(reply.waveform, voice(torch.tensor([reply.units]))[0])
     words = [sys.executable, "-c", FRESH, str(tmp_path / "three"), str(recording), str(out)]
     environment = os.environ | {"PYTHONPATH": ":".join(sys.path)}
     fresh = subprocess.run(words, capture_output=True, text=True, env=environment)

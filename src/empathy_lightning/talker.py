@@ -77,4 +77,4 @@ class Talker(nn.Module):
         draws = torch.Generator(states.device).manual_seed(seed)
         turns = decoder.stream([(states, ids)], temperature=temperature, generator=draws, top_k=50)
         units = torch.cat(list(turns))
-        return Spoken(units, None if self.vocoder is None else self.vocoder(units).cpu())
+        return Spoken(units, None if self.vocoder is None else self.vocoder(units[None])[0].cpu())

@@ -52,14 +52,19 @@ class EmotionHead(Protocol):
 class Vocoder(Protocol):
     """Units to speech, such as :class:`.vocoder.Vocoder`.
 
+    One with a ``context`` can speak while its units are coming in: what is more than that many units away, on either
+    side, does not change a unit's samples. One without it speaks whole replies only.
+
     Attributes:
         sample_rate: Of the waveform, in Hz.
+        samples_per_unit: Samples of each unit; None, or no such attribute, where they differ from unit to unit.
+        context: Units on either side that are heard in a unit's samples; None, or no such attribute, for all.
     """
 
     sample_rate: int
 
     def __call__(self, units: Tensor) -> Tensor:
-        """Waveform (T,) in -1..1 of units (U,); no units give an empty waveform."""
+        """Waveforms (B, T) in -1..1 of units (B, N), rows of one length; no units give empty ones."""
 
 
 class Quantizer(Protocol):

@@ -76,6 +76,9 @@ class Vocoder(nn.Module):
         self.n_fft = n_fft
         self.sample_rate = sample_rate
         self.hop_length = sample_rate // 50
+        # Griffin-Lim drops the last frame, and its search for the phase hears the whole reply.
+        self.samples_per_unit = None
+        self.context = None
         bins = n_fft // 2 + 1
         filters = mel_filter_bank(bins, num_mel_bins, 0.0, sample_rate / 2, sample_rate, mel_scale="htk")
         self.register_buffer("filters", torch.as_tensor(filters, dtype=torch.float32), persistent=False)
@@ -107,8 +110,12 @@ class Vocoder(nn.Module):
 
     @torch.no_grad()
     def forward(self, units: Tensor) -> Tensor:
-        """Waveform (T,) in -1..1 of units (U,); no units give an empty waveform."""
-        if not len(units):
-            return torch.zeros(0, device=units.device)
+        """Waveforms (B, T) in -1..1 of units (B, U); no units give empty ones."""
+        if not units.numel():
+            return torch.zeros(len(units), 0, device=units.device)
+        return torch.stack([self._spoken(row) for row in units])
+
+    def _spoken(self, units: Tensor) -> Tensor:
+        """Waveform (T,) of units (U,)."""
         spectrum = self.spectra[units].reshape(-1, self.n_fft // 2 + 1).T.exp()
         return griffin_lim(spectrum, self.window, self.hop_length).clamp(-1, 1)
