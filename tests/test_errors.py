@@ -206,10 +206,10 @@ def test_the_help_of_a_task_is_where_the_page_says(capsys):
 def test_what_is_offered_is_what_there_is():
     from empathy_lightning.evaluation.parsing import PARSERS
     from empathy_lightning.modules.pretrained import dtype_named
+    from empathy_lightning.papers import PAPERS
     from empathy_lightning.preparation.response_selection import REFUSALS
-    from empathy_lightning.recipes import RECIPES
 
-    assert tuple(RECIPES) == get_args(options.PaperName)
+    assert tuple(PAPERS) == get_args(options.PaperName)
     assert tuple(PARSERS) == get_args(options.ParserName)
     assert tuple(REFUSALS) == get_args(options.RefusalFilter)
     assert all(isinstance(dtype_named(name), torch.dtype) for name in get_args(options.DtypeName))
@@ -220,8 +220,8 @@ def test_what_is_offered_is_what_there_is():
     [
         ["evaluate", "emotion", "--manifest=m", "--checkpoint=c", "--by=ear"],
         ["evaluate", "emotion", "--manifest=m", "--checkpoint=c", "--parser=word"],
-        ["evaluate", "emotion", "--manifest=m", "--checkpoint=c", "--recipe=stew"],
-        ["respond", "m", "--out=o", "--checkpoint=c", "--recipe=re_lm"],
+        ["evaluate", "emotion", "--manifest=m", "--checkpoint=c", "--paper=stew"],
+        ["respond", "m", "--out=o", "--checkpoint=c", "--paper=re_lm"],
         ["prepare", "responses", "m", "--out=o", "--language_model=l", "--engine=vlm"],
         ["prepare", "responses", "m", "--out=o", "--language_model=l", "--dtype=float3"],
         ["prepare", "responses", "m", "--out=o", "--language_model=l", "--refusals=some"],

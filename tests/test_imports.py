@@ -49,7 +49,7 @@ def test_modules_import_only_each_other(name):
 FLOORS = (
     "__init__ audio configurations constructor containers decoding emotion_words errors faults files flac jobs "
     "levels progress records text threads utterance walk",
-    "corpora modules prompts recipes thinking",
+    "corpora modules prompts papers thinking",
     "data",
     "filled_prompt listener responder slots talker",
     "models outputs reply",

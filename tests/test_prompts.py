@@ -47,26 +47,26 @@ def test_a_response_ends_with_the_end_of_turn():
 
 
 def test_the_papers_wordings():
-    from empathy_lightning.recipes import RECIPES
+    from empathy_lightning.papers import PAPERS
 
     emotional = "Continue the following sentence that reflects a 'sad' emotion tone in a coherent style: I am here"
     for name in ("blsp_emo", "re_llm"):
-        recipe = RECIPES[name]
+        recipe = PAPERS[name]
         assert recipe.labelled.user.format(speech="I am here", emotion="sad") == emotional
         assert recipe.unlabelled.user == "Continue the following sentence in a coherent style: {speech}"
         assert recipe.max_new_tokens == 48 and recipe.labelled.system == "You are a helpful assistant."
-    assert RECIPES["blsp_emo"].spoken.user == (
+    assert PAPERS["blsp_emo"].spoken.user == (
         "Continue the following sentence based on the conveyed emotion tone in a coherent style: {speech}"
     )
-    assert RECIPES["blsp_emo"].recognition.user == (
+    assert PAPERS["blsp_emo"].recognition.user == (
         "Please identify the emotion tone of the speech provided below. Select from the following options: "
         "neutral, sad, angry, happy, or surprise.\n\nSpeech: {speech}"
     )
-    assert RECIPES["re_llm"].recognition.user == (
+    assert PAPERS["re_llm"].recognition.user == (
         "Please identify the emotion tone of the sentence provided below. Select from the following options: "
         "neutral, sad, angry, happy, or surprise.\n\nSentence: {speech}"
     )
-    assert RECIPES["freezeempath"].labelled == Prompt(SPEECH_AND_EMOTION, EMPATHY_SYSTEM)
+    assert PAPERS["freezeempath"].labelled == Prompt(SPEECH_AND_EMOTION, EMPATHY_SYSTEM)
 
 
 def test_earlier_turns_stand_before_the_one_to_be_answered():

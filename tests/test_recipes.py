@@ -18,8 +18,8 @@ from empathy_lightning.modules.language_model import LanguageModel
 from empathy_lightning.modules.partial_lora import PartialLora
 from empathy_lightning.modules.pooled_heads import PooledEmotionHeads
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
+from empathy_lightning.papers import PAPERS
 from empathy_lightning.prompts import Prompt
-from empathy_lightning.recipes import RECIPES
 from empathy_lightning.tasks import EmotionNuanceTask
 from empathy_lightning.utterance import EMOTIONS
 from tests.conftest import ROOT
@@ -313,7 +313,7 @@ def test_the_questions_of_training_and_evaluation_are_the_same():
         responder = whole_recipe(name)["model"]["init_args"]["model"]["responder"]
         return Prompt(responder["prompt"], responder.get("system"))
 
-    freezeempath = RECIPES["freezeempath"]
+    freezeempath = PAPERS["freezeempath"]
     assert _asked("freezeempath/1_semantic_alignment") == freezeempath.unlabelled
     assert _asked("freezeempath/2a_ser_pretraining") == freezeempath.recognition
     (mixed_in,) = whole_recipe("freezeempath/2b_empathetic_instruction_tuning")["data"]["mixed_in"]
@@ -322,7 +322,7 @@ def test_the_questions_of_training_and_evaluation_are_the_same():
     for stage in ("2b_empathetic_instruction_tuning", "3b_query_to_response"):
         assert _asked(f"freezeempath/{stage}") == freezeempath.spoken
     for stage in ("stage1", "cformer"):
-        assert _asked(f"blsp_emo/{stage}") == RECIPES["blsp_emo"].unlabelled
-    assert _asked("blsp_emo/stage2") == RECIPES["blsp_emo"].spoken
+        assert _asked(f"blsp_emo/{stage}") == PAPERS["blsp_emo"].unlabelled
+    assert _asked("blsp_emo/stage2") == PAPERS["blsp_emo"].spoken
     for name in RE_LLM:
-        assert _asked(f"{name}") == RECIPES["re_llm"].spoken
+        assert _asked(f"{name}") == PAPERS["re_llm"].spoken

@@ -8,7 +8,7 @@ from empathy_lightning.corpora import CORPORA
 from empathy_lightning.emotion_words import SPELLINGS, SYNONYMS, chosen_emotion, words_for
 from empathy_lightning.evaluation.parsing import parse_words
 from empathy_lightning.evaluation.recognisers import offered as word_offered
-from empathy_lightning.recipes import RECIPES
+from empathy_lightning.papers import PAPERS
 from tests.conftest import ROOT
 
 CATEGORIES = {name: sorted({*corpus.emotions.values(), *corpus.counts} - {""}) for name, corpus in CORPORA.items()}
@@ -65,13 +65,13 @@ def offered(text):
 
 
 def questions():
-    yield from (recipe.recognition.user for recipe in RECIPES.values())
+    yield from (recipe.recognition.user for recipe in PAPERS.values())
     yield from (file.read_text() for file in sorted((ROOT / "examples").rglob("*.yaml")))
 
 
 def test_the_options_of_all_questions_are_understood():
     asked = [options for text in questions() if (options := offered(text))]
-    assert len(asked) >= len(RECIPES)
+    assert len(asked) >= len(PAPERS)
     for options in asked:
         for option in options:
             emotion = chosen_emotion(option, SPELLINGS)

@@ -201,8 +201,8 @@ def test_the_label_is_not_told_to_a_bot_that_hears_no_emotion(model, corpus, tmp
     save(tmp_path / "one", spoken(whole(*parts), EMOTIONS))
     words = ["evaluate", "emotion", "--checkpoint", str(tmp_path / "one"), "--manifest", str(corpus)]
     assert main(words) == 2
-    assert "give --prompt without one, or another --recipe" in capsys.readouterr().err.splitlines()[-1]
-    assert main([*words, "--recipe", "re_llm"]) == 0
+    assert "give --prompt without one, or another --paper" in capsys.readouterr().err.splitlines()[-1]
+    assert main([*words, "--paper", "re_llm"]) == 0
 
 
 def test_a_question_is_about_what_is_heard_whatever_fills_the_folder_s_slots(bot, model, corpus, tmp_path):
@@ -218,7 +218,7 @@ def test_a_question_is_about_what_is_heard_whatever_fills_the_folder_s_slots(bot
     [
         (["--by", "luck"], '"luck" for --'),
         (["--parser", "eye"], '"eye" for --'),
-        (["--recipe", "x"], '"x" for --'),
+        (["--paper", "x"], '"x" for --'),
         (["--split", "none"], "no split is named 'none'"),
         (["--prompt", "What is it?"], "no {speech} slot"),
     ],

@@ -28,7 +28,7 @@ from empathy_lightning.modules.speech_adapter import SpeechAdapter
 from empathy_lightning.modules.speech_decoder import SpeechDecoder
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
 from empathy_lightning.modules.vocoder import Vocoder
-from empathy_lightning.recipes import recipe_named
+from empathy_lightning.papers import paper_named
 from empathy_lightning.slots import Transcript, TrueLabel
 from empathy_lightning.utterance import EMOTIONS
 from tests.tiny import filled, spoken, text_of, tokens_of, whole
@@ -123,11 +123,11 @@ def test_the_folder_says_what_fills_the_slots(backbones, model, corpus, tmp_path
 
 def test_another_prompt_takes_the_place_of_the_folder_s(bot, model, corpus, tmp_path, capsys):
     said = {}
-    for recipe in (["--recipe", "re_llm"], ["--prompt", "{speech} ({emotion})", "--system", "Be kind."]):
+    for recipe in (["--paper", "re_llm"], ["--prompt", "{speech} ({emotion})", "--system", "Be kind."]):
         assert respond(bot, corpus, tmp_path / f"{len(said)}.jsonl", *recipe) == 0
         said[len(said)] = [u.response for u in read_manifest(tmp_path / f"{len(said)}.jsonl")]
     test = [u for u in read_manifest(corpus) if u.split == "test"]
-    spoken = recipe_named("re_llm").spoken
+    spoken = paper_named("re_llm").spoken
     for index, (model.responder.prompt, model.responder.system) in enumerate(
         [(spoken.user, spoken.system), ("{speech} ({emotion})", "Be kind.")]
     ):
@@ -157,9 +157,7 @@ def test_only_the_likeliest_tokens_are_drawn_from(bot, model, corpus, tmp_path):
     assert [u.response for u in replies] != [alone(model, u)[0] for u in replies]
 
 
-@pytest.mark.parametrize(
-    ("extra", "longest"), [([], 128), (["--recipe", "re_llm"], 48), (["--recipe", "re_llm", 7], 7)]
-)
+@pytest.mark.parametrize(("extra", "longest"), [([], 128), (["--paper", "re_llm"], 48), (["--paper", "re_llm", 7], 7)])
 def test_a_recipe_says_how_long_a_reply_may_be(bot, corpus, tmp_path, extra, longest):
     write_manifest(tmp_path / "m.jsonl", read_manifest(corpus)[-1:])
     words = ["respond", str(tmp_path / "m.jsonl"), "--checkpoint", str(bot), "--out", str(tmp_path / "r.jsonl")]
@@ -266,12 +264,12 @@ def test_one_process_answers_and_writes_at_a_time(bot, corpus, tmp_path, monkeyp
         (["--batch_size", "0"], "at least 1"),
         (["--max_new_tokens", "0"], "at least 1"),
         (["--top_p", "0"], "top_p"),
-        (["--recipe", "stew"], '"stew" for --'),
-        (["--recipe", "re_llm", "--prompt", "{speech}"], "--recipe, or"),
-        (["--system", "Be kind."], "--recipe, or"),
+        (["--paper", "stew"], '"stew" for --'),
+        (["--paper", "re_llm", "--prompt", "{speech}"], "--paper, or"),
+        (["--system", "Be kind."], "--paper, or"),
         (["--prompt", "hello"], "no {speech} slot"),
         (["--prompt", ""], "no {speech} slot"),
-        (["--prompt", "", "--recipe", "re_llm"], "--recipe, or"),
+        (["--prompt", "", "--paper", "re_llm"], "--paper, or"),
     ],
 )
 def test_bad_choices_are_one_line(bot, corpus, tmp_path, capsys, extra, reason):

@@ -10,6 +10,7 @@ from empathy_lightning.data import Manifest, read_manifest, write_manifest
 from empathy_lightning.data.batch import SpeechDataset
 from empathy_lightning.data.datamodule import EmpathyDataModule
 from empathy_lightning.errors import InputError
+from empathy_lightning.papers import PAPERS
 from empathy_lightning.preparation.engines import Generation
 from empathy_lightning.preparation.pseudo_dialogues import (
     draw_labels,
@@ -18,7 +19,6 @@ from empathy_lightning.preparation.pseudo_dialogues import (
     parse_distribution,
     prepare_pseudo_dialogues,
 )
-from empathy_lightning.recipes import RECIPES
 from empathy_lightning.small_world.world import sentences
 from empathy_lightning.utterance import Utterance
 from tests.corpora.noise import noise
@@ -113,7 +113,7 @@ def test_the_command_writes_pairs_that_can_be_read_again(tmp_path):
 
 
 def test_the_pairs_train_a_model_through_the_datamodule(corpus, model, tmp_path):
-    generation = Generation("small-world/language_model", RECIPES["freezeempath"].labelled)
+    generation = Generation("small-world/language_model", PAPERS["freezeempath"].labelled)
     out = prepare_pseudo_dialogues(corpus, corpus, tmp_path / "pairs.parquet", generation, per_recording=2)
     data = EmpathyDataModule([Manifest(str(out))], batch_seconds=10)
     data.setup()

@@ -326,7 +326,7 @@ def test_what_cannot_be_asked_about_is_reported(manifest, tmp_path):
 
 def test_the_command_speaks_the_papers_prompts(manifest, tmp_path, capsys):
     out = tmp_path / "o.parquet"
-    assert main([*command(manifest, out, "--recipe", "re_llm")[3:], "--max_words", "6"]) == 0
+    assert main([*command(manifest, out, "--paper", "re_llm")[3:], "--max_words", "6"]) == 0
     said = json.loads((tmp_path / "o.parquet.shards" / "made_from.json").read_text())
     assert said["max_new_tokens"] == 48 and said["system"] == "You are a helpful assistant."
     assert said["user"] == (
@@ -339,10 +339,10 @@ def test_the_command_speaks_the_papers_prompts(manifest, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("extra", "reason"),
     [
-        (["--recipe", "re_llm", "--prompt", "{speech}"], "not both"),
+        (["--paper", "re_llm", "--prompt", "{speech}"], "not both"),
         (["--max_overlap", "2"], "overlap of 2.0"),
         (["--batch_size", "0"], "--batch_size must be"),
-        (["--recipe", "gpt"], '"gpt" for --'),
+        (["--paper", "gpt"], '"gpt" for --'),
         (["--refusals", "all"], '"all" for --'),
         (["--engine", "magic"], '"magic" for --'),
         (["--dtype", "float3"], '"float3" for --'),

@@ -82,7 +82,7 @@ def respond(
     checkpoint: Path,
     out: Path,
     split: str = "test",
-    recipe: PaperName | None = None,
+    paper: PaperName | None = None,
     prompt: Wording = None,
     system: Wording = None,
     max_new_tokens: int | None = None,
@@ -104,10 +104,10 @@ def respond(
         checkpoint: Folder of the bot.
         out: Manifest to write, .jsonl or .parquet.
         split: Which to answer, or all.
-        recipe: Prompt of a paper (default: the folder's own).
+        paper: Prompts of a paper (default: the folder's own).
         prompt: User's turn with {speech} (and {emotion}) instead.
         system: System message of that prompt.
-        max_new_tokens: Longest reply (default: the recipe's, or 128).
+        max_new_tokens: Longest reply (default: the paper's, or 128).
         temperature: 0 takes the likeliest words; above it, they are drawn.
         top_p: Draw from the likeliest tokens whose probabilities reach this sum.
         seed: Of the draws, of words and units.
@@ -123,7 +123,7 @@ def respond(
 
     if unit_temperature is not None and not speech:
         raise InputError("--unit_temperature is for the speech of replies: give --speech too")
-    asked, longest = _asked(recipe, prompt, system)
+    asked, longest = _asked(paper, prompt, system)
     if max_new_tokens is not None:
         longest = max_new_tokens
     decoding = Decoding(longest, temperature, top_p, seed, unit_temperature)
@@ -131,16 +131,16 @@ def respond(
     answer_manifest(checkpoint, manifest, out, *how)
 
 
-def _asked(recipe: str | None, prompt: str | None, system: str | None) -> tuple[Prompt | None, int]:
+def _asked(paper: str | None, prompt: str | None, system: str | None) -> tuple[Prompt | None, int]:
     """The prompt that is given, None for the folder's own, and the longest reply unless another is given."""
+    from empathy_lightning.papers import paper_named
     from empathy_lightning.prompts import Prompt
-    from empathy_lightning.recipes import recipe_named
 
-    if (recipe is not None and prompt is not None) or (system is not None and prompt is None):
-        raise InputError("give --recipe, or --prompt with or without --system")
-    if recipe is not None:
-        paper = recipe_named(recipe)
-        return paper.spoken, paper.max_new_tokens
+    if (paper is not None and prompt is not None) or (system is not None and prompt is None):
+        raise InputError("give --paper, or --prompt with or without --system")
+    if paper is not None:
+        wordings = paper_named(paper)
+        return wordings.spoken, wordings.max_new_tokens
     asked = None if prompt is None else Prompt(prompt, system)
     return asked, Decoding.max_new_tokens
 

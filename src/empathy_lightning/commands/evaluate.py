@@ -15,7 +15,7 @@ def emotion(
     by: RecogniserName = "answer",
     parser: ParserName = "words",
     per_token: bool = False,
-    recipe: PaperName = "freezeempath",
+    paper: PaperName = "freezeempath",
     prompt: Wording = None,
     system: Wording = None,
     max_new_tokens: int = 32,
@@ -33,8 +33,8 @@ def emotion(
         by: answer parses what it says, options scores the words, classifier takes its own head's.
         parser: Of answers.
         per_token: Divide an option's score by its tokens.
-        recipe: Question of a paper.
-        prompt: Question with {speech} (and {emotion}) instead of a recipe's.
+        paper: Question of a paper.
+        prompt: Question with {speech} (and {emotion}) instead of a paper's.
         system: System message of that question.
         max_new_tokens: Longest answer.
         out: JSON file for figures and answers.
@@ -44,10 +44,10 @@ def emotion(
         InputError: If the checkpoint or the manifest cannot be used.
     """
     from empathy_lightning.evaluation.recognition import evaluate_emotion
+    from empathy_lightning.papers import paper_named
     from empathy_lightning.prompts import Prompt
-    from empathy_lightning.recipes import recipe_named
 
-    question = Prompt(prompt, system) if prompt else recipe_named(recipe).recognition
+    question = Prompt(prompt, system) if prompt else paper_named(paper).recognition
     files = (checkpoint, manifest, question, out, report)
     evaluate_emotion(*files, split, by, parser, per_token, max_new_tokens, trust, max_left_out=allow_left_out)
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 PaperName = Literal["freezeempath", "blsp_emo", "re_llm"]
-"""Papers whose prompts there are, see :mod:`empathy_lightning.recipes`."""
+"""Papers whose prompts there are, see :mod:`empathy_lightning.papers`."""
 
 RecogniserName = Literal["answer", "options", "classifier"]
 """Ways to recognise an emotion, see :mod:`empathy_lightning.evaluation.recognisers`."""

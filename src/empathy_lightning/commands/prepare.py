@@ -32,10 +32,10 @@ class Asking:
 
     Attributes:
         language_model: Folder or model id.
-        recipe: Prompts of a paper.
-        prompt: User's turn with {speech} and {emotion} instead of a recipe's.
+        paper: Prompts of a paper.
+        prompt: User's turn with {speech} and {emotion} instead of a paper's.
         system: System message.
-        max_new_tokens: Longest reply (default: the recipe's, or 64).
+        max_new_tokens: Longest reply (default: the paper's, or 64).
         temperature: 0 takes the likeliest words; above it, they are drawn.
         seed: Of all draws.
         batch_size: Prompts at a time.
@@ -45,7 +45,7 @@ class Asking:
     """
 
     language_model: str
-    recipe: PaperName | None = None
+    paper: PaperName | None = None
     prompt: Wording = None
     system: Wording = None
     max_new_tokens: int | None = None
@@ -61,8 +61,8 @@ class Asking:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"--{name} must be 1 or more")
-        if self.recipe is not None and self.prompt is not None:
-            raise InputError("give --recipe or --prompt, not both")
+        if self.paper is not None and self.prompt is not None:
+            raise InputError("give --paper or --prompt, not both")
 
     def generation(self, with_emotion: bool) -> Generation:
         """What decides the answers beside the utterances.
@@ -72,7 +72,7 @@ class Asking:
         """
         from empathy_lightning.preparation.engines import Generation
 
-        default, longest = self._of_recipe(with_emotion)
+        default, longest = self._of_paper(with_emotion)
         return Generation(
             self.language_model,
             self._worded(default),
@@ -91,15 +91,15 @@ class Asking:
         system = default.system if self.system is None else self.system
         return Prompt(user, system)
 
-    def _of_recipe(self, with_emotion: bool) -> tuple[Prompt, int]:
+    def _of_paper(self, with_emotion: bool) -> tuple[Prompt, int]:
         """Prompt and longest reply unless others are given."""
+        from empathy_lightning.papers import paper_named
         from empathy_lightning.prompts import SPEECH_AND_EMOTION, SPEECH_ONLY, Prompt
-        from empathy_lightning.recipes import recipe_named
 
-        if self.recipe is None:
+        if self.paper is None:
             return Prompt(SPEECH_AND_EMOTION if with_emotion else SPEECH_ONLY), 64
-        recipe = recipe_named(self.recipe)
-        return recipe.labelled if with_emotion else recipe.unlabelled, recipe.max_new_tokens
+        wordings = paper_named(self.paper)
+        return wordings.labelled if with_emotion else wordings.unlabelled, wordings.max_new_tokens
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from torch import distributed
 
 from empathy_lightning.commands import TRAINER_COMMANDS
 from empathy_lightning.commands.backbones import known_sizes
-from empathy_lightning.commands.configuration import refusal
+from empathy_lightning.commands.configuration_errors import refusal
 from empathy_lightning.commands.trainer_cli import TrainerCLI
 from empathy_lightning.data.datamodule import EmpathyDataModule
 from empathy_lightning.errors import InputError

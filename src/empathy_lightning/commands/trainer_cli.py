@@ -23,7 +23,7 @@ import empathy_lightning.modules.speech_adapter
 import empathy_lightning.modules.speech_decoder
 import empathy_lightning.tasks  # noqa: F401
 from empathy_lightning.commands.backbones import add_backbones
-from empathy_lightning.commands.configuration import check_paths, refusal
+from empathy_lightning.commands.configuration_errors import check_paths, refusal
 from empathy_lightning.configurations import expanded
 from empathy_lightning.errors import InputError
 from empathy_lightning.tasks.before_loading import (

@@ -138,7 +138,7 @@ def _check_way(model: EmpatheticLM, by: str, parser: str) -> None:
         # The label's own word, which stage 1 puts there, would be the answer.
         raise InputError(
             "the question has an {emotion} slot, but nothing is heard to fill it: give --prompt without one, or "
-            "another --recipe"
+            "another --paper"
         )
 
 

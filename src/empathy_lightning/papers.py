@@ -9,7 +9,7 @@ from empathy_lightning.prompts import EMPATHY_SYSTEM, SPEECH_AND_EMOTION, SPEECH
 
 
 @dataclass(frozen=True)
-class Recipe:
+class PaperPrompts:
     """The prompts of a paper.
 
     Attributes:
@@ -38,8 +38,8 @@ _CONTINUE_SPOKEN = Prompt(
     "Continue the following sentence based on the conveyed emotion tone in a coherent style: {speech}", HELPFUL_SYSTEM
 )
 
-RECIPES: dict[str, Recipe] = {
-    "freezeempath": Recipe(
+PAPERS: dict[str, PaperPrompts] = {
+    "freezeempath": PaperPrompts(
         labelled=Prompt(SPEECH_AND_EMOTION, EMPATHY_SYSTEM),
         unlabelled=Prompt(SPEECH_ONLY),
         spoken=Prompt(SPEECH_AND_EMOTION, EMPATHY_SYSTEM),
@@ -49,7 +49,7 @@ RECIPES: dict[str, Recipe] = {
         ),
         max_new_tokens=256,
     ),
-    "blsp_emo": Recipe(
+    "blsp_emo": PaperPrompts(
         labelled=_CONTINUE_LABELLED,
         unlabelled=_CONTINUE,
         spoken=_CONTINUE_SPOKEN,
@@ -59,7 +59,7 @@ RECIPES: dict[str, Recipe] = {
         ),
         max_new_tokens=48,
     ),
-    "re_llm": Recipe(
+    "re_llm": PaperPrompts(
         labelled=_CONTINUE_LABELLED,
         unlabelled=_CONTINUE,
         spoken=_CONTINUE_SPOKEN,
@@ -80,12 +80,12 @@ in its figure; that is taken here. Its code asks for the emotion of the "speech"
 """
 
 
-def recipe_named(name: str) -> Recipe:
+def paper_named(name: str) -> PaperPrompts:
     """The prompts of a paper.
 
     Raises:
-        InputError: If there is no such recipe.
+        InputError: If there are none of that name.
     """
-    if name not in RECIPES:
-        raise InputError(f"no recipe named {name!r}; there are {', '.join(RECIPES)}{meant(name, RECIPES)}")
-    return RECIPES[name]
+    if name not in PAPERS:
+        raise InputError(f"no prompts of a paper named {name!r}; there are {', '.join(PAPERS)}{meant(name, PAPERS)}")
+    return PAPERS[name]
