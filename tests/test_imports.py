@@ -10,7 +10,7 @@ MODULES = sorted(
     ".".join(path.relative_to(SOURCE.parent).with_suffix("").parts)
     for path in SOURCE.rglob("*.py")
     if path.name
-    not in ("__init__.py", "__main__.py", "datamodule.py", "trainer.py", "trainer_cli.py", "configuration.py")
+    not in ("__init__.py", "__main__.py", "datamodule.py", "trainer.py", "trainer_cli.py", "configuration_errors.py")
     and "tasks" not in path.relative_to(SOURCE).parts
 )
 
