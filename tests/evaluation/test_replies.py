@@ -121,6 +121,16 @@ def test_the_folder_says_what_fills_the_slots(backbones, model, corpus, tmp_path
     assert type(load(tmp_path / "words").responder.emotion_slot) is TrueLabel
 
 
+def test_a_reply_that_is_told_the_label_says_so(model, corpus, tmp_path, capsys):
+    deaf = whole(model.listener.speech_encoder, model.listener.speech_adapter, model.responder.language_model)
+    save(tmp_path / "deaf", spoken(deaf.eval(), []))
+    told = "the {emotion} of its prompt is the manifest's label"
+    assert respond(tmp_path / "deaf", corpus, tmp_path / "a.jsonl") == 0
+    assert told not in capsys.readouterr().out
+    assert respond(tmp_path / "deaf", corpus, tmp_path / "b.jsonl", "--prompt", "{speech} ({emotion})") == 0
+    assert told in capsys.readouterr().out
+
+
 def test_another_prompt_takes_the_place_of_the_folder_s(bot, model, corpus, tmp_path, capsys):
     said = {}
     for recipe in (["--paper", "re_llm"], ["--prompt", "{speech} ({emotion})", "--system", "Be kind."]):

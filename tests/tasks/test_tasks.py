@@ -12,6 +12,7 @@ from empathy_lightning.data.batch import SpeechDataset, collate
 from empathy_lightning.data.datamodule import EmpathyDataModule
 from empathy_lightning.errors import InputError
 from empathy_lightning.losses import CategoricalLoss, RatingLoss
+from empathy_lightning.modules.convolutional_encoder import ConvolutionalEncoder
 from empathy_lightning.modules.emotion_nuance import EmotionNuance
 from empathy_lightning.modules.language_model import LanguageModel
 from empathy_lightning.modules.speech_adapter import SpeechAdapter
@@ -141,3 +142,20 @@ def test_wrong_wiring_is_refused(model):
     recogniser = whole(model.listener.speech_encoder, emotion_nuance=model.listener.emotion_nuance)
     with pytest.raises(ValueError, match="speech_adapter"):
         SpeechAdapterTask(recogniser)
+
+
+def test_an_encoder_of_ones_own_is_not_frozen_as_it_was_made(tmp_path):
+    def _recogniser():
+        own = ConvolutionalEncoder(hidden_size=32, channels=(4, 4))
+        return whole(own, emotion_nuance=EmotionNuance(32, 32, 5, hidden_size=16, gate_size=4))
+
+    losses = {"categorical": CategoricalLoss()}
+    task = EmotionNuanceTask(_recogniser(), losses)
+    assert any(p.requires_grad for p in task.model.listener.speech_encoder.parameters())
+    with pytest.raises(InputError, match="speech_encoder would be frozen untrained"):
+        EmotionNuanceTask(_recogniser(), losses, trainable=["listener.emotion_nuance.*"])
+    save(tmp_path, _recogniser())
+    trained = EmotionNuanceTask(
+        _recogniser(), losses, initial_weights=[str(tmp_path)], trainable=["listener.emotion_nuance.*"]
+    )
+    assert not any(p.requires_grad for p in trained.model.listener.speech_encoder.parameters())

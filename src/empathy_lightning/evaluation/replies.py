@@ -41,6 +41,7 @@ from empathy_lightning.preparation.answers import AnswerShard, check_shards, in_
 from empathy_lightning.preparation.identity import model_identity
 from empathy_lightning.prompts import Prompt
 from empathy_lightning.responder import Responder
+from empathy_lightning.slots import HeardEmotion
 from empathy_lightning.utterance import Utterance
 
 
@@ -101,6 +102,7 @@ def answer_manifest(
         if prompt is not None:
             model.responder.prompt, model.responder.system = prompt.user, prompt.system
         _settle_prompts(model.responder, utterances, shards)
+        _tell_of_labels(model)
         model.to(f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu")
 
         def _shard(rows: Sequence[Utterance], progress: Any) -> list[Utterance]:
@@ -202,6 +204,15 @@ def _check(model: EmpatheticLM, checkpoint: Path, aloud: bool) -> None:
     if aloud and (model.talker is None or model.talker.vocoder is None):
         lacking = "speech decoder" if model.talker is None else "vocoder"
         raise CheckpointError(f"{checkpoint} cannot speak: it has no {lacking}; leave --speech out")
+
+
+def _tell_of_labels(model: EmpatheticLM) -> None:
+    """Say so where a reply is told the feeling that the manifest knows: it is no measure of hearing then."""
+    assert model.responder is not None
+    asked = [prompt.user for prompt in model.responder.rendered]
+    told = isinstance(model.responder.emotion_slot, HeardEmotion) and model.listener.emotion_nuance is None
+    if told and any("{emotion}" in user for user in asked):
+        print("this folder hears no emotion: the {emotion} of its prompt is the manifest's label")
 
 
 def _settle_prompts(responder: Responder, utterances: Sequence[Utterance], shards: Path) -> None:

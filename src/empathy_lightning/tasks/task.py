@@ -87,10 +87,13 @@ class TrainedPartsTask(ResumableModule):
                 "listener.emotion_nuance.*_head.*"]``; None leaves everything as it is.
 
         Raises:
-            InputError: If a pattern matches no parameter.
+            InputError: If a pattern matches no parameter, or an encoder would stay as it was made.
         """
         if patterns is None:
             return
+        parts = ("listener.speech_encoder", "listener.emotion_encoder")
+        # One that comes frozen brought its weights with it.
+        made_here = [part for part in parts if not self._is_frozen(part)]
         parameters = {name.removeprefix("model."): p for name, p in self.named_parameters()}
         train_matching(parameters, patterns)
         encoder = [p for name, p in parameters.items() if part_of(name) == "listener.speech_encoder"]
@@ -98,8 +101,14 @@ class TrainedPartsTask(ResumableModule):
             self.model.listener.speech_encoder, CachedSpeechEncoder
         ):
             raise InputError("trainable: a CachedSpeechEncoder cannot train; give its encoder as speech_encoder")
+        self.refuse_untrained(*made_here)
         self._in_training = in_training(self)
         self.train()
+
+    def _is_frozen(self, part: str) -> bool:
+        half, _, name = part.partition(".")
+        module = getattr(getattr(self.model, half), name)
+        return module is None or frozen(module)
 
     def untrained_parts(self) -> list[str]:
         """Names of the parts that this task trains and that hold nothing trained so far.
@@ -127,8 +136,8 @@ class TrainedPartsTask(ResumableModule):
         """
         for part in parts:
             half, _, name = part.partition(".")
-            module = getattr(getattr(self.model, half), name)
-            if module is not None and part not in self._filled and frozen(module):
+            there = getattr(getattr(self.model, half), name) is not None
+            if there and part not in self._filled and self._is_frozen(part):
                 raise InputError(f"{name} would be frozen untrained: give the folder of its stage as initial_weights")
 
     def train(self, mode: bool = True) -> Self:
