@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, get_args
 
-from cyclopts import App, CycloptsError, MissingArgumentError, Parameter
+from cyclopts import App, ArgumentCollection, CycloptsError, Group, MissingArgumentError, Parameter
 
 from empathy_lightning import __version__
 from empathy_lightning.commands import (
@@ -111,6 +111,7 @@ def application() -> App:
         default_parameter=Parameter(
             name_transform=_as_it_is, negative=(), show_default=_if_it_tells, allow_repeating=True
         ),
+        group_parameters=Group("Parameters", validator=_whole_numbers),
         print_error=False,
         exit_on_error=False,
         suppress_keyboard_interrupt=False,
@@ -131,6 +132,15 @@ def application() -> App:
 def _as_it_is(name: str) -> str:
     """Options are spelt as the arguments are, and as the trainers' are."""
     return name
+
+
+def _whole_numbers(arguments: ArgumentCollection) -> None:
+    """Refuse 1.7 where a whole number is meant, which would be rounded."""
+    for argument in arguments:
+        meant = get_args(argument.hint) or (argument.hint,)
+        for token in argument.tokens:
+            if int in meant and float not in meant and "." in token.value:
+                raise CycloptsError(msg=f"{argument.name} {token.value}: give a whole number")
 
 
 def _if_it_tells(default: Any) -> str | None:
