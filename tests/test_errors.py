@@ -94,6 +94,7 @@ def told(words, capsys):
             ["emotion_nuance.pooling", "attention, mean, statistics"],
         ),
         ("--model.auxiliary_losses.a=empathy_lightning.losses.CategoricalLos", ["did you mean CategoricalLoss?"]),
+        ("--model.auxiliary_losses.a=CategoricLoss", ["no class CategoricLoss; did you mean CategoricalLoss?"]),
         ("--model.auxiliary_losses.a=nobodys_losses.Foo", ["model.auxiliary_losses", "nobodys_losses", "PYTHONPATH"]),
         ("--model.class_path=EmotionNuanceTas", ["did you mean EmotionNuanceTask?"]),
         ("--data.batch_seconds=many", ["data.batch_seconds: Expected a float"]),

@@ -18,6 +18,7 @@ from typing import Any
 
 import jsonargparse
 import lightning as L
+import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 import empathy_lightning.tasks
@@ -173,7 +174,7 @@ def _told(reason: Reason, alternatives: Sequence[str]) -> str:
     if missing := re.match(r"module '([\w.]+)' has no attribute '(\w+)'", message):
         return f"{key}: {missing[1]} has no {missing[2]}{meant(missing[2], dir(import_module(missing[1])))}"
     if bare := re.match(r"Expected a dot import path string: (\w+)$", message):
-        return f"{key}: there is no class {bare[1]}{meant(bare[1], empathy_lightning.tasks.__all__)}"
+        return f"{key}: there is no class {bare[1]}{meant(bare[1], _class_names())}"
     if base := re.search(r"instantiatable class, but ([\w.]+) is abstract", message):
         known = ", ".join(sorted(one.__name__ for one in class_at(base[1]).__subclasses__()))
         return f"{key}: say which class it is, for example by --{key} before that: {known}"
@@ -192,6 +193,17 @@ def _arguments(kind: str) -> list[str]:
         return list(inspect.signature(getattr(import_module(module), name)).parameters)
     except (ImportError, AttributeError, ValueError, TypeError):
         return []
+
+
+def _class_names() -> list[str]:
+    """Bare names of this library's tasks, losses, metrics and parts."""
+    names = set(empathy_lightning.tasks.__all__)
+    kinds: list[type] = [torch.nn.Module]
+    while kinds:
+        below = kinds.pop().__subclasses__()
+        kinds += below
+        names |= {kind.__name__ for kind in below if kind.__module__.startswith("empathy_lightning.")}
+    return sorted(names)
 
 
 def _known_keys() -> list[str]:
