@@ -147,6 +147,19 @@ class TrainerCLI(LightningCLI):
         """Measure what was trained."""
         self._before_measuring()
 
+    def after_validate(self) -> None:
+        """Say what was measured."""
+        self._tell_figures()
+
+    def after_test(self) -> None:
+        """Say what was measured."""
+        self._tell_figures()
+
+    def _tell_figures(self) -> None:
+        figures: dict[str, Any] = self.trainer.callback_metrics
+        if self.trainer.is_global_zero:
+            print("\n".join(f"{name:<40} {float(value):8.4f}" for name, value in figures.items()))
+
     def _before_measuring(self) -> None:
         checkpoint = self._checkpoint()
         if isinstance(self.model, TrainedPartsTask):
@@ -208,6 +221,9 @@ class TrainerCLI(LightningCLI):
         self.datamodule = data
         # Nothing is unpickled: a checkpoint is tensors, numbers and texts.
         self.config_init[self.subcommand]["weights_only"] = True
+        if self.subcommand != "fit":
+            # Lightning's own table has all digits of a float.
+            self.config_init[self.subcommand]["verbose"] = False
 
     def _made(self, *names: str) -> Namespace:
         """What the configuration has under these names, built, below the command."""
