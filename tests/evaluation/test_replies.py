@@ -26,8 +26,8 @@ from empathy_lightning.modules.emotion_nuance import EmotionNuance
 from empathy_lightning.modules.language_model import LanguageModel
 from empathy_lightning.modules.speech_adapter import SpeechAdapter
 from empathy_lightning.modules.speech_decoder import SpeechDecoder
-from empathy_lightning.modules.unit_stream import UnitStream
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
+from empathy_lightning.modules.unit_stream import UnitStream
 from empathy_lightning.modules.vocoder import Vocoder
 from empathy_lightning.recipes import recipe_named
 from empathy_lightning.slots import Transcript, TrueLabel
