@@ -21,6 +21,7 @@ from empathy_lightning.modules.language_model import LanguageModel, pack
 from empathy_lightning.modules.speech_adapter import SpeechAdapter
 from empathy_lightning.modules.speech_decoder import SpeechDecoder
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
+from empathy_lightning.modules.unit_language_model import Qwen2Body
 from empathy_lightning.prompts import response_ids
 from empathy_lightning.responder import Written
 from empathy_lightning.talker import Talker
@@ -245,7 +246,7 @@ def test_the_speech_of_a_reply_is_that_of_its_words(backbones):
             heard.extend(text)
             yield torch.zeros(1, dtype=torch.long)
 
-    decoder = Decoder(32, len(tokenizer), 0, num_units=4, hidden_size=16, num_layers=1, num_heads=2)
+    decoder = Decoder(32, len(tokenizer), 0, num_units=4, body=Qwen2Body(16, 1, 2))
     model.talker = Talker(decoder)
     model.say(written(model, prompt, ids), Decoding(), 0)
     ((states, tokens),) = heard
@@ -260,7 +261,7 @@ def test_a_reply_that_is_all_thinking_is_not_said(backbones, monkeypatch):
     monkeypatch.setattr(
         type(model.responder), "write", lambda _, prompts, *__: [written(model, p, unclosed) for p in prompts]
     )
-    model.talker = Talker(SpeechDecoder(32, len(tokenizer), 0, num_units=4, hidden_size=16, num_layers=1, num_heads=2))
+    model.talker = Talker(SpeechDecoder(32, len(tokenizer), 0, num_units=4, body=Qwen2Body(16, 1, 2)))
     (reply,) = model.reply(batch_of([torch.randn(16_000)]))
     assert reply.text == "" and reply.units is None
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from empathy_lightning.decoding import UNIT_TEMPERATURE
 from empathy_lightning.modules.contracts import check_part
+from empathy_lightning.modules.unit_choice import UnitDecoding
 
 
 @dataclass
@@ -73,8 +74,8 @@ class Talker(nn.Module):
         decoder = self.speech_decoder
         if temperature is None:
             temperature = 1.0 if getattr(decoder, "released_rules", False) else UNIT_TEMPERATURE
-        ids = torch.tensor(tokens, device=states.device)
-        draws = torch.Generator(states.device).manual_seed(seed)
-        turns = decoder.stream([(states, ids)], temperature=temperature, generator=draws, top_k=50)
-        units = torch.cat(list(turns))
+        stream = decoder.begin(1, UnitDecoding(temperature), [seed])
+        stream.read([states], [torch.tensor(tokens, device=states.device)], [True])
+        blocks = [block[0] for block in stream.write()]
+        units = torch.cat(blocks) if blocks else torch.zeros(0, dtype=torch.long, device=states.device)
         return Spoken(units, None if self.vocoder is None else self.vocoder(units[None])[0].cpu())

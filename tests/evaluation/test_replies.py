@@ -27,6 +27,8 @@ from empathy_lightning.modules.language_model import LanguageModel
 from empathy_lightning.modules.speech_adapter import SpeechAdapter
 from empathy_lightning.modules.speech_decoder import SpeechDecoder
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
+from empathy_lightning.modules.unit_language_model import Qwen2Body
+from empathy_lightning.modules.unit_stream import UnitStream
 from empathy_lightning.modules.vocoder import Vocoder
 from empathy_lightning.papers import paper_named
 from empathy_lightning.slots import Transcript, TrueLabel
@@ -301,7 +303,7 @@ def test_a_folder_that_cannot_answer_is_one_line(backbones, model, corpus, tmp_p
 def talker(bot, model, tmp_path):
     """A folder that speaks: a decoder of random weights, and a vocoder whose units are tones."""
     torch.manual_seed(1)
-    decoder = SpeechDecoder(32, len(model.responder.language_model.tokenizer), 0, 64, 32, num_layers=1, num_heads=2)
+    decoder = SpeechDecoder(32, len(model.responder.language_model.tokenizer), 0, 64, Qwen2Body(32, 1, 2))
     decoder.model.get_input_embeddings().weight.data[0] *= 40  # so that replies end
     vocoder = Vocoder(num_units=64)
     vocoder.spectra.copy_(torch.randn(vocoder.spectra.shape))
@@ -413,13 +415,13 @@ def test_without_words_or_units_there_is_no_speech(talker, corpus, tmp_path, mon
     checkpoint = load(talker)
     said = iter(["", "You sound sad.", "Well.", "Ah.", ""])
     monkeypatch.setattr("empathy_lightning.responder.reply_text", lambda *_: next(said))
-    spoken, stream = [], SpeechDecoder.stream
+    spoken, write = [], UnitStream.write
 
-    def _stream(self, *arguments, **options):
-        spoken.append(list(stream(self, *arguments, **options)))
-        return [units[:0] for units in spoken[-1]] if len(spoken) == 2 else [torch.tensor([7])]
+    def _write(self):
+        spoken.append(list(write(self)))
+        return [[units[:0] for units in block] for block in spoken[-1]] if len(spoken) == 2 else [[torch.tensor([7])]]
 
-    monkeypatch.setattr(SpeechDecoder, "stream", _stream)
+    monkeypatch.setattr(UnitStream, "write", _write)
     assert respond(talker, corpus, tmp_path / "r.jsonl", "--speech", "--batch_size", "1") == 0
     rows = {u.response: u for u in read_manifest(tmp_path / "r.jsonl")}
     # A reply of a single unit has a sound too; one of none has neither.

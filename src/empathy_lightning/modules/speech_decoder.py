@@ -2,85 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, DynamicCache, Qwen2Config, Qwen2ForCausalLM
 
-from empathy_lightning.errors import meant
+from empathy_lightning.modules.fusion import Fusion, GatedFusion
 from empathy_lightning.modules.language_model import IGNORE, pack
-from empathy_lightning.modules.pretrained import load, opened
-
-
-@dataclass(frozen=True)
-class ReadWriteSchedule:
-    """Read some text tokens, write some units, and so on; with the last text, write all that remains.
-
-    Args:
-        read: Text tokens per turn (FreezeEmpath: 3).
-        write: Units per turn (FreezeEmpath: 15).
-    """
-
-    read: int = 3
-    write: int = 15
-
-    def turns(self, text_length: int, units_length: int) -> list[tuple[slice, slice]]:
-        """Cut text (with its end marker) and units (with theirs) into turns.
-
-        Args:
-            text_length: Text rows, end marker included.
-            units_length: Units, end marker included.
-
-        Returns:
-            Slices into text and units, in order; the last turn takes all remaining units.
-        """
-        count = max(1, -(-text_length // self.read))
-        # Too few units for a turn each: the whole text is read first.
-        if -(-units_length // self.write) < count:
-            return [(slice(0, text_length), slice(0, units_length))]
-        turns = []
-        for turn in range(count):
-            text = slice(turn * self.read, min((turn + 1) * self.read, text_length))
-            last = turn == count - 1
-            turns.append((text, slice(turn * self.write, units_length if last else (turn + 1) * self.write)))
-        return turns
+from empathy_lightning.modules.read_write import ReadWriteSchedule
+from empathy_lightning.modules.unit_choice import UnitDecoding
+from empathy_lightning.modules.unit_language_model import Qwen2Body, begin_as, read_config
+from empathy_lightning.modules.unit_stream import UnitStream
 
 
 class SpeechDecoder(nn.Module):
-    """Gated fusion of hidden states and text, and a unit language model, as in FreezeEmpath.
+    """Fusion of hidden states and text, and a unit language model, as in FreezeEmpath.
 
-    Each text token gives one row: g * project(state) + (1 - g) * embed(token) with
-    g = sigmoid(W [project(state); embed(token)]). A Qwen2 model reads rows and
-    writes units in turns. Its vocabulary is the text vocabulary, an end-of-text
-    marker, and the units. The arguments after ``schedule`` are there for released
-    weights and for the ablations of LLaMA-Omni2 (arXiv 2505.02625).
+    Each text token gives one row, made of its embedding and of the state that predicted it. A Qwen2 model reads rows
+    and writes units in turns. Its vocabulary is the text vocabulary, an end-of-text marker, and the units.
 
     Args:
         input_size: Width of the language model's hidden states.
         text_vocab_size: Size of the language model's vocabulary.
         end_token_id: Text id that ends the units (the reference: ``<|endoftext|>``).
         num_units: Number of units.
-        hidden_size: Width of the unit language model.
-        num_layers: Its layers.
-        num_heads: Its attention heads.
+        body: Sizes of the unit language model; None for :class:`.unit_language_model.Qwen2Body` as it is.
+        fusion: How states and embeddings join; None for :class:`.fusion.GatedFusion`.
         schedule: Reading and writing turns, as (read, write).
-        num_key_value_heads: Key and value heads of the unit language model; None for as many as heads.
-        intermediate_size: Width of its feed-forward layers; None for 8/3 of ``hidden_size``.
-        rope_theta: Base of its rotary positions.
-        projection_size: Width inside the projection of the states; None for twice
-            ``input_size``, 0 for a single linear layer.
-        fusion: ``"gate"``, ``"sum"`` of state and embedding, or ``"states"`` without embeddings.
         released_rules: Write as the released code does: any id may be written, text included;
             the end marker may close an early turn and stays in the sequence; the end-of-text
             marker comes with the last tokens even where they fill a turn, although training
             puts that turn's units between. By default only units are written, the end marker
             only after the text, and the turns are those of training.
-
-    Raises:
-        ValueError: If there is no such fusion.
     """
 
     def __init__(
@@ -89,59 +42,22 @@ class SpeechDecoder(nn.Module):
         text_vocab_size: int,
         end_token_id: int,
         num_units: int = 512,
-        hidden_size: int = 256,
-        num_layers: int = 4,
-        num_heads: int = 4,
+        body: Qwen2Body | None = None,
+        fusion: Fusion | None = None,
         schedule: tuple[int, int] = (3, 15),
-        num_key_value_heads: int | None = None,
-        intermediate_size: int | None = None,
-        rope_theta: float = 10_000.0,
-        projection_size: int | None = None,
-        fusion: str = "gate",
         released_rules: bool = False,
     ) -> None:
         super().__init__()
-        if fusion not in ("gate", "sum", "states"):
-            raise ValueError(
-                f"fusion must be gate, sum or states, not {fusion!r}{meant(fusion, ['gate', 'sum', 'states'])}"
-            )
         self.input_size = input_size
         self.text_vocab_size = text_vocab_size
         self.end_token_id = end_token_id
         self.num_units = num_units
-        self.hidden_size = hidden_size
-        self.num_layers = num_layers
-        self.num_heads = num_heads
+        self.body = body or Qwen2Body()
+        self.fusion = fusion or GatedFusion()
         self.schedule = (int(schedule[0]), int(schedule[1]))
-        self.num_key_value_heads = num_heads if num_key_value_heads is None else num_key_value_heads
-        self.intermediate_size = hidden_size * 8 // 3 // 16 * 16 if intermediate_size is None else intermediate_size
-        self.rope_theta = rope_theta
-        self.projection_size = 2 * input_size if projection_size is None else projection_size
-        self.fusion = fusion
         self.released_rules = released_rules
-        self.input_proj: nn.Module = nn.Linear(input_size, hidden_size)
-        if self.projection_size:
-            inner = nn.Linear(input_size, self.projection_size)
-            self.input_proj = nn.Sequential(inner, nn.ReLU(), nn.Linear(self.projection_size, hidden_size))
-        self.gate: nn.Module | None = None
-        if fusion == "gate":
-            self.gate = nn.Sequential(nn.Linear(2 * hidden_size, hidden_size), nn.Sigmoid())
-        self.model: Any = Qwen2ForCausalLM(
-            Qwen2Config(
-                vocab_size=text_vocab_size + 1 + num_units,
-                hidden_size=hidden_size,
-                intermediate_size=self.intermediate_size,
-                num_hidden_layers=num_layers,
-                num_attention_heads=num_heads,
-                num_key_value_heads=self.num_key_value_heads,
-                max_position_embeddings=8192,
-                rope_parameters={"rope_type": "default", "rope_theta": rope_theta},
-                tie_word_embeddings=True,
-                eos_token_id=end_token_id,
-                bos_token_id=None,
-                pad_token_id=None,
-            )
-        )
+        self.fused = self.fusion.build(input_size, self.body.hidden_size)
+        self.model = self.body.build(text_vocab_size + 1 + num_units, end_token_id)
 
     @classmethod
     def from_language_model(
@@ -151,9 +67,8 @@ class SpeechDecoder(nn.Module):
         end_token_id: int,
         num_units: int = 512,
         text_vocab_size: int | None = None,
+        fusion: Fusion | None = None,
         schedule: tuple[int, int] = (3, 15),
-        projection_size: int | None = None,
-        fusion: str = "gate",
     ) -> SpeechDecoder:
         """A decoder whose unit language model begins with the weights of a Qwen2 or Qwen2.5 model.
 
@@ -167,46 +82,21 @@ class SpeechDecoder(nn.Module):
             end_token_id: Text id that ends the units.
             num_units: Number of units.
             text_vocab_size: Size of the answering model's vocabulary; None for this model's rows.
-            schedule: Reading and writing turns, as (read, write).
-            projection_size: See the class.
             fusion: See the class.
+            schedule: Reading and writing turns, as (read, write).
 
         Raises:
             PretrainedError: If the files cannot be used.
             ValueError: If the model is none of Qwen2, or its vocabulary is larger than ``text_vocab_size``.
         """
-        with opened(name_or_path) as (folder, where):
-            config = AutoConfig.from_pretrained(folder, **where)
-        if config.model_type != "qwen2" or not config.tie_word_embeddings:
-            raise ValueError(
-                f"{name_or_path} cannot write units: it must be a Qwen2 model that ties its embeddings, as those of up "
-                "to 1.5B parameters do"
-            )
+        config = read_config(name_or_path)
         rows = config.vocab_size if text_vocab_size is None else text_vocab_size
         if rows < config.vocab_size:
             raise ValueError(
                 f"text_vocab_size {rows} is smaller than the vocabulary of {name_or_path}: the tokenizers differ"
             )
-        decoder = cls(
-            input_size,
-            rows,
-            end_token_id,
-            num_units,
-            hidden_size=config.hidden_size,
-            num_layers=config.num_hidden_layers,
-            num_heads=config.num_attention_heads,
-            schedule=schedule,
-            num_key_value_heads=config.num_key_value_heads,
-            intermediate_size=config.intermediate_size,
-            rope_theta=config.rope_parameters["rope_theta"],
-            projection_size=projection_size,
-            fusion=fusion,
-        )
-        source = load(Qwen2ForCausalLM, name_or_path, dtype=torch.float32)
-        decoder.model.model.layers.load_state_dict(source.model.layers.state_dict())
-        decoder.model.model.norm.load_state_dict(source.model.norm.state_dict())
-        with torch.no_grad():
-            decoder.model.get_input_embeddings().weight[: config.vocab_size] = source.get_input_embeddings().weight
+        decoder = cls(input_size, rows, end_token_id, num_units, Qwen2Body.of(config), fusion, schedule)
+        begin_as(decoder.model, name_or_path)
         return decoder
 
     @property
@@ -222,13 +112,8 @@ class SpeechDecoder(nn.Module):
     def fuse(self, states: Tensor, tokens: Tensor) -> Tensor:
         """Rows (T, hidden_size) of the states (T, input_size) that predicted the tokens (T,)."""
         embedded = self.embed(tokens)
-        projected: Tensor = self.input_proj(states.to(embedded.dtype))
-        if self.fusion == "states":
-            return projected
-        if self.gate is None:
-            return projected + embedded
-        gate: Tensor = self.gate(torch.cat([projected, embedded], -1))
-        return gate * projected + (1 - gate) * embedded
+        rows: Tensor = self.fused(states.to(embedded.dtype), embedded)
+        return rows
 
     def sequence(self, states: Tensor, tokens: Tensor, units: Tensor) -> tuple[Tensor, Tensor]:
         """Interleave one reply for training.
@@ -262,85 +147,53 @@ class SpeechDecoder(nn.Module):
         logits = self.model.lm_head(hidden.last_hidden_state[:, :-1][supervised])
         return nn.functional.cross_entropy(logits.float(), labels[:, 1:][supervised])
 
-    def stream(
-        self,
-        text: Iterable[tuple[Tensor, Tensor]],
-        max_units: int = 1500,
-        temperature: float = 0.0,
-        generator: torch.Generator | None = None,
-        top_k: int | None = None,
-    ) -> Iterator[Tensor]:
-        """Write units while the text is coming in; one cache is kept over all turns.
+    @property
+    def choices(self) -> int:
+        """Number of ids that may be written: the units and, last, the end marker; all ids with ``released_rules``."""
+        return self.separator_id + 1 + self.num_units if self.released_rules else self.num_units + 1
+
+    def scores(self, hidden: Tensor, may_end: Tensor) -> Tensor:
+        """Scores of the next choice.
 
         Args:
-            text: Pieces of the reply, each states (t, input_size) with their tokens (t,).
-            max_units: Most units written after the last text (the released code: 1024).
-            temperature: 0 takes the likeliest unit; above it, units are drawn (the released code: 1).
-            generator: Source of the draws.
-            top_k: Draw from this many likeliest units (the released code: 50); None for all.
+            hidden: Hidden states of the last positions, shape (B, hidden_size).
+            may_end: Whether a row may write the end marker now, shape (B,).
 
-        Yields:
-            Units (U_i,) of each turn.
+        Returns:
+            Shape (B, choices), minus infinity where there is no choice.
         """
-        for ids in self.stream_ids(text, max_units, temperature, generator, top_k):
-            yield ids[ids > self.separator_id] - self.separator_id - 1
+        weight = self.model.lm_head.weight
+        if self.released_rules:
+            return nn.functional.linear(hidden, weight).float()
+        units = nn.functional.linear(hidden, weight[self.separator_id + 1 :])
+        end = (hidden @ weight[self.end_token_id, :, None]).masked_fill(~may_end[:, None], -torch.inf)
+        return torch.cat([units, end], 1).float()
 
-    @torch.no_grad()
-    def stream_ids(
-        self,
-        text: Iterable[tuple[Tensor, Tensor]],
-        max_units: int = 1500,
-        temperature: float = 0.0,
-        generator: torch.Generator | None = None,
-        top_k: int | None = None,
-    ) -> Iterator[Tensor]:
-        """As :meth:`stream`, but yields the ids (U_i,) of each turn as written, end marker included."""
-        schedule, cache = ReadWriteSchedule(*self.schedule), DynamicCache(config=self.model.config)
-        draw = (temperature, generator, top_k)
-        pending: Tensor | None = None
-        for states, tokens in text:
-            rows = self.fuse(states, tokens)
-            pending = rows if pending is None else torch.cat([pending, rows])
-            while True:
-                # The last id written is not in the cache yet; it is the first row of the next turn.
-                cut = schedule.read + int(cache.get_seq_length() > 0)
-                if len(pending) < cut + int(self.released_rules):
-                    break
-                ids = self._write(pending[:cut], cache, schedule.write, False, *draw)
-                yield ids
-                pending = torch.cat([self.embed(ids[-1:]), pending[cut:]])
-        if pending is None:
-            return
-        separator = self.embed(torch.tensor([self.separator_id], device=pending.device))
-        yield self._write(torch.cat([pending, separator]), cache, max_units, True, *draw)
+    def chosen_ids(self, choices: Tensor) -> Tensor:
+        """The ids of choices."""
+        if self.released_rules:
+            return choices
+        return torch.where(choices == self.num_units, self.end_token_id, choices + self.separator_id + 1)
 
-    def _write(
+    def choices_of(self, ids: Tensor) -> Tensor:
+        """The choices of ids that were written."""
+        if self.released_rules:
+            return ids
+        return torch.where(ids == self.end_token_id, self.num_units, ids - self.separator_id - 1)
+
+    def begin(
         self,
-        rows: Tensor,
-        cache: Any,
-        count: int,
-        last: bool,
-        temperature: float,
-        generator: torch.Generator | None,
-        top_k: int | None,
-    ) -> Tensor:
-        """Read rows, then write ``count`` ids, or fewer, up to the end marker."""
-        forbidden = torch.zeros(self.model.config.vocab_size, dtype=torch.bool, device=rows.device)
-        if not self.released_rules:
-            forbidden[: self.separator_id + 1] = True
-            forbidden[self.end_token_id] = not last
-        written: list[Tensor] = []
-        while len(written) < count:
-            hidden = self.model.model(inputs_embeds=rows[None], past_key_values=cache, use_cache=True).last_hidden_state
-            logits = self.model.lm_head(hidden[0, -1]).float().masked_fill(forbidden, -torch.inf)
-            if temperature > 0:
-                if top_k is not None:
-                    logits = logits.masked_fill(logits < logits.topk(min(top_k, len(logits))).values[-1], -torch.inf)
-                token = torch.multinomial((logits / temperature).softmax(-1), 1, generator=generator)
-            else:
-                token = logits.argmax()[None]
-            written.append(token)
-            if token.item() == self.end_token_id:
-                break
-            rows = self.embed(token)
-        return torch.cat(written) if written else torch.zeros(0, dtype=torch.long, device=rows.device)
+        count: int = 1,
+        decoding: UnitDecoding | None = None,
+        seeds: Sequence[int] = (),
+        stopped: Callable[[], bool] | None = None,
+    ) -> UnitStream:
+        """Begin to speak replies whose text is still to come.
+
+        Args:
+            count: Number of replies.
+            decoding: How units are chosen; None for :class:`.unit_choice.UnitDecoding` as it is.
+            seeds: Of each reply's draws; empty for 0 for all.
+            stopped: Looked at before every step; once it is true nothing more is written.
+        """
+        return UnitStream(self, decoding or UnitDecoding(), list(seeds) or [0] * count, stopped)
