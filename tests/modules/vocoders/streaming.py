@@ -42,7 +42,7 @@ def reach(vocoder, count):
     """
     vocoder.double()
     for parameter in vocoder.parameters():
-        size = 5 / parameter[0].numel() if parameter.ndim == 3 else 1
+        size = min(1, 5 / parameter[0].numel()) if parameter.ndim == 3 else 1
         parameter.copy_((torch.rand_like(parameter) * 0.1 + 0.05) * size)
     units = torch.zeros(1, count, dtype=torch.long)
     changed = units.clone()
