@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from speechbrain.lobes.models.HifiGAN import UnitHifiganGenerator
 from torch import Tensor, nn
 
 from empathy_lightning.modules.contracts import check_units
+from empathy_lightning.modules.speechbrain_imports import speechbrain_imports
 from empathy_lightning.modules.vocoders.receptive_field import (
     Branches,
     Layer,
@@ -22,7 +22,7 @@ from empathy_lightning.modules.vocoders.receptive_field import (
 class UnitHifiGan(nn.Module):
     """Units of one codebook to speech, to be trained or used (Polyak et al. 2021, arXiv 2104.00355).
 
-    The defaults are SpeechBrain's: 50 units a second at 16 kHz, 16 million weights. All units last alike; whoever drops
+    The defaults are SpeechBrain's: 50 units a second at 16 kHz, 13 million weights. All units last alike; whoever drops
     repeated ones needs a duration predictor, which this has none of.
 
     Args:
@@ -51,6 +51,8 @@ class UnitHifiGan(nn.Module):
         dilations: Sequence[Sequence[int]] = ((1, 3, 5), (1, 3, 5), (1, 3, 5)),
     ) -> None:
         super().__init__()
+        with speechbrain_imports():
+            from speechbrain.lobes.models.HifiGAN import UnitHifiganGenerator
         self.num_units = num_units
         self.sample_rate = sample_rate
         self.upsample_factors = list(upsample_factors)
