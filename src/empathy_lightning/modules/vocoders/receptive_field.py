@@ -68,6 +68,22 @@ def context_of(layers: Sequence[Layer]) -> int:
     return max(-first, last)
 
 
+def history_of(layers: Sequence[nn.Conv1d | nn.ConvTranspose1d]) -> int:
+    """Units before a unit that are heard in its samples, of layers that hear nothing after it.
+
+    Args:
+        layers: Convolutions that are padded on their left alone, and transposed ones that are cut on their right.
+    """
+    first = 0
+    for layer in reversed(layers):
+        kernel, stride, dilation = layer.kernel_size[0], layer.stride[0], layer.dilation[0]
+        if isinstance(layer, nn.ConvTranspose1d):
+            first = math.ceil((first - kernel + 1) / stride)
+        else:
+            first -= dilation * (kernel - 1)
+    return -first
+
+
 def fewest_units(layers: Sequence[Layer]) -> int:
     """Units that there have to be where the convolutions mirror their input at both ends, as SpeechBrain's do."""
     fewest, frames = 1, 1
