@@ -88,9 +88,14 @@ class VocoderError(InputError):
 
 
 class Quantizer(Protocol):
-    """Speech to units, such as :class:`.vocoder.Vocoder`, which is both; only ``prepare units`` needs it.
+    """Speech to units, such as :class:`.kmeans_quantizer.KMeansQuantizer`; a vocoder may be one too.
 
-    ``sample_rate`` is that of the waveform, in Hz; 16000 where it has none.
+    One that is faster with many recordings at a time has ``encode_many(waveform (B, T), lengths (B,))``, a list of
+    units (U_i,), each as its recording gives alone.
+
+    Attributes:
+        sample_rate: Of the waveform, in Hz; 16000 where it has none.
+        num_units: Size of its vocabulary; None, or no such attribute, where nobody checks it.
     """
 
     def encode(self, waveform: Tensor) -> Tensor:
