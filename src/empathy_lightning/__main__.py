@@ -20,6 +20,7 @@ from empathy_lightning.commands import (
     evaluate,
     fit,
     prepare,
+    prepare_units,
     recipes,
 )
 from empathy_lightning.errors import InputError, concerns_named_file
@@ -43,7 +44,8 @@ COMMANDS: dict[str, Callable[..., int | None]] = {
     "prepare responses": prepare.responses,
     "prepare pseudo_dialogues": prepare.pseudo_dialogues,
     "prepare ratings": prepare.ratings,
-    "prepare units": prepare.units,
+    "prepare quantizer": prepare_units.quantizer,
+    "prepare units": prepare_units.units,
     "corpora list": corpora.list_corpora,
     "corpora check": corpora.check,
     "corpora export": corpora.export,

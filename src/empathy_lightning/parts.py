@@ -261,6 +261,7 @@ def build(found: dict[str, Any], trust: Sequence[str] = ()) -> Any:
     """
     path = found["class_path"]
     kind: Any = trusted_class(path.removesuffix(_LOADER), trust)
+    _check_harmless(kind, found["init_args"], trust)
     arguments = {name: build_value(value, trust) for name, value in found["init_args"].items()}
     if path.endswith(_LOADER):
         return kind.from_pretrained(**arguments)
@@ -268,6 +269,22 @@ def build(found: dict[str, Any], trust: Sequence[str] = ()) -> Any:
         return kind(**arguments)
     except (TypeError, ValueError) as error:
         raise InputError(f"{kind.__name__} refuses its arguments: {' '.join(str(error).split())[:160]}") from None
+
+
+def _check_harmless(kind: Any, arguments: dict[str, Any], trust: Sequence[str]) -> None:
+    """Refuse what a folder would start or send to, unless the class's own module is trusted by name.
+
+    Raises:
+        InputError: If it is not.
+    """
+    does, module = getattr(kind, "needs_trust", None), kind.__module__
+    if does is None or any(module == given or module.startswith(f"{given}.") for given in trust):
+        return
+    target = json.dumps(next(iter(arguments.values()), None))[:80]
+    raise InputError(
+        f"give --trust {module} (in Python, trust=[...]) if you trust what {kind.__name__} does there, which is not "
+        f"done unasked: it {does}, {target}"
+    )
 
 
 def build_value(value: Any, trust: Sequence[str]) -> Any:

@@ -11,7 +11,7 @@ from empathy_lightning.__main__ import main
 from empathy_lightning.audio import read, write
 from empathy_lightning.checkpoints import load_vocoder
 from empathy_lightning.data import read_manifest, write_manifest
-from empathy_lightning.preparation import units
+from empathy_lightning.preparation import unit_shards, units
 from empathy_lightning.utterance import Utterance
 
 pytestmark = pytest.mark.filterwarnings("ignore:One of the clusters is empty")
@@ -123,12 +123,13 @@ def test_stopped_anywhere_it_ends_with_the_same_files(spoken, small, monkeypatch
     assert command(spoken) == 0
     made = [spoken.parent / name for name in ("units.jsonl", "vocoder/model.safetensors", "vocoder/config.json")]
     whole = [path.read_bytes() for path in made]
-    for stopped in ("save", "load_quantizer", "write_manifest"):
+    for module, stopped in ((units, "save"), (units, "load_quantizer"), (unit_shards, "write_manifest")):
         for name in ("units.jsonl", "units.jsonl.made_from.json"):
             (spoken.parent / name).unlink(missing_ok=True)
+        shutil.rmtree(spoken.parent / "units.jsonl.shards", ignore_errors=True)
         shutil.rmtree(spoken.parent / "vocoder")
         with monkeypatch.context() as patched, pytest.raises(ZeroDivisionError):
-            patched.setattr(units, stopped, lambda *_: 1 / 0)
+            patched.setattr(module, stopped, lambda *_: 1 / 0)
             command(spoken)
         assert not (spoken.parent / "units.jsonl").exists()
         assert command(spoken) == 0

@@ -15,7 +15,6 @@ from empathy_lightning.commands.options import (
     EngineName,
     PaperName,
     RefusalFilter,
-    Trust,
     Wording,
 )
 from empathy_lightning.errors import InputError
@@ -240,45 +239,3 @@ def ratings(
     from empathy_lightning.preparation.ratings import prepare_ratings
 
     print(prepare_ratings(manifest, out, emotion_encoder, again=again, max_left_out=allow_left_out))
-
-
-def units(
-    manifest: Path,
-    /,
-    *,
-    out: Path,
-    vocoder: Path | None = None,
-    quantizer: Path | None = None,
-    train: int | None = None,
-    render: bool = False,
-    trust: Trust = (),
-    again: Again = False,
-    allow_left_out: AllowLeftOut = 0.01,
-) -> None:
-    """Turn the speech of the replies into speech units.
-
-    Args:
-        manifest: Utterances with responses, spoken or not.
-        out: Manifest with the units.
-        vocoder: Folder of the vocoder that is also the quantiser; fitted if it is not there.
-        quantizer: Folder of a quantiser instead, a part with encode(waveform).
-        train: Most training replies to use (default: all).
-        render: Say every reply with eSpeak NG (default: only where no reply has a recording, response_path).
-
-    Raises:
-        InputError: If there are no replies to use, or the place holds what was made from something else.
-    """
-    from empathy_lightning.preparation.units import prepare_units
-
-    written = prepare_units(
-        manifest,
-        out,
-        vocoder,
-        train,
-        render,
-        again,
-        max_left_out=allow_left_out,
-        quantizer_folder=quantizer,
-        trust=trust,
-    )
-    print(written)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from empathy_lightning.audio import SAMPLE_RATE, AudioError, read
+from empathy_lightning.modules.speechbrain_imports import speechbrain_imports
 from empathy_lightning.walk import files_below
 
 
@@ -50,14 +50,9 @@ class Augmentation:
 
     @cached_property
     def _changes(self) -> dict[str, Any]:
-        # Imported where used: its import takes seconds.
-        from speechbrain.augment.time_domain import DropChunk, DropFreq, SpeedPerturb
+        with speechbrain_imports():
+            from speechbrain.augment.time_domain import DropChunk, DropFreq, SpeedPerturb
 
-        # Its stand-ins for modules that are not installed raise when anything inspects all loaded modules.
-        for name in [
-            n for n, module in sys.modules.items() if type(module).__module__ == "speechbrain.utils.importutils"
-        ]:
-            del sys.modules[name]
         changes: dict[str, Any] = {}
         if self.speeds:
             changes["speed"] = SpeedPerturb(SAMPLE_RATE, [round(100 * s) for s in self.speeds])

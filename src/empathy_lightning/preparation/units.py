@@ -12,16 +12,17 @@ import torch
 from scipy.cluster.vq import kmeans2
 from torch import Tensor
 
-from empathy_lightning.audio import SAMPLE_RATE, read, resample, write
+from empathy_lightning.audio import read, resample, write
 from empathy_lightning.checkpoints import load_quantizer, save
 from empathy_lightning.data.left_out import MOST, refuse_lost
-from empathy_lightning.data.manifest import write_manifest
 from empathy_lightning.data.reading import read_chosen
 from empathy_lightning.errors import InputError
 from empathy_lightning.files import check_folder, check_target
-from empathy_lightning.jobs import Claim, digest, folder_digest, recordings_digest, speech_files
+from empathy_lightning.jobs import Claim, digest, folder_digest, rank_and_world_size, recordings_digest, speech_files
 from empathy_lightning.modules.contracts import Quantizer
 from empathy_lightning.modules.vocoder import Vocoder
+from empathy_lightning.preparation.answers import shards_of
+from empathy_lightning.preparation.unit_shards import write_units
 from empathy_lightning.progress import progress_bar
 from empathy_lightning.small_world.espeak import render
 from empathy_lightning.small_world.world import REPLY_STYLES, REPLY_VOICE
@@ -97,6 +98,7 @@ def prepare_units(
     max_left_out: float = MOST,
     quantizer_folder: str | Path | None = None,
     trust: Sequence[str] = (),
+    per_shard: int = 256,
 ) -> Path:
     """Write the units of each reply's recording; a manifest made from the same is kept.
 
@@ -115,6 +117,7 @@ def prepare_units(
         max_left_out: Share of the replies that may have no recording, where others have.
         quantizer_folder: Of a part that has ``encode`` alone, see :class:`.modules.contracts.Quantizer`.
         trust: Packages besides this library whose classes the folder may name.
+        per_shard: Utterances in a shard, the most that an interruption costs.
 
     Raises:
         InputError: If there are no replies to use, or ``out`` cannot be written or was made from something else.
@@ -124,6 +127,7 @@ def prepare_units(
     name = "quantizer" if quantizer_folder else "vocoder"
     manifest, out, folder = Path(manifest), Path(out), Path(given)
     check_target(out, [manifest])
+    check_folder(shards_of(out))
     there = (folder / "config.json").is_file()
     if quantizer_folder and not there:
         raise InputError(f"--quantizer: no checkpoint folder at {folder}: write it with checkpoints.save")
@@ -141,13 +145,13 @@ def prepare_units(
         print(f"left out: {len(silent)} of {len(chosen)} replies, which have no recording")
         refuse_lost(silent, len(chosen), max_left_out)
     quantizer = _known(folder, fitted_to, name, trust) if there else None
+    if rank_and_world_size()[1] > 1 and (quantizer is None or not spoken):
+        raise InputError("several processes share recordings and a quantizer that are there: make them by one process")
     spoken = spoken or render_replies(chosen, out)
     if quantizer is None:
         quantizer = _fitted(folder, spoken, num_units, fitted_to)
-    recordings = progress_bar(spoken, what="units of replies")
-    units = [replace(u, units=_units(quantizer, read(u.response_path or ""))) for u in recordings]
-    Claim(out, made_from | {name: folder_digest(folder)}).write()
-    write_manifest(out, units)
+    made_from[name] = folder_digest(folder)
+    write_units(spoken, out, made_from, lambda: quantizer, per_shard, again, max_left_out)
     return out
 
 
@@ -157,17 +161,6 @@ def _chosen(utterances: Sequence[Utterance], manifest: Path, train: int | None) 
     if not chosen:
         raise InputError(f"{manifest} has no utterances, so there are no replies to use")
     return chosen
-
-
-@torch.no_grad()
-def _units(quantizer: Quantizer, waveform: Tensor) -> list[int]:
-    """Units of a waveform (T,) at 16 kHz."""
-    heard = resample(waveform, SAMPLE_RATE, getattr(quantizer, "sample_rate", SAMPLE_RATE))
-    units = quantizer.encode(heard)
-    if units.ndim != 1 or units.is_floating_point():
-        shape = f"{units.dtype} of shape {tuple(units.shape)}"
-        raise InputError(f"encode of {type(quantizer).__name__} gives {shape}: it has to give whole numbers (U,)")
-    return [int(unit) for unit in units.tolist()]
 
 
 def _known(folder: Path, fitted_to: dict[str, Any], name: str, trust: Sequence[str]) -> Quantizer:

@@ -1,0 +1,1 @@
+"""Vocoders of other projects behind :class:`empathy_lightning.modules.contracts.Vocoder`, one file each."""
