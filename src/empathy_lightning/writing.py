@@ -17,6 +17,25 @@ _HALF = "\N{REPLACEMENT CHARACTER}"
 
 
 @dataclass
+class Written:
+    """The words of a reply.
+
+    Attributes:
+        text: Without what the model thought before it, and without control tokens.
+        tokens: Token ids of all that was written, the end of the turn included.
+        states: Last hidden states from which the tokens were chosen, shape (T, D).
+        said: Positions of the tokens that are no thinking.
+        cut: Whether the reply was cut at the most tokens that it may have.
+    """
+
+    text: str
+    tokens: list[int]
+    states: Tensor
+    said: list[int]
+    cut: bool
+
+
+@dataclass
 class Piece:
     """What a step adds to a reply; nothing of it is taken back later.
 
@@ -25,15 +44,17 @@ class Piece:
         tokens: Ids that are said from now on, blank ones before the first word included; no thinking.
         states: Last hidden states from which they were chosen, shape (T, D).
         ended: Whether the reply ends here.
+        cut: Whether it is cut here, at the most tokens that it may have.
     """
 
     text: str
     tokens: list[int]
     states: Tensor
     ended: bool
+    cut: bool = False
 
 
-Listener = Callable[[list[Piece | None]], Collection[int]]
+Told = Callable[[list[Piece | None]], Collection[int]]
 """Is told of each step the piece of each reply, None of those that have ended, and says which replies are to end."""
 
 
@@ -123,20 +144,20 @@ class TextStream:
 
 
 class Writing:
-    """Tells a listener what is written of a batch of replies: a step of :meth:`.LanguageModel.generate`.
+    """Tells what is written of a batch of replies: a step of :meth:`.LanguageModel.generate`.
 
     Args:
         tokenizer: Of the model that replies.
         stops: Tokens that end a reply.
         max_new_tokens: Longest reply.
-        listener: Is told each step's pieces.
+        told: Is told each step's pieces; None where nobody listens.
     """
 
-    def __init__(self, tokenizer: Any, stops: Collection[int], max_new_tokens: int, listener: Listener | None) -> None:
+    def __init__(self, tokenizer: Any, stops: Collection[int], max_new_tokens: int, told: Told | None) -> None:
         self.tokenizer = tokenizer
         self.stops = stops
         self.max_new_tokens = max_new_tokens
-        self.listener = listener
+        self.told = told
         self.streams: list[TextStream] = []
         self.ended: list[bool] = []
         self._held: list[dict[int, Tensor]] = []
@@ -152,22 +173,23 @@ class Writing:
         pieces: list[Piece | None] = []
         for row, (token, state) in enumerate(zip(tokens, states, strict=True)):
             pieces.append(None if self.ended[row] else self._piece(row, token, state))
-        left = () if self.listener is None else self.listener(pieces)
+        left = () if self.told is None else self.told(pieces)
         for row in left:
             self.ended[row] = True
         return self.ended
 
     def _piece(self, row: int, token: int, state: Tensor) -> Piece:
         stream, held, waiting = self.streams[row], self._held[row], self._waiting[row]
-        ended = token in self.stops or len(stream.tokens) + 1 == self.max_new_tokens
+        cut = token not in self.stops and len(stream.tokens) + 1 == self.max_new_tokens
+        ended = token in self.stops or cut
         self.ended[row] = ended
         held[len(stream.tokens)] = state
         positions, text = stream.read(token, ended)
         waiting += positions
         if not stream.text or not waiting:
             # Control tokens alone are no words: such a reply is not spoken.
-            return Piece(text, [], state.new_zeros(0, len(state)), ended)
-        piece = Piece(text, [stream.tokens[p] for p in waiting], torch.stack([held[p] for p in waiting]), ended)
+            return Piece(text, [], state.new_zeros(0, len(state)), ended, cut)
+        tokens, states = [stream.tokens[p] for p in waiting], torch.stack([held[p] for p in waiting])
         held.clear()
         waiting.clear()
-        return piece
+        return Piece(text, tokens, states, ended, cut)
