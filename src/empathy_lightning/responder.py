@@ -244,6 +244,7 @@ class Responder(nn.Module):
                 decoding.top_p,
                 writing,
             )
+        writing.end()
         written = []
         for stream, (tokens, states) in zip(writing.streams, generated, strict=True):
             written.append(Written(stream.text, tokens, states, stream.said, cut=stops.isdisjoint(tokens)))

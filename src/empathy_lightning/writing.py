@@ -162,6 +162,7 @@ class Writing:
         self.ended: list[bool] = []
         self._held: list[dict[int, Tensor]] = []
         self._waiting: list[list[int]] = []
+        self._nothing = torch.zeros(0, 0)
 
     def __call__(self, tokens: list[int], states: Tensor) -> Sequence[bool]:
         """Take the new tokens (B,) with their states (B, D); which replies end here."""
@@ -170,6 +171,7 @@ class Writing:
             self.ended = [False] * len(tokens)
             self._held = [{} for _ in tokens]
             self._waiting = [[] for _ in tokens]
+        self._nothing = states[:0]
         pieces: list[Piece | None] = []
         for row, (token, state) in enumerate(zip(tokens, states, strict=True)):
             pieces.append(None if self.ended[row] else self._piece(row, token, state))
@@ -177,6 +179,11 @@ class Writing:
         for row in left:
             self.ended[row] = True
         return self.ended
+
+    def end(self) -> None:
+        """Tell that no more comes, where the model's own settings ended a reply before its end."""
+        if self.told is not None and not all(self.ended):
+            self.told([None if ended else Piece("", [], self._nothing, ended=True, cut=True) for ended in self.ended])
 
     def _piece(self, row: int, token: int, state: Tensor) -> Piece:
         stream, held, waiting = self.streams[row], self._held[row], self._waiting[row]
