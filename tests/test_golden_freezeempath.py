@@ -12,10 +12,11 @@ from empathy_lightning.modules.emotion_nuance import EmotionNuance
 from empathy_lightning.modules.language_model import LanguageModel, pack
 from empathy_lightning.modules.speech_adapter import SpeechAdapter
 from empathy_lightning.modules.speech_encoder import SpeechEncoder, length_mask
+from empathy_lightning.modules.unit_choice import UnitDecoding
 from empathy_lightning.outputs import EmpatheticOutput
 from tests.conftest import golden, golden_seeds, whisper_config
 from tests.modules.test_speech_decoder import golden_decoder
-from tests.tiny import filled, tokens_of, whole
+from tests.tiny import filled, ids_of_turns, tokens_of, units_of_turns, whole
 
 every_seed = pytest.mark.parametrize("folder", golden_seeds("freezeempath"), ids=str)
 
@@ -154,6 +155,9 @@ def test_golden_greedy_text_and_units_end_to_end(folder):
     torch.testing.assert_close(states, tensors["output.text_hidden"], rtol=1e-4, atol=2e-5)
     decoder = decoder_of(folder, "f_full_generate", facts)
     text = [(states[i : i + 1], torch.tensor(reply[i : i + 1])) for i in range(len(reply))]
-    turns = [turn.tolist() for turn in decoder.stream_ids(text, max_units=1024)]
+    turns = [turn.tolist() for turn in ids_of_turns(decoder, text, UnitDecoding(0.0, max_units=1024))]
     assert turns == facts["generated_ids_per_chunk"]
-    assert torch.cat(list(decoder.stream(text, max_units=1024))).tolist() == tensors["output.units"].tolist()
+    assert (
+        torch.cat(units_of_turns(decoder, text, UnitDecoding(0.0, max_units=1024))).tolist()
+        == tensors["output.units"].tolist()
+    )

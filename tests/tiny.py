@@ -74,3 +74,20 @@ def arguments_in(folder):
     """Arguments of the parts that a folder's config.json names, by the parts' own names."""
     config = read_config(folder)
     return {path.rpartition(".")[2]: found["init_args"] for path, found in entries(config["model"])}
+
+
+def ids_of_turns(decoder, text, decoding=None, seed=0, method="write_ids"):
+    """What a speech decoder writes of one reply's pieces of text, turn by turn; the last turn's blocks in one."""
+    stream = decoder.begin(1, decoding, [seed])
+    turns = []
+    for states, tokens in text:
+        stream.read([states], [tokens], [False])
+        turns += [block for (block,) in getattr(stream, method)()]
+    stream.read([states[:0]], [tokens[:0]], [True])
+    last = [block for (block,) in getattr(stream, method)()]
+    return [*turns, torch.cat(last)] if last else turns
+
+
+def units_of_turns(decoder, text, decoding=None, seed=0):
+    """As ``ids_of_turns``, but units only."""
+    return ids_of_turns(decoder, text, decoding, seed, "write")

@@ -26,6 +26,7 @@ from empathy_lightning.modules.emotion_nuance import EmotionNuance
 from empathy_lightning.modules.language_model import LanguageModel
 from empathy_lightning.modules.speech_adapter import SpeechAdapter
 from empathy_lightning.modules.speech_decoder import SpeechDecoder
+from empathy_lightning.modules.unit_stream import UnitStream
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
 from empathy_lightning.modules.vocoder import Vocoder
 from empathy_lightning.recipes import recipe_named
@@ -405,13 +406,13 @@ def test_without_words_or_units_there_is_no_speech(talker, corpus, tmp_path, mon
     checkpoint = load(talker)
     said = iter(["", "You sound sad.", "Well.", "Ah.", ""])
     monkeypatch.setattr("empathy_lightning.responder.reply_text", lambda *_: next(said))
-    spoken, stream = [], SpeechDecoder.stream
+    spoken, write = [], UnitStream.write
 
-    def _stream(self, *arguments, **options):
-        spoken.append(list(stream(self, *arguments, **options)))
-        return [units[:0] for units in spoken[-1]] if len(spoken) == 2 else [torch.tensor([7])]
+    def _write(self):
+        spoken.append(list(write(self)))
+        return [[units[:0] for units in block] for block in spoken[-1]] if len(spoken) == 2 else [[torch.tensor([7])]]
 
-    monkeypatch.setattr(SpeechDecoder, "stream", _stream)
+    monkeypatch.setattr(UnitStream, "write", _write)
     assert respond(talker, corpus, tmp_path / "r.jsonl", "--speech", "--batch_size", "1") == 0
     rows = {u.response: u for u in read_manifest(tmp_path / "r.jsonl")}
     # A reply of a single unit has a sound too; one of none has neither.

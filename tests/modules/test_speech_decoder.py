@@ -5,9 +5,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from empathy_lightning.modules.speech_decoder import ReadWriteSchedule, SpeechDecoder
+from empathy_lightning.modules.read_write import ReadWriteSchedule
+from empathy_lightning.modules.speech_decoder import SpeechDecoder
+from empathy_lightning.modules.unit_choice import UnitDecoding
 from empathy_lightning.parts import build, described
 from tests.conftest import golden, golden_seeds
+from tests.tiny import ids_of_turns, units_of_turns
 
 
 @given(st.integers(1, 40), st.integers(1, 200), st.integers(1, 5), st.integers(1, 20))
@@ -85,12 +88,15 @@ def test_golden_greedy_units_turn_by_turn(folder, name, pieces):
     facts = json.loads((folder / f"d_generate_{name}.json").read_text())
     decoder = golden_decoder(facts, state)
     text = list(zip(tensors["input.hidden_states"].split(pieces), tensors["input.tokens"].split(pieces), strict=True))
-    turns = [turn.tolist() for turn in decoder.stream_ids(text, max_units=1024)]
+    turns = [turn.tolist() for turn in ids_of_turns(decoder, text, UnitDecoding(0.0, max_units=1024))]
     assert turns == [chunk["generated_ids"] for chunk in facts["chunks"]]
     spoken = [
         [unit for word in chunk["decoded"].split() if (unit := word.strip("<>")).isdigit()] for chunk in facts["chunks"]
     ]
-    units = [[str(unit) for unit in turn.tolist()] for turn in decoder.stream(text, max_units=1024)]
+    units = [
+        [str(unit) for unit in turn.tolist()]
+        for turn in units_of_turns(decoder, text, UnitDecoding(0.0, max_units=1024))
+    ]
     assert units == spoken
 
 
@@ -102,7 +108,7 @@ def make(schedule=(3, 4)):
 def test_streamed_units_are_what_one_whole_forward_would_choose():
     decoder = make()
     states, tokens = torch.randn(7, 8), torch.randint(1, 20, (7,))
-    turns = list(decoder.stream([(states, tokens)], max_units=9))
+    turns = units_of_turns(decoder, [(states, tokens)], UnitDecoding(0.0, max_units=9))
     assert [len(turn) for turn in turns[:2]] == [4, 4]
     units = torch.cat(turns)
     assert (units >= 0).all() and (units < 16).all()
@@ -118,9 +124,9 @@ def test_streamed_units_are_what_one_whole_forward_would_choose():
 def test_text_in_pieces_gives_the_units_of_text_at_once():
     decoder = make()
     states, tokens = torch.randn(8, 8), torch.randint(1, 20, (8,))
-    whole = torch.cat(list(decoder.stream([(states, tokens)], max_units=9)))
+    whole = torch.cat(units_of_turns(decoder, [(states, tokens)], UnitDecoding(0.0, max_units=9)))
     pieces = [(states[i : i + 1], tokens[i : i + 1]) for i in range(8)]
-    assert torch.equal(whole, torch.cat(list(decoder.stream(pieces, max_units=9))))
+    assert torch.equal(whole, torch.cat(units_of_turns(decoder, pieces, UnitDecoding(0.0, max_units=9))))
 
 
 def test_it_learns_a_reply_by_heart():
@@ -133,7 +139,7 @@ def test_it_learns_a_reply_by_heart():
         loss.backward()
         optimizer.step()
     decoder.eval()
-    assert torch.equal(torch.cat(list(decoder.stream([(states, tokens)], max_units=30))), units)
+    assert torch.equal(torch.cat(units_of_turns(decoder, [(states, tokens)], UnitDecoding(0.0, max_units=30))), units)
 
 
 def test_few_likeliest_units_are_drawn_by_their_seed():
@@ -141,10 +147,9 @@ def test_few_likeliest_units_are_drawn_by_their_seed():
     states, tokens = torch.randn(7, 8), torch.randint(1, 20, (7,))
 
     def drawn(seed, top_k):
-        generator = torch.Generator().manual_seed(seed)
-        return torch.cat(list(decoder.stream([(states, tokens)], 9, 1.0, generator, top_k)))
+        return torch.cat(units_of_turns(decoder, [(states, tokens)], UnitDecoding(1.0, top_k, max_units=9), seed))
 
-    greedy = torch.cat(list(decoder.stream([(states, tokens)], 9)))
+    greedy = torch.cat(units_of_turns(decoder, [(states, tokens)], UnitDecoding(0.0, max_units=9)))
     assert torch.equal(drawn(0, 1), greedy)
     assert torch.equal(drawn(0, 5), drawn(0, 5)) and not torch.equal(drawn(0, None), greedy)
 
@@ -169,7 +174,10 @@ def test_it_begins_as_a_language_model_with_rows_for_the_units(backbones, langua
     again = build(described(decoder))
     again.load_state_dict(decoder.state_dict())
     states, tokens = torch.randn(5, 8), torch.arange(1, 6)
-    spoken = [torch.cat(list(d.eval().stream([(states, tokens)], 9))) for d in (decoder, again)]
+    spoken = [
+        torch.cat(units_of_turns(d.eval(), [(states, tokens)], UnitDecoding(0.0, max_units=9)))
+        for d in (decoder, again)
+    ]
     assert torch.equal(*spoken)
 
 

@@ -2,51 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, DynamicCache, Qwen2Config, Qwen2ForCausalLM
+from transformers import AutoConfig, Qwen2Config, Qwen2ForCausalLM
 
 from empathy_lightning.errors import meant
 from empathy_lightning.modules.language_model import IGNORE, pack
 from empathy_lightning.modules.pretrained import load, opened
-
-
-@dataclass(frozen=True)
-class ReadWriteSchedule:
-    """Read some text tokens, write some units, and so on; with the last text, write all that remains.
-
-    Args:
-        read: Text tokens per turn (FreezeEmpath: 3).
-        write: Units per turn (FreezeEmpath: 15).
-    """
-
-    read: int = 3
-    write: int = 15
-
-    def turns(self, text_length: int, units_length: int) -> list[tuple[slice, slice]]:
-        """Cut text (with its end marker) and units (with theirs) into turns.
-
-        Args:
-            text_length: Text rows, end marker included.
-            units_length: Units, end marker included.
-
-        Returns:
-            Slices into text and units, in order; the last turn takes all remaining units.
-        """
-        count = max(1, -(-text_length // self.read))
-        # Too few units for a turn each: the whole text is read first.
-        if -(-units_length // self.write) < count:
-            return [(slice(0, text_length), slice(0, units_length))]
-        turns = []
-        for turn in range(count):
-            text = slice(turn * self.read, min((turn + 1) * self.read, text_length))
-            last = turn == count - 1
-            turns.append((text, slice(turn * self.write, units_length if last else (turn + 1) * self.write)))
-        return turns
+from empathy_lightning.modules.read_write import ReadWriteSchedule
+from empathy_lightning.modules.unit_choice import UnitDecoding
+from empathy_lightning.modules.unit_stream import UnitStream
 
 
 class SpeechDecoder(nn.Module):
@@ -262,85 +230,53 @@ class SpeechDecoder(nn.Module):
         logits = self.model.lm_head(hidden.last_hidden_state[:, :-1][supervised])
         return nn.functional.cross_entropy(logits.float(), labels[:, 1:][supervised])
 
-    def stream(
-        self,
-        text: Iterable[tuple[Tensor, Tensor]],
-        max_units: int = 1500,
-        temperature: float = 0.0,
-        generator: torch.Generator | None = None,
-        top_k: int | None = None,
-    ) -> Iterator[Tensor]:
-        """Write units while the text is coming in; one cache is kept over all turns.
+    @property
+    def choices(self) -> int:
+        """Number of ids that may be written: the units and, last, the end marker; all ids with ``released_rules``."""
+        return self.separator_id + 1 + self.num_units if self.released_rules else self.num_units + 1
+
+    def scores(self, hidden: Tensor, may_end: Tensor) -> Tensor:
+        """Scores of the next choice.
 
         Args:
-            text: Pieces of the reply, each states (t, input_size) with their tokens (t,).
-            max_units: Most units written after the last text (the released code: 1024).
-            temperature: 0 takes the likeliest unit; above it, units are drawn (the released code: 1).
-            generator: Source of the draws.
-            top_k: Draw from this many likeliest units (the released code: 50); None for all.
+            hidden: Hidden states of the last positions, shape (B, hidden_size).
+            may_end: Whether a row may write the end marker now, shape (B,).
 
-        Yields:
-            Units (U_i,) of each turn.
+        Returns:
+            Shape (B, choices), minus infinity where there is no choice.
         """
-        for ids in self.stream_ids(text, max_units, temperature, generator, top_k):
-            yield ids[ids > self.separator_id] - self.separator_id - 1
+        weight = self.model.lm_head.weight
+        if self.released_rules:
+            return nn.functional.linear(hidden, weight).float()
+        units = nn.functional.linear(hidden, weight[self.separator_id + 1 :])
+        end = (hidden @ weight[self.end_token_id, :, None]).masked_fill(~may_end[:, None], -torch.inf)
+        return torch.cat([units, end], 1).float()
 
-    @torch.no_grad()
-    def stream_ids(
-        self,
-        text: Iterable[tuple[Tensor, Tensor]],
-        max_units: int = 1500,
-        temperature: float = 0.0,
-        generator: torch.Generator | None = None,
-        top_k: int | None = None,
-    ) -> Iterator[Tensor]:
-        """As :meth:`stream`, but yields the ids (U_i,) of each turn as written, end marker included."""
-        schedule, cache = ReadWriteSchedule(*self.schedule), DynamicCache(config=self.model.config)
-        draw = (temperature, generator, top_k)
-        pending: Tensor | None = None
-        for states, tokens in text:
-            rows = self.fuse(states, tokens)
-            pending = rows if pending is None else torch.cat([pending, rows])
-            while True:
-                # The last id written is not in the cache yet; it is the first row of the next turn.
-                cut = schedule.read + int(cache.get_seq_length() > 0)
-                if len(pending) < cut + int(self.released_rules):
-                    break
-                ids = self._write(pending[:cut], cache, schedule.write, False, *draw)
-                yield ids
-                pending = torch.cat([self.embed(ids[-1:]), pending[cut:]])
-        if pending is None:
-            return
-        separator = self.embed(torch.tensor([self.separator_id], device=pending.device))
-        yield self._write(torch.cat([pending, separator]), cache, max_units, True, *draw)
+    def chosen_ids(self, choices: Tensor) -> Tensor:
+        """The ids of choices."""
+        if self.released_rules:
+            return choices
+        return torch.where(choices == self.num_units, self.end_token_id, choices + self.separator_id + 1)
 
-    def _write(
+    def choices_of(self, ids: Tensor) -> Tensor:
+        """The choices of ids that were written."""
+        if self.released_rules:
+            return ids
+        return torch.where(ids == self.end_token_id, self.num_units, ids - self.separator_id - 1)
+
+    def begin(
         self,
-        rows: Tensor,
-        cache: Any,
-        count: int,
-        last: bool,
-        temperature: float,
-        generator: torch.Generator | None,
-        top_k: int | None,
-    ) -> Tensor:
-        """Read rows, then write ``count`` ids, or fewer, up to the end marker."""
-        forbidden = torch.zeros(self.model.config.vocab_size, dtype=torch.bool, device=rows.device)
-        if not self.released_rules:
-            forbidden[: self.separator_id + 1] = True
-            forbidden[self.end_token_id] = not last
-        written: list[Tensor] = []
-        while len(written) < count:
-            hidden = self.model.model(inputs_embeds=rows[None], past_key_values=cache, use_cache=True).last_hidden_state
-            logits = self.model.lm_head(hidden[0, -1]).float().masked_fill(forbidden, -torch.inf)
-            if temperature > 0:
-                if top_k is not None:
-                    logits = logits.masked_fill(logits < logits.topk(min(top_k, len(logits))).values[-1], -torch.inf)
-                token = torch.multinomial((logits / temperature).softmax(-1), 1, generator=generator)
-            else:
-                token = logits.argmax()[None]
-            written.append(token)
-            if token.item() == self.end_token_id:
-                break
-            rows = self.embed(token)
-        return torch.cat(written) if written else torch.zeros(0, dtype=torch.long, device=rows.device)
+        count: int = 1,
+        decoding: UnitDecoding | None = None,
+        seeds: Sequence[int] = (),
+        stopped: Callable[[], bool] | None = None,
+    ) -> UnitStream:
+        """Begin to speak replies whose text is still to come.
+
+        Args:
+            count: Number of replies.
+            decoding: How units are chosen; None for :class:`.unit_choice.UnitDecoding` as it is.
+            seeds: Of each reply's draws; empty for 0 for all.
+            stopped: Looked at before every step; once it is true nothing more is written.
+        """
+        return UnitStream(self, decoding or UnitDecoding(), list(seeds) or [0] * count, stopped)
