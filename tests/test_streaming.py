@@ -106,15 +106,15 @@ def wait_until(holds, seconds=20):
     assert holds()
 
 
-def gated(bot, monkeypatch, steps):
-    """Let the language model wait after some tokens; what lets it go on, and the tokens that it wrote."""
+def gated(bot, monkeypatch, tokens):
+    """Let the language model wait once some tokens are said; what lets it go on, and the pieces that it wrote."""
     gate, written, write = threading.Event(), [], bot.responder.write
 
     def _write(prompts, decoding, seeds, told):
         def _told(pieces):
-            written.append(pieces)
-            if len(written) > steps:
-                assert gate.wait(20)
+            before = sum(len(piece.tokens) for piece in written)
+            written.append(pieces[0])
+            assert before < tokens or gate.wait(20)
             return told(pieces)
 
         return write(prompts, decoding, seeds, _told)
@@ -138,17 +138,19 @@ def test_a_stream_is_the_whole_reply_in_pieces(bot):
     for timings in (reply.timings, whole.timings):
         assert 0 < timings.first_text <= timings.first_audio
         assert timings.first_audio < timings.real_time_factor * len(reply.waveform) / 8_000
-    assert not (reply.interrupted or reply.speech_fault or at_work())
+    assert not (reply.interrupted or reply.fault or at_work())
 
 
 def test_the_first_sound_comes_after_the_tokens_that_the_decoder_reads(bot, monkeypatch):
-    gate, written = gated(bot, monkeypatch, steps=3)
+    gate, written = gated(bot, monkeypatch, tokens=3)
+    blocks = []
     for event in bot.stream(QUESTION, decoding=DRAWN):
         if isinstance(event, AudioBlock):
-            # Fifteen units, of which the last two wait for their context.
-            assert gate.is_set() or (len(event.waveform) == 1_300 and len(written) == 4)
+            blocks.append(len(event.waveform))
             gate.set()
-    assert len(written) > 4 and event.units
+    # Of fifteen units, the last two wait for their context. Half a character is no token that is read.
+    assert blocks[0] == 1_300 and sum(blocks) == 100 * len(event.units)
+    assert sum(len(piece.tokens) for piece in written) > 9
 
 
 def test_the_language_model_goes_on_while_the_talker_speaks(bot, monkeypatch):
@@ -165,16 +167,22 @@ def test_the_language_model_goes_on_while_the_talker_speaks(bot, monkeypatch):
 
 def test_what_was_not_said_does_not_enter_the_history(bot, monkeypatch):
     whole = bot.respond(QUESTION, decoding=DRAWN)[0].text
-    gate, written = gated(bot, monkeypatch, steps=9)
+    gate, written = gated(bot, monkeypatch, tokens=9)
     with bot.stream(QUESTION, decoding=DRAWN) as stream:
         heard = next(event for event in stream if isinstance(event, AudioBlock))
+        steps = len(written)
         threading.Timer(0.2, gate.set).start()
         reply = stream.cancel()
-    # The step that was being told was the last one.
-    assert len(written) == 10 and not at_work() and list(stream) == []
+    # The step that was being told when it was cancelled was the last one.
+    assert len(written) <= steps + 1 or steps < 10
+    assert not at_work() and list(stream) == []
     assert reply.interrupted and torch.equal(reply.waveform, heard.waveform) and reply.emotion in EMOTIONS
-    said = "".join(pieces[0].text for pieces in written[:3]).rstrip()
-    assert reply.turn.reply == said and whole.startswith(said) and 0 < len(said) < len(whole)
+    said, tokens = "", 0
+    for piece in written:
+        said, tokens = said + piece.text, tokens + len(piece.tokens)
+        if tokens >= 3:
+            break
+    assert reply.turn.reply == said.rstrip() and 0 < len(said) < len(whole)
     assert whole.startswith(reply.text) and torch.equal(reply.turn.speech, stream.replies[0].turn.speech)
     monkeypatch.undo()
     assert bot.respond(QUESTION, [[reply.turn]], decoding=DRAWN)[0].text
@@ -192,7 +200,7 @@ def test_a_consumer_that_stops_reading_stops_the_work(bot, monkeypatch):
     calls = []
     bot.model.talker.vocoder.register_forward_hook(lambda *_: calls.append(0))
     monkeypatch.setattr(type(bot.responder.language_model), "stop_ids", set())
-    written = gated(bot, monkeypatch, steps=1_000)[1]
+    written = gated(bot, monkeypatch, tokens=1_000)[1]
     stream = bot.stream(QUESTION, decoding=Decoding(400, temperature=3.0, seed=2))
     next(stream)
     reached = (-1, -1)
@@ -218,7 +226,7 @@ def test_a_stream_that_nobody_holds_ends(bot):
 
 
 def test_it_can_be_cancelled_from_another_thread_while_it_is_awaited(bot, monkeypatch):
-    gate, _ = gated(bot, monkeypatch, steps=2)
+    gate, _ = gated(bot, monkeypatch, tokens=2)
     stream = bot.stream(QUESTION, decoding=DRAWN)
     canceller = threading.Timer(0.2, lambda: (threading.Timer(0.2, gate.set).start(), stream.cancel()))
     canceller.start()
@@ -290,11 +298,11 @@ def test_where_the_vocoder_fails_the_text_goes_on(bot, vocoder, fault, sounds):
     bot.model.talker = Talker(bot.model.talker.speech_decoder, vocoder())
     *_, reply = bot.stream(QUESTION, decoding=DRAWN)
     assert reply.text == whole.text and reply.turn.reply == whole.text and not reply.interrupted
-    assert reply.speech_fault == fault and not at_work()
+    assert reply.fault == fault and not at_work()
     assert (reply.waveform is not None) is sounds and (reply.timings.first_audio is not None) is sounds
     if sounds:
         bot.model.talker.vocoder.calls = 0
-        assert bot.respond(QUESTION, decoding=DRAWN)[0].speech_fault == fault
+        assert bot.respond(QUESTION, decoding=DRAWN)[0].fault == fault
         assert len(reply.waveform) == 1_300 and reply.units == whole.units[: len(reply.units)]
 
 
@@ -304,7 +312,7 @@ def test_where_the_vocoder_stalls_the_text_goes_on(bot):
     bot.model.talker = Talker(bot.model.talker.speech_decoder, vocoder, patience=0.3)
     *_, reply = bot.stream(QUESTION, decoding=DRAWN)
     assert reply.text == whole.text and reply.waveform is None and not reply.interrupted
-    assert reply.speech_fault == "the vocoder stalled: it gave nothing for 0.3 s"
+    assert reply.fault == "the vocoder stalled: it gave nothing for 0.3 s"
     stream = bot.stream(QUESTION, decoding=DRAWN)
     next(stream)
     assert stream.cancel().interrupted
@@ -312,13 +320,16 @@ def test_where_the_vocoder_stalls_the_text_goes_on(bot):
     wait_until(lambda: not at_work())
 
 
-def test_states_that_are_not_finite_are_not_spoken(bot):
-    """One of two: its text is what it is, its speech says why there is none, and the other has its own."""
+def test_states_that_are_not_finite_end_a_reply(bot):
+    """One of two: it says why it ends, and the other is what it is alone."""
     (alone,) = bot.respond(QUESTION, decoding=DRAWN)
     broken = [Turn(torch.full((3, 32), torch.nan), torch.zeros(32), "What?")]
     mute, reply = bot.respond([QUESTION, QUESTION], [broken, []], decoding=DRAWN)
-    assert (reply.text, reply.units) == (alone.text, alone.units) and reply.speech_fault is None
-    assert "hidden states are not finite" in mute.speech_fault and mute.units is None and mute.waveform is None
+    assert (reply.text, reply.units, reply.fault) == (alone.text, alone.units, None)
+    assert mute.fault == "the language model's hidden states are not finite: load it in bfloat16 or float32"
+    assert (mute.text, mute.units, mute.waveform) == ("", None, None)
+    with pytest.raises(InputError, match="hidden states are not finite"):
+        bot.model.talker.speak(torch.full((2, 32), torch.inf), [1, 2])
 
 
 def test_replies_of_no_word_and_of_one(bot, monkeypatch):
@@ -339,22 +350,17 @@ def test_a_reply_that_does_not_end_is_cut(bot, monkeypatch):
 
 
 def test_a_fault_of_a_network_is_raised_where_the_reply_is_awaited(bot):
-    layer = bot.responder.language_model.decoder.layers[0]
-    left = iter(range(4))
-    hook = layer.register_forward_pre_hook(lambda *_: next(left))
-    with pytest.raises(RuntimeError, match="StopIteration"):
-        list(bot.stream(QUESTION, decoding=DRAWN))
-    hook.remove()
-    assert not at_work()
-    decoder = bot.model.talker.speech_decoder
-    decoder.model.lm_head.register_forward_pre_hook(lambda *_: 1 / 0)
-    decoder.model.model.register_forward_pre_hook(lambda *_: 1 / 0)
-    monitor = decoder.scores
-    decoder.scores = lambda *_: 1 / 0
-    with pytest.raises(ZeroDivisionError):
-        bot.respond(QUESTION, decoding=DRAWN)
-    decoder.scores = monitor
-    assert not at_work()
+    def _fails(*_):
+        raise RuntimeError("no memory is left")
+
+    networks = (bot.responder.language_model.decoder.layers[0], bot.model.talker.speech_decoder.gate)
+    for network in networks:
+        hook = network.register_forward_pre_hook(_fails)
+        with pytest.raises(RuntimeError, match="no memory is left"):
+            list(bot.stream(QUESTION, decoding=DRAWN))
+        hook.remove()
+        assert not at_work()
+    assert bot.respond(QUESTION, decoding=DRAWN)[0].units
 
 
 def test_a_vocoder_of_other_units_is_refused(bot, corpus, tmp_path, capsys):
@@ -399,10 +405,9 @@ def test_a_speech_decoder_of_somebody_s_own(bot):
     with pytest.raises(InputError, match="speech_decoder: Linear has no attribute 'begin'"):
         Talker(nn.Linear(1, 1))
     bot.model.talker = Talker(Parrot(), Beeps())
-    written = bot.model.responder.language_model.tokenizer
     *_, reply = bot.stream(QUESTION, decoding=DRAWN)
     assert reply.units[1::2] == [1] * (len(reply.units) // 2) and len(reply.waveform) == 100 * len(reply.units)
-    assert written.decode([]) == "" and len(reply.units) >= 2 * len(reply.text.encode())
+    assert len(reply.units) == 2 * 24
 
 
 def chat(folder, files, out, *more):
@@ -436,8 +441,8 @@ def test_a_vocoder_that_fails_is_told_at_the_command_line(bot, corpus, tmp_path,
     assert chat(tmp_path / "bot", [corpus.parent / "0.wav"], tmp_path / "out") == 0
     assert "\n  fault    the vocoder's process has died: start it again\n" in capsys.readouterr().out
     (entry,) = json.loads((tmp_path / "out" / "replies.json").read_text())
-    assert entry["text"] and entry["speech"] is None and "has died" in entry["speech_fault"]
+    assert entry["text"] and entry["speech"] is None and "has died" in entry["fault"]
     words = ["respond", str(corpus), "--checkpoint", str(tmp_path / "bot"), "--out", str(tmp_path / "r.jsonl")]
-    assert main([*words, "--speech", "--max_new_tokens=6", "--trust=tests"]) == 2
+    assert main([*words, "--speech", "--max_new_tokens=12", "--temperature=3", "--trust=tests"]) == 2
     told = capsys.readouterr()
     assert "has died: start it again" in told.out + told.err and not (tmp_path / "r.jsonl").exists()

@@ -44,7 +44,7 @@ class Reply:
         sample_rate: Of the waveform, in Hz; None without one.
         cut: Whether the reply was cut at the most tokens that it may have.
         interrupted: Whether it was cancelled before its end.
-        speech_fault: Why its speech ends before its text does, in one line; None where it does not.
+        fault: What ended its speech, or its text too, before the end, in one line; None where nothing did.
         turn: The question and this reply, for the history of the next question; of one that was interrupted, the
             words that were spoken.
         timings: How long it took.
@@ -62,7 +62,7 @@ class Reply:
     sample_rate: int | None = None
     cut: bool = False
     interrupted: bool = False
-    speech_fault: str | None = None
+    fault: str | None = None
     turn: Turn = field(default_factory=lambda: Turn(""), repr=False)
     timings: Timings = Timings()
     estimate: EmotionEstimate | None = field(default=None, repr=False)

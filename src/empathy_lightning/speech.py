@@ -27,7 +27,7 @@ class Block:
         characters: How much of the reply's text the speech decoder has read.
         ended: Whether nothing comes after it.
         at: When it was there, by :func:`time.monotonic`.
-        fault: Why the speech ends before the text does, in one line; None where it does not.
+        fault: What the vocoder died of, in one line; None where it speaks.
     """
 
     row: int
@@ -87,9 +87,7 @@ class Speech:
         row.characters += len(piece.text)
         row.written = piece.ended
         row.has_words = row.has_words or bool(piece.tokens)
-        if not piece.states.isfinite().all():
-            self._end(row, _NOT_FINITE)
-        elif piece.ended and not row.has_words:
+        if piece.ended and not row.has_words:
             self._end(row)
         return not row.ended
 
@@ -120,10 +118,10 @@ class Speech:
         taken, self._over = self._over, []
         return taken
 
-    def _end(self, row: _Row, fault: str | None = None) -> None:
+    def _end(self, row: _Row) -> None:
         if not row.ended:
             self._let_go(row)
-            self._over.append(Block(row.number, torch.zeros(0, dtype=torch.long), None, row.characters, True, fault))
+            self._over.append(Block(row.number, torch.zeros(0, dtype=torch.long), None, row.characters, True))
 
     def _let_go(self, row: _Row) -> None:
         row.ended = True
@@ -156,11 +154,6 @@ class Speech:
         if not waveform.isfinite().all():
             raise VocoderError(f"{type(self._vocoder).__name__} gives a sound that is not finite")
         return waveform if len(waveform) else None
-
-
-_NOT_FINITE = (
-    "the language model's hidden states are not finite, so that they cannot be spoken: load it in bfloat16 or float32"
-)
 
 
 @dataclass

@@ -178,7 +178,7 @@ class ReplyStream:
     def _read(self, number: int, piece: Piece, at: float) -> None:
         row, reply = self._rows[number], self.replies[number]
         reply.text += piece.text
-        reply.cut, row.written = piece.cut, piece.ended
+        reply.cut, reply.fault, row.written = piece.cut, reply.fault or piece.fault, piece.ended
         if piece.text:
             row.first_text = row.first_text or at
             self._ready.append(TextPiece(piece.text, number))
@@ -187,7 +187,7 @@ class ReplyStream:
         row, reply = self._rows[block.row], self.replies[block.row]
         if row.spoken:
             return
-        row.spoken, reply.speech_fault = block.ended, block.fault
+        row.spoken, reply.fault = block.ended, reply.fault or block.fault
         if len(block.units):
             reply.units = reply.units or []
             reply.units += block.units.tolist()
@@ -205,7 +205,7 @@ class ReplyStream:
         for row, reply in zip(self._rows, self.replies, strict=True):
             if not row.spoken:
                 row.spoken = True
-                reply.speech_fault = f"the vocoder stalled: it gave nothing for {self._making.patience:g} s"
+                reply.fault = f"the vocoder stalled: it gave nothing for {self._making.patience:g} s"
 
     def _close(self, number: int, interrupted: bool = False) -> None:
         row, reply = self._rows[number], self.replies[number]

@@ -15,6 +15,8 @@ from empathy_lightning.thinking import first_said, settled_end, special_tags
 _HALF = "\N{REPLACEMENT CHARACTER}"
 """What a tokenizer gives for a character of which tokens are still to come."""
 
+_NOT_FINITE = "the language model's hidden states are not finite: load it in bfloat16 or float32"
+
 
 @dataclass
 class Written:
@@ -45,6 +47,7 @@ class Piece:
         states: Last hidden states from which they were chosen, shape (T, D).
         ended: Whether the reply ends here.
         cut: Whether it is cut here, at the most tokens that it may have.
+        fault: Why it ends here, in one line, where it should not.
     """
 
     text: str
@@ -52,6 +55,7 @@ class Piece:
     states: Tensor
     ended: bool
     cut: bool = False
+    fault: str | None = None
 
 
 Told = Callable[[list[Piece | None]], Collection[int]]
@@ -172,9 +176,15 @@ class Writing:
             self._held = [{} for _ in tokens]
             self._waiting = [[] for _ in tokens]
         self._nothing = states[:0]
-        pieces: list[Piece | None] = []
-        for row, (token, state) in enumerate(zip(tokens, states, strict=True)):
-            pieces.append(None if self.ended[row] else self._piece(row, token, state))
+        pieces: list[Piece | None] = [None] * len(tokens)
+        for row, finite in enumerate(states.isfinite().all(1).tolist()):
+            if self.ended[row]:
+                continue
+            if finite:
+                pieces[row] = self._piece(row, tokens[row], states[row])
+            else:
+                self.ended[row] = True
+                pieces[row] = Piece("", [], self._nothing, ended=True, fault=_NOT_FINITE)
         left = () if self.told is None else self.told(pieces)
         for row in left:
             self.ended[row] = True

@@ -32,7 +32,7 @@ from empathy_lightning.modules.vocoder import Vocoder
 from empathy_lightning.recipes import recipe_named
 from empathy_lightning.slots import Transcript, TrueLabel
 from empathy_lightning.utterance import EMOTIONS
-from tests.tiny import filled, spoken, text_of, tokens_of, whole
+from tests.tiny import filled, spoken, text_of, tokens_of, whole, writes
 
 
 @pytest.fixture

@@ -190,8 +190,8 @@ def _written(reply: Reply, out: Path, name: str, bot: EmpatheticChatbot, explain
         entry["speech"] = f"{name}_reply.wav"
         write(out / f"{name}_reply.wav", reply.waveform, reply.sample_rate)
         lines.append(f"  speech   {out / entry['speech']}")
-    if reply.speech_fault is not None:
-        lines.append(f"  fault    {reply.speech_fault}")
+    if reply.fault is not None:
+        lines.append(f"  fault    {reply.fault}")
     if explain:
         explanation = explain_reply(bot.responder.language_model, reply)
         explanation.plot(out / f"{name}_explained.png")

@@ -232,8 +232,8 @@ def _answer(
         seeds = [seed_of(decoding.seed, u) for u in heard]
         replies = model.reply(batch.to(model.device), decoding, seeds=seeds, aloud=speech is not None)
         for utterance, reply in zip(heard, replies, strict=True):
-            if reply.speech_fault is not None:
-                unspoken.append(f"{utterance.path}: {reply.speech_fault}")
+            if reply.fault is not None:
+                unspoken.append(f"{utterance.path}: {reply.fault}")
                 continue
             row = replace(utterance, response=reply.text, response_cut=reply.cut, units=None)
             if speech is not None and reply.units:
