@@ -87,7 +87,7 @@ class Stalls(Beeps):
 def decoder_of(model, num_units=8):
     torch.manual_seed(1)
     size = len(model.responder.language_model.tokenizer)
-    return SpeechDecoder(32, size, 0, num_units=num_units, hidden_size=16, num_layers=1, num_heads=2).eval()
+    return SpeechDecoder(32, size, 0, num_units=num_units, body=Qwen2Body(16, 1, 2)).eval()
 
 
 @pytest.fixture
