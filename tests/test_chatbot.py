@@ -15,7 +15,11 @@ from empathy_lightning.modules.language_model import LanguageModel
 from empathy_lightning.modules.speech_adapter import SpeechAdapter
 from empathy_lightning.modules.speech_decoder import SpeechDecoder
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
+<<<<<<< HEAD
 from empathy_lightning.modules.unit_choice import UnitDecoding
+=======
+from empathy_lightning.modules.unit_language_model import Qwen2Body
+>>>>>>> decoder
 from empathy_lightning.modules.vocoder import Vocoder
 from empathy_lightning.responder import Responder
 from empathy_lightning.utterance import EMOTIONS
@@ -64,9 +68,7 @@ def test_many_recordings_are_answered_as_each_alone(talker, options):
 
 def test_units_are_drawn_with_their_own_temperature(model):
     torch.manual_seed(0)
-    decoder = SpeechDecoder(
-        32, len(model.responder.language_model.tokenizer), 0, num_units=64, hidden_size=32, num_layers=1
-    )
+    decoder = SpeechDecoder(32, len(model.responder.language_model.tokenizer), 0, num_units=64, body=Qwen2Body(32, 1))
     bot = EmpatheticChatbot(spoken(model, list(EMOTIONS), decoder.eval()))
     states, tokens = torch.randn(6, 32), list(range(6))
     talker = bot.model.talker
@@ -97,7 +99,7 @@ def test_recordings_share_one_forward(bot, monkeypatch):
 def test_a_spoken_reply_hears_once_and_reads_each_position_once(model):
     """Encoder once for words and emotion, the language model once per token; its states are not computed again."""
     tokenizer = model.responder.language_model.tokenizer
-    decoder = SpeechDecoder(32, len(tokenizer), 0, num_units=8, hidden_size=16, num_layers=1, num_heads=2)
+    decoder = SpeechDecoder(32, len(tokenizer), 0, num_units=8, body=Qwen2Body(16, 1, 2))
     bot = EmpatheticChatbot(spoken(model, list(EMOTIONS), decoder.eval(), Vocoder(num_units=8, n_fft=512)))
     encoded, read = [], []
     bot.model.listener.speech_encoder.register_forward_hook(lambda _, inputs, __: encoded.append(len(inputs[0])))

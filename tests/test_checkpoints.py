@@ -18,6 +18,7 @@ from empathy_lightning.modules.cached_encoder import CachedSpeechEncoder
 from empathy_lightning.modules.emotion_nuance import EmotionNuance
 from empathy_lightning.modules.speech_decoder import SpeechDecoder
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
+from empathy_lightning.modules.unit_language_model import Qwen2Body
 from empathy_lightning.modules.vocoder import Vocoder
 from empathy_lightning.parts import entries
 from empathy_lightning.utterance import EMOTIONS
@@ -27,9 +28,7 @@ from tests.tiny import spoken, whole
 @pytest.fixture
 def checkpoint(model):
     tokenizer = model.responder.language_model.tokenizer
-    decoder = SpeechDecoder(
-        32, len(tokenizer), tokenizer.pad_token_id, num_units=8, hidden_size=16, num_layers=1, num_heads=2
-    )
+    decoder = SpeechDecoder(32, len(tokenizer), tokenizer.pad_token_id, num_units=8, body=Qwen2Body(16, 1, 2))
     vocoder = Vocoder(num_units=8, n_fft=512)
     torch.nn.init.normal_(vocoder.codebook)
     torch.nn.init.normal_(vocoder.spectra)
@@ -74,6 +73,7 @@ def test_only_trained_parts_are_saved_and_all_of_them_return(checkpoint, tmp_pat
         "listener.emotion_nuance": "EmotionNuance", "responder.language_model": "from_pretrained",
         "responder.speech_slot": "HeardSpeech", "responder.emotion_slot": "HeardEmotion",
         "talker.speech_decoder": "SpeechDecoder", "talker.vocoder": "Vocoder",
+        "talker.speech_decoder.body": "Qwen2Body", "talker.speech_decoder.fusion": "GatedFusion",
     }  # fmt: skip
     trained = ("listener.speech_adapter.", "listener.emotion_nuance.", "talker.speech_decoder.", "talker.vocoder.")
     assert all(key.startswith(trained) for key in load_file(tmp_path / "model.safetensors"))

@@ -11,6 +11,7 @@ from empathy_lightning.chatbot import EmpatheticChatbot
 from empathy_lightning.checkpoints import check_savable, load, load_quantizer, save
 from empathy_lightning.decoding import Decoding
 from empathy_lightning.modules.speech_decoder import SpeechDecoder
+from empathy_lightning.modules.unit_language_model import Qwen2Body
 from empathy_lightning.utterance import EMOTIONS
 from tests.conftest import ROOT
 from tests.tiny import spoken, whole
@@ -68,7 +69,7 @@ def test_the_parts_of_the_page_return(model, tmp_path, monkeypatch):
     from my_vocoder import MyVocoder
 
     trust = ["my_adapter", "my_emotion", "my_encoder", "my_vocoder"]
-    decoder = SpeechDecoder(32, 300, 0, num_units=8, hidden_size=16, num_layers=1, num_heads=2)
+    decoder = SpeechDecoder(32, 300, 0, num_units=8, body=Qwen2Body(16, 1, 2))
     heard = {"speech_encoder": MyEncoder(24), "speech_adapter": MyAdapter(24, 32)}
     bot = whole(**heard, language_model=model.responder.language_model, emotion_nuance=MyEmotion(24, 32, 5))
     bot = spoken(bot, EMOTIONS, decoder, MyVocoder(8)).eval()

@@ -200,8 +200,8 @@ def test_five_parts_from_elsewhere_go_all_the_way(theirs, backbones, corpus, tmp
         initial_weights=[str(tmp_path / "one")], trainable=["listener.emotion_nuance.*"],
         auxiliary_losses={"categorical": named("empathy_lightning.losses.CategoricalLoss")},
     )  # fmt: skip
-    decoder = {"input_size": 32, "text_vocab_size": 300, "end_token_id": 0, "num_units": 8, "hidden_size": 16}
-    decoder |= {"num_layers": 1, "num_heads": 2}
+    decoder = {"input_size": 32, "text_vocab_size": 300, "end_token_id": 0, "num_units": 8}
+    decoder["body"] = {"hidden_size": 16, "num_layers": 1, "num_heads": 2}
     talker = {"speech_decoder": named("empathy_lightning.modules.speech_decoder.SpeechDecoder", **decoder)}
     vocoder = {"folder": str(tmp_path / "voice"), "trust": ["theirs"]}
     talker["vocoder"] = named("empathy_lightning.checkpoints.load_vocoder", **vocoder)

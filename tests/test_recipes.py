@@ -92,8 +92,8 @@ def changed(before, after):
 UNITS = [
     f"--model.model.talker.speech_decoder.init_args.{name}={value}"
     for name, value in (
-        ("num_units", 8), ("hidden_size", 32), ("num_layers", 2), ("num_heads", 4), ("num_key_value_heads", 2),
-        ("intermediate_size", 64), ("rope_theta", 10000),
+        ("num_units", 8), ("body.hidden_size", 32), ("body.num_layers", 2), ("body.num_heads", 4),
+        ("body.num_key_value_heads", 2), ("body.intermediate_size", 64), ("body.rope_theta", 10000),
     )
 ]  # fmt: skip
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import is_dataclass
 from importlib import import_module
 from typing import Any
 
@@ -114,7 +115,7 @@ def _value(value: Any, argument: str, kind: type, name: str) -> Any:
             f"{name} could not be loaded again: self.{argument} of {kind.__name__} is torch's {torchs}: keep the "
             f"argument {argument!r} itself there, and the {torchs} under another name"
         )
-    if isinstance(value, nn.Module | SlotFiller):
+    if isinstance(value, nn.Module | SlotFiller) or is_dataclass(value):
         return described(value, argument)
     try:
         json.dumps(value)
@@ -223,7 +224,7 @@ def trusted_class(path: str, trust: Sequence[str] = ()) -> type:
         trust: Packages or modules that may be imported besides this library.
 
     Raises:
-        InputError: If it may not be imported, or is not there, or is neither an ``nn.Module`` nor a slot's filler.
+        InputError: If it may not be imported, or is not there, or is no ``nn.Module``, slot's filler or dataclass.
     """
     module, _, name = path.rpartition(".")
     package = path.partition(".")[0]
@@ -239,9 +240,13 @@ def trusted_class(path: str, trust: Sequence[str] = ()) -> type:
     except AttributeError:
         raise InputError(f"{module} has no class {name}{meant(name, dir(import_module(module)))}") from None
     # A name that a module only imported might be anything.
-    if not (isinstance(kind, type) and issubclass(kind, nn.Module | SlotFiller) and kind.__module__ == module):
+    if not (isinstance(kind, type) and _is_part(kind) and kind.__module__ == module):
         raise InputError(f"{path} is no nn.Module defined there")
     return kind
+
+
+def _is_part(kind: type) -> bool:
+    return issubclass(kind, nn.Module | SlotFiller) or is_dataclass(kind)
 
 
 def build(found: dict[str, Any], trust: Sequence[str] = ()) -> Any:

@@ -7,8 +7,8 @@ from safetensors.torch import load_file, save_file
 from transformers import Qwen2Config, Qwen2ForCausalLM, WhisperModel
 
 from empathy_lightning.modules.emotion_nuance import EmotionNuance
+from empathy_lightning.modules.fusion import GatedFusion, SummedFusion
 from empathy_lightning.modules.speech_adapter import SpeechAdapter
-from empathy_lightning.modules.speech_decoder import SpeechDecoder
 from tests.conftest import whisper_config
 
 WORDS = "abcdefghijklmnopqrstuvwxyzABCDEF"
@@ -69,8 +69,7 @@ def released_state(linear=False, gate=True):
     encoder = WhisperModel(speech).encoder.state_dict()
     adapter, nuance = SpeechAdapter(64, 48, 40), EmotionNuance(64, 48, hidden_size=24, gate_size=8)
     projection = 0 if linear else 70
-    decoder = SpeechDecoder(48, 35, 32, 64, 32, fusion="gate" if gate else "sum", projection_size=projection)
-    fusion = {key: value for key, value in decoder.state_dict().items() if not key.startswith("model.")}
+    fusion = (GatedFusion if gate else SummedFusion)(projection).build(48, 32).state_dict()
     unit_model = {k: v for k, v in qwen(DECODER).items() if k != "lm_head.weight"}
     parts = {
         "": qwen(QWEN),

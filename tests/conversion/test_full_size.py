@@ -16,6 +16,7 @@ from empathy_lightning.folders import write_folder
 from empathy_lightning.modules.emotion_nuance import EmotionNuance
 from empathy_lightning.modules.speech_adapter import SpeechAdapter
 from empathy_lightning.modules.speech_decoder import SpeechDecoder
+from empathy_lightning.parts import build, entry
 from tests.conversion.freezeempath_release import WHISPER_BLOCK, write_json, write_tokenizer
 from tests.tiny import arguments_in
 
@@ -138,7 +139,7 @@ def test_every_weight_of_the_release_has_its_place_in_our_modules(written):
         parts = {
             "speech_adapter": SpeechAdapter(**arguments["speech_adapter"]),
             "emotion_nuance": EmotionNuance(**arguments["emotion_nuance"]),
-            "speech_decoder": SpeechDecoder(**arguments["speech_decoder"]),
+            "speech_decoder": build(entry(SpeechDecoder, arguments["speech_decoder"])),
         }
         language_model = Qwen2ForCausalLM(AutoConfig.from_pretrained(out / "language_model"))
         encoder = WhisperModel(AutoConfig.from_pretrained(out / "speech_encoder"))

@@ -27,6 +27,10 @@ from empathy_lightning.modules.language_model import LanguageModel
 from empathy_lightning.modules.speech_adapter import SpeechAdapter
 from empathy_lightning.modules.speech_decoder import SpeechDecoder
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
+<<<<<<< HEAD
+=======
+from empathy_lightning.modules.unit_language_model import Qwen2Body
+>>>>>>> decoder
 from empathy_lightning.modules.unit_stream import UnitStream
 from empathy_lightning.modules.vocoder import Vocoder
 from empathy_lightning.recipes import recipe_named
@@ -294,7 +298,7 @@ def test_a_folder_that_cannot_answer_is_one_line(backbones, model, corpus, tmp_p
 def talker(bot, model, tmp_path):
     """A folder that speaks: a decoder of random weights, and a vocoder whose units are tones."""
     torch.manual_seed(1)
-    decoder = SpeechDecoder(32, len(model.responder.language_model.tokenizer), 0, 64, 32, num_layers=1, num_heads=2)
+    decoder = SpeechDecoder(32, len(model.responder.language_model.tokenizer), 0, 64, Qwen2Body(32, 1, 2))
     decoder.model.get_input_embeddings().weight.data[0] *= 40  # so that replies end
     vocoder = Vocoder(num_units=64)
     vocoder.spectra.copy_(torch.randn(vocoder.spectra.shape))

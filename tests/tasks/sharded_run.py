@@ -23,6 +23,7 @@ from empathy_lightning.modules.partial_lora import PartialLora
 from empathy_lightning.modules.speech_adapter import SpeechAdapter
 from empathy_lightning.modules.speech_decoder import SpeechDecoder
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
+from empathy_lightning.modules.unit_language_model import Qwen2Body
 from empathy_lightning.tasks import EmotionNuanceTask, ShardedBackboneStrategy, SpeechAdapterTask, SpeechDecoderTask
 from empathy_lightning.tasks.export import frozen_digest
 from empathy_lightning.utterance import EMOTIONS
@@ -53,8 +54,7 @@ def task(kind, backbones, folder):
         nuance = EmotionNuance(32, 32, hidden_size=16, gate_size=8)
         model = whole(encoder, adapter, language_model, nuance)
         return EmotionNuanceTask(model, {"categorical": CategoricalLoss()}, initial_weights=[before])
-    sizes = {"num_units": 8, "hidden_size": 32, "num_layers": 1, "num_heads": 2, "intermediate_size": 48}
-    decoder = SpeechDecoder(32, language_model.model.config.vocab_size, 0, **sizes)
+    decoder = SpeechDecoder(32, language_model.model.config.vocab_size, 0, 8, Qwen2Body(32, 1, 2, intermediate_size=48))
     model = whole(encoder, adapter, language_model, speech_decoder=decoder)
     return SpeechDecoderTask(model, initial_weights=[before])
 

@@ -44,7 +44,7 @@ def configuration(corpus, backbones, kind):
     if kind == "SpeechDecoderTask":
         talker["speech_decoder"] = part(
             "modules.speech_decoder.SpeechDecoder", input_size=32, text_vocab_size=300, end_token_id=0, num_units=8,
-            hidden_size=16, num_layers=1, num_heads=2, schedule=[3, 12],
+            body={"hidden_size": 16, "num_layers": 1, "num_heads": 2}, schedule=[3, 12],
         )  # fmt: skip
     responder = {name: parts.pop(name) for name in ("language_model",) if name in parts}
     if talker:

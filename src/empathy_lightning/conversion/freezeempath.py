@@ -27,10 +27,12 @@ from empathy_lightning.errors import InputError
 from empathy_lightning.files import check_new_folder
 from empathy_lightning.folders import write_folder
 from empathy_lightning.modules.emotion_nuance import EmotionNuance
+from empathy_lightning.modules.fusion import Fusion, GatedFusion, StatesAlone, SummedFusion
 from empathy_lightning.modules.language_model import LanguageModel
 from empathy_lightning.modules.speech_adapter import SpeechAdapter
 from empathy_lightning.modules.speech_decoder import SpeechDecoder
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
+from empathy_lightning.modules.unit_language_model import Qwen2Body
 from empathy_lightning.parts import described, entry
 from empathy_lightning.prompts import EMPATHY_SYSTEM, SPEECH_AND_EMOTION
 
@@ -131,23 +133,25 @@ def _emotion_nuance(weights: dict[str, Tensor]) -> EmotionNuance:
 def _speech_decoder(weights: dict[str, Tensor], config: dict[str, Any], text_size: int, units: int) -> SpeechDecoder:
     own = config["speech_generator"]
     linear = f"{_DECODER}input_proj.weight" in weights
-    fusion = "sum" if config.get("add_token_embeddings", True) else "states"
+    kind: type[Fusion] = SummedFusion if config.get("add_token_embeddings", True) else StatesAlone
     if f"{_DECODER}gate.0.weight" in weights or config.get("add_gate_fusion", False):
-        fusion = "gate"
+        kind = GatedFusion
+    body = Qwen2Body(
+        hidden_size=shape_of(weights, _DECODER + _EMBEDDINGS[0])[1],
+        num_layers=number(own, "num_hidden_layers"),
+        num_heads=number(own, "num_attention_heads"),
+        num_key_value_heads=number(own, "num_key_value_heads"),
+        intermediate_size=number(own, "intermediate_size"),
+        rope_theta=own.get("rope_theta", 10_000.0),
+    )
     return SpeechDecoder(
         input_size=number(config, "hidden_size"),
         text_vocab_size=text_size,
         end_token_id=number(own, "eos_token_id"),
         num_units=units,
-        hidden_size=shape_of(weights, _DECODER + _EMBEDDINGS[0])[1],
-        num_layers=number(own, "num_hidden_layers"),
-        num_heads=number(own, "num_attention_heads"),
+        body=body,
+        fusion=kind(0 if linear else shape_of(weights, f"{_DECODER}input_proj.0.weight")[0]),
         schedule=_schedule(config.get("stream_params")),
-        num_key_value_heads=number(own, "num_key_value_heads"),
-        intermediate_size=number(own, "intermediate_size"),
-        rope_theta=own.get("rope_theta", 10_000.0),
-        projection_size=0 if linear else shape_of(weights, f"{_DECODER}input_proj.0.weight")[0],
-        fusion=fusion,
         released_rules=True,
     )
 
@@ -162,7 +166,7 @@ def _schedule(text: Any) -> tuple[int, int]:
 
 def _names(weights: dict[str, Tensor], rows: list[int]) -> dict[str, Found]:
     """The source's weights under our names, part by part; the decoder's embeddings with these rows."""
-    decoder = renamed(weights, _DECODER)
+    decoder = renamed(weights, _DECODER, {"input_proj": "fused.input_proj", "gate": "fused.gate"})
     for name in _EMBEDDINGS:
         if name in decoder:
             key, stored = decoder[name]

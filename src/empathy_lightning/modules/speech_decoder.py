@@ -3,52 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, Qwen2Config, Qwen2ForCausalLM
 
-from empathy_lightning.errors import meant
+from empathy_lightning.modules.fusion import Fusion, GatedFusion
 from empathy_lightning.modules.language_model import IGNORE, pack
-from empathy_lightning.modules.pretrained import load, opened
 from empathy_lightning.modules.read_write import ReadWriteSchedule
 from empathy_lightning.modules.unit_choice import UnitDecoding
+from empathy_lightning.modules.unit_language_model import Qwen2Body, begin_as, read_config
 from empathy_lightning.modules.unit_stream import UnitStream
 
 
 class SpeechDecoder(nn.Module):
-    """Gated fusion of hidden states and text, and a unit language model, as in FreezeEmpath.
+    """Fusion of hidden states and text, and a unit language model, as in FreezeEmpath.
 
-    Each text token gives one row: g * project(state) + (1 - g) * embed(token) with
-    g = sigmoid(W [project(state); embed(token)]). A Qwen2 model reads rows and
-    writes units in turns. Its vocabulary is the text vocabulary, an end-of-text
-    marker, and the units. The arguments after ``schedule`` are there for released
-    weights and for the ablations of LLaMA-Omni2 (arXiv 2505.02625).
+    Each text token gives one row, made of its embedding and of the state that predicted it. A Qwen2 model reads rows
+    and writes units in turns. Its vocabulary is the text vocabulary, an end-of-text marker, and the units.
 
     Args:
         input_size: Width of the language model's hidden states.
         text_vocab_size: Size of the language model's vocabulary.
         end_token_id: Text id that ends the units (the reference: ``<|endoftext|>``).
         num_units: Number of units.
-        hidden_size: Width of the unit language model.
-        num_layers: Its layers.
-        num_heads: Its attention heads.
+        body: Sizes of the unit language model; None for :class:`.unit_language_model.Qwen2Body` as it is.
+        fusion: How states and embeddings join; None for :class:`.fusion.GatedFusion`.
         schedule: Reading and writing turns, as (read, write).
-        num_key_value_heads: Key and value heads of the unit language model; None for as many as heads.
-        intermediate_size: Width of its feed-forward layers; None for 8/3 of ``hidden_size``.
-        rope_theta: Base of its rotary positions.
-        projection_size: Width inside the projection of the states; None for twice
-            ``input_size``, 0 for a single linear layer.
-        fusion: ``"gate"``, ``"sum"`` of state and embedding, or ``"states"`` without embeddings.
         released_rules: Write as the released code does: any id may be written, text included;
             the end marker may close an early turn and stays in the sequence; the end-of-text
             marker comes with the last tokens even where they fill a turn, although training
             puts that turn's units between. By default only units are written, the end marker
             only after the text, and the turns are those of training.
-
-    Raises:
-        ValueError: If there is no such fusion.
     """
 
     def __init__(
@@ -57,59 +42,22 @@ class SpeechDecoder(nn.Module):
         text_vocab_size: int,
         end_token_id: int,
         num_units: int = 512,
-        hidden_size: int = 256,
-        num_layers: int = 4,
-        num_heads: int = 4,
+        body: Qwen2Body | None = None,
+        fusion: Fusion | None = None,
         schedule: tuple[int, int] = (3, 15),
-        num_key_value_heads: int | None = None,
-        intermediate_size: int | None = None,
-        rope_theta: float = 10_000.0,
-        projection_size: int | None = None,
-        fusion: str = "gate",
         released_rules: bool = False,
     ) -> None:
         super().__init__()
-        if fusion not in ("gate", "sum", "states"):
-            raise ValueError(
-                f"fusion must be gate, sum or states, not {fusion!r}{meant(fusion, ['gate', 'sum', 'states'])}"
-            )
         self.input_size = input_size
         self.text_vocab_size = text_vocab_size
         self.end_token_id = end_token_id
         self.num_units = num_units
-        self.hidden_size = hidden_size
-        self.num_layers = num_layers
-        self.num_heads = num_heads
+        self.body = body or Qwen2Body()
+        self.fusion = fusion or GatedFusion()
         self.schedule = (int(schedule[0]), int(schedule[1]))
-        self.num_key_value_heads = num_heads if num_key_value_heads is None else num_key_value_heads
-        self.intermediate_size = hidden_size * 8 // 3 // 16 * 16 if intermediate_size is None else intermediate_size
-        self.rope_theta = rope_theta
-        self.projection_size = 2 * input_size if projection_size is None else projection_size
-        self.fusion = fusion
         self.released_rules = released_rules
-        self.input_proj: nn.Module = nn.Linear(input_size, hidden_size)
-        if self.projection_size:
-            inner = nn.Linear(input_size, self.projection_size)
-            self.input_proj = nn.Sequential(inner, nn.ReLU(), nn.Linear(self.projection_size, hidden_size))
-        self.gate: nn.Module | None = None
-        if fusion == "gate":
-            self.gate = nn.Sequential(nn.Linear(2 * hidden_size, hidden_size), nn.Sigmoid())
-        self.model: Any = Qwen2ForCausalLM(
-            Qwen2Config(
-                vocab_size=text_vocab_size + 1 + num_units,
-                hidden_size=hidden_size,
-                intermediate_size=self.intermediate_size,
-                num_hidden_layers=num_layers,
-                num_attention_heads=num_heads,
-                num_key_value_heads=self.num_key_value_heads,
-                max_position_embeddings=8192,
-                rope_parameters={"rope_type": "default", "rope_theta": rope_theta},
-                tie_word_embeddings=True,
-                eos_token_id=end_token_id,
-                bos_token_id=None,
-                pad_token_id=None,
-            )
-        )
+        self.fused = self.fusion.build(input_size, self.body.hidden_size)
+        self.model = self.body.build(text_vocab_size + 1 + num_units, end_token_id)
 
     @classmethod
     def from_language_model(
@@ -119,9 +67,8 @@ class SpeechDecoder(nn.Module):
         end_token_id: int,
         num_units: int = 512,
         text_vocab_size: int | None = None,
+        fusion: Fusion | None = None,
         schedule: tuple[int, int] = (3, 15),
-        projection_size: int | None = None,
-        fusion: str = "gate",
     ) -> SpeechDecoder:
         """A decoder whose unit language model begins with the weights of a Qwen2 or Qwen2.5 model.
 
@@ -135,46 +82,21 @@ class SpeechDecoder(nn.Module):
             end_token_id: Text id that ends the units.
             num_units: Number of units.
             text_vocab_size: Size of the answering model's vocabulary; None for this model's rows.
-            schedule: Reading and writing turns, as (read, write).
-            projection_size: See the class.
             fusion: See the class.
+            schedule: Reading and writing turns, as (read, write).
 
         Raises:
             PretrainedError: If the files cannot be used.
             ValueError: If the model is none of Qwen2, or its vocabulary is larger than ``text_vocab_size``.
         """
-        with opened(name_or_path) as (folder, where):
-            config = AutoConfig.from_pretrained(folder, **where)
-        if config.model_type != "qwen2" or not config.tie_word_embeddings:
-            raise ValueError(
-                f"{name_or_path} cannot write units: it must be a Qwen2 model that ties its embeddings, as those of up "
-                "to 1.5B parameters do"
-            )
+        config = read_config(name_or_path)
         rows = config.vocab_size if text_vocab_size is None else text_vocab_size
         if rows < config.vocab_size:
             raise ValueError(
                 f"text_vocab_size {rows} is smaller than the vocabulary of {name_or_path}: the tokenizers differ"
             )
-        decoder = cls(
-            input_size,
-            rows,
-            end_token_id,
-            num_units,
-            hidden_size=config.hidden_size,
-            num_layers=config.num_hidden_layers,
-            num_heads=config.num_attention_heads,
-            schedule=schedule,
-            num_key_value_heads=config.num_key_value_heads,
-            intermediate_size=config.intermediate_size,
-            rope_theta=config.rope_parameters["rope_theta"],
-            projection_size=projection_size,
-            fusion=fusion,
-        )
-        source = load(Qwen2ForCausalLM, name_or_path, dtype=torch.float32)
-        decoder.model.model.layers.load_state_dict(source.model.layers.state_dict())
-        decoder.model.model.norm.load_state_dict(source.model.norm.state_dict())
-        with torch.no_grad():
-            decoder.model.get_input_embeddings().weight[: config.vocab_size] = source.get_input_embeddings().weight
+        decoder = cls(input_size, rows, end_token_id, num_units, Qwen2Body.of(config), fusion, schedule)
+        begin_as(decoder.model, name_or_path)
         return decoder
 
     @property
@@ -190,13 +112,8 @@ class SpeechDecoder(nn.Module):
     def fuse(self, states: Tensor, tokens: Tensor) -> Tensor:
         """Rows (T, hidden_size) of the states (T, input_size) that predicted the tokens (T,)."""
         embedded = self.embed(tokens)
-        projected: Tensor = self.input_proj(states.to(embedded.dtype))
-        if self.fusion == "states":
-            return projected
-        if self.gate is None:
-            return projected + embedded
-        gate: Tensor = self.gate(torch.cat([projected, embedded], -1))
-        return gate * projected + (1 - gate) * embedded
+        rows: Tensor = self.fused(states.to(embedded.dtype), embedded)
+        return rows
 
     def sequence(self, states: Tensor, tokens: Tensor, units: Tensor) -> tuple[Tensor, Tensor]:
         """Interleave one reply for training.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear, scaled_dot_product_attention, silu
 
 FIRST_CAPACITY = 256
 """Positions that a cache begins with; it doubles when they are full, so that growing costs nothing per step."""
@@ -15,8 +16,9 @@ FIRST_CAPACITY = 256
 class UnitCache:
     """Keys and values of several replies, each with a length of its own, and the model that reads after them.
 
-    Qwen2's forward of a few positions, written for steps: rotations come from a table, there is a mask only where
-    lengths differ or several positions are read, and grouped queries meet their keys without copies of them.
+    Qwen2's forward written for steps of a few positions, where each call of a small operation costs as much as its
+    work: weights are looked up once, rotations come from a table, there is a mask only where lengths differ or
+    several positions are read, and grouped queries meet their keys without copies of them.
 
     Args:
         model: A ``Qwen2Model``.
@@ -25,13 +27,16 @@ class UnitCache:
 
     def __init__(self, model: Any, count: int) -> None:
         config = model.config
-        self.model = model
-        self.lengths = [0] * count
-        self._size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         weight = model.embed_tokens.weight
-        shape = (config.num_hidden_layers, 2, count, config.num_key_value_heads, 0, self._size)
+        self.lengths = [0] * count
+        self._size = config.hidden_size // config.num_attention_heads
+        self._groups = config.num_key_value_heads
+        self._layers = [_Layer.of(layer) for layer in model.layers]
+        self._norm = _Norm.of(model.norm)
+        self._rotary = model.rotary_emb
+        shape = (len(self._layers), 2, count, self._groups, 0, self._size)
         self._kept = torch.zeros(shape, dtype=weight.dtype, device=weight.device)
-        self._cosines = self._sines = weight.new_zeros(0, self._size)
+        self._cosines = self._sines = weight.new_zeros(0, 1, self._size)
 
     def taken(self, rows: Sequence[int]) -> UnitCache:
         """A cache of some of the replies, a copy."""
@@ -43,8 +48,9 @@ class UnitCache:
 
     def put(self, rows: Sequence[int], part: UnitCache) -> None:
         """Take back what :meth:`taken` gave, with what was read since."""
-        self._reserve(part._kept.shape[4])
-        self._kept[:, :, list(rows), :, : part._kept.shape[4]] = part._kept
+        capacity = part._kept.shape[4]
+        self._reserve(capacity)
+        self._kept[:, :, list(rows), :, :capacity] = part._kept
         for row, length in zip(rows, part.lengths, strict=True):
             self.lengths[row] = length
 
@@ -58,67 +64,59 @@ class UnitCache:
         Returns:
             Hidden states of each reply's last position, after the final norm, shape (B, D).
         """
-        at = self._positions(inputs.shape[1])
-        end = max(self.lengths) + inputs.shape[1]
+        count, end = inputs.shape[1], max(self.lengths) + inputs.shape[1]
         self._reserve(end)
-        rotation = (self._cosines[at][:, :, None], self._sines[at][:, :, None])
-        mask = self._mask(at, end)
+        places = self._places(count)
         hidden = inputs
-        for number, layer in enumerate(self.model.layers):
-            normed = _normed(hidden, layer.input_layernorm)
-            hidden = hidden + self._attended(layer.self_attn, normed, number, at, end, rotation, mask)
-            hidden = hidden + layer.mlp(_normed(hidden, layer.post_attention_layernorm))
+        for number, layer in enumerate(self._layers):
+            keys, values = self._kept[number].unbind(0)
+            hidden = hidden + self._attended(layer, hidden, keys, values, places)
+            normed = layer.second(hidden)
+            gated = silu(linear(normed, layer.gate)).mul_(linear(normed, layer.up))
+            hidden = hidden + linear(gated, layer.down)
         last = hidden[:, 0]
-        if inputs.shape[1] > 1:
+        if count > 1:
             rows = torch.arange(len(counts), device=hidden.device)
             last = hidden[rows, torch.tensor(counts, device=hidden.device) - 1]
-        self.lengths = [length + count for length, count in zip(self.lengths, counts, strict=True)]
-        return _normed(last, self.model.norm)
+        self.lengths = [length + new for length, new in zip(self.lengths, counts, strict=True)]
+        return self._norm(last)
 
-    def _positions(self, count: int) -> Tensor:
-        """Positions (B, N) of what is read next."""
+    def _places(self, count: int) -> _Places:
+        """Where ``count`` new positions of every reply stand, and what each of them sees."""
+        start, end = self.lengths[0], max(self.lengths) + count
+        level = min(self.lengths) + count == end
         device = self._kept.device
-        return torch.tensor(self.lengths, device=device)[:, None] + torch.arange(count, device=device)
+        if level and count == 1:
+            return _Places(start, end, None, None, self._cosines[start], self._sines[start])
+        at = torch.tensor(self.lengths, device=device)[:, None] + torch.arange(count, device=device)
+        unseen = torch.arange(end, device=device) > at[:, :, None]
+        mask = torch.zeros(unseen.shape, dtype=self._kept.dtype, device=device).masked_fill(unseen, -torch.inf)
+        # The queries that share a head of keys stand beside each other.
+        heads = self._layers[0].query.shape[0] // self._size
+        mask = mask.repeat(1, heads // self._groups, 1)[:, None]
+        return _Places(start, end, None if level else at, mask, self._cosines[at], self._sines[at])
 
-    def _mask(self, at: Tensor, end: int) -> Tensor | None:
-        """What each new position sees, to be added to its scores: (B, 1, G * N, end) for groups of G queries."""
-        if at.shape[1] == 1 and min(self.lengths) + 1 == end:
-            return None
-        config = self.model.config
-        unseen = torch.arange(end, device=at.device) > at[:, :, None]
-        mask = torch.zeros(unseen.shape, dtype=self._kept.dtype, device=at.device).masked_fill(unseen, -torch.inf)
-        return mask.repeat(1, config.num_attention_heads // config.num_key_value_heads, 1)[:, None]
-
-    def _attended(
-        self,
-        attention: Any,
-        normed: Tensor,
-        number: int,
-        at: Tensor,
-        end: int,
-        rotation: tuple[Tensor, Tensor],
-        mask: Tensor | None,
-    ) -> Tensor:
-        rows, count, _ = normed.shape
-        keys, values = self._kept[number]
-        groups = keys.shape[1]
-        query = _rotated(attention.q_proj(normed).view(rows, count, -1, self._size), rotation)
-        key = _rotated(attention.k_proj(normed).view(rows, count, groups, self._size), rotation)
-        value = attention.v_proj(normed).view(rows, count, groups, self._size)
-        if min(self.lengths) + count == end:
-            keys[:, :, end - count : end] = key.transpose(1, 2)
-            values[:, :, end - count : end] = value.transpose(1, 2)
+    def _attended(self, layer: _Layer, hidden: Tensor, keys: Tensor, values: Tensor, places: _Places) -> Tensor:
+        rows, count, _ = hidden.shape
+        normed = layer.first(hidden)
+        query = places.rotated(linear(normed, layer.query, layer.query_bias).view(rows, count, -1, self._size))
+        key = places.rotated(linear(normed, layer.key, layer.key_bias).view(rows, count, -1, self._size))
+        value = linear(normed, layer.value, layer.value_bias).view(rows, count, -1, self._size)
+        if places.at is None:
+            keys.narrow(2, places.start, count).copy_(key.transpose(1, 2))
+            values.narrow(2, places.start, count).copy_(value.transpose(1, 2))
         else:
-            row = torch.arange(rows, device=at.device)[:, None]
-            keys[row, :, at] = key
-            values[row, :, at] = value
-        # The queries that share a head of keys stand beside each other: (B, groups, G * N, size).
-        query = query.view(rows, count, groups, -1, self._size).permute(0, 2, 3, 1, 4)
-        query = query.reshape(rows, groups, -1, self._size)
-        found = nn.functional.scaled_dot_product_attention(query, keys[:, :, :end], values[:, :, :end], mask)
-        found = found.view(rows, groups, -1, count, self._size).permute(0, 3, 1, 2, 4)
-        attended: Tensor = attention.o_proj(found.reshape(rows, count, -1))
-        return attended
+            row = torch.arange(rows, device=keys.device)[:, None]
+            keys[row, :, places.at] = key
+            values[row, :, places.at] = value
+        if count > 1:
+            query = query.view(rows, count, self._groups, -1, self._size).permute(0, 2, 3, 1, 4)
+        query = query.reshape(rows, self._groups, -1, self._size)
+        keys, values = keys.narrow(2, 0, places.end), values.narrow(2, 0, places.end)
+        found = scaled_dot_product_attention(query, keys, values, places.mask)
+        if count > 1:
+            found = found.view(rows, self._groups, -1, count, self._size).permute(0, 3, 1, 2, 4)
+        return linear(found.reshape(rows, count, -1), layer.output)
 
     def _reserve(self, end: int) -> None:
         capacity = self._kept.shape[4]
@@ -128,17 +126,66 @@ class UnitCache:
         while wider < end:
             wider *= 2
         self._kept = nn.functional.pad(self._kept, (0, 0, 0, wider - capacity))
-        places = torch.arange(wider, device=self._kept.device)[None]
-        cosines, sines = self.model.rotary_emb(self._kept, places)
-        self._cosines, self._sines = cosines[0], sines[0]
+        cosines, sines = self._rotary(self._kept, torch.arange(wider, device=self._kept.device)[None])
+        half = self._size // 2
+        self._cosines = cosines[0, :, None]
+        # A rotation swaps the halves of a head; the sign of the first stands in the table.
+        self._sines = torch.cat([-sines[0, :, None, :half], sines[0, :, None, half:]], -1)
 
 
-def _normed(hidden: Tensor, norm: Any) -> Tensor:
-    return nn.functional.rms_norm(hidden, norm.weight.shape, norm.weight, norm.variance_epsilon)
+class _Places(NamedTuple):
+    """Where new positions stand: from ``start`` in every reply, or ``at`` (B, N) where replies differ."""
+
+    start: int
+    end: int
+    at: Tensor | None
+    mask: Tensor | None
+    cosines: Tensor
+    sines: Tensor
+
+    def rotated(self, heads: Tensor) -> Tensor:
+        """Heads (B, N, H, size) turned by their positions."""
+        return torch.addcmul(heads * self.cosines, heads.roll(heads.shape[-1] // 2, -1), self.sines)
 
 
-def _rotated(heads: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
-    """Heads (B, N, H, size) turned by their positions."""
-    cosines, sines = rotation
-    first, second = heads.chunk(2, -1)
-    return heads * cosines + torch.cat([-second, first], -1) * sines
+class _Norm(NamedTuple):
+    """Root mean square norm: x * weight / sqrt(mean(x^2) + eps), with the mean's division in weight and eps."""
+
+    weight: Tensor
+    epsilon: Tensor
+
+    @classmethod
+    def of(cls, norm: Any) -> _Norm:
+        width = norm.weight.shape[0]
+        epsilon = torch.tensor((width * norm.variance_epsilon) ** 0.5, device=norm.weight.device)
+        return cls(norm.weight.float() * width**0.5, epsilon)
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        length = torch.linalg.vector_norm(hidden, dim=-1, keepdim=True, dtype=torch.float32)
+        return (hidden * self.weight).div_(torch.hypot(length, self.epsilon)).to(hidden.dtype)
+
+
+class _Layer(NamedTuple):
+    """Weights of a block."""
+
+    first: _Norm
+    query: Tensor
+    query_bias: Tensor
+    key: Tensor
+    key_bias: Tensor
+    value: Tensor
+    value_bias: Tensor
+    output: Tensor
+    second: _Norm
+    gate: Tensor
+    up: Tensor
+    down: Tensor
+
+    @classmethod
+    def of(cls, layer: Any) -> _Layer:
+        attention, mlp = layer.self_attn, layer.mlp
+        inputs = [getattr(attention, name) for name in ("q_proj", "k_proj", "v_proj")]
+        weights = [tensor for projection in inputs for tensor in (projection.weight, projection.bias)]
+        first, second = _Norm.of(layer.input_layernorm), _Norm.of(layer.post_attention_layernorm)
+        after = (mlp.gate_proj.weight, mlp.up_proj.weight, mlp.down_proj.weight)
+        return cls(first, *weights, attention.o_proj.weight, second, *after)

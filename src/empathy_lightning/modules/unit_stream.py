@@ -96,7 +96,8 @@ class UnitStream:
             written = self._block(slots) if slots else None
             if written is None:
                 return
-            yield written
+            # A copy, since what inference mode made cannot be part of a gradient's graph.
+            yield [ids.clone() for ids in written]
 
     def drop(self, row: int) -> None:
         """End a reply at once and free its share of the cache."""
@@ -114,6 +115,7 @@ class UnitStream:
         self._voices = voices
         self._cache = self._cache.taken(slots) if self._cache is not None and voices else None
 
+    @torch.inference_mode()
     def _block(self, slots: list[int]) -> list[Tensor] | None:
         """The next ids of every reply, of which these slots write; None if stopped."""
         assert self._cache is not None
