@@ -21,11 +21,8 @@ from empathy_lightning.modules.language_model import LanguageModel, pack
 from empathy_lightning.modules.speech_adapter import SpeechAdapter
 from empathy_lightning.modules.speech_decoder import SpeechDecoder
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
-<<<<<<< HEAD
-from empathy_lightning.modules.unit_stream import UnitStream
-=======
 from empathy_lightning.modules.unit_language_model import Qwen2Body
->>>>>>> decoder
+from empathy_lightning.modules.unit_stream import UnitStream
 from empathy_lightning.prompts import response_ids
 from empathy_lightning.talker import Talker
 from empathy_lightning.utterance import EMOTIONS
@@ -250,36 +247,19 @@ def test_the_speech_of_a_reply_is_that_of_its_words(backbones, monkeypatch):
         def begin(self, count, *rest):
             return Reads(self, *rest)
 
-<<<<<<< HEAD
-    model.talker = Talker(Decoder(32, len(tokenizer), 0, num_units=4, hidden_size=16, num_layers=1, num_heads=2))
+    model.talker = Talker(Decoder(32, len(tokenizer), 0, num_units=4, body=Qwen2Body(16, 1, 2)))
     (reply,) = model.reply(batch_of([torch.randn(16_000)]))
     assert reply.text == "Oh no." and reply.units
     said = tokenizer("Oh no.<|im_end|>", add_special_tokens=False).input_ids
     assert [token for _, token in read] == said
     assert torch.equal(torch.stack([state for state, _ in read]), written[0][-len(said) :])
-=======
-    decoder = Decoder(32, len(tokenizer), 0, num_units=4, body=Qwen2Body(16, 1, 2))
-    model.talker = Talker(decoder)
-    model.say(written(model, prompt, ids), Decoding(), 0)
-    ((states, tokens),) = heard
-    assert tokens.tolist() == said
-    torch.testing.assert_close(states, model.responder.states([prompt], [ids])[0][-len(said) :])
->>>>>>> decoder
 
 
 def test_a_reply_that_is_all_thinking_is_not_said(backbones, monkeypatch):
     model = bot_around(backbones / "language_model", backbones)
     tokenizer = model.responder.language_model.tokenizer
-<<<<<<< HEAD
     writes(monkeypatch, ["<think>sad"])
-    model.talker = Talker(SpeechDecoder(32, len(tokenizer), 0, num_units=4, hidden_size=16, num_layers=1, num_heads=2))
-=======
-    unclosed = tokenizer("<think>sad", add_special_tokens=False).input_ids
-    monkeypatch.setattr(
-        type(model.responder), "write", lambda _, prompts, *__: [written(model, p, unclosed) for p in prompts]
-    )
     model.talker = Talker(SpeechDecoder(32, len(tokenizer), 0, num_units=4, body=Qwen2Body(16, 1, 2)))
->>>>>>> decoder
     (reply,) = model.reply(batch_of([torch.randn(16_000)]))
     assert reply.text == "" and reply.units is None
 

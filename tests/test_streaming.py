@@ -20,6 +20,7 @@ from empathy_lightning.decoding import Decoding
 from empathy_lightning.errors import InputError
 from empathy_lightning.modules.contracts import VocoderError
 from empathy_lightning.modules.speech_decoder import SpeechDecoder
+from empathy_lightning.modules.unit_language_model import Qwen2Body
 from empathy_lightning.talker import Talker
 from empathy_lightning.utterance import EMOTIONS
 from tests.tiny import spoken, writes
@@ -87,7 +88,7 @@ class Stalls(Beeps):
 def decoder_of(model, num_units=8):
     torch.manual_seed(1)
     size = len(model.responder.language_model.tokenizer)
-    return SpeechDecoder(32, size, 0, num_units=num_units, hidden_size=16, num_layers=1, num_heads=2).eval()
+    return SpeechDecoder(32, size, 0, num_units=num_units, body=Qwen2Body(16, 1, 2)).eval()
 
 
 @pytest.fixture

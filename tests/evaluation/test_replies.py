@@ -27,10 +27,7 @@ from empathy_lightning.modules.language_model import LanguageModel
 from empathy_lightning.modules.speech_adapter import SpeechAdapter
 from empathy_lightning.modules.speech_decoder import SpeechDecoder
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
-<<<<<<< HEAD
-=======
 from empathy_lightning.modules.unit_language_model import Qwen2Body
->>>>>>> decoder
 from empathy_lightning.modules.unit_stream import UnitStream
 from empathy_lightning.modules.vocoder import Vocoder
 from empathy_lightning.recipes import recipe_named
