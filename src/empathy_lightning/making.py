@@ -69,10 +69,12 @@ class Making:
         None where the vocoder has stalled, or nobody wants more.
         """
         while not self.stop.is_set() and not self._stalled:
+            working = self.writer.is_alive() or self.speaker.is_alive()
             try:
-                return self.made.get(timeout=_TICK)
+                return self.made.get(working, _TICK)
             except queue.Empty:
-                continue
+                if not working:
+                    raise RuntimeError("writing and speaking have ended, but not the replies") from None
         return None
 
     @property
