@@ -15,6 +15,7 @@ from empathy_lightning.modules.language_model import LanguageModel
 from empathy_lightning.modules.speech_adapter import SpeechAdapter
 from empathy_lightning.modules.speech_decoder import SpeechDecoder
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
+from empathy_lightning.modules.unit_choice import UnitDecoding
 from empathy_lightning.modules.unit_language_model import Qwen2Body
 from empathy_lightning.modules.vocoder import Vocoder
 from empathy_lightning.responder import Responder
@@ -68,8 +69,8 @@ def test_units_are_drawn_with_their_own_temperature(model):
     bot = EmpatheticChatbot(spoken(model, list(EMOTIONS), decoder.eval()))
     states, tokens = torch.randn(6, 32), list(range(6))
     talker = bot.model.talker
-    likeliest = talker.speak(states, tokens, temperature=0.0).units
-    drawn = [talker.speak(states, tokens, temperature=1.0, seed=seed).units for seed in (0, 0, 1)]
+    likeliest = talker.speak(states, tokens, UnitDecoding(0.0)).units
+    drawn = [talker.speak(states, tokens, UnitDecoding(1.0), seed).units for seed in (0, 0, 1)]
     assert torch.equal(drawn[0], drawn[1])
     assert not any(torch.equal(drawn[0], other) for other in (drawn[2], likeliest))
     question = torch.randn(16_000)
@@ -79,10 +80,10 @@ def test_units_are_drawn_with_their_own_temperature(model):
     ]
     assert units[1] == units[2] != units[0]
     own = talker.speak(states, tokens).units
-    assert torch.equal(own, talker.speak(states, tokens, temperature=0.4).units) and not torch.equal(own, drawn[0])
+    assert torch.equal(own, talker.speak(states, tokens, UnitDecoding(0.4)).units) and not torch.equal(own, drawn[0])
     # Released weights speak as their own code has them speak.
     decoder.released_rules = True
-    assert torch.equal(talker.speak(states, tokens).units, talker.speak(states, tokens, temperature=1.0).units)
+    assert torch.equal(talker.speak(states, tokens).units, talker.speak(states, tokens, UnitDecoding(1.0)).units)
 
 
 def test_recordings_share_one_forward(bot, monkeypatch):

@@ -22,16 +22,15 @@ from empathy_lightning.modules.speech_adapter import SpeechAdapter
 from empathy_lightning.modules.speech_decoder import SpeechDecoder
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
 from empathy_lightning.modules.unit_language_model import Qwen2Body
+from empathy_lightning.modules.unit_stream import UnitStream
 from empathy_lightning.prompts import response_ids
-from empathy_lightning.responder import Written
 from empathy_lightning.talker import Talker
-from empathy_lightning.thinking import reply_text, visible
 from empathy_lightning.utterance import EMOTIONS
 from tests import chat_formats
 from tests.chat_formats import tokenizer_of
 from tests.modules.test_pretrained import POINTER, edited
 from tests.test_recipes import EXAMPLES, place
-from tests.tiny import filled, spoken, whole
+from tests.tiny import filled, spoken, whole, writes
 
 __all__ = ["place"]
 SYSTEM = "Be kind."
@@ -233,44 +232,36 @@ def test_a_reply_that_is_thinking_only_is_left_out_and_counted(corpus, tmp_path,
     assert {drop["response"] for drop in report["dropped"]} == {None}
 
 
-def test_the_speech_of_a_reply_is_that_of_its_words(backbones):
+def test_the_speech_of_a_reply_is_that_of_its_words(backbones, monkeypatch):
     model = bot_around(backbones / "language_model", backbones)
     tokenizer = model.responder.language_model.tokenizer
-    ids = tokenizer("<think>sad</think>\n\nOh no.<|im_end|>", add_special_tokens=False).input_ids
-    said = tokenizer("Oh no.<|im_end|>", add_special_tokens=False).input_ids
-    (prompt,) = filled(model, ["I failed"], ["sad"])
-    heard = []
+    written = writes(monkeypatch, ["<think>sad</think>\n\nOh no.<|im_end|>"])
+    read = []
+
+    class Reads(UnitStream):
+        def read(self, states, tokens, ended):
+            read.extend(zip(states[0], tokens[0].tolist(), strict=True))
+            super().read(states, tokens, ended)
 
     class Decoder(SpeechDecoder):
-        def stream(self, text, **options):
-            heard.extend(text)
-            yield torch.zeros(1, dtype=torch.long)
+        def begin(self, count, *rest):
+            return Reads(self, *rest)
 
-    decoder = Decoder(32, len(tokenizer), 0, num_units=4, body=Qwen2Body(16, 1, 2))
-    model.talker = Talker(decoder)
-    model.say(written(model, prompt, ids), Decoding(), 0)
-    ((states, tokens),) = heard
-    assert tokens.tolist() == said
-    torch.testing.assert_close(states, model.responder.states([prompt], [ids])[0][-len(said) :])
+    model.talker = Talker(Decoder(32, len(tokenizer), 0, num_units=4, body=Qwen2Body(16, 1, 2)))
+    (reply,) = model.reply(batch_of([torch.randn(16_000)]))
+    assert reply.text == "Oh no." and reply.units
+    said = tokenizer("Oh no.<|im_end|>", add_special_tokens=False).input_ids
+    assert [token for _, token in read] == said
+    assert torch.equal(torch.stack([state for state, _ in read]), written[0][-len(said) :])
 
 
 def test_a_reply_that_is_all_thinking_is_not_said(backbones, monkeypatch):
     model = bot_around(backbones / "language_model", backbones)
     tokenizer = model.responder.language_model.tokenizer
-    unclosed = tokenizer("<think>sad", add_special_tokens=False).input_ids
-    monkeypatch.setattr(
-        type(model.responder), "write", lambda _, prompts, *__: [written(model, p, unclosed) for p in prompts]
-    )
+    writes(monkeypatch, ["<think>sad"])
     model.talker = Talker(SpeechDecoder(32, len(tokenizer), 0, num_units=4, body=Qwen2Body(16, 1, 2)))
     (reply,) = model.reply(batch_of([torch.randn(16_000)]))
     assert reply.text == "" and reply.units is None
-
-
-def written(model, prompt, ids):
-    """What a responder would have kept of a reply."""
-    tokenizer = model.responder.language_model.tokenizer
-    (states,) = model.responder.states([prompt], [ids])
-    return Written(reply_text(tokenizer, ids), ids, states, visible(tokenizer, ids), cut=False)
 
 
 def test_control_tokens_in_a_corpus_are_words(backbones, corpus, tmp_path, monkeypatch):

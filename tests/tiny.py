@@ -10,6 +10,7 @@ from empathy_lightning.filled_prompt import Turn
 from empathy_lightning.folders import read_config
 from empathy_lightning.listener import Listener
 from empathy_lightning.models import EmpatheticLM
+from empathy_lightning.modules.language_model import LanguageModel
 from empathy_lightning.parts import entries
 from empathy_lightning.responder import Responder
 from empathy_lightning.talker import Talker
@@ -68,6 +69,24 @@ def heard(model, waveforms):
 def text_of(model, tokens):
     """The words of a reply's tokens."""
     return reply_text(model.responder.language_model.tokenizer, tokens)
+
+
+def writes(monkeypatch, texts):
+    """Let language models write these texts, one reply after the other; the states of each, once it is written."""
+    left, written = iter(texts), []
+
+    def _generate(self, embeddings, *rest):
+        step = rest[-1]
+        ids = self.tokenizer(next(left), add_special_tokens=False).input_ids
+        ids = ids if ids and ids[-1] == self.tokenizer.eos_token_id else [*ids, self.tokenizer.eos_token_id]
+        states = torch.randn(len(ids), self.hidden_size)
+        written.append(states)
+        for token, state in zip(ids, states, strict=True):
+            step([token], state[None])
+        return [(ids, states)]
+
+    monkeypatch.setattr(LanguageModel, "generate", _generate)
+    return written
 
 
 def arguments_in(folder):

@@ -20,6 +20,9 @@ from empathy_lightning.filled_prompt import Turn as Turn
 from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.prompts import follow_language
 from empathy_lightning.reply import Reply as Reply
+from empathy_lightning.streaming import AudioBlock as AudioBlock
+from empathy_lightning.streaming import ReplyStream
+from empathy_lightning.streaming import TextPiece as TextPiece
 
 Recording = str | Path | Tensor | NDArray[np.floating[Any]]
 """An audio file, or a waveform at 16 kHz, shape (T,)."""
@@ -90,7 +93,7 @@ class EmpatheticChatbot:
         recordings = _as_list(recordings)
         if history is not None and len(history) != len(recordings):
             raise InputError(f"{len(history)} histories for {len(recordings)} recordings: give one for each")
-        system = None if language is None else follow_language(self.responder.system, language)
+        system = self._system(language)
         waveforms = _waveforms(recordings)
         replies: list[Reply] = []
         for start in range(0, len(waveforms), batch_size):
@@ -99,6 +102,41 @@ class EmpatheticChatbot:
             past = () if history is None else history[few]
             replies += self.model.reply(batch, decoding, past, system)
         return replies
+
+    def stream(
+        self,
+        recording: Recording,
+        history: Sequence[Turn] = (),
+        language: str | None = None,
+        decoding: Decoding | None = None,
+    ) -> ReplyStream:
+        """Answer a recording, and give out the reply as it comes.
+
+        Listening is not streamed: the recording is there whole, and is heard and read into the language model at once.
+        Then come pieces of the text and, after the first tokens that the speech decoder reads, blocks of sound, if the
+        vocoder can speak in blocks; in the end, the whole reply, which is that of :meth:`respond`.
+
+        Args:
+            recording: As for :meth:`respond`.
+            history: Earlier turns of the conversation.
+            language: As for :meth:`respond`.
+            decoding: How the reply is chosen; None takes the likeliest words.
+
+        Returns:
+            An iterator over :class:`.TextPiece`, :class:`.AudioBlock` and the :class:`.Reply`, whose ``cancel()`` ends
+            the work within a step. It is a context that does so too, and one that is let go of ends by itself.
+
+        Raises:
+            AudioError: If the recording cannot be used.
+            InputError: If another argument cannot be used.
+        """
+        system = self._system(language)
+        batch = batch_of(_waveforms([recording]), self.emotions).to(self.model.device)
+        return self.model.stream(batch, decoding, [history], system)
+
+    def _system(self, language: str | None) -> str | None:
+        """The system message that asks for a language; None for the model's own."""
+        return None if language is None else follow_language(self.responder.system, language)
 
 
 def _as_list(recordings: Recording | Sequence[Recording]) -> Sequence[Recording]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
+from time import monotonic
 
 import torch
 from torch import Tensor, nn
@@ -14,12 +15,14 @@ from empathy_lightning.decoding import Decoding
 from empathy_lightning.errors import InputError
 from empathy_lightning.filled_prompt import FilledPrompt, Turn
 from empathy_lightning.listener import Listener
+from empathy_lightning.modules.unit_choice import UnitDecoding
 from empathy_lightning.outputs import EmpatheticOutput, ResponseStates
 from empathy_lightning.prompts import SPEECH_AND_EMOTION, SPEECH_ONLY, Prompt
 from empathy_lightning.reply import Reply, hear_emotion
-from empathy_lightning.responder import Responder, Written
+from empathy_lightning.responder import Responder
 from empathy_lightning.slots import known
-from empathy_lightning.talker import Spoken, Talker
+from empathy_lightning.streaming import ReplyStream
+from empathy_lightning.talker import Talker
 
 
 class EmpatheticLM(nn.Module):
@@ -98,7 +101,6 @@ class EmpatheticLM(nn.Module):
         states = ResponseStates(hidden, labels, responder.language_model.logits, _of_transcripts, speech)
         return EmpatheticOutput(loss, heard.emotion, states, heard)
 
-    @torch.no_grad()
     def reply(
         self,
         batch: SpeechBatch,
@@ -108,7 +110,23 @@ class EmpatheticLM(nn.Module):
         seeds: Sequence[int] = (),
         aloud: bool = True,
     ) -> list[Reply]:
-        """Answer a batch, each utterance as if it were alone.
+        """Answer a batch, each utterance as if it were alone: :meth:`stream`, once it has ended."""
+        return self.stream(batch, decoding, history, system, seeds, aloud).drained()
+
+    @torch.no_grad()
+    def stream(
+        self,
+        batch: SpeechBatch,
+        decoding: Decoding | None = None,
+        history: Sequence[Sequence[Turn]] = (),
+        system: str | None = None,
+        seeds: Sequence[int] = (),
+        aloud: bool = True,
+    ) -> ReplyStream:
+        """Answer a batch, and give out the replies as they come.
+
+        The questions are heard here, whole; then the responder writes in a thread of its own, while the talker speaks
+        in another.
 
         Args:
             batch: Waveforms (B, T); an utterance's own prompt takes the place of the model's.
@@ -121,6 +139,7 @@ class EmpatheticLM(nn.Module):
         Raises:
             InputError: If there is no responder, or nothing to fill a slot of the prompt.
         """
+        began = monotonic()
         if self.responder is None:
             raise InputError("this model cannot answer: it has no responder")
         decoding = decoding or Decoding()
@@ -128,29 +147,20 @@ class EmpatheticLM(nn.Module):
         turns = self.responder.turns(batch, heard)
         past = list(history) or [()] * len(turns)
         own = batch.prompts or [None] * len(turns)
-        prompts = []
-        for earlier, turn, prompt in zip(past, turns, own, strict=True):
+        prompts, replies = [], []
+        for row, (earlier, turn, prompt) in enumerate(zip(past, turns, own, strict=True)):
             asked = prompt or (None if system is None else self.responder.asked(system))
             prompts.append(self.fitting([*earlier, turn], asked, decoding.max_new_tokens))
-        written = self.responder.write(prompts, decoding, seeds)
-        replies = []
-        for row, (turn, words) in enumerate(zip(turns, written, strict=True)):
-            turn = Turn(turn.speech, turn.emotion, words.text)
-            reply = Reply(words.text, cut=words.cut, turn=turn)
+            reply = Reply("", turn=Turn(turn.speech, turn.emotion))
             if heard.emotion is not None:
                 hear_emotion(reply, heard.emotion, row, self.emotions)
-            if aloud and self.talker is not None and words.text:
-                spoken = self.say(words, decoding, seeds[row] if seeds else decoding.seed)
-                reply.units, reply.waveform = spoken.units.tolist(), spoken.waveform
-                reply.sample_rate = None if self.talker.vocoder is None else self.talker.vocoder.sample_rate
             replies.append(reply)
-        return replies
-
-    def say(self, written: Written, decoding: Decoding, seed: int) -> Spoken:
-        """Let the talker say what the responder wrote, without what it thought before."""
-        assert self.talker is not None
-        tokens = [written.tokens[position] for position in written.said]
-        return self.talker.speak(written.states[written.said], tokens, decoding.unit_temperature, seed)
+        write = partial(self.responder.write, prompts, decoding, seeds)
+        if self.talker is None or not aloud:
+            return ReplyStream(write, None, replies, began=began)
+        units = None if decoding.unit_temperature is None else UnitDecoding(decoding.unit_temperature)
+        begin = partial(self.talker.begin, len(replies), units, list(seeds) or [decoding.seed] * len(replies))
+        return ReplyStream(write, begin, replies, self.talker.sample_rate, began)
 
     def fitting(self, turns: Sequence[Turn], prompt: Prompt | None, max_new_tokens: int) -> FilledPrompt:
         """The prompt with as many of the latest turns as fit into the language model's window, at least one."""

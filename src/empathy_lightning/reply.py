@@ -12,6 +12,22 @@ from empathy_lightning.modules.emotion_nuance import EmotionEstimate
 from empathy_lightning.utterance import RATINGS
 
 
+@dataclass(frozen=True)
+class Timings:
+    """How long a reply took.
+
+    Attributes:
+        first_text: Seconds from the question to the first word; None without one.
+        first_audio: Seconds from the question to the first sound, when it was there to be taken; None without one.
+        real_time_factor: Seconds of work per second of sound: below 1, speech is made faster than it is heard. None
+            without sound; in a batch, of all its replies together.
+    """
+
+    first_text: float | None = None
+    first_audio: float | None = None
+    real_time_factor: float | None = None
+
+
 @dataclass
 class Reply:
     """What was heard and what is answered.
@@ -27,7 +43,11 @@ class Reply:
         waveform: The reply as speech, shape (T,), or None without a speech decoder and vocoder.
         sample_rate: Of the waveform, in Hz; None without one.
         cut: Whether the reply was cut at the most tokens that it may have.
-        turn: The question and this reply, for the history of the next question.
+        interrupted: Whether it was cancelled before its end.
+        fault: What ended its speech, or its text too, before the end, in one line; None where nothing did.
+        turn: The question and this reply, for the history of the next question; of one that was interrupted, the
+            words that were spoken.
+        timings: How long it took.
         estimate: What was heard in the voice, in a batch of one; None without an emotion nuance module.
     """
 
@@ -41,7 +61,10 @@ class Reply:
     waveform: Tensor | None = None
     sample_rate: int | None = None
     cut: bool = False
+    interrupted: bool = False
+    fault: str | None = None
     turn: Turn = field(default_factory=lambda: Turn(""), repr=False)
+    timings: Timings = Timings()
     estimate: EmotionEstimate | None = field(default=None, repr=False)
 
     def __str__(self) -> str:

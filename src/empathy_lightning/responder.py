@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -19,26 +18,7 @@ from empathy_lightning.modules.language_model import IGNORE, LanguageModel, pack
 from empathy_lightning.modules.partial_lora import PartialLora
 from empathy_lightning.prompts import SPEECH_ONLY, Prompt, Segment, response_ids
 from empathy_lightning.slots import HeardEmotion, HeardSpeech, SlotFiller
-from empathy_lightning.thinking import reply_text, visible
-
-
-@dataclass
-class Written:
-    """The words of a reply.
-
-    Attributes:
-        text: Without what the model thought before it, and without control tokens.
-        tokens: Token ids of all that was written, the end of the turn included.
-        states: Last hidden states from which the tokens were chosen, shape (T, D).
-        said: Positions of the tokens that are no thinking.
-        cut: Whether the reply was cut at the most tokens that it may have.
-    """
-
-    text: str
-    tokens: list[int]
-    states: Tensor
-    said: list[int]
-    cut: bool
+from empathy_lightning.writing import Told, Writing, Written
 
 
 class Responder(nn.Module):
@@ -236,7 +216,11 @@ class Responder(nn.Module):
 
     @torch.no_grad()
     def write(
-        self, prompts: Sequence[FilledPrompt], decoding: Decoding | None = None, seeds: Sequence[int] = ()
+        self,
+        prompts: Sequence[FilledPrompt],
+        decoding: Decoding | None = None,
+        seeds: Sequence[int] = (),
+        told: Told | None = None,
     ) -> list[Written]:
         """Write the replies to prompts; the states behind the words are kept, nothing is read again.
 
@@ -244,10 +228,12 @@ class Responder(nn.Module):
             prompts: From :meth:`fill`.
             decoding: How words are chosen; None takes the likeliest.
             seeds: Of each reply's draws; empty for ``decoding.seed`` for all.
+            told: Is told what is written as it is written, and may end replies.
         """
         decoding = decoding or Decoding()
         language_model, stops = self.language_model, self.language_model.stop_ids
         embeddings, mask = pack([prompt.embeddings for prompt in prompts], left=True)
+        writing = Writing(language_model.tokenizer, stops, decoding.max_new_tokens, told)
         with self.adapted_at(prompts, left=True):
             generated = language_model.generate(
                 embeddings,
@@ -256,12 +242,12 @@ class Responder(nn.Module):
                 decoding.temperature,
                 list(seeds) or decoding.seed,
                 decoding.top_p,
+                writing,
             )
+        writing.end()
         written = []
-        for tokens, states in generated:
-            text = reply_text(language_model.tokenizer, tokens)
-            said = visible(language_model.tokenizer, tokens)
-            written.append(Written(text, tokens, states, said, cut=stops.isdisjoint(tokens)))
+        for stream, (tokens, states) in zip(writing.streams, generated, strict=True):
+            written.append(Written(stream.text, tokens, states, stream.said, cut=stops.isdisjoint(tokens)))
         return written
 
     @torch.no_grad()

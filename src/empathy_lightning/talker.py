@@ -1,17 +1,19 @@
-"""Speaking: from a reply's hidden states to units, and on to a waveform."""
+"""Speaking: from a reply's hidden states to units, and on to a waveform, while the reply is being written."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from empathy_lightning.decoding import UNIT_TEMPERATURE
+from empathy_lightning.errors import InputError
 from empathy_lightning.modules.contracts import check_part
 from empathy_lightning.modules.unit_choice import UnitDecoding
+from empathy_lightning.speech import Speech
+from empathy_lightning.writing import Piece
 
 
 @dataclass
@@ -28,24 +30,38 @@ class Spoken:
 
 
 class Talker(nn.Module):
-    """Speech decoder and vocoder; each may be any module, the vocoder one like :class:`.modules.contracts.Vocoder`.
+    """Speech decoder and vocoder; each may be any module that keeps its contract, see :mod:`.modules.contracts`.
 
     Args:
         speech_decoder: Hidden states and tokens of a reply to units, as
             :class:`.modules.speech_decoder.SpeechDecoder`.
         vocoder: Units to a waveform at its ``sample_rate``, as :class:`.modules.vocoder.Vocoder`; None leaves it at
             the units.
+        patience: Seconds after which a vocoder that says nothing has stalled: the reply's speech ends there.
 
     Raises:
-        InputError: If the vocoder has no ``sample_rate``.
+        InputError: If a part lacks what its contract asks for, or the vocoder speaks other units.
     """
 
-    def __init__(self, speech_decoder: nn.Module, vocoder: nn.Module | None = None) -> None:
+    def __init__(self, speech_decoder: nn.Module, vocoder: nn.Module | None = None, patience: float = 60.0) -> None:
         super().__init__()
         if vocoder is not None:
             check_part(vocoder, "vocoder", "sample_rate")
+        check_part(speech_decoder, "speech_decoder", "begin")
+        written, known = getattr(speech_decoder, "num_units", None), getattr(vocoder, "num_units", None)
+        if None not in (written, known) and written != known:
+            raise InputError(
+                f"the speech decoder writes {written} units, but the vocoder knows {known}: give the vocoder of the "
+                "units on which the speech decoder is trained"
+            )
         self.speech_decoder: Any = speech_decoder
         self.vocoder: Any = vocoder
+        self.patience = patience
+
+    @property
+    def sample_rate(self) -> int | None:
+        """Of the speech, in Hz; None without a vocoder."""
+        return None if self.vocoder is None else int(self.vocoder.sample_rate)
 
     def forward(self, states: Sequence[Tensor], tokens: Sequence[Tensor], units: Sequence[Tensor]) -> Tensor:
         """Mean cross-entropy of the units of spoken replies, for training.
@@ -61,21 +77,49 @@ class Talker(nn.Module):
         loss: Tensor = self.speech_decoder(states, tokens, units)
         return loss
 
-    @torch.no_grad()
-    def speak(self, states: Tensor, tokens: Sequence[int], temperature: float | None = None, seed: int = 0) -> Spoken:
-        """Say a reply.
+    def begin(
+        self,
+        count: int,
+        decoding: UnitDecoding | None = None,
+        seeds: Sequence[int] = (),
+        stopped: Callable[[], bool] | None = None,
+    ) -> Speech:
+        """Begin to say replies that are still to be written.
+
+        Args:
+            count: How many together.
+            decoding: How units are chosen; None for draws as :class:`.modules.unit_choice.UnitDecoding` has them, and
+                at temperature 1 with released_rules of the speech decoder, as the released code has it.
+            seeds: Of each reply's draws; empty for 0 for all.
+            stopped: Looked at before every step; once it is true nothing more is said.
+        """
+        if decoding is None:
+            released = getattr(self.speech_decoder, "released_rules", False)
+            decoding = UnitDecoding(temperature=1.0) if released else UnitDecoding()
+        stopped = stopped or (lambda: False)
+        units = self.speech_decoder.begin(count, decoding, list(seeds) or [0] * count, stopped)
+        return Speech(units, self.vocoder, count, self.patience, stopped)
+
+    def speak(
+        self, states: Tensor, tokens: Sequence[int], decoding: UnitDecoding | None = None, seed: int = 0
+    ) -> Spoken:
+        """Say a reply that is written.
 
         Args:
             states: Hidden states that predicted the tokens, shape (T, D).
             tokens: Their ids.
-            temperature: Of the units' draws, see :class:`.decoding.Decoding`.
+            decoding: As for :meth:`begin`.
             seed: Of the draws.
+
+        Raises:
+            InputError: If it cannot be said.
         """
-        decoder = self.speech_decoder
-        if temperature is None:
-            temperature = 1.0 if getattr(decoder, "released_rules", False) else UNIT_TEMPERATURE
-        stream = decoder.begin(1, UnitDecoding(temperature), [seed])
-        stream.read([states], [torch.tensor(tokens, device=states.device)], [True])
-        blocks = [block[0] for block in stream.write()]
-        units = torch.cat(blocks) if blocks else torch.zeros(0, dtype=torch.long, device=states.device)
-        return Spoken(units, None if self.vocoder is None else self.vocoder(units[None])[0].cpu())
+        speech = self.begin(1, decoding, [seed])
+        speech.read([Piece("", list(tokens), states, ended=True)])
+        blocks = list(speech.write())
+        for block in blocks:
+            if block.fault is not None:
+                raise InputError(block.fault)
+        units = torch.cat([block.units for block in blocks])
+        sounds = [block.waveform for block in blocks if block.waveform is not None]
+        return Spoken(units, None if self.vocoder is None else torch.cat(sounds or [torch.zeros(0)]))

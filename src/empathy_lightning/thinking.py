@@ -10,8 +10,10 @@ from empathy_lightning.modules.chat_format import THINKING_TAGS, opened_tag
 
 # gpt-oss: messages to channels, of which `final` is the reply; where special tokens are gone, nothing tells them apart.
 _CHANNELS = re.compile(
-    r"\s*(?:<\|start\|>assistant)?<\|channel\|>(?:(?:final|.*?<\|channel\|>final)[^<]*<\|message\|>|.*\Z)", re.DOTALL
+    r"\s*(?:<\|start\|>assistant)?<\|channel\|>(?:(?P<final>(?:final|.*?<\|channel\|>final)[^<]*<\|message\|>)|.*\Z)",
+    re.DOTALL,
 )
+_BEGINNINGS = (*THINKING_TAGS, "<|start|>assistant<|channel|>", "<|channel|>")
 
 
 def thinking_end(text: str, opened: str | None = None) -> int:
@@ -37,6 +39,34 @@ def thinking_end(text: str, opened: str | None = None) -> int:
         end = _block_end(text, opening, start, depth=0) or unpaired
 
 
+def settled_end(text: str, opened: str | None = None) -> int | None:
+    """As :func:`thinking_end`; None while what is still to come could make it another.
+
+    Args:
+        text: The beginning of a reply, with its control tokens.
+        opened: As there.
+    """
+    if channels := _CHANNELS.match(text):
+        return None if channels["final"] is None else channels.end()
+    end = 0
+    if opened is not None:
+        closed = _block_end(text, opened, 0, depth=1)
+        if closed is None:
+            return None
+        end = closed
+    while True:
+        rest = text[end:].lstrip()
+        if any(beginning.startswith(rest) for beginning in _BEGINNINGS):
+            return None
+        opening = next((tag for tag in THINKING_TAGS if rest.startswith(tag)), None)
+        if opening is None:
+            return end
+        closed = _block_end(text, opening, len(text) - len(rest), depth=0)
+        if closed is None:
+            return None
+        end = closed
+
+
 def _block_end(text: str, opening: str, start: int, depth: int) -> int | None:
     """Where every block of these tags is closed that is opened from the start on or, as deep as given, before it."""
     closing = THINKING_TAGS[opening]
@@ -54,7 +84,7 @@ def visible(tokenizer: Any, ids: Sequence[int]) -> list[int]:
         tokenizer: Of the model that replied.
         ids: Token ids of the reply, the end-of-turn token included.
     """
-    first, _ = _split(tokenizer, ids)
+    first, _ = first_said(tokenizer, ids, opened_tag(tokenizer))
     return _without_blocks(tokenizer, ids, first)
 
 
@@ -65,7 +95,7 @@ def reply_text(tokenizer: Any, ids: Sequence[int]) -> str:
         tokenizer: Of the model that replied.
         ids: As for :func:`visible`.
     """
-    first, inside = _split(tokenizer, ids)
+    first, inside = first_said(tokenizer, ids, opened_tag(tokenizer))
     said = [ids[position] for position in _without_blocks(tokenizer, ids, first)]
     text: str = tokenizer.decode(said, skip_special_tokens=True)
     return text[inside:].strip()
@@ -78,7 +108,8 @@ def is_only_thinking(tokenizer: Any, ids: Sequence[int]) -> bool:
         tokenizer: Of the model that replied.
         ids: As for :func:`visible`.
     """
-    return _split(tokenizer, ids) != (0, 0) and not reply_text(tokenizer, ids)
+    thought = first_said(tokenizer, ids, opened_tag(tokenizer)) != (0, 0)
+    return thought and not reply_text(tokenizer, ids)
 
 
 def _without_blocks(tokenizer: Any, ids: Sequence[int], first: int) -> list[int]:
@@ -86,11 +117,7 @@ def _without_blocks(tokenizer: Any, ids: Sequence[int], first: int) -> list[int]
 
     A tag in the tokens of words, or in one that counts as a word, may be what the reply speaks of.
     """
-    special = {token.content: number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
-    closing_of: dict[int, int] = {}
-    for opened, closed in THINKING_TAGS.items():
-        if opened in special and closed in special:
-            closing_of[special[opened]] = special[closed]
+    closing_of = special_tags(tokenizer)
     said = []
     closing: int | None = None
     for position in range(first, len(ids)):
@@ -103,10 +130,26 @@ def _without_blocks(tokenizer: Any, ids: Sequence[int], first: int) -> list[int]
     return said
 
 
-def _split(tokenizer: Any, ids: Sequence[int]) -> tuple[int, int]:
-    """The first token that is no thinking, or not all, and how many of its characters are."""
+def special_tags(tokenizer: Any) -> dict[int, int]:
+    """Tags of thinking that are special tokens: the id that opens, with the one that closes."""
+    special = {token.content: number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    closing_of: dict[int, int] = {}
+    for opened, closed in THINKING_TAGS.items():
+        if opened in special and closed in special:
+            closing_of[special[opened]] = special[closed]
+    return closing_of
+
+
+def first_said(tokenizer: Any, ids: Sequence[int], opened: str | None) -> tuple[int, int]:
+    """The first token that is no thinking, or not all, and how many of its characters are.
+
+    Args:
+        tokenizer: Of the model that replied.
+        ids: As for :func:`visible`.
+        opened: As for :func:`thinking_end`.
+    """
     text = tokenizer.decode(ids, skip_special_tokens=False)
-    end = thinking_end(text, opened_tag(tokenizer))
+    end = thinking_end(text, opened)
     if end == 0:
         return 0, 0
     blank = len(text[end:]) - len(text[end:].lstrip())

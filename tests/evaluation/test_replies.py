@@ -33,7 +33,7 @@ from empathy_lightning.modules.vocoder import Vocoder
 from empathy_lightning.recipes import recipe_named
 from empathy_lightning.slots import Transcript, TrueLabel
 from empathy_lightning.utterance import EMOTIONS
-from tests.tiny import filled, spoken, text_of, tokens_of, whole
+from tests.tiny import filled, spoken, text_of, tokens_of, whole, writes
 
 
 @pytest.fixture
@@ -405,15 +405,18 @@ def test_shards_without_speech_are_not_those_with_it(talker, corpus, tmp_path, c
 
 def test_without_words_or_units_there_is_no_speech(talker, corpus, tmp_path, monkeypatch, capsys):
     checkpoint = load(talker)
-    said = iter(["", "You sound sad.", "Well.", "Ah.", ""])
-    monkeypatch.setattr("empathy_lightning.responder.reply_text", lambda *_: next(said))
-    spoken, write = [], UnitStream.write
+    writes(monkeypatch, ["", "You sound sad.", "Well.", "Ah.", " "])
+    spoken = []
 
-    def _write(self):
-        spoken.append(list(write(self)))
-        return [[units[:0] for units in block] for block in spoken[-1]] if len(spoken) == 2 else [[torch.tensor([7])]]
+    class OneUnit(UnitStream):
+        """Writes one unit at the end of each reply, but none of the second."""
 
-    monkeypatch.setattr(UnitStream, "write", _write)
+        def write(self):
+            if self._voices and self._voices[0].ended:
+                spoken.append(self)
+                yield [torch.tensor([7] * (len(spoken) != 2))]
+
+    monkeypatch.setattr(SpeechDecoder, "begin", lambda self, count, *rest: OneUnit(self, *rest))
     assert respond(talker, corpus, tmp_path / "r.jsonl", "--speech", "--batch_size", "1") == 0
     rows = {u.response: u for u in read_manifest(tmp_path / "r.jsonl")}
     # A reply of a single unit has a sound too; one of none has neither.

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from empathy_lightning.chatbot import EmpatheticChatbot
+    from empathy_lightning.filled_prompt import Turn
     from empathy_lightning.prompts import Prompt
     from empathy_lightning.reply import Reply
 
@@ -35,7 +36,8 @@ def chat(
 ) -> None:
     """Answer recordings with text and speech.
 
-    Prints what was heard and said, and writes NAME_reply.wav and replies.json.
+    Prints what was heard and said, of one file or a conversation as it is written, and writes NAME_reply.wav and
+    replies.json.
 
     Args:
         files: WAV, FLAC, OGG or MP3, mono or stereo, 0.2 s to 5 min.
@@ -53,7 +55,7 @@ def chat(
     """
     from empathy_lightning.chatbot import EmpatheticChatbot
     from empathy_lightning.files import check_folder, write_json
-    from empathy_lightning.progress import progress_bar
+    from empathy_lightning.progress import progress_bar, say
 
     if batch_size < 1:
         raise InputError("batch_size has to be at least 1")
@@ -62,14 +64,20 @@ def chat(
     bot = EmpatheticChatbot.from_pretrained(checkpoint, trust=trust)
     replies: list[Reply] = []
     entries = []
-    size = 1 if conversation else batch_size
-    for start in progress_bar(range(0, len(files), size), what="answering", shown=len(files) > size):
+    # Whoever waits for one answer reads it as it is written.
+    alone = conversation or len(files) == 1
+    size = 1 if alone else batch_size
+    for start in progress_bar(range(0, len(files), size), what="answering", shown=not alone and len(files) > size):
         few = slice(start, start + size)
-        history = [[reply.turn for reply in replies]] if conversation else None
-        answered = bot.respond(waveforms[few], history, language, decoding, batch_size)
+        if alone:
+            answered = [_streamed(bot, files[start], waveforms[start], [r.turn for r in replies], language, decoding)]
+        else:
+            answered = bot.respond(waveforms[few], None, language, decoding, batch_size)
         for file, reply in zip(files[few], answered, strict=True):
             name = file.stem if len(files) == 1 else f"{len(replies) + 1:03d}_{file.stem}"
-            entries.append({"file": str(file), **_written(reply, out, name, bot, explain, str(file))})
+            if not alone:
+                say(f"{file}\n{reply}")
+            entries.append({"file": str(file), **_written(reply, out, name, bot, explain)})
             replies.append(reply)
         # After every batch, so that an interruption loses no words of the replies that were made.
         write_json(out / "replies.json", entries)
@@ -145,14 +153,36 @@ def _asked(recipe: str | None, prompt: str | None, system: str | None) -> tuple[
     return asked, Decoding.max_new_tokens
 
 
-def _written(reply: Reply, out: Path, name: str, bot: EmpatheticChatbot, explain: bool, title: str) -> dict[str, Any]:
-    """Print a reply and write what belongs to it; its entry in replies.json."""
+def _streamed(
+    bot: EmpatheticChatbot,
+    file: Path,
+    waveform: Tensor,
+    history: Sequence[Turn],
+    language: str | None,
+    decoding: Decoding,
+) -> Reply:
+    """Answer a recording, and print the reply as it is written."""
+    from empathy_lightning.streaming import TextPiece
+
+    with bot.stream(waveform, history, language, decoding) as stream:
+        # What was heard is known before the first word.
+        print(f"{file}\n{stream.reply}", end="", flush=True)
+        for event in stream:
+            if isinstance(event, TextPiece):
+                print(event.text, end="", flush=True)
+        print(flush=True)
+    return stream.reply
+
+
+def _written(reply: Reply, out: Path, name: str, bot: EmpatheticChatbot, explain: bool) -> dict[str, Any]:
+    """Print and write what belongs to a reply beside its text; its entry in replies.json."""
     from empathy_lightning.audio import write
     from empathy_lightning.explanation import explain_reply
     from empathy_lightning.progress import say
 
-    lines = [title, str(reply)]
+    lines = []
     entry = {key: value for key, value in vars(reply).items() if key not in ("waveform", "turn", "estimate")}
+    entry["timings"] = vars(reply.timings)
     entry["speech"] = None
     if reply.waveform is not None and reply.sample_rate is not None:
         # The units are in the sound.
@@ -160,12 +190,15 @@ def _written(reply: Reply, out: Path, name: str, bot: EmpatheticChatbot, explain
         entry["speech"] = f"{name}_reply.wav"
         write(out / f"{name}_reply.wav", reply.waveform, reply.sample_rate)
         lines.append(f"  speech   {out / entry['speech']}")
+    if reply.fault is not None:
+        lines.append(f"  fault    {reply.fault}")
     if explain:
         explanation = explain_reply(bot.responder.language_model, reply)
         explanation.plot(out / f"{name}_explained.png")
         entry["explanation"] = explanation.values()
         lines.append(f"{explanation}\n  plot     {out / f'{name}_explained.png'}")
-    say("\n".join(lines))
+    if lines:
+        say("\n".join(lines))
     return entry
 
 

@@ -220,14 +220,21 @@ def _answer(
     utterances: Sequence[Utterance],
     progress: Any,
 ) -> list[Utterance]:
-    """The utterances with replies, spoken beside the manifest ``speech``; those that cannot be read have none."""
+    """The utterances with replies, spoken beside the manifest ``speech``.
+
+    Those that cannot be read, or whose reply cannot be spoken to its end, have none.
+    """
     answered = {id(u): replace(u, response=None, response_cut=False, units=None) for u in utterances}
     unreadable: list[str] = []
+    unspoken: list[str] = []
     dataset = SpeechDataset(utterances, LONGEST)
     for batch, heard in readable_batches(dataset, model.emotions, unreadable, batch_size):
         seeds = [seed_of(decoding.seed, u) for u in heard]
         replies = model.reply(batch.to(model.device), decoding, seeds=seeds, aloud=speech is not None)
         for utterance, reply in zip(heard, replies, strict=True):
+            if reply.fault is not None:
+                unspoken.append(f"{utterance.path}: {reply.fault}")
+                continue
             row = replace(utterance, response=reply.text, response_cut=reply.cut, units=None)
             if speech is not None and reply.units:
                 assert reply.waveform is not None and reply.sample_rate is not None
@@ -236,6 +243,6 @@ def _answer(
             answered[id(utterance)] = row
         progress.update(len(heard))
     progress.update(len(unreadable))
-    for reason in unreadable:
+    for reason in unreadable + unspoken:
         progress.write(f"left out: {reason}")
     return list(answered.values())

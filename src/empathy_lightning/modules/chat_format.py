@@ -140,6 +140,20 @@ def opened_tag(tokenizer: Any) -> str | None:
 
 
 @lru_cache(maxsize=8)
+def _always_thinks(tokenizer: Any, template: str) -> bool:
+    try:
+        text = render(tokenizer, [{"role": "user", "content": _PROBE}], True).rstrip()
+    except ValueError:
+        return False
+    return text.endswith(tuple(THINKING_TAGS))
+
+
+def always_thinks(tokenizer: Any) -> bool:
+    """Whether the template opens a block of thinking before a reply, and cannot be asked to leave that out."""
+    return _always_thinks(tokenizer, str(tokenizer.chat_template or ""))
+
+
+@lru_cache(maxsize=8)
 def _end_token_id(tokenizer: Any, template: str, eos_token_id: int | None) -> int | None:
     turns = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": _PROBE}]
     try:

@@ -52,11 +52,14 @@ class EmotionHead(Protocol):
 class Vocoder(Protocol):
     """Units to speech, such as :class:`.vocoder.Vocoder`.
 
-    One with a ``context`` can speak while its units are coming in: what is more than that many units away, on either
-    side, does not change a unit's samples. One without it speaks whole replies only.
+    One with ``samples_per_unit`` and ``context`` can speak while its units are coming in, see
+    :class:`.vocoder_stream.VocoderStream`: what is more than that many units away, on either side, does not change a
+    unit's samples. One without them speaks whole replies only, unless it has ``begin()``, which gives a
+    :class:`UnitStream` of its own: so does one that keeps a state between blocks, or is another process.
 
     Attributes:
         sample_rate: Of the waveform, in Hz.
+        num_units: Size of its vocabulary, against which units are checked; None, or no such attribute, for any.
         samples_per_unit: Samples of each unit; None, or no such attribute, where they differ from unit to unit.
         context: Units on either side that are heard in a unit's samples; None, or no such attribute, for all.
     """
@@ -67,6 +70,23 @@ class Vocoder(Protocol):
         """Waveforms (B, T) in -1..1 of units (B, N), rows of one length; no units give empty ones."""
 
 
+class UnitStream(Protocol):
+    """One reply, spoken while its units come in; the blocks behind one another are the whole reply's waveform."""
+
+    def push(self, units: Tensor) -> Tensor:
+        """Take the next units (n,), and give what can be heard now: a waveform (t,), which may be empty."""
+
+    def end(self) -> Tensor:
+        """Take no more units, and give the rest of the waveform (t,)."""
+
+    def close(self) -> None:
+        """Let go of what the stream holds, at any time and more than once; nothing follows it."""
+
+
+class VocoderError(InputError):
+    """A vocoder that cannot speak on: the reply's text stands, and its sound ends. The message is one line."""
+
+
 class Quantizer(Protocol):
     """Speech to units, such as :class:`.vocoder.Vocoder`, which is both; only ``prepare units`` needs it.
 
@@ -75,6 +95,28 @@ class Quantizer(Protocol):
 
     def encode(self, waveform: Tensor) -> Tensor:
         """Units (U,), from 0 on, of a waveform (T,)."""
+
+
+def check_units(units: Tensor, part: object) -> None:
+    """Refuse units that a vocoder does not know.
+
+    Args:
+        units: Of any shape.
+        part: A vocoder, or anything with ``num_units``; without it, every unit from 0 on is known.
+
+    Raises:
+        VocoderError: If one is beyond its vocabulary.
+    """
+    if not units.numel():
+        return
+    size = getattr(part, "num_units", None)
+    low, high = (int(bound) for bound in units.aminmax())
+    if low < 0 or (size is not None and high >= size):
+        known = "from 0 on" if size is None else f"0 to {size - 1}"
+        raise VocoderError(
+            f"unit {low if low < 0 else high} is unknown to {type(part).__name__}, which has {known}: use the vocoder "
+            "of the units' own vocabulary"
+        )
 
 
 def check_part(part: nn.Module, name: str, *needed: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig, TorchAoConfig
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, StoppingCriteriaList, TorchAoConfig
 
 from empathy_lightning.errors import meant
 from empathy_lightning.modules.chat_format import end_token_id
@@ -21,6 +21,7 @@ from empathy_lightning.modules.pretrained import commit_of, dtype_named, load, l
 from empathy_lightning.modules.sampling import SeededDraw
 from empathy_lightning.modules.speech_encoder import freeze, length_mask
 from empathy_lightning.modules.text_model import text_model
+from empathy_lightning.modules.watched_generation import Step, WatchedGeneration
 
 IGNORE = -100
 """Label of positions without a target."""
@@ -235,8 +236,9 @@ class LanguageModel(nn.Module):
         temperature: float = 0.0,
         seed: int | Sequence[int] = 0,
         top_p: float = 1.0,
+        step: Step | None = None,
     ) -> list[tuple[list[int], Tensor]]:
-        """Continue prompts given as embeddings.
+        """Continue prompts given as embeddings; several threads may do so at once.
 
         Args:
             embeddings: Left-padded prompts, shape (B, T, D).
@@ -245,6 +247,7 @@ class LanguageModel(nn.Module):
             temperature: 0 takes the likeliest token; above it, tokens are drawn.
             seed: Seed of the draws of each reply, or one for each; the caller's random state is left as it was.
             top_p: Draw from the likeliest tokens whose probabilities reach this sum.
+            step: Is told what is written as it is written, and may end replies.
 
         Returns:
             Token ids of each reply, up to and including the first of :attr:`stop_ids` where one was reached, and the
@@ -252,14 +255,9 @@ class LanguageModel(nn.Module):
         """
         stops = self.stop_ids
         draws = [SeededDraw(temperature, top_p, seed)] if temperature > 0 else []
-        states: list[Tensor] = []
-
-        def _keep(*called: Any) -> None:
-            states.append(called[-1].last_hidden_state[:, -1])
-
         # Some models call the decoder inside their base model.
-        kept = getattr(self.decoder, "decoder", self.decoder).register_forward_hook(_keep)
-        try:
+        decoder = getattr(self.decoder, "decoder", self.decoder)
+        with WatchedGeneration(decoder, stops, step) as watched:
             tokens = self.model.generate(
                 inputs_embeds=embeddings.to(self.model.dtype),
                 attention_mask=mask.long(),
@@ -272,14 +270,9 @@ class LanguageModel(nn.Module):
                 top_k=None,
                 top_p=None,
                 logits_processor=draws,
+                stopping_criteria=StoppingCriteriaList([] if step is None else [watched]),
             )
-        finally:
-            kept.remove()
-        replies = []
-        for row, chosen_from in zip(tokens.tolist(), torch.stack(states, 1), strict=True):
-            end = next((at + 1 for at, token in enumerate(row) if token in stops), len(row))
-            replies.append((row[:end], chosen_from[:end]))
-        return replies
+        return watched.replies(tokens)
 
     def _padding(self, stops: set[int]) -> int:
         """The token after a reply's end in a batch; which one does not matter."""
