@@ -33,6 +33,13 @@ def test_chat_examples(example, model, tmp_path, monkeypatch, capsys):
     assert ("explanation" in names) == (tmp_path / "explained.png").is_file()
 
 
+def test_the_stream_of_the_page():
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/vocoders.md").read_text(), re.DOTALL)
+    names = {}
+    exec(example, names)
+    assert names["vocoder"].context == 21 and sum(map(bool, map(len, names["blocks"]))) > 2
+
+
 EXTENSIONS = re.findall(r"```python\n# (\w+)\.py\n(.*?)```", (ROOT / "docs/how-to/extend.md").read_text(), re.DOTALL)
 
 

@@ -25,6 +25,7 @@ FILES = {
 }
 """Commands that write a file; what each would read is not there, so a complaint about that comes too late."""
 FOLDERS = {
+    "prepare quantizer": ["prepare", "quantizer", "none.jsonl", "--encoder", "./no-model", "--layer", "1"],
     "demo corpus": ["demo", "corpus"],
     "corpora export": ["corpora", "export", "ravdess", "no-corpus", "--shards"],
     "demo evaluate": ["demo", "evaluate", "--manifest", "none.jsonl", "--checkpoint", "no-model"],

@@ -117,6 +117,17 @@ def test_a_corpus_without_targets_is_refused_before_training(stage, model, corpu
         trainer(tmp_path, 1).fit(module, datamodule=data(tmp_path / "bare.jsonl", stage))
 
 
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_units_of_another_vocabulary_are_refused_before_training(model, corpus, tmp_path, split):
+    module, rows = task("speech_decoder", model, tmp_path), read_manifest(corpus)
+    chosen = next(u for u in rows if u.split == split)
+    chosen.units = [3, 8, 2]
+    write_manifest(tmp_path / "other.jsonl", rows)
+    said = rf"tones/{chosen.id} has unit 8, but the speech decoder writes 0 to 7: give it the num_units"
+    with pytest.raises(InputError, match=said):
+        trainer(tmp_path, 1).fit(module, datamodule=data(tmp_path / "other.jsonl", "speech_decoder"))
+
+
 def test_a_stage_starts_from_the_one_before(model, corpus, tmp_path):
     module = task("speech_adapter", model, tmp_path)
     trainer(tmp_path, 1, callbacks=[Export(str(tmp_path / "one"))]).fit(

@@ -17,6 +17,7 @@ from empathy_lightning.outputs import SpokenOutput
 from empathy_lightning.prompts import response_ids
 from empathy_lightning.tasks.schedule import Schedule
 from empathy_lightning.tasks.task import TrainedPartsTask
+from empathy_lightning.tasks.training_data import check_known_units
 
 
 class SpeechDecoderTask(TrainedPartsTask):
@@ -91,5 +92,7 @@ class SpeechDecoderTask(TrainedPartsTask):
         return states, [torch.tensor(ids, device=states[0].device) for ids in tokens], units
 
     def on_fit_start(self) -> None:
-        """Refuse to train without responses and their units."""
+        """Refuse to train without responses and their units, or on units that are not the speech decoder's."""
         self.check_training_data("units", "response")
+        assert self.model.talker is not None
+        check_known_units(self.trainer, getattr(self.model.talker.speech_decoder, "num_units", None))

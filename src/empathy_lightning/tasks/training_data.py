@@ -63,6 +63,28 @@ def check_training_data(trainer: Any, fields: Sequence[str], losses: Mapping[str
     tally.refuse_above(data.max_left_out, "--data.max_left_out")
 
 
+def check_known_units(trainer: Any, num_units: int | None) -> None:
+    """Refuse units that the speech decoder does not write, before its first batch.
+
+    Args:
+        trainer: As for :func:`check_training_data`.
+        num_units: Size of its vocabulary; None where it does not say.
+
+    Raises:
+        InputError: If an utterance has another one.
+    """
+    data = getattr(trainer, "datamodule", None)
+    if not isinstance(data, EmpathyDataModule) or num_units is None:
+        return
+    for utterance in (u for rows in data.splits.values() for u in rows if u.units):
+        highest = max(utterance.units or ())
+        if highest >= num_units:
+            raise InputError(
+                f"{utterance.corpus}/{utterance.id} has unit {highest}, but the speech decoder writes 0 to "
+                f"{num_units - 1}: give it the num_units of the quantizer that made them, or make them anew"
+            )
+
+
 def _needs(loss: nn.Module) -> tuple[str, ...]:
     needs: Any = getattr(loss, "needs", ())
     return (needs,) if isinstance(needs, str) else tuple(needs)
