@@ -242,6 +242,34 @@ def ratings(
     print(prepare_ratings(manifest, out, emotion_encoder, again=again, max_left_out=allow_left_out))
 
 
+def codebook(
+    manifest: Path,
+    /,
+    *,
+    out: Path,
+    num_units: int = 1024,
+    recordings: int = 600,
+    seed: int = 0,
+    again: Again = False,
+    allow_left_out: AllowLeftOut = 0.01,
+) -> None:
+    """Fit the codebook of a quantiser, which turns speech into units, to recordings.
+
+    Args:
+        manifest: Utterances with recordings; those of split train are used.
+        out: Folder of the quantiser.
+        num_units: Size of the codebook.
+        recordings: How many are used at most.
+        seed: Of the draws.
+
+    Raises:
+        InputError: If there is too little to fit to, or the folder holds what was made from something else.
+    """
+    from empathy_lightning.preparation.codebook import prepare_codebook
+
+    print(prepare_codebook(manifest, out, num_units, recordings, seed, again, allow_left_out))
+
+
 def units(
     manifest: Path,
     /,
