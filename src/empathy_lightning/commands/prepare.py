@@ -275,8 +275,7 @@ def units(
     /,
     *,
     out: Path,
-    vocoder: Path | None = None,
-    quantizer: Path | None = None,
+    quantizer: str,
     train: int | None = None,
     render: bool = False,
     trust: Trust = (),
@@ -288,8 +287,8 @@ def units(
     Args:
         manifest: Utterances with responses, spoken or not.
         out: Manifest with the units.
-        vocoder: Folder of the vocoder that is also the quantiser; fitted if it is not there.
-        quantizer: Folder of a quantiser instead, a part with encode(waveform).
+        quantizer: Folder of a part with encode(waveform), such as `prepare codebook` makes; small-world/quantizer is
+            the demo's.
         train: Most training replies to use (default: all).
         render: Say every reply with eSpeak NG (default: only where no reply has a recording, response_path).
 
@@ -301,12 +300,11 @@ def units(
     written = prepare_units(
         manifest,
         out,
-        vocoder,
+        quantizer,
         train,
         render,
         again,
         max_left_out=allow_left_out,
-        quantizer_folder=quantizer,
         trust=trust,
     )
     print(written)

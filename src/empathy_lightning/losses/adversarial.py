@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -50,7 +51,7 @@ class PeriodDiscriminator(Discriminator):
 
     def __init__(self, period: int, channels: int) -> None:
         widths = (1, channels, 2 * channels, 4 * channels)
-        layers = [nn.Conv2d(a, b, (5, 1), (3, 1), (2, 0)) for a, b in zip(widths, widths[1:], strict=False)]
+        layers = [nn.Conv2d(a, b, (5, 1), (3, 1), (2, 0)) for a, b in pairwise(widths)]
         super().__init__([*layers, nn.Conv2d(widths[-1], 1, (3, 1), padding=(1, 0))])
         self.period = period
 
@@ -71,7 +72,7 @@ class SpectrumDiscriminator(Discriminator):
 
     def __init__(self, n_fft: int, channels: int) -> None:
         widths = (1, channels, channels, channels)
-        layers = [nn.Conv2d(a, b, (5, 3), (2, 1), (2, 1)) for a, b in zip(widths, widths[1:], strict=False)]
+        layers = [nn.Conv2d(a, b, (5, 3), (2, 1), (2, 1)) for a, b in pairwise(widths)]
         super().__init__([*layers, nn.Conv2d(channels, 1, 3, padding=1)])
         self.n_fft = n_fft
 
