@@ -68,7 +68,6 @@ class VocoderTask(TrainedPartsTask):
         self.quantizer = freeze(quantizer)
         self.mel_distance = MelDistance(sample_rate=SAMPLE_RATE)
         self.stretch = stretch
-        self.train_only(["model.*", "auxiliary_losses.*"])
 
     def output(self, batch: SpeechBatch) -> VocoderOutput:
         """A stretch of each recording, and what the vocoder makes of its units."""
