@@ -27,7 +27,7 @@ from empathy_lightning.modules.language_model import LanguageModel
 from empathy_lightning.modules.speech_adapter import SpeechAdapter
 from empathy_lightning.modules.speech_decoder import SpeechDecoder
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
-from empathy_lightning.modules.vocoder import Vocoder
+from empathy_lightning.modules.vocoder import NeuralVocoder
 from empathy_lightning.recipes import recipe_named
 from empathy_lightning.slots import Transcript, TrueLabel
 from empathy_lightning.utterance import EMOTIONS
@@ -291,13 +291,11 @@ def test_a_folder_that_cannot_answer_is_one_line(backbones, model, corpus, tmp_p
 
 @pytest.fixture
 def talker(bot, model, tmp_path):
-    """A folder that speaks: a decoder of random weights, and a vocoder whose units are tones."""
+    """A folder that speaks: a decoder and a vocoder of random weights."""
     torch.manual_seed(1)
     decoder = SpeechDecoder(32, len(model.responder.language_model.tokenizer), 0, 64, 32, num_layers=1, num_heads=2)
     decoder.model.get_input_embeddings().weight.data[0] *= 40  # so that replies end
-    vocoder = Vocoder(num_units=64)
-    vocoder.spectra.copy_(torch.randn(vocoder.spectra.shape))
-    save(tmp_path / "talker", spoken(model, list(EMOTIONS), decoder.eval(), vocoder))
+    save(tmp_path / "talker", spoken(model, list(EMOTIONS), decoder.eval(), NeuralVocoder(64, 16, 1)))
     return tmp_path / "talker"
 
 

@@ -17,7 +17,7 @@ from empathy_lightning.modules.language_model import LanguageModel
 from empathy_lightning.modules.speech_adapter import SpeechAdapter
 from empathy_lightning.modules.speech_decoder import SpeechDecoder
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
-from empathy_lightning.modules.vocoder import Vocoder
+from empathy_lightning.modules.vocoder import NeuralVocoder
 from empathy_lightning.tasks import EmotionNuanceTask, Export, SpeechAdapterTask, SpeechDecoderTask
 from empathy_lightning.tasks.export import frozen_digest
 from empathy_lightning.utterance import EMOTIONS
@@ -52,7 +52,9 @@ def task(stage, model, folder):
     decoder = SpeechDecoder(
         192, len(tokenizer), tokenizer.pad_token_id, num_units=8, hidden_size=32, num_layers=1, num_heads=2
     )
-    return SpeechDecoderTask(spoken(model, EMOTIONS, decoder, Vocoder(8, n_fft=512)), [initial], optimizer=adamw(1e-2))
+    return SpeechDecoderTask(
+        spoken(model, EMOTIONS, decoder, NeuralVocoder(8, 16, 1)), [initial], optimizer=adamw(1e-2)
+    )
 
 
 def trainer(folder, epochs, **options):
