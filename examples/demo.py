@@ -26,7 +26,7 @@ from empathy_lightning.jobs import Claim, digest
 OUT = "outputs/demo"
 CORPUS = f"{OUT}/corpus"
 RESPONSES = ["prepare", "responses", f"{CORPUS}/manifest.jsonl", "--language_model", "small-world/language_model"]
-UNITS = ["prepare", "units", f"{CORPUS}/labelled.jsonl", "--vocoder", f"{OUT}/vocoder", "--train", "1500"]
+UNITS = ["prepare", "units", f"{CORPUS}/labelled.jsonl", "--quantizer", "small-world/quantizer", "--train", "1500"]
 # A stage that was stopped goes on from its last checkpoint.
 FIT = ["fit", "--ckpt_path", "last", "--config"]
 
@@ -118,8 +118,6 @@ def steps(again: bool, quick: bool) -> None:
     start = time.time()
     before: list[str] = []
     if again:
-        # It would be used as it is.
-        shutil.rmtree(f"{OUT}/vocoder", ignore_errors=True)
         made = [output for output, words in STEPS if words[0] == "fit"]
         for output in (*made, f"{OUT}/report.html"):
             # All at once, so that an interruption leaves nothing of before.

@@ -19,7 +19,7 @@ from empathy_lightning.modules.emotion_nuance import EmotionNuance
 from empathy_lightning.modules.speech_decoder import SpeechDecoder
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
 from empathy_lightning.modules.unit_language_model import Qwen2Body
-from empathy_lightning.modules.vocoder import Vocoder
+from empathy_lightning.modules.vocoder import NeuralVocoder
 from empathy_lightning.parts import entries
 from empathy_lightning.utterance import EMOTIONS
 from tests.tiny import spoken, whole
@@ -28,11 +28,10 @@ from tests.tiny import spoken, whole
 @pytest.fixture
 def checkpoint(model):
     tokenizer = model.responder.language_model.tokenizer
-    decoder = SpeechDecoder(32, len(tokenizer), tokenizer.pad_token_id, num_units=8, body=Qwen2Body(16, 1, 2))
-    vocoder = Vocoder(num_units=8, n_fft=512)
-    torch.nn.init.normal_(vocoder.codebook)
-    torch.nn.init.normal_(vocoder.spectra)
-    return spoken(model, list(EMOTIONS), decoder.eval(), vocoder)
+    decoder = SpeechDecoder(
+        32, len(tokenizer), tokenizer.pad_token_id, num_units=8, body=Qwen2Body(16, 1, 2)
+    )
+    return spoken(model, list(EMOTIONS), decoder.eval(), NeuralVocoder(num_units=8, hidden_size=16, num_layers=1))
 
 
 FRESH = """
@@ -149,4 +148,5 @@ def test_a_damaged_folder_is_named_in_one_line(checkpoint, tmp_path, spoil, reas
 
 def test_a_vocoder_alone_survives(checkpoint, tmp_path):
     save(tmp_path, checkpoint.talker.vocoder)
-    assert torch.equal(load_vocoder(str(tmp_path)).codebook, checkpoint.talker.vocoder.codebook)
+    units = torch.arange(8)[None]
+    assert torch.equal(load_vocoder(str(tmp_path))(units), checkpoint.talker.vocoder(units))

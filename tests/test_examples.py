@@ -45,7 +45,7 @@ def demo(tmp_path_factory):
     run(folder, "prepare", "responses", manifest, "--out", f"{corpus}/labelled.jsonl", *language_model)
     run(
         folder, "prepare", "units", f"{corpus}/labelled.jsonl", "--out", f"{corpus}/units.jsonl",
-        "--vocoder", "outputs/demo/vocoder",
+        "--quantizer", "small-world/quantizer",
     )  # fmt: skip
     return folder
 

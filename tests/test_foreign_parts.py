@@ -281,16 +281,14 @@ def test_a_folder_without_the_wanted_part_says_so(theirs, corpus, tmp_path, caps
         load_vocoder(str(tmp_path / "bridge"), ["theirs"])
     units = ["prepare", "units", str(corpus), "--out", str(tmp_path / "units.jsonl"), "--trust=theirs"]
     for more, line in [
-        ([], "give --vocoder FOLDER or --quantizer FOLDER"),
-        (["--vocoder", str(tmp_path / "voice")], "holds a Voice, no quantizer: it has no encode"),
+        ([], "--quantizer is missing"),
+        (["--quantizer", str(tmp_path / "voice")], "holds a Voice, no quantizer: it has no encode"),
         (["--quantizer", str(tmp_path / "nowhere")], "no checkpoint folder"),
-        (["--vocoder", str(tmp_path / "voice"), "--quantizer", str(tmp_path / "loudness")], "not both"),
     ]:
         assert main([*units, *more]) == 2
         assert line in capsys.readouterr().err.strip().splitlines()[-1]
     assert not (tmp_path / "units.jsonl").exists()
-    # One part may be both.
-    assert main([*units, "--vocoder", str(tmp_path / "loudness")]) == 0
+    assert main([*units, "--quantizer", str(tmp_path / "loudness")]) == 0
 
 
 class Stacked(nn.Module):

@@ -22,7 +22,7 @@ from empathy_lightning.modules.speech_adapter import SpeechAdapter
 from empathy_lightning.modules.speech_decoder import SpeechDecoder
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
 from empathy_lightning.modules.unit_language_model import Qwen2Body
-from empathy_lightning.modules.vocoder import Vocoder
+from empathy_lightning.modules.vocoder import NeuralVocoder
 from empathy_lightning.talker import Talker
 from empathy_lightning.utterance import EMOTIONS
 from tests.conftest import ROOT
@@ -112,7 +112,7 @@ class FewLM(EmpatheticLM):
         super().__init__(emotions=EMOTIONS, **kwargs)
 
 
-class OwnVocoder(Vocoder):
+class OwnVocoder(NeuralVocoder):
     """Another voice."""
 
 
@@ -142,7 +142,12 @@ def test_a_subclass_returns_as_itself(model, adapter, tmp_path):
 
 def test_a_model_and_a_vocoder_of_one_s_own_return(model, tmp_path):
     decoder = SpeechDecoder(32, 300, 0, num_units=8, body=Qwen2Body(16, 1, 2))
-    own = OwnLM(model.listener, model.responder, Talker(decoder, OwnVocoder(num_units=8, n_fft=512)), EMOTIONS)
+    own = OwnLM(
+        model.listener,
+        model.responder,
+        Talker(decoder, OwnVocoder(num_units=8, hidden_size=16, num_layers=1)),
+        EMOTIONS,
+    )
     save(tmp_path, own)
     loaded = load(tmp_path, trust=["tests.test_parts"])
     assert type(loaded) is OwnLM and type(loaded.talker.vocoder) is OwnVocoder

@@ -16,7 +16,7 @@ FILES = {
     "prepare responses": ["prepare", "responses", "none.jsonl", *ANSWERS],
     "prepare pseudo_dialogues": ["prepare", "pseudo_dialogues", "none.jsonl", "--recordings", "none.jsonl", *ANSWERS],
     "prepare ratings": ["prepare", "ratings", "none.jsonl", "--emotion_encoder", "./no-model"],
-    "prepare units": ["prepare", "units", "none.jsonl", "--vocoder", "vocoder"],
+    "prepare units": ["prepare", "units", "none.jsonl", "--quantizer", "quantizer"],
     "corpora check": ["corpora", "check", "ravdess", "no-corpus"],
     "corpora export": ["corpora", "export", "ravdess", "no-corpus"],
     "respond": ["respond", "none.jsonl", "--checkpoint", "no-model"],
@@ -99,11 +99,6 @@ def test_the_report_page_too(capsys):
     words = [*FILES["evaluate emotion"], "--out", "o.json"]
     assert "is a file" in refusal(capsys, words, "file/page.html", "--report")
     assert "which is read" in refusal(capsys, words, "o.json", "--report")
-
-
-def test_a_vocoder_that_could_not_be_saved(capsys):
-    words = ["prepare", "units", "none.jsonl", "--out", "units.jsonl"]
-    assert "file is a file" in refusal(capsys, words, "file/vocoder", "--vocoder")
 
 
 def test_a_training_s_folder_is_tried_before_it_starts():

@@ -18,10 +18,9 @@ from empathy_lightning.folders import CheckpointError as CheckpointError
 from empathy_lightning.folders import read_config, read_folder, write_folder
 from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.modules.cached_encoder import CachedSpeechEncoder
-from empathy_lightning.modules.contracts import Quantizer
 from empathy_lightning.modules.empathy_classifier import EmpathyClassifier
 from empathy_lightning.modules.model_files import PretrainedError
-from empathy_lightning.modules.pretrained import opened
+from empathy_lightning.modules.pretrained import locate, opened
 from empathy_lightning.parts import (
     behind_cache,
     build,
@@ -259,13 +258,14 @@ def load_vocoder(folder: str, trust: list[str] | None = None) -> nn.Module:
     Raises:
         CheckpointError: If the folder holds none.
     """
+    folder = locate(folder)
     vocoder = load_part(folder, _place_of_vocoder(folder), trust or ())
     if not hasattr(vocoder, "sample_rate"):
         raise CheckpointError(f"{folder} holds a {type(vocoder).__name__}, no vocoder: it has no sample_rate")
     return vocoder
 
 
-def load_quantizer(folder: str, trust: Sequence[str] = ()) -> Quantizer:
+def load_quantizer(folder: str, trust: list[str] | None = None) -> nn.Module:
     """Load what turns speech into units, alone in its folder or as the vocoder of a whole model.
 
     Args:
@@ -275,11 +275,11 @@ def load_quantizer(folder: str, trust: Sequence[str] = ()) -> Quantizer:
     Raises:
         CheckpointError: If the folder holds none.
     """
-    quantizer: Any = load_part(folder, _place_of_vocoder(folder), trust)
+    folder = locate(folder)
+    quantizer = load_part(folder, _place_of_vocoder(folder), trust or ())
     if not callable(getattr(quantizer, "encode", None)):
         raise CheckpointError(f"{folder} holds a {type(quantizer).__name__}, no quantizer: it has no encode(waveform)")
-    found: Quantizer = quantizer
-    return found
+    return quantizer
 
 
 def load_empathy_classifier(folder: str | Path) -> EmpathyClassifier:

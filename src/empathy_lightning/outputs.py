@@ -79,6 +79,28 @@ class SpokenOutput:
         return {"unit": self.unit_loss}
 
 
+@dataclass
+class VocoderOutput:
+    """Stretches of recordings, and the same as a vocoder says them from their units; losses and metrics read both.
+
+    Attributes:
+        mel_loss: Distance of the two in log mel bands, a scalar in nepers.
+        spoken: What the vocoder says, shape (B, T).
+        recorded: The recordings, shape (B, T).
+        units: What it is said from, shape (B, U).
+    """
+
+    mel_loss: Tensor
+    spoken: Tensor
+    recorded: Tensor
+    units: Tensor
+
+    @property
+    def losses(self) -> dict[str, Tensor]:
+        """The task's own loss by its name."""
+        return {"mel": self.mel_loss}
+
+
 def estimate_of(output: EmpatheticOutput) -> EmotionEstimate:
     """The emotion estimate, for losses and metrics that read it.
 

@@ -29,7 +29,7 @@ from empathy_lightning.modules.speech_decoder import SpeechDecoder
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
 from empathy_lightning.modules.unit_language_model import Qwen2Body
 from empathy_lightning.modules.unit_stream import UnitStream
-from empathy_lightning.modules.vocoder import Vocoder
+from empathy_lightning.modules.vocoder import NeuralVocoder
 from empathy_lightning.papers import paper_named
 from empathy_lightning.slots import Transcript, TrueLabel
 from empathy_lightning.utterance import EMOTIONS
@@ -301,13 +301,11 @@ def test_a_folder_that_cannot_answer_is_one_line(backbones, model, corpus, tmp_p
 
 @pytest.fixture
 def talker(bot, model, tmp_path):
-    """A folder that speaks: a decoder of random weights, and a vocoder whose units are tones."""
+    """A folder that speaks: a decoder and a vocoder of random weights."""
     torch.manual_seed(1)
     decoder = SpeechDecoder(32, len(model.responder.language_model.tokenizer), 0, 64, Qwen2Body(32, 1, 2))
     decoder.model.get_input_embeddings().weight.data[0] *= 40  # so that replies end
-    vocoder = Vocoder(num_units=64)
-    vocoder.spectra.copy_(torch.randn(vocoder.spectra.shape))
-    save(tmp_path / "talker", spoken(model, list(EMOTIONS), decoder.eval(), vocoder))
+    save(tmp_path / "talker", spoken(model, list(EMOTIONS), decoder.eval(), NeuralVocoder(64, 16, 1)))
     return tmp_path / "talker"
 
 

@@ -1,45 +1,80 @@
+"""The neural vocoder: what it promises of lengths, blocks and edges, whatever its weights."""
+
+import pytest
 import torch
 
-from empathy_lightning.metrics.prosody import prosody
-from empathy_lightning.modules.vocoder import Vocoder, griffin_lim
-from empathy_lightning.preparation.units import fit_vocoder
+from empathy_lightning.modules.vocoder import NeuralVocoder
 
 
-def harmonic(frequency, seconds=1.0):
-    time = torch.arange(round(seconds * 16_000)) / 16_000
-    return sum(0.3 / k * torch.sin(2 * torch.pi * k * frequency * time) for k in range(1, 6))
+def tiny(**given):
+    torch.manual_seed(0)
+    sizes = {"num_units": 12, "hidden_size": 16, "num_layers": 2} | given
+    vocoder = NeuralVocoder(**sizes)
+    # Blocks that count for something, so that far units are heard if they can be.
+    for block in vocoder.blocks:
+        torch.nn.init.normal_(block.scale, std=1.0)
+    return vocoder.eval()
 
 
-def test_griffin_lim_keeps_the_spectrum():
-    window = torch.hann_window(1024)
-    waveform = harmonic(180.0)
-    magnitude = torch.stft(waveform, 1024, 320, window=window, return_complex=True).abs()
-    rebuilt = griffin_lim(magnitude, window, 320)
-    again = torch.stft(rebuilt, 1024, 320, window=window, return_complex=True).abs()
-    assert (again[:, : magnitude.shape[1]] - magnitude).norm() / magnitude.norm() < 0.15
+@pytest.mark.parametrize("layers", [1, 2, 5])
+@pytest.mark.parametrize("frames", [2, 3, 4])
+@torch.no_grad()
+def test_what_is_further_away_than_the_context_changes_nothing_and_the_context_is_no_larger_than_it_must_be(
+    layers, frames
+):
+    vocoder = tiny(num_layers=layers, frames_per_unit=frames)
+    reach, each = vocoder.context, vocoder.samples_per_unit
+    units = torch.arange(60)[None] % 12
+    changed = units.clone()
+    changed[0, 30] = (changed[0, 30] + 5) % 12
+    different = (vocoder(units) - vocoder(changed)).abs().reshape(60, each).amax(1) > 0
+    heard = different.nonzero()[:, 0] - 30
+    assert heard.abs().max() <= reach
+    # Frames in the outermost units are heard through many small weights; what is a unit nearer is heard for certain.
+    assert heard.abs().max() >= reach - 1
 
 
-def test_pitch_and_length_survive_the_units():
-    waveforms = [harmonic(frequency) for frequency in (110.0, 150.0, 200.0, 260.0)]
-    vocoder = Vocoder(num_units=24)
-    fit_vocoder(vocoder, waveforms)
-    for waveform, frequency in zip(waveforms, (110.0, 150.0, 200.0, 260.0), strict=True):
-        units = vocoder.encode(waveform)
-        assert abs(len(units) / vocoder.units_per_second - 1.0) < 0.1
-        assert abs(prosody(vocoder(units[None])[0], 1)["f0_mean"] - frequency) < 0.06 * frequency
+@torch.no_grad()
+def test_blocks_with_their_context_are_the_whole_and_so_are_the_ends():
+    vocoder = tiny()
+    reach, each = vocoder.context, vocoder.samples_per_unit
+    units = torch.randint(12, (2, 50), generator=torch.Generator().manual_seed(1))
+    whole, blocks = vocoder(units), []
+    for start in range(0, 50, 7):
+        first, last = max(0, start - reach), min(50, start + 7 + reach)
+        block = vocoder(units[:, first:last])
+        blocks.append(block[:, (start - first) * each :][:, : 7 * each])
+    assert whole.abs().max() > 1e-3
+    torch.testing.assert_close(torch.cat(blocks, 1)[:, : 50 * each], whole, atol=1e-5, rtol=0)
 
 
-def test_different_units_sound_different_and_no_units_are_silence():
-    vocoder = Vocoder(num_units=8)
-    fit_vocoder(vocoder, [harmonic(f) for f in (120.0, 240.0)])
-    assert not torch.allclose(vocoder(torch.zeros(1, 10, dtype=torch.long)), vocoder(torch.arange(10)[None] % 8))
-    assert vocoder(torch.zeros(1, 0, dtype=torch.long)).shape == (1, 0)
+@torch.no_grad()
+def test_rows_do_not_depend_on_each_other_and_no_units_are_silence():
+    vocoder = tiny()
+    units = torch.randint(12, (3, 9), generator=torch.Generator().manual_seed(2))
+    torch.testing.assert_close(vocoder(units)[1:2], vocoder(units[1:2]), atol=1e-6, rtol=0)
+    assert vocoder(units[:, :1]).shape == (3, vocoder.samples_per_unit)
+    assert vocoder(units[:, :0]).shape == (3, 0)
 
 
-def test_a_reply_of_few_units_has_a_sound():
-    vocoder = Vocoder(num_units=8)
-    vocoder.spectra.copy_(torch.randn(vocoder.spectra.shape))
-    for count in range(5):
-        waveform = vocoder(torch.arange(count)[None])[0]
-        assert len(waveform) == max(0, 2 * count - 1) * vocoder.hop_length and waveform.isfinite().all()
-        assert not count or waveform.abs().max() > 0.01
+@torch.no_grad()
+def test_the_last_layer_is_the_inverse_of_the_analysis_in_its_windows():
+    vocoder = tiny()
+    tone = 0.3 * torch.sin(2 * torch.pi * 437 * torch.arange(16_000) / 16_000)
+    beside = (vocoder.n_fft - vocoder.hop_length) // 2
+    spectrum = torch.stft(
+        torch.nn.functional.pad(tone, (beside, beside)), vocoder.n_fft, vocoder.hop_length,
+        window=vocoder.window, center=False, return_complex=True,
+    )  # fmt: skip
+    pieces = torch.fft.irfft(spectrum.T, vocoder.n_fft)[None]
+    rebuilt = vocoder._overlapped(pieces)[0]
+    # A Hann window before and after, four deep, adds up to three halves of what one alone does to two.
+    torch.testing.assert_close(rebuilt[640:-640], 0.75 * tone[640:-640], atol=1e-4, rtol=0)
+
+
+def test_loud_samples_are_cut_off_only_where_nothing_is_trained():
+    vocoder = tiny()
+    with torch.no_grad():
+        vocoder.head.bias[: vocoder.n_fft // 2 + 1] = 4.0
+        units = torch.arange(12)[None]
+        assert vocoder.unclipped(units).abs().max() > 1 and vocoder(units).abs().max() == 1

@@ -90,12 +90,12 @@ def test_the_shipped_language_model_answers_label_and_words(synthetic, tmp_path)
 
 def test_units_of_replies_sound_in_their_style(synthetic, tmp_path):
     labelled = prepare_responses(synthetic, tmp_path / "l.jsonl", "small-world/language_model", Prompt())
-    units = prepare_units(labelled, tmp_path / "u.jsonl", tmp_path / "vocoder", num_units=64)
+    units = prepare_units(labelled, tmp_path / "u.jsonl", "small-world/quantizer")
     rows = read_manifest(units)
     assert len(rows) == 20
     for row in rows:
         seconds = len(read(row.response_path)) / 16_000
-        assert abs(len(row.units) / 25 - seconds) < 0.1 and max(row.units) < 64
+        assert abs(len(row.units) / 25 - seconds) < 0.1 and max(row.units) < 1024
 
 
 def test_a_corpus_of_other_sizes_is_refused_or_made_anew(tmp_path, capsys):

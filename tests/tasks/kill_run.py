@@ -113,7 +113,7 @@ def prepared(folder: Path) -> list[float]:
     corpus, package = "outputs/demo/corpus", ["-m", "empathy_lightning"]
     sizes = ["--train", "60", "--validation", "10", "--test", "10"]
     replies = ["--language_model", "small-world/language_model", "--out", f"{corpus}/labelled.jsonl"]
-    units = ["--vocoder", "outputs/demo/vocoder", "--out", f"{corpus}/units.jsonl"]
+    units = ["--quantizer", "small-world/quantizer", "--out", f"{corpus}/units.jsonl"]
     whole([*package, "demo", "corpus", "--out", corpus, *sizes], folder)
     whole([*package, "prepare", "responses", f"{corpus}/manifest.jsonl", *replies], folder)
     whole([*package, "prepare", "units", f"{corpus}/labelled.jsonl", *units], folder)

@@ -6,11 +6,9 @@ from importlib import import_module
 
 import pytest
 
-from empathy_lightning.checkpoints import save
 from empathy_lightning.configurations import located, read_yaml, recipe_names
 from empathy_lightning.data import read_manifest, write_manifest
 from empathy_lightning.modules.cached_encoder import CachedSpeechEncoder
-from empathy_lightning.modules.vocoder import Vocoder
 from tests.corpora import ravdess
 from tests.tasks.test_resume import WATCH, exported, heard
 from tests.test_examples import STAGES
@@ -59,7 +57,6 @@ def everything(place, released, corpus):  # noqa: F811
     ravdess.write(place / "data/ravdess")
     for name in ("labelled", "units"):
         write_manifest(place / "outputs/demo/corpus" / f"{name}.jsonl", read_manifest(corpus))
-    save(place / "outputs/demo/vocoder", Vocoder())
     return place
 
 

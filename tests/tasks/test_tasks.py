@@ -19,7 +19,7 @@ from empathy_lightning.modules.speech_adapter import SpeechAdapter
 from empathy_lightning.modules.speech_decoder import SpeechDecoder
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
 from empathy_lightning.modules.unit_language_model import Qwen2Body
-from empathy_lightning.modules.vocoder import Vocoder
+from empathy_lightning.modules.vocoder import NeuralVocoder
 from empathy_lightning.tasks import EmotionNuanceTask, Export, SpeechAdapterTask, SpeechDecoderTask
 from empathy_lightning.tasks.export import frozen_digest
 from empathy_lightning.utterance import EMOTIONS
@@ -51,8 +51,12 @@ def task(stage, model, folder):
         losses = {"categorical": CategoricalLoss(), "rating": RatingLoss()}
         return EmotionNuanceTask(model, losses, {"categorical": 0.8}, [initial], optimizer=adamw(1e-2))
     tokenizer = model.responder.language_model.tokenizer
-    decoder = SpeechDecoder(192, len(tokenizer), tokenizer.pad_token_id, num_units=8, body=Qwen2Body(32, 1, 2))
-    return SpeechDecoderTask(spoken(model, EMOTIONS, decoder, Vocoder(8, n_fft=512)), [initial], optimizer=adamw(1e-2))
+    decoder = SpeechDecoder(
+        192, len(tokenizer), tokenizer.pad_token_id, num_units=8, body=Qwen2Body(32, 1, 2)
+    )
+    return SpeechDecoderTask(
+        spoken(model, EMOTIONS, decoder, NeuralVocoder(8, 16, 1)), [initial], optimizer=adamw(1e-2)
+    )
 
 
 def trainer(folder, epochs, **options):

@@ -13,9 +13,10 @@ def quantizer(
     /,
     *,
     out: Path,
-    encoder: str,
-    layer: int,
-    units: int = 1000,
+    encoder: str | None = None,
+    layer: int | None = None,
+    units: int = 1024,
+    recordings: int = 600,
     hours: float = 10.0,
     batch_seconds: float = 60.0,
     seed: int = 0,
@@ -23,26 +24,35 @@ def quantizer(
     again: Again = False,
     allow_left_out: AllowLeftOut = 0.01,
 ) -> None:
-    """Fit k-means to a layer of a frozen encoder, which makes it a quantizer.
+    """Fit a quantizer, which turns speech into units: k-means over mel spectra, or over a frozen encoder's layer.
 
     Args:
-        manifest: Utterances with recordings: those of their replies where there are any, else their own.
+        manifest: Utterances with recordings; with an encoder those of their replies, where there are any.
         out: Folder of the quantizer.
-        encoder: Folder or model id of a Whisper, HuBERT, wav2vec 2.0 or WavLM, or a folder of an encoder of your own.
-        layer: Whose output is quantized, counted from 1.
+        encoder: Folder or model id of a Whisper, HuBERT, wav2vec 2.0 or WavLM, or a folder of an encoder of your own
+            (default: mel spectra, for voices that should keep their pitch).
+        layer: Of the encoder, whose output is quantized, counted from 1.
         units: Number of units.
-        hours: Most speech to hear.
-        batch_seconds: Most seconds of audio in a batch.
+        recordings: Without an encoder, the most recordings of split train to fit to.
+        hours: With an encoder, the most speech to hear.
+        batch_seconds: With an encoder, the most seconds of audio in a batch.
         seed: Of all draws.
 
     Raises:
         InputError: If something cannot be used, or the folder holds what was made from something else.
     """
+    from empathy_lightning.preparation.codebook import prepare_codebook
     from empathy_lightning.preparation.quantizer import prepare_quantizer
 
-    for name, value in (("units", units), ("hours", hours), ("batch_seconds", batch_seconds)):
+    counts = (("units", units), ("recordings", recordings), ("hours", hours), ("batch_seconds", batch_seconds))
+    for name, value in counts:
         if value <= 0:
             raise InputError(f"--{name} must be above 0")
+    if (encoder is None) != (layer is None):
+        raise InputError("give --encoder and --layer together, or neither for a codebook of mel spectra")
+    if encoder is None or layer is None:
+        print(prepare_codebook(manifest, out, units, recordings, seed, again, allow_left_out))
+        return
     how = (encoder, layer, units, hours, batch_seconds, seed, again, allow_left_out, trust)
     print(prepare_quantizer(manifest, out, *how))
 
@@ -52,10 +62,8 @@ def units(
     /,
     *,
     out: Path,
-    vocoder: Path | None = None,
-    quantizer: Path | None = None,
+    quantizer: str,
     train: int | None = None,
-    render: bool = False,
     per_shard: int = 256,
     trust: Trust = (),
     again: Again = False,
@@ -64,12 +72,11 @@ def units(
     """Turn the speech of the replies into speech units.
 
     Args:
-        manifest: Utterances with responses, spoken or not.
+        manifest: Utterances with spoken responses (response_path), as prepare speech writes them.
         out: Manifest with the units.
-        vocoder: Folder of the vocoder that is also the quantizer; fitted if it is not there.
-        quantizer: Folder of a quantizer instead, a part with encode(waveform).
+        quantizer: Folder of a part with encode(waveform), such as `prepare quantizer` makes; small-world/quantizer is
+            the demo's.
         train: Most training replies to use (default: all).
-        render: Say every reply with eSpeak NG (default: only where no reply has a recording, response_path).
         per_shard: Utterances in a shard, the most that an interruption costs; torchrun divides them among processes.
 
     Raises:
@@ -79,16 +86,4 @@ def units(
 
     if per_shard < 1:
         raise InputError("--per_shard must be 1 or more")
-    written = prepare_units(
-        manifest,
-        out,
-        vocoder,
-        train,
-        render,
-        again,
-        max_left_out=allow_left_out,
-        quantizer_folder=quantizer,
-        trust=trust,
-        per_shard=per_shard,
-    )
-    print(written)
+    print(prepare_units(manifest, out, quantizer, train, again, allow_left_out, trust, per_shard))

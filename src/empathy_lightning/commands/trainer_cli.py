@@ -21,6 +21,7 @@ import empathy_lightning.modules.partial_lora
 import empathy_lightning.modules.pooled_heads
 import empathy_lightning.modules.speech_adapter
 import empathy_lightning.modules.speech_decoder
+import empathy_lightning.modules.vocoder
 import empathy_lightning.tasks  # noqa: F401
 from empathy_lightning.commands.backbones import add_backbones
 from empathy_lightning.commands.configuration_errors import check_paths, refusal

@@ -7,17 +7,21 @@ without any gives a zero that is still connected to the graph, so that every
 process of a distributed run has the same gradients to exchange.
 """
 
+from empathy_lightning.losses.adversarial import AdversarialLoss
 from empathy_lightning.losses.categorical import CategoricalLoss, FocalLoss, SoftLabelLoss
 from empathy_lightning.losses.contrastive import SupervisedContrastiveLoss
 from empathy_lightning.losses.distillation import InputDistillationLoss, ResponseDistillationLoss
 from empathy_lightning.losses.quantity import QuantityLoss
 from empathy_lightning.losses.ratings import ConcordanceLoss, RatingLoss
+from empathy_lightning.losses.spectral import MultiResolutionSpectralLoss
 
 __all__ = [
+    "AdversarialLoss",
     "CategoricalLoss",
     "ConcordanceLoss",
     "FocalLoss",
     "InputDistillationLoss",
+    "MultiResolutionSpectralLoss",
     "QuantityLoss",
     "RatingLoss",
     "ResponseDistillationLoss",

@@ -1,121 +1,113 @@
-"""Speech units and back: a quantiser over mel frames, and a vocoder from units to a waveform.
-
-Both share one codebook. It is the small default that trains in seconds; any module with the contracts of
-:mod:`.contracts` can take its place, in training and in a checkpoint folder.
-"""
+"""Units to a waveform by a small network: local convolutions, and the inverse Fourier transform as its last layer."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from transformers.audio_utils import mel_filter_bank
+
+KERNEL = 7
+"""Frames that a block hears."""
+OVERLAP = 4
+"""Windows of the inverse transform that lie over each other."""
 
 
-def log_spectrum(waveform: Tensor, window: Tensor, hop_length: int) -> Tensor:
-    """Natural log of the magnitude spectrum, shape (frames, bins), of a waveform (T,)."""
-    n_fft = len(window)
-    waveform = nn.functional.pad(waveform, (0, max(0, n_fft - len(waveform))))
-    spectrum = torch.stft(waveform, n_fft, hop_length, window=window, return_complex=True)
-    return spectrum.abs().clamp(min=1e-4).log().T
-
-
-def griffin_lim(
-    magnitude: Tensor, window: Tensor, hop_length: int, iterations: int = 32, momentum: float = 0.99
-) -> Tensor:
-    """Find a waveform with a given magnitude spectrum.
-
-    Fast Griffin-Lim (Perraudin et al. 2013) from random phase with a fixed seed.
+class ConvolutionBlock(nn.Module):
+    """ConvNeXt's block (Liu et al. 2022) over time: a filter for each channel, then a network for each frame.
 
     Args:
-        magnitude: Shape (bins, frames).
-        window: Analysis window, shape (n_fft,).
-        hop_length: Samples between frames.
-        iterations: Rounds of the search.
-        momentum: Acceleration, 0 for the original algorithm.
-
-    Returns:
-        Waveform, shape (T,).
+        size: Channels.
+        scale: Of what the block adds, at first.
     """
-    n_fft, frames = len(window), magnitude.shape[1]
-    # The analysis mirrors half a window at either end, so it needs more than that.
-    magnitude = nn.functional.pad(magnitude, (0, max(0, n_fft // (2 * hop_length) + 2 - frames)), mode="replicate")
-    generator = torch.Generator().manual_seed(0)
-    phase = torch.rand(magnitude.shape, generator=generator).to(magnitude) * 2 * torch.pi
-    angles, previous = torch.polar(torch.ones_like(magnitude), phase), None
-    for _ in range(iterations):
-        waveform = torch.istft(magnitude * angles, n_fft, hop_length, window=window)
-        rebuilt = torch.stft(waveform, n_fft, hop_length, window=window, return_complex=True)
-        step = rebuilt if previous is None else rebuilt - momentum / (1 + momentum) * previous
-        angles, previous = step / step.abs().clamp(min=1e-12), rebuilt
-    return torch.istft(magnitude * angles, n_fft, hop_length, window=window)[: max(1, frames - 1) * hop_length]
+
+    def __init__(self, size: int, scale: float) -> None:
+        super().__init__()
+        self.filters = nn.Conv1d(size, size, KERNEL, padding=KERNEL // 2, groups=size)
+        self.norm = nn.LayerNorm(size, eps=1e-6)
+        self.network = nn.Sequential(nn.Linear(size, 3 * size), nn.GELU(), nn.Linear(3 * size, size))
+        self.scale = nn.Parameter(torch.full((size,), scale))
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Frames (B, F, C) with what the block adds."""
+        heard = self.filters(frames.transpose(1, 2)).transpose(1, 2)
+        return frames + self.scale * self.network(self.norm(heard))
 
 
-class Vocoder(nn.Module):
-    """Codebook over short stretches of speech, with the spectrum that each unit stands for.
+class NeuralVocoder(nn.Module):
+    """Units to speech in the manner of Vocos (Siuzdak 2023): blocks of ConvNeXt predict magnitude and phase.
 
-    Units are the nearest of ``num_units`` centres in the space of ``stack``
-    neighbouring log-mel frames; a unit sounds as the mean log spectrum of its
-    stretch, and Griffin-Lim finds the phase. Pitch survives because the mel bands
-    are narrower than the spacing of the harmonics.
+    A frame hears a few units on either side and nothing else, so that speech can be made in blocks while the units
+    come in; see :class:`.contracts.Vocoder`. It is trained by :class:`empathy_lightning.tasks.VocoderTask`.
 
     Args:
-        num_units: Size of the codebook.
-        stack: Frames of 20 ms per unit; 2 gives 25 units per second.
-        num_mel_bins: Mel bands in which distances are measured.
-        n_fft: Samples per frame.
+        num_units: Size of the units' vocabulary.
+        hidden_size: Channels.
+        num_layers: Blocks.
+        frames_per_unit: Frames made of each unit.
+        hop_length: Samples from one frame to the next.
         sample_rate: In Hz.
     """
 
     def __init__(
-        self, num_units: int = 512, stack: int = 2, num_mel_bins: int = 80, n_fft: int = 1024, sample_rate: int = 16_000
+        self,
+        num_units: int = 1024,
+        hidden_size: int = 256,
+        num_layers: int = 6,
+        frames_per_unit: int = 4,
+        hop_length: int = 160,
+        sample_rate: int = 16_000,
     ) -> None:
         super().__init__()
         self.num_units = num_units
-        self.stack = stack
-        self.num_mel_bins = num_mel_bins
-        self.n_fft = n_fft
+        self.hidden_size = hidden_size
+        self.num_layers = num_layers
+        self.frames_per_unit = frames_per_unit
+        self.hop_length = hop_length
         self.sample_rate = sample_rate
-        self.hop_length = sample_rate // 50
-        # Griffin-Lim drops the last frame, and its search for the phase hears the whole reply.
-        self.samples_per_unit = None
-        self.context = None
-        bins = n_fft // 2 + 1
-        filters = mel_filter_bank(bins, num_mel_bins, 0.0, sample_rate / 2, sample_rate, mel_scale="htk")
-        self.register_buffer("filters", torch.as_tensor(filters, dtype=torch.float32), persistent=False)
-        self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
-        self.register_buffer("codebook", torch.zeros(num_units, stack * num_mel_bins))
-        self.register_buffer("spectra", torch.zeros(num_units, stack * bins))
-        self.filters: Tensor
+        self.embedding = nn.Embedding(num_units, hidden_size)
+        self.neighbours = nn.Conv1d(hidden_size, frames_per_unit * hidden_size, 3, padding=1)
+        self.blocks = nn.ModuleList(ConvolutionBlock(hidden_size, 1 / num_layers) for _ in range(num_layers))
+        self.norm = nn.LayerNorm(hidden_size, eps=1e-6)
+        self.n_fft = OVERLAP * hop_length
+        self.head = nn.Linear(hidden_size, 2 * (self.n_fft // 2 + 1))
+        self.register_buffer("window", torch.hann_window(self.n_fft), persistent=False)
         self.window: Tensor
-        self.codebook: Tensor
-        self.spectra: Tensor
 
     @property
-    def units_per_second(self) -> float:
-        """Rate of the units."""
-        return self.sample_rate / (self.hop_length * self.stack)
+    def samples_per_unit(self) -> int:
+        """Samples of each unit."""
+        return self.frames_per_unit * self.hop_length
 
-    def stretches(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-mel features (U, stack * mel bins) and log spectra (U, stack * bins) of a waveform (T,)."""
-        spectrum = log_spectrum(waveform.float(), self.window, self.hop_length)
-        spectrum = spectrum[: len(spectrum) // self.stack * self.stack]
-        mel = ((2 * spectrum).exp() @ self.filters).clamp(min=1e-6).log()
-        return mel.reshape(-1, self.codebook.shape[1]), spectrum.reshape(-1, self.spectra.shape[1])
+    @property
+    def context(self) -> int:
+        """Units on either side that are heard in a unit's samples."""
+        frames = self.num_layers * (KERNEL // 2) + OVERLAP // 2
+        return 1 + -(-frames // self.frames_per_unit)
 
-    @torch.no_grad()
-    def encode(self, waveform: Tensor) -> Tensor:
-        """Units (U,) of a waveform (T,) at the vocoder's sample rate."""
-        features, _ = self.stretches(waveform)
-        return torch.cdist(features, self.codebook).argmin(1)
-
-    @torch.no_grad()
     def forward(self, units: Tensor) -> Tensor:
-        """Waveforms (B, T) in -1..1 of units (B, U); no units give empty ones."""
+        """Waveforms (B, T) in -1..1 of units (B, U), T = U * samples_per_unit; no units give empty ones."""
         if not units.numel():
             return torch.zeros(len(units), 0, device=units.device)
-        return torch.stack([self._spoken(row) for row in units])
+        return self.unclipped(units).clamp(-1, 1)
 
-    def _spoken(self, units: Tensor) -> Tensor:
-        """Waveform (T,) of units (U,)."""
-        spectrum = self.spectra[units].reshape(-1, self.n_fft // 2 + 1).T.exp()
-        return griffin_lim(spectrum, self.window, self.hop_length).clamp(-1, 1)
+    def unclipped(self, units: Tensor) -> Tensor:
+        """As :meth:`forward`, but for at least one unit, and louder samples have a gradient too: for training."""
+        batch, length = units.shape
+        spread = self.neighbours(self.embedding(units).transpose(1, 2))
+        frames = spread.transpose(1, 2).reshape(batch, length * self.frames_per_unit, self.hidden_size)
+        for block in self.blocks:
+            frames = block(frames)
+        # Half precision has neither the range of the magnitudes nor a Fourier transform.
+        magnitude, phase = self.head(self.norm(frames)).float().chunk(2, dim=2)
+        spectrum = torch.polar(magnitude.clamp(max=5).exp(), phase)
+        return self._overlapped(torch.fft.irfft(spectrum, self.n_fft))
+
+    def _overlapped(self, pieces: Tensor) -> Tensor:
+        """Waveforms (B, F * hop) of pieces (B, F, n_fft), each around the middle of its hop."""
+        batch, frames, _ = pieces.shape
+        quarters = (pieces * self.window).reshape(batch, frames, OVERLAP, self.hop_length)
+        whole = pieces.new_zeros(batch, frames + OVERLAP - 1, self.hop_length)
+        for place in range(OVERLAP):
+            whole[:, place : place + frames] += quarters[:, :, place]
+        # The windows add up to 2 everywhere but at the very ends.
+        beside = (self.n_fft - self.hop_length) // 2
+        return whole.flatten(1)[:, beside : beside + frames * self.hop_length] / 2

@@ -1,157 +1,74 @@
-"""Speech of the expected replies, the codebook over it, and its units."""
+"""Units of the expected replies' speech."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import torch
-from scipy.cluster.vq import kmeans2
-from torch import Tensor
-
-from empathy_lightning.audio import read, resample, write
-from empathy_lightning.checkpoints import load_quantizer, save
+from empathy_lightning.checkpoints import load_quantizer
 from empathy_lightning.data.left_out import MOST, refuse_lost
 from empathy_lightning.data.reading import read_chosen
 from empathy_lightning.errors import InputError
 from empathy_lightning.files import check_folder, check_target
-from empathy_lightning.jobs import Claim, digest, folder_digest, rank_and_world_size, recordings_digest, speech_files
-from empathy_lightning.modules.contracts import Quantizer
-from empathy_lightning.modules.vocoder import Vocoder
+from empathy_lightning.jobs import Claim, digest, folder_digest, recordings_digest
+from empathy_lightning.modules.pretrained import locate
 from empathy_lightning.preparation.answers import shards_of
 from empathy_lightning.preparation.unit_shards import write_units
-from empathy_lightning.progress import progress_bar
-from empathy_lightning.small_world.espeak import render
-from empathy_lightning.small_world.world import REPLY_STYLES, REPLY_VOICE
 from empathy_lightning.utterance import Utterance
-
-
-def render_replies(utterances: Sequence[Utterance], out: str | Path) -> list[Utterance]:
-    """Say each response in the style that suits the emotion; a synthetic stand-in for recorded replies.
-
-    Args:
-        utterances: With responses and the small world's emotions.
-        out: Manifest beside whose name the recordings go, see :func:`~empathy_lightning.jobs.speech_file`.
-
-    Returns:
-        The utterances with the recordings of their replies.
-
-    Raises:
-        InputError: If eSpeak NG is not installed, or an utterance cannot be said.
-    """
-    for u in utterances:
-        if not u.response or u.emotion not in REPLY_STYLES:
-            raise InputError(
-                f"{u.corpus}/{u.id} has no recording of its reply (response_path), and to render one it needs a "
-                f"response and one of the emotions {', '.join(REPLY_STYLES)}"
-            )
-    spoken = []
-    files = speech_files(Path(out), utterances)
-    for u, path in zip(progress_bar(utterances, what="rendering replies"), files, strict=True):
-        waveform, rate = render(u.response or "", REPLY_VOICE, REPLY_STYLES[u.emotion or ""])
-        write(path, resample(torch.from_numpy(waveform), rate))
-        spoken.append(replace(u, response_path=str(path)))
-    return spoken
-
-
-def fit_vocoder(
-    vocoder: Vocoder, waveforms: Sequence[Tensor], most: int = 40_000, dimensions: int = 32, seed: int = 0
-) -> None:
-    """Fit the codebook to speech by k-means, and the spectrum of each unit by the mean of its stretches.
-
-    Args:
-        vocoder: Its codebook and spectra are filled.
-        waveforms: Speech at the vocoder's sample rate, each (T,).
-        most: Stretches used at most.
-        dimensions: Principal components in which k-means runs; they hold nearly all variance.
-        seed: Seed of the start.
-    """
-    features, spectra = zip(*(vocoder.stretches(w) for w in waveforms), strict=True)
-    mel, spectrum = torch.cat(features)[:most], torch.cat(spectra)[:most]
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        mean = mel.mean(0)
-        _, _, axes = torch.pca_lowrank(mel - mean, min(dimensions, *mel.shape))
-        centres, assigned = kmeans2(((mel - mean) @ axes).numpy(), vocoder.num_units, 20, minit="points", rng=seed)
-    units, counts = (
-        torch.from_numpy(assigned).long(),
-        torch.bincount(torch.from_numpy(assigned), minlength=vocoder.num_units),
-    )
-    vocoder.codebook.copy_(torch.from_numpy(centres).float() @ axes.T + mean)
-    sums = torch.zeros_like(vocoder.spectra).index_add_(0, units, spectrum)
-    vocoder.spectra.copy_(sums / counts.clamp(min=1)[:, None])
-    # A centre that lost all its stretches must never be nearest to anything.
-    vocoder.codebook[counts == 0] = 1e4
 
 
 def prepare_units(
     manifest: str | Path,
     out: str | Path,
-    vocoder_folder: str | Path | None,
+    quantizer_folder: str | Path,
     train: int | None = None,
-    rendered: bool = False,
     again: bool = False,
-    num_units: int = 512,
     max_left_out: float = MOST,
-    quantizer_folder: str | Path | None = None,
     trust: Sequence[str] = (),
     per_shard: int = 256,
 ) -> Path:
     """Write the units of each reply's recording; a manifest made from the same is kept.
 
     The recordings are the utterances' own (``response_path``), whatever the emotions, and replies without one are
-    left out. Where no reply has one, all are rendered, see :func:`render_replies`.
+    left out; ``prepare speech`` makes them.
 
     Args:
-        manifest: Utterances with responses, spoken or not.
-        out: Manifest to write; rendered replies go to ``<out>.speech``.
-        vocoder_folder: Where the vocoder is, and is used as it is; if there is none, it is fitted to the training
-            replies and saved there. None where there is a quantiser of its own.
+        manifest: Utterances with spoken responses.
+        out: Manifest to write.
+        quantizer_folder: Of a part that has ``encode``, see :class:`.modules.contracts.Quantizer`.
         train: Most training replies to use; None takes all.
-        rendered: Render replies that have recordings, too.
-        again: Make anew what is there, whatever it was made from; not the vocoder.
-        num_units: Size of a new codebook.
+        again: Make anew what is there, whatever it was made from.
         max_left_out: Share of the replies that may have no recording, where others have.
-        quantizer_folder: Of a part that has ``encode`` alone, see :class:`.modules.contracts.Quantizer`.
         trust: Packages besides this library whose classes the folder may name.
         per_shard: Utterances in a shard, the most that an interruption costs.
 
     Raises:
         InputError: If there are no replies to use, or ``out`` cannot be written or was made from something else.
     """
-    if (given := quantizer_folder or vocoder_folder) is None or (quantizer_folder and vocoder_folder):
-        raise InputError("give --vocoder FOLDER or --quantizer FOLDER, whichever turns speech into units, not both")
-    name = "quantizer" if quantizer_folder else "vocoder"
-    manifest, out, folder = Path(manifest), Path(out), Path(given)
+    manifest, out, folder = Path(manifest), Path(out), Path(locate(str(quantizer_folder)))
     check_target(out, [manifest])
     check_folder(shards_of(out))
-    there = (folder / "config.json").is_file()
-    if quantizer_folder and not there:
-        raise InputError(f"--quantizer: no checkpoint folder at {folder}: write it with checkpoints.save")
-    if not there:
-        check_folder(folder)
+    if not (folder / "config.json").is_file():
+        raise InputError(f"--quantizer: no checkpoint folder at {folder}: make one with `prepare quantizer`")
     chosen = _chosen(read_chosen(manifest, audio=False), manifest, train)
-    spoken = [] if rendered else [u for u in chosen if u.response_path]
-    fitted_to = {"manifest": digest(manifest), "train": train, "rendered": not spoken}
-    fitted_to["replies"] = recordings_digest((u.response_path or "" for u in spoken), manifest.parent)
-    made_from = fitted_to | {name: folder_digest(folder) if there else None}
+    spoken = [u for u in chosen if u.response_path]
+    if not spoken:
+        raise InputError(f"{manifest} has no recording of a reply (response_path): make them with `prepare speech`")
+    made_from = {
+        "manifest": digest(manifest),
+        "train": train,
+        "replies": recordings_digest((u.response_path or "" for u in spoken), manifest.parent),
+        "quantizer": folder_digest(folder),
+    }
     if Claim(out, made_from).is_done(again):
         return out
-    if spoken and len(spoken) < len(chosen):
+    if len(spoken) < len(chosen):
         silent = [("replies without a recording", u.id) for u in chosen if not u.response_path]
         print(f"left out: {len(silent)} of {len(chosen)} replies, which have no recording")
         refuse_lost(silent, len(chosen), max_left_out)
-    quantizer = _known(folder, fitted_to, name, trust) if there else None
-    if rank_and_world_size()[1] > 1 and (quantizer is None or not spoken):
-        raise InputError("several processes share recordings and a quantizer that are there: make them by one process")
-    spoken = spoken or render_replies(chosen, out)
-    if quantizer is None:
-        quantizer = _fitted(folder, spoken, num_units, fitted_to)
-    made_from[name] = folder_digest(folder)
-    write_units(spoken, out, made_from, lambda: quantizer, per_shard, again, max_left_out)
+    write_units(
+        spoken, out, made_from, lambda: load_quantizer(str(folder), list(trust)), per_shard, again, max_left_out
+    )
     return out
 
 
@@ -161,26 +78,3 @@ def _chosen(utterances: Sequence[Utterance], manifest: Path, train: int | None) 
     if not chosen:
         raise InputError(f"{manifest} has no utterances, so there are no replies to use")
     return chosen
-
-
-def _known(folder: Path, fitted_to: dict[str, Any], name: str, trust: Sequence[str]) -> Quantizer:
-    """The quantiser that is there, with a line that tells whether it is a vocoder of this job's own."""
-    quantizer = load_quantizer(str(folder), trust)
-    if name == "quantizer":
-        return quantizer
-    told = Claim(folder / "model.safetensors", fitted_to)
-    own = told.path.is_file() and json.loads(told.path.read_text(encoding="utf-8")) == fitted_to
-    print(f"vocoder: {folder} is there and is used as it is" + ("" if own else ", not fitted to these replies"))
-    return quantizer
-
-
-def _fitted(folder: Path, spoken: Sequence[Utterance], num_units: int, fitted_to: dict[str, Any]) -> Quantizer:
-    """A new vocoder, fitted to the training replies and saved."""
-    training = [u for u in spoken if u.split == "train"][:600]
-    if not training:
-        raise InputError(f"there is no vocoder at {folder}, and no reply in split train to fit one to")
-    vocoder = Vocoder(num_units)
-    fit_vocoder(vocoder, [read(u.response_path or "") for u in progress_bar(training, what="codebook")])
-    Claim(folder / "model.safetensors", fitted_to).write()
-    save(folder, vocoder)
-    return load_quantizer(str(folder))

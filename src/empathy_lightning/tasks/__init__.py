@@ -7,6 +7,7 @@ from empathy_lightning.tasks.schedule import Cosine, Schedule, WarmupDecay
 from empathy_lightning.tasks.sharding import ShardedBackboneStrategy
 from empathy_lightning.tasks.speech_adapter import SpeechAdapterTask
 from empathy_lightning.tasks.speech_decoder import SpeechDecoderTask
+from empathy_lightning.tasks.vocoder import VocoderTask
 
 __all__ = [
     "Cosine",
@@ -17,5 +18,6 @@ __all__ = [
     "ShardedBackboneStrategy",
     "SpeechAdapterTask",
     "SpeechDecoderTask",
+    "VocoderTask",
     "WarmupDecay",
 ]

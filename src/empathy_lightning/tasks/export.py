@@ -18,6 +18,7 @@ from torch.distributed.tensor import DTensor
 from empathy_lightning.checkpoints import check_savable, emotion_names, save
 from empathy_lightning.errors import InputError
 from empathy_lightning.files import check_folder, write_json
+from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.tasks.finite import check_finite
 from empathy_lightning.tasks.heads import untrained_heads
 
@@ -45,7 +46,8 @@ class Export(L.Callback):
             raise InputError(
                 "Export cannot gather what FSDPStrategy shards: use empathy_lightning.tasks.ShardedBackboneStrategy"
             )
-        pl_module.model.emotions = self._emotions(trainer, pl_module)
+        if isinstance(pl_module.model, EmpatheticLM):
+            pl_module.model.emotions = self._emotions(trainer, pl_module)
         check_savable(pl_module.model)
         self._begin = time.time()
         self._frozen = self._digest(trainer, pl_module)
@@ -83,9 +85,10 @@ class Export(L.Callback):
             state = torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
             pl_module.load_state_dict(state, strict=False)
         check_finite((n, p) for n, p in pl_module.named_parameters() if p.requires_grad)
-        listener = pl_module.model.listener
-        folders, reached = pl_module.initial_weights, pl_module.heads.reached()
-        listener.untrained_heads = untrained_heads(listener.emotion_nuance, reached, folders)
+        if isinstance(pl_module.model, EmpatheticLM):
+            listener = pl_module.model.listener
+            folders, reached = pl_module.initial_weights, pl_module.heads.reached()
+            listener.untrained_heads = untrained_heads(listener.emotion_nuance, reached, folders)
         save(self.folder, pl_module.model)
         facts = {
             "seconds": round(self._seconds(), 1),

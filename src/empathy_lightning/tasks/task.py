@@ -16,7 +16,6 @@ from torchmetrics import Metric
 from empathy_lightning.checkpoints import load_weights
 from empathy_lightning.data.batch import SpeechBatch
 from empathy_lightning.errors import InputError
-from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.modules.cached_encoder import CachedSpeechEncoder
 from empathy_lightning.outputs import EmpatheticOutput, SpokenOutput
 from empathy_lightning.tasks.resumable import ResumableModule
@@ -33,7 +32,7 @@ class TrainedPartsTask(ResumableModule):
     A subclass says in its constructor what must be there and what is frozen.
 
     Args:
-        model: Of which some parts train.
+        model: Of which some parts train: a whole one, or a part alone.
         optimizer: Makes the optimiser of the parameters that train.
         schedule: Of its rate; None takes :class:`.schedule.Cosine`.
         auxiliary_losses: Modules with ``forward(output, batch)``, by name.
@@ -53,7 +52,7 @@ class TrainedPartsTask(ResumableModule):
 
     def __init__(
         self,
-        model: EmpatheticLM,
+        model: nn.Module,
         optimizer: OptimizerCallable,
         schedule: Schedule | None = None,
         auxiliary_losses: Mapping[str, nn.Module] | None = None,
@@ -62,7 +61,7 @@ class TrainedPartsTask(ResumableModule):
         initial_weights: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
-        self.model = model
+        self.model: Any = model
         self.optimizer = _Uncopied(optimizer)
         self.schedule = schedule or Cosine()
         self.auxiliary_losses = nn.ModuleDict(dict(auxiliary_losses or {}))

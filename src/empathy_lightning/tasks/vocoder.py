@@ -1,0 +1,96 @@
+"""The voice: from the units of recordings back to their sound."""
+
+from __future__ import annotations
+
+import torch
+from lightning.pytorch.cli import OptimizerCallable
+from torch import Tensor, nn
+from torchmetrics import Metric
+
+from empathy_lightning.audio import SAMPLE_RATE
+from empathy_lightning.data.batch import SpeechBatch
+from empathy_lightning.errors import InputError
+from empathy_lightning.losses.spectral import MelDistance
+from empathy_lightning.modules.contracts import check_part
+from empathy_lightning.modules.speech_encoder import freeze
+from empathy_lightning.outputs import VocoderOutput
+from empathy_lightning.tasks.schedule import Schedule
+from empathy_lightning.tasks.task import TrainedPartsTask
+
+MARGIN = 2
+"""Units on either side of a stretch that the quantiser hears, and that are not said."""
+
+
+class VocoderTask(TrainedPartsTask):
+    """Train a vocoder to say the recordings of any manifest from their units; transcripts and labels are not needed.
+
+    A step takes one stretch of each recording, drawn anew. With :class:`empathy_lightning.losses.AdversarialLoss`
+    among the auxiliary losses, its discriminators learn in the same step, by the same optimiser.
+
+    Args:
+        vocoder: Is trained, such as :class:`.modules.vocoder.NeuralVocoder`; it has ``samples_per_unit``, and
+            ``unclipped(units)`` if its ``forward`` cuts off what is too loud.
+        quantizer: Gives the units; it stays as it is.
+        initial_weights: Folder of a vocoder to begin with.
+        optimizer: Makes the optimiser of vocoder and discriminators.
+        schedule: Of the learning rate; None takes :class:`.schedule.Cosine`.
+        auxiliary_losses: Modules with ``forward(output, batch)``, by name; output is a :class:`.outputs.VocoderOutput`.
+        loss_weights: Weight of each auxiliary loss by name, and of ``mel``; 1 where not given.
+        stretch: Units of a recording in a step.
+
+    Raises:
+        InputError: If vocoder and quantiser do not fit each other, or the sample rate is not that of the data.
+    """
+
+    own_loss = "mel"
+
+    def __init__(
+        self,
+        vocoder: nn.Module,
+        quantizer: nn.Module,
+        initial_weights: list[str] | None = None,
+        optimizer: OptimizerCallable = lambda p: torch.optim.AdamW(p, lr=1e-3, betas=(0.8, 0.98), weight_decay=0.01),
+        schedule: Schedule | None = None,
+        auxiliary_losses: dict[str, nn.Module] | None = None,
+        loss_weights: dict[str, float] | None = None,
+        stretch: int = 12,
+    ) -> None:
+        check_part(vocoder, "vocoder", "sample_rate", "samples_per_unit")
+        check_part(quantizer, "quantizer", "encode")
+        if vocoder.sample_rate != SAMPLE_RATE:
+            raise InputError(f"vocoder: it says {vocoder.sample_rate} Hz, and recordings are read at {SAMPLE_RATE}")
+        if (theirs := getattr(quantizer, "samples_per_unit", vocoder.samples_per_unit)) != vocoder.samples_per_unit:
+            raise InputError(f"vocoder: {vocoder.samples_per_unit} samples a unit, and the quantizer has {theirs}")
+        if getattr(quantizer, "num_units", 0) > getattr(vocoder, "num_units", torch.inf):
+            raise InputError(f"vocoder: num_units {vocoder.num_units}, and the quantizer has {quantizer.num_units}")
+        metrics: dict[str, Metric] = {}
+        super().__init__(vocoder, optimizer, schedule, auxiliary_losses, loss_weights, metrics, initial_weights)
+        self.quantizer = freeze(quantizer)
+        self.mel_distance = MelDistance(sample_rate=SAMPLE_RATE)
+        self.stretch = stretch
+
+    def output(self, batch: SpeechBatch) -> VocoderOutput:
+        """A stretch of each recording, and what the vocoder makes of its units."""
+        units, recorded = self._stretches(batch)
+        spoken = getattr(self.model, "unclipped", self.model)(units)
+        return VocoderOutput(self.mel_distance(spoken, recorded), spoken, recorded, units)
+
+    @torch.no_grad()
+    def _stretches(self, batch: SpeechBatch) -> tuple[Tensor, Tensor]:
+        """Units (B, stretch) and samples (B, stretch * samples_per_unit): drawn in training, else from the middle."""
+        each, margin = self.model.samples_per_unit, MARGIN * self.model.samples_per_unit
+        whole = self.stretch * each + 2 * margin
+        units, recorded = [], []
+        for waveform, length in zip(batch.waveform, batch.lengths.tolist(), strict=True):
+            missing = max(0, whole - 2 * margin - length)
+            heard = nn.functional.pad(waveform[:length], (margin, margin + missing))
+            last = len(heard) - whole
+            start = int(torch.randint(last + 1, ())) if self.training else last // 2
+            piece = heard[start : start + whole]
+            units.append(self.quantizer.encode(piece)[MARGIN:-MARGIN])
+            recorded.append(piece[margin:-margin])
+        return torch.stack(units), torch.stack(recorded)
+
+    def untrained_parts(self) -> list[str]:
+        """The vocoder, unless it began with the weights of a folder."""
+        return [] if self.initial_weights else ["vocoder"]
