@@ -242,6 +242,38 @@ def ratings(
     print(prepare_ratings(manifest, out, emotion_encoder, again=again, max_left_out=allow_left_out))
 
 
+def speech(
+    manifest: Path,
+    /,
+    *,
+    out: Path,
+    tones: str = "recipe:speech/espeak",
+    transcripts: bool = False,
+    seed: int = 0,
+    per_shard: int = 256,
+    again: Again = False,
+    allow_left_out: AllowLeftOut = 0.01,
+) -> None:
+    """Say each reply in the tone that suits the emotion which it answers.
+
+    Args:
+        manifest: Utterances with responses, or a .txt file with a text a line.
+        out: Manifest to write, .jsonl or .parquet; the speech goes to OUT.speech.
+        tones: YAML with the engine and the tone that answers each emotion (a file, or recipe:NAME).
+        transcripts: Say what the utterances say themselves; it becomes their response.
+        seed: Of the engine's draws.
+        per_shard: Utterances in a shard; under torchrun the processes share them.
+
+    Raises:
+        InputError: If something cannot be used or said, or the place holds what was made from something else.
+    """
+    from empathy_lightning.preparation.speech import prepare_speech
+
+    if per_shard < 1:
+        raise InputError("--per_shard must be 1 or more")
+    print(prepare_speech(manifest, out, tones, seed, transcripts, per_shard, again, max_left_out=allow_left_out))
+
+
 def units(
     manifest: Path,
     /,
