@@ -367,3 +367,9 @@ def test_other_words_forget_how_the_earlier_ones_were_spoken(manifest, backbones
     for u in read_manifest("new.jsonl"):
         assert u.response_path is None and u.raw_labels == {}
     assert json.loads(Path("spoken.jsonl").read_text().splitlines()[0])["raw_labels"]["reply_style"]
+
+
+def test_so_many_training_replies_are_said_and_all_others(manifest):
+    write_manifest(manifest, [replace(u, split="test" if i > 7 else "train") for i, u in enumerate(rows())])
+    assert say(manifest, *program(), "--train=2") == 0
+    assert [u.id for u in read_manifest("spoken.jsonl")] == ["a/0", "a/1", "a/8", "a/9"]

@@ -249,6 +249,7 @@ def speech(
     out: Path,
     tones: str = "recipe:speech/espeak",
     transcripts: bool = False,
+    train: int | None = None,
     seed: int = 0,
     per_shard: int = 256,
     again: Again = False,
@@ -261,6 +262,7 @@ def speech(
         out: Manifest to write, .jsonl or .parquet; the speech goes to OUT.speech.
         tones: YAML with the engine and the tone that answers each emotion (a file, or recipe:NAME).
         transcripts: Say what the utterances say themselves; it becomes their response.
+        train: Most training replies to say (default: all).
         seed: Of the engine's draws.
         per_shard: Utterances in a shard; under torchrun the processes share them.
 
@@ -271,7 +273,8 @@ def speech(
 
     if per_shard < 1:
         raise InputError("--per_shard must be 1 or more")
-    print(prepare_speech(manifest, out, tones, seed, transcripts, per_shard, again, max_left_out=allow_left_out))
+    how = (seed, transcripts, train, per_shard, again, allow_left_out)
+    print(prepare_speech(manifest, out, tones, *how))
 
 
 def units(

@@ -41,6 +41,7 @@ def prepare_speech(
     tones: str | Path = "recipe:speech/espeak",
     seed: int = 0,
     transcripts: bool = False,
+    train: int | None = None,
     per_shard: int = 256,
     again: bool = False,
     max_left_out: float = MOST,
@@ -57,6 +58,7 @@ def prepare_speech(
         tones: YAML with the engine and with the style that answers each emotion, see :mod:`.tones`.
         seed: Of the engine's draws, which depend on the utterance too.
         transcripts: Say what the utterances say themselves, which becomes their response.
+        train: Most utterances of split train that are said, the first ones; None takes all.
         per_shard: Utterances in a shard.
         again: Make anew what is there, whatever it was made from.
         max_left_out: Share of the utterances that may have nothing to say or no style.
@@ -70,7 +72,7 @@ def prepare_speech(
     folder, shards = out.with_name(f"{out.name}.speech"), shards_of(out)
     check_folder(folder)
     spoken = read_tones(tones)
-    utterances = _to_be_said(manifest, out, spoken, transcripts, max_left_out)
+    utterances = _first(_to_be_said(manifest, out, spoken, transcripts, max_left_out), train)
     for place in {file.parent for file in speech_files(out, utterances)}:
         check_folder(place)
     said = {"seed": seed, "tones": spoken.said, **spoken.engine.identity(), **_replies(utterances, spoken, manifest)}
@@ -113,6 +115,13 @@ def _to_be_said(manifest: Path, out: Path, tones: Tones, transcripts: bool, max_
     if not found:
         raise InputError(f"{manifest} has no reply that can be said: {_lacking(read[0]) if read else 'it is empty'}")
     return found
+
+
+def _first(utterances: Sequence[Utterance], train: int | None) -> list[Utterance]:
+    """All but what comes after the first ones of split train."""
+    late = [u for u in utterances if u.split == "train"][train:] if train is not None else []
+    left = {id(u) for u in late}
+    return [u for u in utterances if id(u) not in left]
 
 
 def _unsayable(utterance: Utterance, tones: Tones) -> str | None:
