@@ -43,8 +43,9 @@ def demo(tmp_path_factory):
         folder, "prepare", "responses", manifest, "--out", f"{corpus}/plain.jsonl", "--without_emotion", *language_model
     )
     run(folder, "prepare", "responses", manifest, "--out", f"{corpus}/labelled.jsonl", *language_model)
+    run(folder, "prepare", "speech", f"{corpus}/labelled.jsonl", "--out", f"{corpus}/spoken.jsonl")
     run(
-        folder, "prepare", "units", f"{corpus}/labelled.jsonl", "--out", f"{corpus}/units.jsonl",
+        folder, "prepare", "units", f"{corpus}/spoken.jsonl", "--out", f"{corpus}/units.jsonl",
         "--vocoder", "outputs/demo/vocoder",
     )  # fmt: skip
     return folder
@@ -55,7 +56,7 @@ def test_every_yaml_is_tested():
     here = {f"demo/{stage}.yaml" for stage in STAGES} | {"ravdess.yaml", "custom_loss.yaml", "ablations.yaml"}
     recipes = {f"freezeempath/{stage}.yaml" for stage in FREEZEEMPATH} | {f"{name}.yaml" for name in RE_LLM + BLSP_EMO}
     bases = {f"{family}/base.yaml" for family in ("demo", "freezeempath", "blsp_emo", "re_llm")}
-    assert {name for name in names if not name.startswith("presets/")} == here | recipes | bases
+    assert {name for name in names if not name.startswith(("presets/", "speech/"))} == here | recipes | bases
 
 
 def test_the_demo_runs_from_stage_to_stage_and_answers(demo):

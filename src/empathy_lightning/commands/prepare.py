@@ -285,7 +285,6 @@ def units(
     vocoder: Path | None = None,
     quantizer: Path | None = None,
     train: int | None = None,
-    render: bool = False,
     trust: Trust = (),
     again: Again = False,
     allow_left_out: AllowLeftOut = 0.01,
@@ -293,12 +292,11 @@ def units(
     """Turn the speech of the replies into speech units.
 
     Args:
-        manifest: Utterances with responses, spoken or not.
+        manifest: Utterances with spoken responses (response_path), as prepare speech writes them.
         out: Manifest with the units.
         vocoder: Folder of the vocoder that is also the quantiser; fitted if it is not there.
         quantizer: Folder of a quantiser instead, a part with encode(waveform).
         train: Most training replies to use (default: all).
-        render: Say every reply with eSpeak NG (default: only where no reply has a recording, response_path).
 
     Raises:
         InputError: If there are no replies to use, or the place holds what was made from something else.
@@ -310,7 +308,6 @@ def units(
         out,
         vocoder,
         train,
-        render,
         again,
         max_left_out=allow_left_out,
         quantizer_folder=quantizer,

@@ -1,4 +1,4 @@
-"""Speech of the expected replies, the codebook over it, and its units."""
+"""The codebook over the speech of the replies, and its units."""
 
 from __future__ import annotations
 
@@ -12,48 +12,18 @@ import torch
 from scipy.cluster.vq import kmeans2
 from torch import Tensor
 
-from empathy_lightning.audio import SAMPLE_RATE, read, resample, write
+from empathy_lightning.audio import SAMPLE_RATE, read, resample
 from empathy_lightning.checkpoints import load_quantizer, save
 from empathy_lightning.data.left_out import MOST, refuse_lost
 from empathy_lightning.data.manifest import write_manifest
 from empathy_lightning.data.reading import read_chosen
 from empathy_lightning.errors import InputError
 from empathy_lightning.files import check_folder, check_target
-from empathy_lightning.jobs import Claim, digest, folder_digest, recordings_digest, speech_files
+from empathy_lightning.jobs import Claim, digest, folder_digest, recordings_digest
 from empathy_lightning.modules.contracts import Quantizer
 from empathy_lightning.modules.vocoder import Vocoder
 from empathy_lightning.progress import progress_bar
-from empathy_lightning.small_world.espeak import render
-from empathy_lightning.small_world.world import REPLY_STYLES, REPLY_VOICE
 from empathy_lightning.utterance import Utterance
-
-
-def render_replies(utterances: Sequence[Utterance], out: str | Path) -> list[Utterance]:
-    """Say each response in the style that suits the emotion; a synthetic stand-in for recorded replies.
-
-    Args:
-        utterances: With responses and the small world's emotions.
-        out: Manifest beside whose name the recordings go, see :func:`~empathy_lightning.jobs.speech_file`.
-
-    Returns:
-        The utterances with the recordings of their replies.
-
-    Raises:
-        InputError: If eSpeak NG is not installed, or an utterance cannot be said.
-    """
-    for u in utterances:
-        if not u.response or u.emotion not in REPLY_STYLES:
-            raise InputError(
-                f"{u.corpus}/{u.id} has no recording of its reply (response_path), and to render one it needs a "
-                f"response and one of the emotions {', '.join(REPLY_STYLES)}"
-            )
-    spoken = []
-    files = speech_files(Path(out), utterances)
-    for u, path in zip(progress_bar(utterances, what="rendering replies"), files, strict=True):
-        waveform, rate = render(u.response or "", REPLY_VOICE, REPLY_STYLES[u.emotion or ""])
-        write(path, resample(torch.from_numpy(waveform), rate))
-        spoken.append(replace(u, response_path=str(path)))
-    return spoken
 
 
 def fit_vocoder(
@@ -91,7 +61,6 @@ def prepare_units(
     out: str | Path,
     vocoder_folder: str | Path | None,
     train: int | None = None,
-    rendered: bool = False,
     again: bool = False,
     num_units: int = 512,
     max_left_out: float = MOST,
@@ -101,15 +70,14 @@ def prepare_units(
     """Write the units of each reply's recording; a manifest made from the same is kept.
 
     The recordings are the utterances' own (``response_path``), whatever the emotions, and replies without one are
-    left out. Where no reply has one, all are rendered, see :func:`render_replies`.
+    left out; ``prepare speech`` makes them.
 
     Args:
-        manifest: Utterances with responses, spoken or not.
-        out: Manifest to write; rendered replies go to ``<out>.speech``.
+        manifest: Utterances with spoken responses.
+        out: Manifest to write.
         vocoder_folder: Where the vocoder is, and is used as it is; if there is none, it is fitted to the training
             replies and saved there. None where there is a quantiser of its own.
         train: Most training replies to use; None takes all.
-        rendered: Render replies that have recordings, too.
         again: Make anew what is there, whatever it was made from; not the vocoder.
         num_units: Size of a new codebook.
         max_left_out: Share of the replies that may have no recording, where others have.
@@ -130,18 +98,19 @@ def prepare_units(
     if not there:
         check_folder(folder)
     chosen = _chosen(read_chosen(manifest, audio=False), manifest, train)
-    spoken = [] if rendered else [u for u in chosen if u.response_path]
-    fitted_to = {"manifest": digest(manifest), "train": train, "rendered": not spoken}
+    spoken = [u for u in chosen if u.response_path]
+    if not spoken:
+        raise InputError(f"{manifest} has no recording of a reply (response_path): make them with `prepare speech`")
+    fitted_to = {"manifest": digest(manifest), "train": train}
     fitted_to["replies"] = recordings_digest((u.response_path or "" for u in spoken), manifest.parent)
     made_from = fitted_to | {name: folder_digest(folder) if there else None}
     if Claim(out, made_from).is_done(again):
         return out
-    if spoken and len(spoken) < len(chosen):
+    if len(spoken) < len(chosen):
         silent = [("replies without a recording", u.id) for u in chosen if not u.response_path]
         print(f"left out: {len(silent)} of {len(chosen)} replies, which have no recording")
         refuse_lost(silent, len(chosen), max_left_out)
     quantizer = _known(folder, fitted_to, name, trust) if there else None
-    spoken = spoken or render_replies(chosen, out)
     if quantizer is None:
         quantizer = _fitted(folder, spoken, num_units, fitted_to)
     recordings = progress_bar(spoken, what="units of replies")

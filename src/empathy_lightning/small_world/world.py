@@ -70,17 +70,6 @@ MEAN_STYLES: dict[str, Prosody] = {
 STYLE_SPREAD = Prosody(14, 6, 9, 12)
 """Standard deviations around the centres (for the volume: per cent of it); neighbours overlap."""
 
-REPLY_STYLES: dict[str, Prosody] = {
-    "neutral": Prosody(165, 45, 45, 80),
-    "happy": Prosody(185, 60, 75, 90),
-    "sad": Prosody(122, 30, 20, 60),
-    "angry": Prosody(155, 38, 30, 70),
-    "surprised": Prosody(175, 72, 90, 90),
-}
-"""How a reply to each emotion is said: bright to the happy, soft and slow to the sad, steady to the angry."""
-
-REPLY_VOICE = "gmw/en-US+f2"
-
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
