@@ -334,3 +334,60 @@ def test_the_file_tells_one_recogniser_and_one_recording_from_another(whisper, t
     write(tmp_path / "0.wav", tone("high")[:12_000])
     third = evaluate(manifest, tmp_path / "whisper", "--asr_language", "en")["made_from"]
     assert {name for name in second if second[name] != third[name]} == {"recordings", "asr_language"}
+
+
+GLIDE = 0.3 * torch.sin(2 * torch.pi * torch.linspace(0, 1, 16_000).pow(2) * 2_000)
+
+
+@pytest.fixture(scope="module")
+def ctc(tmp_path_factory):
+    """Folder of a wav2vec 2.0 with CTC that has learned what the glide says."""
+    from transformers import (
+        Wav2Vec2Config,
+        Wav2Vec2CTCTokenizer,
+        Wav2Vec2FeatureExtractor,
+        Wav2Vec2ForCTC,
+        Wav2Vec2Processor,
+    )
+
+    folder = tmp_path_factory.mktemp("ctc")
+    letters = ["<pad>", "<s>", "</s>", "<unk>", "|", *"abcdefghijklmnopqrstuvwxyz"]
+    (folder / "vocab.json").write_text(json.dumps({letter: index for index, letter in enumerate(letters)}))
+    tokenizer = Wav2Vec2CTCTokenizer(folder / "vocab.json")
+    parts = Wav2Vec2Processor(Wav2Vec2FeatureExtractor(return_attention_mask=True), tokenizer)
+    torch.manual_seed(0)
+    sizes = {"conv_dim": (16, 16), "conv_stride": (20, 16), "conv_kernel": (40, 16)}
+    config = Wav2Vec2Config(
+        vocab_size=len(letters), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
+        num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=2, apply_spec_augment=False, pad_token_id=0,
+        num_feat_extract_layers=2, ctc_loss_reduction="mean", do_stable_layer_norm=True, feat_extract_norm="layer",
+        **sizes,
+    )  # fmt: skip
+    model = Wav2Vec2ForCTC(config).train()
+    inputs = parts(GLIDE.numpy(), sampling_rate=16_000, return_tensors="pt")
+    labels = torch.tensor([tokenizer("gray sky").input_ids])
+    optimiser = torch.optim.AdamW(model.parameters(), 5e-3)
+    for _ in range(120):
+        loss = model(**inputs, labels=labels).loss
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    model.save_pretrained(folder)
+    parts.save_pretrained(folder)
+    return folder
+
+
+def test_a_recogniser_other_than_whisper_is_asked_as_it_is(ctc, tmp_path, capsys):
+    rows = [("Gray sky!", "low", {"language": "en"}), ("The grey sky", "low", {"language": "en"})]
+    spoken(tmp_path, rows)
+    for index in range(2):
+        write(tmp_path / f"{index}.wav", GLIDE)
+    figures = evaluate(tmp_path / "replies.jsonl", ctc)
+    scores = [row["speech"] for row in figures["scores"]]
+    assert [row["transcript"] for row in scores] == ["gray sky"] * 2
+    # Its folder brings no table of British spellings, so "grey" is another word.
+    assert [(row["words"], row["word_errors"]) for row in scores] == [(2, 0), (3, 2)]
+    assert figures["speech"]["word_error_rate"] == pytest.approx(2 / 5)
+    manifest = str(tmp_path / "replies.jsonl")
+    assert main(["evaluate", "replies", manifest, "--asr", str(ctc), "--asr_language", "auto"]) == 2
+    assert "does not tell languages" in capsys.readouterr().err.splitlines()[-1]

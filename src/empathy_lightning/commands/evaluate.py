@@ -72,8 +72,8 @@ def replies(
         replies: Manifest whose responses are the replies.
         split: Which to score, or all.
         empathy_classifier: Folder that convert epitome wrote.
-        asr: Whisper that transcribes the spoken replies, for example openai/whisper-large-v3 or a folder: word and
-            character error rates against their text.
+        asr: Recogniser that transcribes the spoken replies, a Whisper such as openai/whisper-large-v3 or another of
+            transformers' (model id or folder): word and character error rates against their text.
         asr_language: Code of all replies' language, or auto to hear it (default: each utterance's own).
         against: Another system's replies: Wilcoxon's test of the empathy and of the word errors.
         references: Manifest with expected responses: BLEU, chrF, ROUGE.

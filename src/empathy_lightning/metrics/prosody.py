@@ -1,4 +1,4 @@
-"""Prosody of a waveform: fundamental frequency and speaking rate."""
+"""Prosody of a waveform: fundamental frequency, energy and speaking rate."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def fundamental_frequency(
 
 
 def prosody(waveform: Tensor, words: int, sample_rate: int = 16_000) -> dict[str, float]:
-    """Mean and range of the fundamental frequency, and the speaking rate.
+    """Mean and range of the fundamental frequency and of the energy, and the speaking rate.
 
     Frames count as voiced if their power is above 2 % of the loudest and they are
     periodic; silence at the ends is not speaking time.
@@ -55,7 +55,8 @@ def prosody(waveform: Tensor, words: int, sample_rate: int = 16_000) -> dict[str
         sample_rate: In Hz.
 
     Returns:
-        ``f0_mean`` in Hz, ``f0_range`` (10th to 90th percentile) in Hz, ``rate`` in words per second.
+        ``f0_mean`` in Hz, ``f0_range`` (10th to 90th percentile) in Hz, ``energy`` and ``energy_range`` (mean, and 10th
+        to 90th percentile, of the loud frames' power) in dB, ``rate`` in words per second.
 
     Raises:
         ValueError: If the waveform is shorter than 0.1 s, or holds no voice.
@@ -69,8 +70,11 @@ def prosody(waveform: Tensor, words: int, sample_rate: int = 16_000) -> dict[str
     if not len(voiced):
         raise ValueError("prosody needs voiced sound")
     active = loud.nonzero()[:, 0]
+    levels = 10 * power[loud].log10()
     return {
         "f0_mean": float(voiced.mean()),
         "f0_range": float(voiced.quantile(0.9) - voiced.quantile(0.1)),
+        "energy": float(10 * power[loud].mean().log10()),
+        "energy_range": float(levels.quantile(0.9) - levels.quantile(0.1)),
         "rate": words / (float(active[-1] - active[0] + 1) / 100),
     }
