@@ -50,6 +50,7 @@ COMMANDS: dict[str, Callable[..., int | None]] = {
     "corpora export": corpora.export,
     "evaluate emotion": evaluate.emotion,
     "evaluate replies": evaluate.replies,
+    "evaluate speech": evaluate.speech,
     "ablate": ablate.ablate,
     "convert": convert.convert,
     "recipes list": recipes.list_recipes,

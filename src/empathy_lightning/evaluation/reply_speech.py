@@ -149,13 +149,13 @@ class SpeechRecogniser:
         texts = self.processor.batch_decode(ids, skip_special_tokens=True)
         return [(text.strip(), language) for text, language in zip(texts, spoken, strict=True)]
 
-    def measure(self, utterances: Sequence[Utterance], unreadable: list[str], what: str) -> list[Heard | None]:
+    def measure(self, utterances: Sequence[Utterance], unreadable: list[str], what: str | None) -> list[Heard | None]:
         """Listen to the replies; None for those without speech.
 
         Args:
             utterances: Their responses are what ``response_path`` should say.
             unreadable: Reasons why a recording cannot be read are added; its place holds None too.
-            what: Stands before the progress bar.
+            what: Stands before the progress bar; None shows none.
         """
         replies = [
             None if u.response_path is None else Recording(u.response_path, language=u.language) for u in utterances
@@ -164,14 +164,14 @@ class SpeechRecogniser:
         return [said and self.compare(u.response or "", *said) for u, said in zip(utterances, heard, strict=True)]
 
     def listen(
-        self, recordings: Sequence[Recording | None], unreadable: list[str], what: str
+        self, recordings: Sequence[Recording | None], unreadable: list[str], what: str | None
     ) -> list[tuple[str, str, float] | None]:
         """Write down what is said; words, language and seconds of each recording, those of like length together.
 
         Args:
             recordings: None where there is none.
             unreadable: Reasons why a recording cannot be read are added; its place holds None too.
-            what: Stands before the progress bar.
+            what: Stands before the progress bar; None shows none.
         """
         found: list[tuple[str, str, float] | None] = [None] * len(recordings)
         seconds: dict[int, float] = {}
@@ -181,7 +181,7 @@ class SpeechRecogniser:
                     seconds[row] = duration_of(recording.path, recording.start, recording.end)
                 except AudioError as error:
                     unreadable.append(str(error))
-        with progress_bar(total=len(seconds), what=what) as progress:
+        with progress_bar(total=len(seconds), what=what or "", shown=what is not None) as progress:
             for beyond in (False, True):
                 rows = sorted(
                     (row for row in seconds if (seconds[row] > self.window) is beyond), key=seconds.__getitem__
