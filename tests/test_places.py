@@ -28,6 +28,7 @@ FILES = {
 FOLDERS = {
     "demo corpus": ["demo", "corpus"],
     "corpora export": ["corpora", "export", "ravdess", "no-corpus", "--shards"],
+    "evaluate speech": ["evaluate", "speech", "none.jsonl"],
     "demo evaluate": ["demo", "evaluate", "--manifest", "none.jsonl", "--checkpoint", "no-model"],
     "chat": ["chat", "none.wav", "--checkpoint", "."],
     "ablate": ["ablate", "none.yaml"],

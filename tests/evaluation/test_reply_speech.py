@@ -391,3 +391,18 @@ def test_a_recogniser_other_than_whisper_is_asked_as_it_is(ctc, tmp_path, capsys
     manifest = str(tmp_path / "replies.jsonl")
     assert main(["evaluate", "replies", manifest, "--asr", str(ctc), "--asr_language", "auto"]) == 2
     assert "does not tell languages" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_spoken_replies_are_written_down_by_evaluate_speech_too(whisper, tmp_path):
+    rows = [("Your color is gray", "low", {"language": "en"}), ("Your house is very grey", "low", {"language": "en"})]
+    manifest = spoken(tmp_path, rows)
+    words = ["--asr", str(whisper), "--mos=false", "--pictures=0"]
+    assert main(["evaluate", "speech", str(manifest), "--out", str(tmp_path / "out"), *words]) == 0
+    figures = json.loads((tmp_path / "out/metrics.json").read_text())
+    assert figures["word_error_rate"]["value"] == pytest.approx(2 / 9, abs=1e-6)
+    assert figures["word_error_rate"]["low"] == 0 and figures["word_error_rate"]["high"] == pytest.approx(2 / 5)
+    said = [json.loads(line)["speech"] for line in (tmp_path / "out/utterances.jsonl").read_text().splitlines()]
+    assert [row["transcript"] for row in said] == [SAID["low"][1]] * 2
+    assert figures["character_error_rate"]["value"] == pytest.approx(
+        sum(row["character_errors"] for row in said) / sum(row["characters"] for row in said), abs=1e-6
+    )

@@ -24,6 +24,10 @@ SPACELESS = ("zh", "yue", "ja", "th", "lo", "my", "km", "bo")
 """Languages that are written without spaces between words; their characters count as words."""
 
 
+_ENGLISH_ALONE = 51_864
+"""Tokens of the Whispers for English alone; the others have more."""
+
+
 @dataclass(frozen=True)
 class Heard:
     """What was heard in a spoken reply, beside what it should say; both as Whisper's normaliser leaves them.
@@ -96,9 +100,10 @@ class SpeechRecogniser:
                 self.model: Any = load(WhisperForConditionalGeneration, name_or_path, dtype=dtype).eval().to(device)
         except PretrainedError as error:
             raise InputError(f"speech recogniser: {error}"[:300]) from None
-        # A model for English alone has no languages to choose from, and says so.
+        # A model for English alone has no languages to choose from, and says so, or has a token less than the others.
         ids = getattr(self.model.generation_config, "lang_to_id", None) or {}
-        if not ids and getattr(self.model.generation_config, "is_multilingual", None) is not False:
+        multilingual = getattr(self.model.generation_config, "is_multilingual", None)
+        if not ids and multilingual is not False and self.model.config.vocab_size != _ENGLISH_ALONE:
             raise InputError(f"{name_or_path} names no languages in generation_config.json: take its latest version's")
         self.languages = {number: token.strip("<|>") for token, number in ids.items()}
         self.language = language if language == "auto" else self._known(language)

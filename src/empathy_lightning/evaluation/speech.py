@@ -69,14 +69,15 @@ def evaluate_speech(
         check_target(out / name, [replies, references])
     spoken = _spoken(replies, references, split)
     made_from = _made_from(replies, references, spoken, {"split": split, "asr_language": asr_language})
+    recogniser = speech_recogniser(asr, asr_language) if asr else None
+    speaker = SpeakerEncoder(speaker_encoder) if speaker_encoder else None
     judges, missing = installed_judges() if mos else ({}, [])
     if missing:
         print(f"not installed: {', '.join(missing)}: pip install 'empathy_lightning[evaluation]', or give --mos=false")
     made_from |= {name: version(name) for name in judges}
     made_from |= {"speaker_encoder": speaker_encoder and digest(speaker_encoder / "embedding_model.ckpt")}
-    recogniser = speech_recogniser(asr, asr_language) if asr else None
     made_from |= {"asr": model_identity(asr) if asr else None}
-    instruments = Instruments(recogniser, SpeakerEncoder(speaker_encoder) if speaker_encoder else None, judges)
+    instruments = Instruments(recogniser, speaker, judges)
     with alone(out):
         rows = measured(spoken, out / "parts", made_from, instruments, again)
         of = [row for row, reply in zip(rows, spoken, strict=True) if not reply.training]

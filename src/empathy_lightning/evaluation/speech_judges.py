@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +44,9 @@ def _distillmos() -> Judge:
     """DistillMOS (Stahl and Gamper 2025)."""
     from distillmos import ConvTransformerSQAModel
 
-    model = ConvTransformerSQAModel().eval()
+    with redirect_stdout(io.StringIO()):
+        # It prints where its weights lie.
+        model = ConvTransformerSQAModel().eval()
 
     @torch.no_grad()
     def _judge(waveform: Tensor) -> dict[str, float]:
