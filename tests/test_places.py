@@ -16,6 +16,7 @@ FILES = {
     "prepare responses": ["prepare", "responses", "none.jsonl", *ANSWERS],
     "prepare pseudo_dialogues": ["prepare", "pseudo_dialogues", "none.jsonl", "--recordings", "none.jsonl", *ANSWERS],
     "prepare ratings": ["prepare", "ratings", "none.jsonl", "--emotion_encoder", "./no-model"],
+    "prepare transcripts": ["prepare", "transcripts", "none.jsonl", "--asr", "./no-model"],
     "prepare speech": ["prepare", "speech", "none.jsonl"],
     "prepare units": ["prepare", "units", "none.jsonl", "--vocoder", "vocoder"],
     "corpora check": ["corpora", "check", "ravdess", "no-corpus"],
@@ -91,8 +92,8 @@ def test_a_folder_or_a_device_in_the_place_of_a_file(capsys, words):
 
 
 READ_FIRST = (
-    "prepare responses", "prepare pseudo_dialogues", "prepare ratings", "prepare speech", "prepare units", "respond",
-    "evaluate emotion", "evaluate replies",
+    "prepare responses", "prepare pseudo_dialogues", "prepare ratings", "prepare transcripts", "prepare speech",
+    "prepare units", "respond", "evaluate emotion", "evaluate replies",
 )  # fmt: skip
 
 

@@ -43,6 +43,7 @@ COMMANDS: dict[str, Callable[..., int | None]] = {
     "prepare responses": prepare.responses,
     "prepare pseudo_dialogues": prepare.pseudo_dialogues,
     "prepare ratings": prepare.ratings,
+    "prepare transcripts": prepare.transcripts,
     "prepare speech": prepare.speech,
     "prepare units": prepare.units,
     "corpora list": corpora.list_corpora,

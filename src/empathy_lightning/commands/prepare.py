@@ -242,6 +242,36 @@ def ratings(
     print(prepare_ratings(manifest, out, emotion_encoder, again=again, max_left_out=allow_left_out))
 
 
+def transcripts(
+    manifest: Path,
+    /,
+    *,
+    out: Path,
+    asr: str,
+    language: str | None = None,
+    per_shard: int = 512,
+    again: Again = False,
+    allow_left_out: AllowLeftOut = 0.01,
+) -> None:
+    """Write down what is said in recordings that come without words.
+
+    Args:
+        manifest: Utterances, with transcripts or not; those that are there stay.
+        out: Manifest with the transcripts, .jsonl or .parquet.
+        asr: Recogniser, a Whisper such as openai/whisper-large-v3 or another of transformers' (model id or folder).
+        language: Code of all recordings' language, or auto to hear it (default: each utterance's own).
+        per_shard: Utterances in a shard; under torchrun the processes share them.
+
+    Raises:
+        InputError: If something cannot be used, or the place holds what was made from something else.
+    """
+    from empathy_lightning.preparation.transcripts import prepare_transcripts
+
+    if per_shard < 1:
+        raise InputError("--per_shard must be 1 or more")
+    print(prepare_transcripts(manifest, out, asr, language, per_shard, again, allow_left_out))
+
+
 def speech(
     manifest: Path,
     /,
