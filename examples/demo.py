@@ -26,13 +26,15 @@ from empathy_lightning.jobs import Claim, digest
 OUT = "outputs/demo"
 CORPUS = f"{OUT}/corpus"
 RESPONSES = ["prepare", "responses", f"{CORPUS}/manifest.jsonl", "--language_model", "small-world/language_model"]
-UNITS = ["prepare", "units", f"{CORPUS}/labelled.jsonl", "--quantizer", "small-world/quantizer", "--train", "1500"]
+SPEECH = ["prepare", "speech", f"{CORPUS}/labelled.jsonl", "--train", "1500"]
+UNITS = ["prepare", "units", f"{CORPUS}/spoken.jsonl", "--quantizer", "small-world/quantizer"]
 # A stage that was stopped goes on from its last checkpoint.
 FIT = ["fit", "--ckpt_path", "last", "--config"]
 
 STEPS: list[tuple[str, list[str]]] = [
     (f"{CORPUS}/manifest.jsonl", ["demo", "corpus", "--out", CORPUS]),
     (f"{CORPUS}/labelled.jsonl", [*RESPONSES, "--out", f"{CORPUS}/labelled.jsonl"]),
+    (f"{CORPUS}/spoken.jsonl", [*SPEECH, "--out", f"{CORPUS}/spoken.jsonl"]),
     (f"{CORPUS}/units.jsonl", [*UNITS, "--out", f"{CORPUS}/units.jsonl"]),
     (f"{OUT}/speech_adapter/training.json", [*FIT, "recipe:demo/speech_adapter"]),
     (f"{OUT}/emotion_recognition/training.json", [*FIT, "recipe:demo/emotion_recognition"]),

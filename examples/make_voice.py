@@ -14,21 +14,19 @@ import argparse
 import random
 from pathlib import Path
 
-import torch
-
 from empathy_lightning.audio import SAMPLE_RATE, resample, write
 from empathy_lightning.data.manifest import write_manifest
+from empathy_lightning.preparation.tones import Tones, read_tones
 from empathy_lightning.progress import progress_bar
-from empathy_lightning.small_world.espeak import render
-from empathy_lightning.small_world.world import REPLY_STYLES, REPLY_VOICE, Sentence, reply, sentences
+from empathy_lightning.small_world.world import Sentence, reply, sentences
 from empathy_lightning.utterance import EMOTIONS, Utterance
 
 
-def said(sentence: Sentence, emotion: str, split: str, path: Path, generator: random.Random) -> Utterance:
+def said(tones: Tones, sentence: Sentence, emotion: str, split: str, path: Path, generator: random.Random) -> Utterance:
     """Render a reply to a file."""
     words = reply(sentence, emotion, generator)
-    waveform, rate = render(words, REPLY_VOICE, REPLY_STYLES[emotion])
-    speech = resample(torch.from_numpy(waveform), rate)
+    waveform, rate = tones.engine.say(words, tones.style_of(emotion), 0)
+    speech = resample(waveform, rate)
     write(path, speech)
     seconds = round(len(speech) / SAMPLE_RATE, 4)
     facts = {"transcript": words, "emotion": emotion, "split": split, "duration": seconds, "language": "en"}
@@ -39,12 +37,13 @@ def main(out: Path, train: int, validation: int, seed: int) -> None:
     """Write recordings and their manifest."""
     (out / "audio").mkdir(parents=True, exist_ok=True)
     utterances = []
+    tones = read_tones("recipe:speech/espeak")
     for split, count in (("train", train), ("validation", validation)):
         generator = random.Random(f"{seed} {split} voice")
         drawn = generator.sample(list(sentences(split)), count)
         for index, sentence in enumerate(progress_bar(drawn, what=f"rendering {split}")):
             path = out / "audio" / f"{split}_{index:05d}.flac"
-            utterances.append(said(sentence, EMOTIONS[index % len(EMOTIONS)], split, path, generator))
+            utterances.append(said(tones, sentence, EMOTIONS[index % len(EMOTIONS)], split, path, generator))
     write_manifest(out / "manifest.jsonl", utterances)
 
 

@@ -28,9 +28,7 @@ from tests.tiny import spoken, whole
 @pytest.fixture
 def checkpoint(model):
     tokenizer = model.responder.language_model.tokenizer
-    decoder = SpeechDecoder(
-        32, len(tokenizer), tokenizer.pad_token_id, num_units=8, body=Qwen2Body(16, 1, 2)
-    )
+    decoder = SpeechDecoder(32, len(tokenizer), tokenizer.pad_token_id, num_units=8, body=Qwen2Body(16, 1, 2))
     return spoken(model, list(EMOTIONS), decoder.eval(), NeuralVocoder(num_units=8, hidden_size=16, num_layers=1))
 
 

@@ -18,6 +18,7 @@ from empathy_lightning.audio import read_speech
 from empathy_lightning.chatbot import EmpatheticChatbot
 from empathy_lightning.checkpoints import save
 from empathy_lightning.commands import TRAINER_COMMANDS
+from empathy_lightning.modules.speech_decoder import SpeechDecoder
 from empathy_lightning.utterance import EMOTIONS
 from tests.conftest import ROOT
 from tests.tiny import spoken
@@ -150,6 +151,18 @@ def test_files_of_the_same_name_are_answered_apart_and_an_interruption_keeps_wha
     assert capsys.readouterr().err.strip().splitlines()[-1] == "interrupted"
     said = json.loads((tmp_path / "part" / "replies.json").read_text())
     assert [entry["text"] for entry in said] == [entry["text"] for entry in entries[:2]]
+
+
+def test_a_bot_that_speaks_without_a_voice_says_so_once(model, tmp_path, capsys):
+    decoder = SpeechDecoder(32, 300, 0, num_units=8, hidden_size=16, num_layers=1, num_heads=2)
+    save(tmp_path / "mute", spoken(model, list(EMOTIONS), decoder))
+    noise = np.random.default_rng(0).standard_normal(16_000) * 0.1
+    files = [str(recording(tmp_path, f"{name}.wav", noise)) for name in "ab"]
+    words = ["--checkpoint", str(tmp_path / "mute"), "--out", str(tmp_path / "out"), "--max_new_tokens=4"]
+    assert main(["chat", *files, *words]) == 0
+    assert capsys.readouterr().out.count("has no vocoder: its speech is written as units") == 1
+    entries = json.loads((tmp_path / "out/replies.json").read_text())
+    assert [entry["speech"] for entry in entries] == [None, None] and not list((tmp_path / "out").glob("*.wav"))
 
 
 def test_missing_checkpoints(bot, tmp_path, capsys):

@@ -1,13 +1,18 @@
 """Every YAML under examples/ runs through the real command line, and every script does what it says."""
 
 import os
+import shlex
 import subprocess
 import sys
 
 import pytest
 import torch
 
+from empathy_lightning.__main__ import COMMANDS, application
 from empathy_lightning.checkpoints import load
+from empathy_lightning.configurations import merged, read_yaml
+from empathy_lightning.preparation import speech_engines
+from empathy_lightning.utterance import EMOTIONS
 from tests.conftest import ROOT
 from tests.corpora import ravdess
 from tests.test_recipes import BLSP_EMO, FREEZEEMPATH, RE_LLM
@@ -43,8 +48,9 @@ def demo(tmp_path_factory):
         folder, "prepare", "responses", manifest, "--out", f"{corpus}/plain.jsonl", "--without_emotion", *language_model
     )
     run(folder, "prepare", "responses", manifest, "--out", f"{corpus}/labelled.jsonl", *language_model)
+    run(folder, "prepare", "speech", f"{corpus}/labelled.jsonl", "--out", f"{corpus}/spoken.jsonl")
     run(
-        folder, "prepare", "units", f"{corpus}/labelled.jsonl", "--out", f"{corpus}/units.jsonl",
+        folder, "prepare", "units", f"{corpus}/spoken.jsonl", "--out", f"{corpus}/units.jsonl",
         "--quantizer", "small-world/quantizer",
     )  # fmt: skip
     return folder
@@ -55,7 +61,43 @@ def test_every_yaml_is_tested():
     here = {f"demo/{stage}.yaml" for stage in STAGES} | {"ravdess.yaml", "custom_loss.yaml", "ablations.yaml"}
     recipes = {f"freezeempath/{stage}.yaml" for stage in FREEZEEMPATH} | {f"{name}.yaml" for name in RE_LLM + BLSP_EMO}
     bases = {f"{family}/base.yaml" for family in ("demo", "freezeempath", "blsp_emo", "re_llm")}
-    assert {name for name in names if not name.startswith("presets/")} == here | recipes | bases
+    assert {name for name in names if not name.startswith(("presets/", "speech/"))} == here | recipes | bases
+
+
+def commands_in(file):
+    """The commands in a YAML's comments, as their words."""
+    lines = [line.removeprefix("#").strip() for line in file.read_text().splitlines() if line.startswith("#")]
+    whole = "\n".join(lines).replace("\\\n", " ").splitlines()
+    return [shlex.split(line, comments=True)[1:] for line in whole if line.startswith("empathy-lightning ")]
+
+
+def option(words, name):
+    return words[words.index(name) + 1] if name in words else None
+
+
+def manifests_of(recipe):
+    """Paths of all manifests that a recipe reads."""
+    corpora = list(recipe["data"].get("corpora", []))
+    for mixed in recipe["data"].get("mixed_in", []):
+        corpora += mixed["corpora"]
+    return {corpus["init_args"]["path"] for corpus in corpora if corpus["class_path"] == "Manifest"}
+
+
+@pytest.mark.parametrize("name", [*(f"freezeempath/{stage}" for stage in FREEZEEMPATH), *RE_LLM, *BLSP_EMO])
+def test_every_manifest_of_a_recipe_has_the_command_that_makes_it(name):
+    files = sorted((ROOT / "examples").rglob("*.yaml"))
+    made_anywhere = {option(words, "--out") for file in files for words in commands_in(file)}
+    commands = commands_in(ROOT / f"examples/{name}.yaml")
+    made = {option(words, "--out") for words in commands if words[0] in ("prepare", "corpora")}
+    recipe = merged([ROOT / f"examples/{name}.yaml"])
+    assert manifests_of(recipe) <= made
+    for words in commands:
+        assert " ".join(words[:2]) in COMMANDS or words[0] in COMMANDS
+        if words[0] in ("prepare", "corpora"):
+            # The options are there, and what a step reads is made by another one.
+            application().parse_args(words, print_error=False, exit_on_error=False)
+            read = [word for word in (words[2], option(words, "--recordings")) if word and word.endswith("l")]
+            assert set(read) <= made_anywhere, read
 
 
 def test_the_demo_runs_from_stage_to_stage_and_answers(demo):
@@ -87,6 +129,16 @@ def test_a_loss_from_outside_joins_by_one_override(demo):
     columns = (demo / "outputs/demo/logs/emotion_nuance/metrics.csv").read_text().splitlines()[0]
     assert "contrast" in shown + columns and "validation/contrast_loss" in columns
     assert "validation/categorical_loss" in columns
+
+
+@pytest.mark.parametrize("name", ["espeak", "piper", "program", "recorded"])
+def test_every_table_of_tones_names_styles_that_its_engine_has(name):
+    content = read_yaml(ROOT / f"examples/speech/{name}.yaml")
+    styles = set(content["engine"]["init_args"]["styles"])
+    answers = content.get("answers", {})
+    assert {*answers.values(), content["otherwise"]} <= styles
+    assert not answers or set(answers) == set(EMOTIONS)
+    assert hasattr(speech_engines, content["engine"]["class_path"])
 
 
 def test_ravdess_yaml(tmp_path):

@@ -16,6 +16,8 @@ FILES = {
     "prepare responses": ["prepare", "responses", "none.jsonl", *ANSWERS],
     "prepare pseudo_dialogues": ["prepare", "pseudo_dialogues", "none.jsonl", "--recordings", "none.jsonl", *ANSWERS],
     "prepare ratings": ["prepare", "ratings", "none.jsonl", "--emotion_encoder", "./no-model"],
+    "prepare transcripts": ["prepare", "transcripts", "none.jsonl", "--asr", "./no-model"],
+    "prepare speech": ["prepare", "speech", "none.jsonl"],
     "prepare units": ["prepare", "units", "none.jsonl", "--quantizer", "quantizer"],
     "corpora check": ["corpora", "check", "ravdess", "no-corpus"],
     "corpora export": ["corpora", "export", "ravdess", "no-corpus"],
@@ -28,6 +30,7 @@ FOLDERS = {
     "prepare quantizer": ["prepare", "quantizer", "none.jsonl", "--encoder", "./no-model", "--layer", "1"],
     "demo corpus": ["demo", "corpus"],
     "corpora export": ["corpora", "export", "ravdess", "no-corpus", "--shards"],
+    "evaluate speech": ["evaluate", "speech", "none.jsonl"],
     "demo evaluate": ["demo", "evaluate", "--manifest", "none.jsonl", "--checkpoint", "no-model"],
     "chat": ["chat", "none.wav", "--checkpoint", "."],
     "ablate": ["ablate", "none.yaml"],
@@ -77,7 +80,7 @@ def test_under_a_name_that_is_too_long(capsys, words):
     assert "File name too long" in refusal(capsys, words, f"new/{'x' * 300}")
 
 
-@pytest.mark.parametrize("name", ["prepare responses", "respond"])
+@pytest.mark.parametrize("name", ["prepare responses", "prepare speech", "respond"])
 def test_with_no_room_for_the_name_of_the_claim(capsys, name):
     assert "File name too long" in refusal(capsys, FILES[name], "x" * 245)
 
@@ -89,8 +92,13 @@ def test_a_folder_or_a_device_in_the_place_of_a_file(capsys, words):
     assert "no plain file" in refusal(capsys, words, "/dev/null")
 
 
-@pytest.mark.parametrize("name", ["prepare responses", "prepare pseudo_dialogues", "prepare ratings", "prepare units",
-                                  "respond", "evaluate emotion", "evaluate replies"])  # fmt: skip
+READ_FIRST = (
+    "prepare responses", "prepare pseudo_dialogues", "prepare ratings", "prepare transcripts", "prepare speech",
+    "prepare units", "respond", "evaluate emotion", "evaluate replies",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", READ_FIRST)
 def test_what_is_read_is_not_written_over(capsys, name):
     assert "which is read" in refusal(capsys, FILES[name], "./none.jsonl")
 

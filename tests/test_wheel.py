@@ -65,7 +65,7 @@ def test_the_demo_of_the_wheel_runs(installed, tmp_path):
     pytest.importorskip("espeakng_loader")
     shown = run(installed, tmp_path, "empathy_lightning", "demo", "run", "--quick")
     steps = [line.split()[2:4] for line in shown.splitlines() if line.startswith("$ empathy-lightning")]
-    assert len(steps) == 8 and steps[0] == ["demo", "corpus"] and steps[-1] == ["demo", "evaluate"]
+    assert len(steps) == 9 and steps[0] == ["demo", "corpus"] and steps[-1] == ["demo", "evaluate"]
     # What a whole run makes is elsewhere.
     place = tmp_path / "outputs/demo_quick/outputs/demo"
     assert (place / "report.html").is_file() and not (tmp_path / "outputs/demo").exists()

@@ -1,17 +1,18 @@
 import hashlib
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
 from empathy_lightning.__main__ import main
-from empathy_lightning.corpora import RAVDESS
+from empathy_lightning.corpora import CORPORA, RAVDESS
 from empathy_lightning.data import read_manifest
 from empathy_lightning.data.check import check
 from empathy_lightning.data.protocols import Protocol
-from tests.corpora import ravdess
+from tests.corpora import ravdess, savee
 from tests.corpora.noise import noise
 
 
@@ -57,6 +58,24 @@ def test_from_the_command_line(root, tmp_path, capsys):
     assert main(["corpora", "check", "nothing", str(root)]) == 2
     assert main(["corpora", "check", "esd", str(root / "no")]) == 2
     assert "looked for" in capsys.readouterr().err
+
+
+def test_several_corpora_become_one_manifest(root, tmp_path, capsys):
+    other = savee.write(tmp_path / "savee")
+    out = tmp_path / "both.jsonl"
+    words = ["corpora", "export", "ravdess", str(root), "savee", str(other), "--out", str(out)]
+    assert main([*words, "--allow_left_out=1"]) == 0
+    rows = read_manifest(out)
+    alone = [*RAVDESS(str(root)).utterances(), *CORPORA["savee"](str(other)).utterances()]
+    readable = [u for u in alone if Path(u.path).is_file()]
+    assert [(u.corpus, u.id) for u in rows] == [(u.corpus, u.id) for u in readable]
+    assert {u.corpus for u in rows} == {"ravdess", "savee"} and all(Path(u.path).is_file() for u in rows)
+    assert main([*words, "--allow_left_out=1"]) == 0
+    assert "is there already, made from the same" in capsys.readouterr().out
+    assert main([*words[:5], "--out", str(out)]) == 2
+    assert "savee has no folder" in capsys.readouterr().err.splitlines()[-1]
+    assert main([*words[:4], "--out", str(out)]) == 2
+    assert "(corpora, utterances changed)" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_voices_and_replies_are_listened_to_and_the_report_says_of_what(tmp_path, capsys, monkeypatch):

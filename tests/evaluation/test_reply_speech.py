@@ -4,6 +4,7 @@ import functools
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import pytest
 import soundfile
@@ -22,7 +23,7 @@ from transformers import (
 
 from empathy_lightning.__main__ import main
 from empathy_lightning.audio import write
-from empathy_lightning.data import write_manifest
+from empathy_lightning.data import read_manifest, write_manifest
 from empathy_lightning.evaluation.reply_speech import Heard, SpeechRecogniser, speech_figures
 from empathy_lightning.utterance import Utterance
 
@@ -334,3 +335,137 @@ def test_the_file_tells_one_recogniser_and_one_recording_from_another(whisper, t
     write(tmp_path / "0.wav", tone("high")[:12_000])
     third = evaluate(manifest, tmp_path / "whisper", "--asr_language", "en")["made_from"]
     assert {name for name in second if second[name] != third[name]} == {"recordings", "asr_language"}
+
+
+GLIDE = 0.3 * torch.sin(2 * torch.pi * torch.linspace(0, 1, 16_000).pow(2) * 2_000)
+
+
+@pytest.fixture(scope="module")
+def ctc(tmp_path_factory):
+    """Folder of a wav2vec 2.0 with CTC that has learned what the glide says."""
+    from transformers import (
+        Wav2Vec2Config,
+        Wav2Vec2CTCTokenizer,
+        Wav2Vec2FeatureExtractor,
+        Wav2Vec2ForCTC,
+        Wav2Vec2Processor,
+    )
+
+    folder = tmp_path_factory.mktemp("ctc")
+    letters = ["<pad>", "<s>", "</s>", "<unk>", "|", *"abcdefghijklmnopqrstuvwxyz"]
+    (folder / "vocab.json").write_text(json.dumps({letter: index for index, letter in enumerate(letters)}))
+    tokenizer = Wav2Vec2CTCTokenizer(folder / "vocab.json")
+    parts = Wav2Vec2Processor(Wav2Vec2FeatureExtractor(return_attention_mask=True), tokenizer)
+    torch.manual_seed(0)
+    sizes = {"conv_dim": (16, 16), "conv_stride": (20, 16), "conv_kernel": (40, 16)}
+    config = Wav2Vec2Config(
+        vocab_size=len(letters), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
+        num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=2, apply_spec_augment=False, pad_token_id=0,
+        num_feat_extract_layers=2, ctc_loss_reduction="mean", do_stable_layer_norm=True, feat_extract_norm="layer",
+        **sizes,
+    )  # fmt: skip
+    model = Wav2Vec2ForCTC(config).train()
+    inputs = parts(GLIDE.numpy(), sampling_rate=16_000, return_tensors="pt")
+    # Three frames of each letter, then one of the blank.
+    frames = [index for letter in tokenizer("gray sky").input_ids for index in (letter, letter, letter, 0)]
+    targets = torch.tensor([*frames, *[0] * (model(**inputs).logits.shape[1] - len(frames))])
+    optimiser = torch.optim.AdamW(model.parameters(), 5e-3)
+    for _ in range(60):
+        loss = torch.nn.functional.cross_entropy(model(**inputs).logits[0], targets)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    model.save_pretrained(folder)
+    parts.save_pretrained(folder)
+    return folder
+
+
+def test_a_recogniser_other_than_whisper_is_asked_as_it_is(ctc, tmp_path, capsys):
+    rows = [("Gray sky!", "low", {"language": "en"}), ("The grey sky", "low", {"language": "en"})]
+    spoken(tmp_path, rows)
+    for index in range(2):
+        write(tmp_path / f"{index}.wav", GLIDE)
+    figures = evaluate(tmp_path / "replies.jsonl", ctc)
+    scores = [row["speech"] for row in figures["scores"]]
+    assert [row["transcript"] for row in scores] == ["gray sky"] * 2
+    # Its folder brings no table of British spellings, so "grey" is another word.
+    assert [(row["words"], row["word_errors"]) for row in scores] == [(2, 0), (3, 2)]
+    assert figures["speech"]["word_error_rate"] == pytest.approx(2 / 5)
+    manifest = str(tmp_path / "replies.jsonl")
+    assert main(["evaluate", "replies", manifest, "--asr", str(ctc), "--asr_language", "auto"]) == 2
+    assert "does not tell languages" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_spoken_replies_are_written_down_by_evaluate_speech_too(whisper, tmp_path):
+    rows = [("Your color is gray", "low", {"language": "en"}), ("Your house is very grey", "low", {"language": "en"})]
+    manifest = spoken(tmp_path, rows)
+    words = ["--asr", str(whisper), "--mos=false", "--pictures=0"]
+    assert main(["evaluate", "speech", str(manifest), "--out", str(tmp_path / "out"), *words]) == 0
+    figures = json.loads((tmp_path / "out/metrics.json").read_text())
+    assert figures["word_error_rate"]["value"] == pytest.approx(2 / 9, abs=1e-6)
+    assert figures["word_error_rate"]["low"] == 0 and figures["word_error_rate"]["high"] == pytest.approx(2 / 5)
+    said = [json.loads(line)["speech"] for line in (tmp_path / "out/utterances.jsonl").read_text().splitlines()]
+    assert [row["transcript"] for row in said] == [SAID["low"][1]] * 2
+    assert figures["character_error_rate"]["value"] == pytest.approx(
+        sum(row["character_errors"] for row in said) / sum(row["characters"] for row in said), abs=1e-6
+    )
+
+
+def wordless(folder, count=5):
+    """A manifest of recordings without words, but for the second one."""
+    rows = []
+    for index in range(count):
+        write(folder / f"{index}.wav", torch.cat([tone("high"), tone("low")]) if index == 2 else tone("low"))
+        rows.append(Utterance(f"u{index}", "c", str(folder / f"{index}.wav"), language="en", response="Yes."))
+    rows[1].transcript = "Own words."
+    # The second half of its file.
+    rows[2].start = 1.0
+    write_manifest(folder / "wordless.jsonl", rows)
+    return folder / "wordless.jsonl"
+
+
+def transcripts(manifest, asr, *more, out="words.jsonl"):
+    words = ["--asr", str(asr), "--per_shard=2", *more]
+    return main(["prepare", "transcripts", str(manifest), "--out", str(manifest.with_name(out)), *words])
+
+
+def test_recordings_without_words_are_written_down(whisper, tmp_path, capsys):
+    manifest = wordless(tmp_path)
+    assert transcripts(manifest, whisper) == 0
+    rows = read_manifest(tmp_path / "words.jsonl")
+    assert [u.transcript for u in rows] == [SAID["low"][1], "Own words.", *[SAID["low"][1]] * 3]
+    assert [u.raw_labels.get("transcript") for u in rows] == [f"pseudo: {whisper}", None, *[f"pseudo: {whisper}"] * 3]
+    originals = read_manifest(manifest)
+    assert [replace(u, transcript=None, raw_labels={}) for u in rows] == [
+        replace(u, transcript=None) for u in originals
+    ]
+    assert "4 transcripts; no word was heard in 0, unreadable: 0" in capsys.readouterr().out
+
+
+def test_transcripts_go_on_where_they_were_stopped_and_other_recordings_are_heard_anew(
+    whisper, tmp_path, monkeypatch, capsys
+):
+    manifest = wordless(tmp_path)
+    assert transcripts(manifest, whisper, out="whole.jsonl") == 0
+    transcribe, heard = SpeechRecogniser.transcribe, []
+
+    def _counted(self, waveforms, languages):
+        heard.append(len(waveforms))
+        if len(heard) == 2:
+            raise KeyboardInterrupt
+        return transcribe(self, waveforms, languages)
+
+    monkeypatch.setattr(SpeechRecogniser, "transcribe", _counted)
+    assert transcripts(manifest, whisper) == 130 and not (tmp_path / "words.jsonl").exists()
+    assert transcripts(manifest, whisper) == 0 and heard == [2, 2, 2]
+    assert (tmp_path / "words.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+    write(tmp_path / "3.wav", torch.cat([tone("low"), torch.zeros(16_000)]))
+    assert transcripts(manifest, whisper) == 0 and heard == [2, 2, 2, 1]
+    assert transcripts(manifest, whisper, "--language=auto") == 2
+    assert "(language changed)" in capsys.readouterr().err.splitlines()[-1]
+    # Damaged ones are named, and few may be.
+    (tmp_path / "4.wav").write_text("no sound")
+    assert transcripts(manifest, whisper) == 2
+    assert "1 of 5 utterances would be lost" in capsys.readouterr().err.splitlines()[-1]
+    assert transcripts(manifest, whisper, "--allow_left_out=0.2") == 0
+    assert read_manifest(tmp_path / "words.jsonl")[4].transcript is None

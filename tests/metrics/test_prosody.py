@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -27,3 +29,14 @@ def test_a_glide_has_a_range():
 def test_silence_is_refused():
     with pytest.raises(ValueError, match="sound"):
         prosody(torch.zeros(16_000), 1)
+
+
+def test_energy_is_the_power_in_decibels_and_its_range_that_of_its_parts():
+    time = torch.arange(16_000) / 16_000
+    tone = torch.sin(2 * torch.pi * 200 * time)
+    # A sine of amplitude a has the power a^2 / 2.
+    for amplitude in (0.1, 0.5):
+        figures = prosody(amplitude * tone, words=3)
+        assert abs(figures["energy"] - 10 * math.log10(amplitude**2 / 2)) < 0.1 and figures["energy_range"] < 0.2
+    halves = torch.cat([0.5 * tone[:8_000], 0.25 * tone[8_000:]])
+    assert abs(prosody(halves, words=3)["energy_range"] - 20 * math.log10(2)) < 0.2

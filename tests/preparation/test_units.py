@@ -13,7 +13,6 @@ from empathy_lightning.checkpoints import load_quantizer, save
 from empathy_lightning.data import read_manifest, write_manifest
 from empathy_lightning.modules.mel_quantizer import MelQuantizer
 from empathy_lightning.preparation import unit_shards, units
-from empathy_lightning.utterance import Utterance
 
 
 @pytest.fixture
@@ -45,8 +44,7 @@ def error_of(capsys):
     return capsys.readouterr().err.strip().splitlines()[-1]
 
 
-def test_own_recordings_are_used_as_they_are(spoken, monkeypatch, capsys):
-    monkeypatch.setattr(units, "render", lambda *_: pytest.fail("a reply was rendered"))
+def test_own_recordings_are_used_as_they_are(spoken, capsys):
     before = {path: path.read_bytes() for path in spoken.parent.glob("*.wav")}
     assert command(spoken) == 0
     rows, found = read_manifest(spoken.parent / "units.jsonl"), load_quantizer(str(spoken.parent / "quantizer"))
@@ -68,10 +66,10 @@ def test_replies_without_a_recording_among_others_are_left_out_and_counted(spoke
     assert [u.id for u in read_manifest(spoken.parent / "units.jsonl")] == [u.id for u in rows if u is not rows[1]]
 
 
-def test_what_can_be_neither_read_nor_rendered_is_one_line(spoken, capsys):
+def test_replies_without_any_recording_are_one_line(spoken, capsys):
     write_manifest(spoken, [replace(u, response_path=None) for u in read_manifest(spoken)])
     assert command(spoken) == 2
-    assert "response_path" in error_of(capsys)
+    assert "(response_path): make them with `prepare speech`" in error_of(capsys)
     assert {path.name for path in spoken.parent.iterdir()} >= {"spoken.jsonl"}
     assert not (spoken.parent / "units.jsonl").exists()
 
@@ -130,22 +128,3 @@ def test_stopped_anywhere_it_ends_with_the_same_files(spoken, monkeypatch, tmp_p
         assert not (spoken.parent / "units.jsonl").exists()
         assert command(spoken) == 0
         assert made.read_bytes() == whole
-
-
-def test_rendered_replies_of_two_manifests_lie_apart(tmp_path, capsys):
-    pytest.importorskip("espeakng_loader")
-    save(tmp_path / "quantizer", quantizer(0))
-    for name, text in (("first", "I am sorry."), ("second", "That is wonderful news, my friend.")):
-        row = Utterance(id="a/1", corpus="c", path="a.wav", split="train", emotion="sad", response=text)
-        write_manifest(tmp_path / f"{name}.jsonl", [row, replace(row, id="b")])
-        assert command(tmp_path / f"{name}.jsonl", out=f"{name}_units.jsonl") == 0
-    first, second = (read_manifest(tmp_path / f"{name}_units.jsonl") for name in ("first", "second"))
-    assert first[0].response_path != second[0].response_path
-    assert 1.3 * len(read(first[0].response_path)) < len(read(second[0].response_path))
-    # A recording that is there is rendered where that is asked for.
-    rows = [replace(row, response="I am sorry.") for row in second]
-    write_manifest(tmp_path / "third.jsonl", rows)
-    assert command(tmp_path / "third.jsonl", "--render", out="third_units.jsonl") == 0
-    third = read_manifest(tmp_path / "third_units.jsonl")
-    assert third[0].response_path.startswith(str(tmp_path / "third_units.jsonl.speech"))
-    assert 1.3 * len(read(third[0].response_path)) < len(read(second[0].response_path))

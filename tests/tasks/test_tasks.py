@@ -51,9 +51,7 @@ def task(stage, model, folder):
         losses = {"categorical": CategoricalLoss(), "rating": RatingLoss()}
         return EmotionNuanceTask(model, losses, {"categorical": 0.8}, [initial], optimizer=adamw(1e-2))
     tokenizer = model.responder.language_model.tokenizer
-    decoder = SpeechDecoder(
-        192, len(tokenizer), tokenizer.pad_token_id, num_units=8, body=Qwen2Body(32, 1, 2)
-    )
+    decoder = SpeechDecoder(192, len(tokenizer), tokenizer.pad_token_id, num_units=8, body=Qwen2Body(32, 1, 2))
     return SpeechDecoderTask(
         spoken(model, EMOTIONS, decoder, NeuralVocoder(8, 16, 1)), [initial], optimizer=adamw(1e-2)
     )

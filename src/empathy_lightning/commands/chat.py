@@ -62,6 +62,8 @@ def chat(
     check_folder(out)
     waveforms = _read_all(files)
     bot = EmpatheticChatbot.from_pretrained(checkpoint, trust=trust)
+    if bot.model.talker is not None and bot.model.talker.vocoder is None:
+        print(f"{checkpoint} has no vocoder: its speech is written as units, in replies.json, and is not to be heard")
     replies: list[Reply] = []
     entries = []
     # Whoever waits for one answer reads it as it is written.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,18 +66,19 @@ def export(
     name: str,
     root: str,
     /,
-    *,
+    *more: str,
     out: Path,
     protocol: str | None = None,
     shards: bool = False,
     again: Again = False,
     allow_left_out: AllowLeftOut = 0.01,
 ) -> None:
-    """Write a corpus as one manifest.
+    """Write a corpus, or several, as one manifest.
 
     Args:
         name: As in corpora list, or manifest for one of your own.
         root: Folder of the corpus in its official layout, or the manifest.
+        more: NAME and ROOT of each further corpus.
         out: FILE.jsonl or FILE.parquet, or a folder for shards.
         protocol: Splits by a published protocol, see corpora list.
         shards: Write Parquet shards with the audio inside.
@@ -89,32 +91,35 @@ def export(
     from empathy_lightning.files import check_folder, check_target
     from empathy_lightning.jobs import Claim, utterances_digest
 
+    if len(more) % 2:
+        raise InputError(f"{more[-1]} has no folder: give NAME ROOT for each corpus")
+    named = list(zip((name, *more[::2]), (root, *more[1::2]), strict=True))
     if shards:
         check_folder(out)
     else:
-        check_target(out, [Path(root)])
+        check_target(out, [Path(folder) for _, folder in named])
         if out.suffix not in (".jsonl", ".parquet"):
             raise InputError(f"--out {out}: give FILE.jsonl or FILE.parquet, or a folder and --shards")
-    utterances = _chosen(_corpus(name, root), protocol, allow_left_out)
+    utterances = _chosen([_corpus(*one) for one in named], protocol, allow_left_out)
     if shards:
         write_shards(utterances, out, again=again)
     else:
         content = utterances_digest(utterances, out.parent)
-        claim = Claim(out, {"corpus": name, "protocol": protocol, "utterances": content})
+        claim = Claim(out, {"corpora": [one for one, _ in named], "protocol": protocol, "utterances": content})
         if not claim.is_done(again):
             claim.write()
             write_manifest(out, utterances)
     print(f"{len(utterances)} utterances in {out}")
 
 
-def _chosen(corpus: Corpus, protocol: str | None, allow_left_out: float) -> list[Utterance]:
-    """The corpus's utterances under the protocol, after a summary of what is left out."""
+def _chosen(corpora: Sequence[Corpus], protocol: str | None, allow_left_out: float) -> list[Utterance]:
+    """The corpora's utterances under the protocol, after a summary of what is left out."""
     from empathy_lightning.data.left_out import Tally
     from empathy_lightning.data.published import protocol_named
     from empathy_lightning.data.reading import read_split
 
     tally = Tally()
-    _, utterances = read_split([corpus], protocol_named(protocol) if protocol else None, tally)
+    _, utterances = read_split(corpora, protocol_named(protocol) if protocol else None, tally)
     print(tally.describe(), file=sys.stderr)
     tally.refuse_above(allow_left_out, "--allow_left_out")
     return utterances

@@ -1,10 +1,18 @@
-"""``evaluate emotion`` and ``evaluate replies``; what they need is imported when they run."""
+"""``evaluate emotion``, ``evaluate replies`` and ``evaluate speech``; what they need is imported when they run."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from empathy_lightning.commands.options import AllowLeftOut, PaperName, ParserName, RecogniserName, Trust, Wording
+from empathy_lightning.commands.options import (
+    Again,
+    AllowLeftOut,
+    PaperName,
+    ParserName,
+    RecogniserName,
+    Trust,
+    Wording,
+)
 
 
 def emotion(
@@ -72,8 +80,8 @@ def replies(
         replies: Manifest whose responses are the replies.
         split: Which to score, or all.
         empathy_classifier: Folder that convert epitome wrote.
-        asr: Whisper that transcribes the spoken replies, for example openai/whisper-large-v3 or a folder: word and
-            character error rates against their text.
+        asr: Recogniser that transcribes the spoken replies, a Whisper such as openai/whisper-large-v3 or another of
+            transformers' (model id or folder): word and character error rates against their text.
         asr_language: Code of all replies' language, or auto to hear it (default: each utterance's own).
         against: Another system's replies: Wilcoxon's test of the empathy and of the word errors.
         references: Manifest with expected responses: BLEU, chrF, ROUGE.
@@ -97,4 +105,51 @@ def replies(
         bert_layer=bert_layer,
         asr=asr,
         asr_language=asr_language,
+    )
+
+
+def speech(
+    replies: Path,
+    /,
+    *,
+    out: Path,
+    references: Path | None = None,
+    split: str = "test",
+    asr: str | None = None,
+    asr_language: str | None = None,
+    speaker_encoder: Path | None = None,
+    mos: bool = True,
+    pictures: int = 5,
+    again: Again = False,
+) -> None:
+    """Measure spoken replies: words, length, pitch, energy, style, voice.
+
+    Args:
+        replies: Manifest of responses with their speech (response_path).
+        out: Folder for metrics.json, utterances.jsonl and pictures.
+        references: Manifest of the same replies as they should sound, training replies of each style included, as
+            prepare speech writes it (default: the replies' own training split tells the styles).
+        split: Which to measure, or all.
+        asr: Recogniser that transcribes the replies, a Whisper or another of transformers' (model id or folder).
+        asr_language: Code of all replies' language, or auto to hear it (default: each utterance's own).
+        speaker_encoder: Folder of SpeechBrain's ECAPA-TDNN (spkrec-ecapa-voxceleb): likeness of the voices.
+        mos: Ask the predictors of opinion scores that are installed (speechmos, distillmos).
+        pictures: Replies that are drawn beside their targets.
+
+    Raises:
+        InputError: If a file cannot be used, or an option needs another one.
+    """
+    from empathy_lightning.evaluation.speech import evaluate_speech
+
+    evaluate_speech(
+        replies,
+        out,
+        references,
+        split,
+        asr=asr,
+        asr_language=asr_language,
+        speaker_encoder=speaker_encoder,
+        mos=mos,
+        pictures=pictures,
+        again=again,
     )

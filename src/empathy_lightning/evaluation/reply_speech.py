@@ -24,6 +24,10 @@ SPACELESS = ("zh", "yue", "ja", "th", "lo", "my", "km", "bo")
 """Languages that are written without spaces between words; their characters count as words."""
 
 
+_ENGLISH_ALONE = 51_864
+"""Tokens of the Whispers for English alone; the others have more."""
+
+
 @dataclass(frozen=True)
 class Heard:
     """What was heard in a spoken reply, beside what it should say; both as Whisper's normaliser leaves them.
@@ -50,6 +54,23 @@ class Heard:
     def word_error_rate(self) -> float | None:
         """Errors a word; may exceed 1; None where the text has no word."""
         return self.word_errors / self.words if self.words else None
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Where something is said.
+
+    Attributes:
+        path: Audio file.
+        start: First second.
+        end: Last second; None for the end of the file.
+        language: BCP 47 tag, where it is known.
+    """
+
+    path: str
+    start: float = 0.0
+    end: float | None = None
+    language: str | None = None
 
 
 class SpeechRecogniser:
@@ -79,15 +100,17 @@ class SpeechRecogniser:
                 self.model: Any = load(WhisperForConditionalGeneration, name_or_path, dtype=dtype).eval().to(device)
         except PretrainedError as error:
             raise InputError(f"speech recogniser: {error}"[:300]) from None
-        # A model for English alone has no languages to choose from, and says so.
+        # A model for English alone has no languages to choose from, and says so, or has a token less than the others.
         ids = getattr(self.model.generation_config, "lang_to_id", None) or {}
-        if not ids and getattr(self.model.generation_config, "is_multilingual", None) is not False:
+        multilingual = getattr(self.model.generation_config, "is_multilingual", None)
+        if not ids and multilingual is not False and self.model.config.vocab_size != _ENGLISH_ALONE:
             raise InputError(f"{name_or_path} names no languages in generation_config.json: take its latest version's")
         self.languages = {number: token.strip("<|>") for token, number in ids.items()}
         self.language = language if language == "auto" else self._known(language)
         if language is not None and self.language is None:
             raise InputError(f"{name_or_path} does not know the language {language}: give a code such as en, or auto")
         self.batch_size = batch_size
+        self.window = self.processor.feature_extractor.n_samples / SAMPLE_RATE
         # A folder without its table of British spellings takes them for other words.
         self.english = EnglishTextNormalizer(self.processor.tokenizer.english_spelling_normalizer or {})
         self.basic = BasicTextNormalizer()
@@ -109,7 +132,7 @@ class SpeechRecogniser:
                 window after window, each beginning where the last full phrase ended.
             languages: Whisper's codes; None to hear it.
         """
-        long = max(map(len, waveforms)) > self.processor.feature_extractor.n_samples
+        long = max(map(len, waveforms)) > self.window * SAMPLE_RATE
         whole = {"truncation": False, "padding": "longest"} if long else {}
         inputs = self.processor.feature_extractor(
             [waveform.numpy() for waveform in waveforms],
@@ -131,46 +154,71 @@ class SpeechRecogniser:
         texts = self.processor.batch_decode(ids, skip_special_tokens=True)
         return [(text.strip(), language) for text, language in zip(texts, spoken, strict=True)]
 
-    def measure(self, utterances: Sequence[Utterance], unreadable: list[str], what: str) -> list[Heard | None]:
+    def measure(self, utterances: Sequence[Utterance], unreadable: list[str], what: str | None) -> list[Heard | None]:
         """Listen to the replies; None for those without speech.
 
         Args:
             utterances: Their responses are what ``response_path`` should say.
             unreadable: Reasons why a recording cannot be read are added; its place holds None too.
-            what: Stands before the progress bar.
+            what: Stands before the progress bar; None shows none.
         """
-        found: list[Heard | None] = [None] * len(utterances)
+        replies = [
+            None if u.response_path is None else Recording(u.response_path, language=u.language) for u in utterances
+        ]
+        heard = self.listen(replies, unreadable, what)
+        return [said and self.compare(u.response or "", *said) for u, said in zip(utterances, heard, strict=True)]
+
+    def listen(
+        self, recordings: Sequence[Recording | None], unreadable: list[str], what: str | None
+    ) -> list[tuple[str, str, float] | None]:
+        """Write down what is said; words, language and seconds of each recording, those of like length together.
+
+        Args:
+            recordings: None where there is none.
+            unreadable: Reasons why a recording cannot be read are added; its place holds None too.
+            what: Stands before the progress bar; None shows none.
+        """
+        found: list[tuple[str, str, float] | None] = [None] * len(recordings)
         seconds: dict[int, float] = {}
-        for row, u in enumerate(utterances):
-            if u.response_path is not None:
+        for row, recording in enumerate(recordings):
+            if recording is not None:
                 try:
-                    seconds[row] = duration_of(u.response_path)
+                    seconds[row] = duration_of(recording.path, recording.start, recording.end)
                 except AudioError as error:
                     unreadable.append(str(error))
-        longest = self.processor.feature_extractor.n_samples / SAMPLE_RATE
-        with progress_bar(total=len(seconds), what=what) as progress:
+        with progress_bar(total=len(seconds), what=what or "", shown=what is not None) as progress:
             for beyond in (False, True):
-                rows = sorted((row for row in seconds if (seconds[row] > longest) is beyond), key=seconds.__getitem__)
+                rows = sorted(
+                    (row for row in seconds if (seconds[row] > self.window) is beyond), key=seconds.__getitem__
+                )
                 for start in range(0, len(rows), self.batch_size):
-                    self._measure(utterances, rows[start : start + self.batch_size], found, unreadable)
-                    progress.update(len(rows[start : start + self.batch_size]))
+                    few = rows[start : start + self.batch_size]
+                    self._listen({row: recordings[row] for row in few}, found, unreadable)
+                    progress.update(len(few))
         return found
 
-    def _measure(
-        self, utterances: Sequence[Utterance], rows: Sequence[int], found: list[Heard | None], unreadable: list[str]
+    def _listen(
+        self,
+        recordings: dict[int, Recording | None],
+        found: list[tuple[str, str, float] | None],
+        unreadable: list[str],
     ) -> None:
         waveforms: dict[int, Tensor] = {}
-        for row in rows:
+        stated: list[str | None] = []
+        for row, recording in recordings.items():
+            assert recording is not None
             try:
-                waveforms[row] = read(utterances[row].response_path or "")
+                waveforms[row] = read(recording.path, recording.start, recording.end)
             except AudioError as error:
                 unreadable.append(str(error))
+                continue
+            code = self.language or self._known(recording.language)
+            stated.append(None if code == "auto" else code)
         if not waveforms:
             return
-        stated = [self.language or self._known(utterances[row].language) for row in waveforms]
-        heard = self.transcribe(list(waveforms.values()), [None if code == "auto" else code for code in stated])
+        heard = self.transcribe(list(waveforms.values()), stated)
         for (row, waveform), (text, language) in zip(waveforms.items(), heard, strict=True):
-            found[row] = self.compare(utterances[row].response or "", text, language, len(waveform) / SAMPLE_RATE)
+            found[row] = (text, language, len(waveform) / SAMPLE_RATE)
 
     def compare(self, reply: str, transcript: str, language: str, seconds: float) -> Heard:
         """Count the errors of a transcript."""

@@ -9,6 +9,7 @@ from typing import Any
 from empathy_lightning.audio import AudioError, duration_of
 from empathy_lightning.data.reading import read_chosen
 from empathy_lightning.errors import InputError
+from empathy_lightning.evaluation.other_recognisers import speech_recogniser
 from empathy_lightning.evaluation.reply_scores import (
     LEVELS,
     bert_scorer,
@@ -53,7 +54,7 @@ def evaluate_responses(
         references: Manifest whose responses are the expected ones; None measures no overlap.
         bert_score: Folder of an encoder for BERTScore; None leaves that out.
         bert_layer: See :func:`bert_scorer`.
-        asr: Whisper that writes down the spoken replies, a model id or a folder; None listens to none.
+        asr: Recogniser that writes down the spoken replies, a model id or a folder; None listens to none.
         asr_language: See :class:`SpeechRecogniser`.
 
     Raises:
@@ -77,7 +78,7 @@ def evaluate_responses(
     # All that may be refused comes before the measuring.
     classifiers = load_classifiers(empathy_classifier) if empathy_classifier else {}
     likeness = bert_scorer(bert_score, bert_layer) if bert_score else None
-    recogniser = SpeechRecogniser(asr, asr_language) if asr else None
+    recogniser = speech_recogniser(asr, asr_language) if asr else None
     rows: list[dict[str, Any]] = [{"corpus": u.corpus, "id": u.id, "reply": u.response} for u in utterances]
     partners = {name: of for name, of in (("against", others), ("references", expected)) if files[name] is not None}
     figures: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""Prosody of a waveform: fundamental frequency and speaking rate."""
+"""Prosody of a waveform: fundamental frequency, energy and speaking rate."""
 
 from __future__ import annotations
 
@@ -43,11 +43,29 @@ def fundamental_frequency(
     return sample_rate / (chosen + first + 1), best.clamp(0, 1)
 
 
-def prosody(waveform: Tensor, words: int, sample_rate: int = 16_000) -> dict[str, float]:
-    """Mean and range of the fundamental frequency, and the speaking rate.
+def pitch_track(waveform: Tensor, sample_rate: int = 16_000) -> Tensor:
+    """Fundamental frequency in Hz every 10 ms, the first at 25 ms; NaN where there is no voice.
 
-    Frames count as voiced if their power is above 2 % of the loudest and they are
-    periodic; silence at the ends is not speaking time.
+    Frames count as voiced if their power is above 2 % of the loudest and they are periodic.
+
+    Args:
+        waveform: Shape (T,), at least 0.1 s long.
+        sample_rate: In Hz.
+    """
+    frequency, periodicity = fundamental_frequency(waveform, sample_rate)
+    return frequency.where(_loud(waveform, sample_rate)[1] & (periodicity > 0.5), torch.nan)
+
+
+def _loud(waveform: Tensor, sample_rate: int) -> tuple[Tensor, Tensor]:
+    """Power of each frame, and whether it is above 2 % of the loudest."""
+    power = waveform.unfold(0, sample_rate // 20, sample_rate // 100).square().mean(1)
+    return power, power > 0.02 * power.max()
+
+
+def prosody(waveform: Tensor, words: int, sample_rate: int = 16_000) -> dict[str, float]:
+    """Mean and range of the fundamental frequency and of the energy, and the speaking rate.
+
+    Frames count as voiced as in :func:`pitch_track`; silence at the ends is not speaking time.
 
     Args:
         waveform: Shape (T,), at least 0.1 s long.
@@ -55,22 +73,25 @@ def prosody(waveform: Tensor, words: int, sample_rate: int = 16_000) -> dict[str
         sample_rate: In Hz.
 
     Returns:
-        ``f0_mean`` in Hz, ``f0_range`` (10th to 90th percentile) in Hz, ``rate`` in words per second.
+        ``f0_mean`` in Hz, ``f0_range`` (10th to 90th percentile) in Hz, ``energy`` and ``energy_range`` (mean, and 10th
+        to 90th percentile, of the loud frames' power) in dB, ``rate`` in words per second.
 
     Raises:
         ValueError: If the waveform is shorter than 0.1 s, or holds no voice.
     """
     if len(waveform) < sample_rate // 10 or waveform.abs().max() == 0:
         raise ValueError("prosody needs at least 0.1 s of sound")
-    frequency, periodicity = fundamental_frequency(waveform, sample_rate)
-    power = waveform.unfold(0, sample_rate // 20, sample_rate // 100).square().mean(1)
-    loud = power > 0.02 * power.max()
-    voiced = frequency[loud & (periodicity > 0.5)]
+    track = pitch_track(waveform, sample_rate)
+    power, loud = _loud(waveform, sample_rate)
+    voiced = track[~track.isnan()]
     if not len(voiced):
         raise ValueError("prosody needs voiced sound")
     active = loud.nonzero()[:, 0]
+    levels = 10 * power[loud].log10()
     return {
         "f0_mean": float(voiced.mean()),
         "f0_range": float(voiced.quantile(0.9) - voiced.quantile(0.1)),
+        "energy": float(10 * power[loud].mean().log10()),
+        "energy_range": float(levels.quantile(0.9) - levels.quantile(0.1)),
         "rate": words / (float(active[-1] - active[0] + 1) / 100),
     }

@@ -19,7 +19,7 @@ from empathy_lightning.preparation.engines import Answerer, Generation
 from empathy_lightning.preparation.identity import model_identity
 from empathy_lightning.progress import progress_bar
 from empathy_lightning.prompts import Segment, fill
-from empathy_lightning.utterance import Utterance
+from empathy_lightning.utterance import SPOKEN, Utterance
 
 AnswerShard = Callable[[Sequence[Utterance], Any], list[Utterance]]
 """Gives the utterances of a shard their responses, and moves the progress bar by each that is done."""
@@ -142,7 +142,9 @@ def in_shards(
             return None
         for u, row in zip(shard, present, strict=True):
             answer_of: dict[str, Any] = {name: getattr(row, name) for name in fields}
-            answered.append(replace(u, **{"response_path": None, "units": None, **answer_of}))
+            # How an earlier reply was spoken goes with its recording.
+            labels = {name: label for name, label in u.raw_labels.items() if name not in SPOKEN}
+            answered.append(replace(u, **{"response_path": None, "units": None, "raw_labels": labels, **answer_of}))
     return answered
 
 

@@ -6,10 +6,13 @@ optional extra because eSpeak NG is GPL-3: ``pip install empathy_lightning[synth
 
 from __future__ import annotations
 
+import _ctypes
 import atexit
 import ctypes
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -47,21 +50,64 @@ class Prosody:
 @cache
 def _library() -> tuple[Any, int, Path]:
     """The library, its sample rate, and the folder of its voice variants, which is a copy of our own."""
-    try:
-        import espeakng_loader
-    except ImportError:
-        raise InputError(
-            "eSpeak NG is not installed; it renders the synthetic corpus: pip install 'empathy_lightning[synthetic]'"
-        ) from None
-    library = ctypes.CDLL(espeakng_loader.get_library_path())
-    data = _writable(Path(espeakng_loader.get_data_path()))
-    sample_rate = library.espeak_Initialize(_SYNCHRONOUS, 0, str(data).encode(), 0)
-    if sample_rate <= 0:
-        raise InputError("eSpeak NG did not start; reinstall it: pip install --force-reinstall espeakng-loader")
+    loader = _loader()
+    library = ctypes.CDLL(loader.get_library_path())
+    data = _writable(Path(loader.get_data_path()))
+    sample_rate = _started(library, data)
     # Its noise and flutter begin at the time of day otherwise. What it has said still decides how it goes on, so that
     # only a process that says the same from its beginning makes the same samples.
     library.espeak_ng_SetRandSeed(0)
     return library, sample_rate, data / "voices" / "!v"
+
+
+def _loader() -> Any:
+    try:
+        import espeakng_loader
+    except ImportError:
+        raise InputError(
+            "eSpeak NG is not installed; it says texts: pip install 'empathy_lightning[synthetic]'"
+        ) from None
+    return espeakng_loader
+
+
+def _started(library: Any, data: Path) -> int:
+    sample_rate: int = library.espeak_Initialize(_SYNCHRONOUS, 0, str(data).encode(), 0)
+    if sample_rate <= 0:
+        raise InputError("eSpeak NG did not start; reinstall it: pip install --force-reinstall espeakng-loader")
+    return sample_rate
+
+
+@contextmanager
+def _as_at_first(seed: int) -> Iterator[Any]:
+    """The library as if nothing had been said, its noise drawn from a seed.
+
+    Its state lies in variables that no call sets back, so that a copy of the file is loaded and let go again.
+    """
+    variants = _library()[2]
+    data = variants.parents[1]
+    copy = data / "again.so"
+    if not copy.is_file():
+        shutil.copy(_loader().get_library_path(), copy)
+    library = ctypes.CDLL(str(copy))
+    try:
+        _started(library, data)
+        library.espeak_ng_SetRandSeed(seed)
+        yield library
+    finally:
+        library.espeak_Terminate()
+        _ctypes.dlclose(library._handle)
+
+
+def version() -> str:
+    """The library's own, for example ``"1.52.0"``.
+
+    Raises:
+        InputError: If eSpeak NG is not installed or does not start.
+    """
+    library = _library()[0]
+    library.espeak_Info.restype = ctypes.c_char_p
+    told: bytes = library.espeak_Info(None)
+    return told.decode()
 
 
 def _writable(data: Path) -> Path:
@@ -87,13 +133,15 @@ def add_variant(name: str, text: str) -> None:
     (_library()[2] / name).write_text(text, encoding="utf-8")
 
 
-def render(text: str, voice: str, prosody: Prosody) -> tuple[NDArray[np.float32], int]:
+def render(text: str, voice: str, prosody: Prosody, seed: int | None = None) -> tuple[NDArray[np.float32], int]:
     """Say a sentence.
 
     Args:
         text: The sentence, in the language of the voice.
         voice: eSpeak's voice name with an optional variant, for example ``"gmw/en-US+f2"``.
         prosody: How to say it.
+        seed: Gives the same samples whatever was said before; None lets noise and flutter go on from there, in half
+            the time.
 
     Returns:
         The waveform, shape (samples,), in -1..1, and its sample rate in Hz.
@@ -103,6 +151,13 @@ def render(text: str, voice: str, prosody: Prosody) -> tuple[NDArray[np.float32]
         ValueError: If the voice is unknown.
     """
     library, sample_rate, _ = _library()
+    if seed is None:
+        return _said(library, text, voice, prosody), sample_rate
+    with _as_at_first(seed) as fresh:
+        return _said(fresh, text, voice, prosody), sample_rate
+
+
+def _said(library: Any, text: str, voice: str, prosody: Prosody) -> NDArray[np.float32]:
     if library.espeak_SetVoiceByName(voice.encode()) != 0:
         raise ValueError(f"eSpeak NG has no voice named {voice!r}")
     for parameter, value in (
@@ -126,4 +181,4 @@ def render(text: str, voice: str, prosody: Prosody) -> tuple[NDArray[np.float32]
     library.espeak_Synth(encoded, len(encoded), 0, _CHARACTER_POSITION, 0, _UTF8, None, None)
     library.espeak_Synchronize()
     waveform = np.concatenate(pieces) if pieces else np.zeros(0, np.int16)
-    return waveform.astype(np.float32) / 32768.0, sample_rate
+    return waveform.astype(np.float32) / 32768.0

@@ -70,17 +70,6 @@ MEAN_STYLES: dict[str, Prosody] = {
 STYLE_SPREAD = Prosody(14, 6, 9, 12)
 """Standard deviations around the centres (for the volume: per cent of it); neighbours overlap."""
 
-REPLY_STYLES: dict[str, Prosody] = {
-    "neutral": Prosody(148, 62, 55, 80, 3),
-    "happy": Prosody(165, 70, 75, 90, 3),
-    "sad": Prosody(128, 42, 22, 60, 3),
-    "angry": Prosody(146, 50, 32, 70, 3),
-    "surprised": Prosody(156, 82, 90, 90, 3),
-}
-"""How a reply to each emotion is said: bright to the happy, soft and slow to the sad, steady to the angry."""
-
-REPLY_VOICE = "gmw/en-US+klatt4"
-
 
 @dataclass(frozen=True, slots=True)
 class Sentence:

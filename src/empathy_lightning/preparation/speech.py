@@ -1,0 +1,200 @@
+"""Speech of the replies: each is said in the style that suits the emotion which it answers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from empathy_lightning.audio import write
+from empathy_lightning.data.left_out import MOST
+from empathy_lightning.data.manifest import write_manifest
+from empathy_lightning.data.reading import read_chosen
+from empathy_lightning.errors import InputError
+from empathy_lightning.files import check_folder, check_target
+from empathy_lightning.jobs import (
+    Claim,
+    alone,
+    digest,
+    rank_and_world_size,
+    recordings_digest,
+    seed_of,
+    speech_file,
+    speech_files,
+)
+from empathy_lightning.preparation.answers import AnswerShard, check_shards, in_shards, shards_of
+from empathy_lightning.preparation.speech_engines import Recordings, SpeechEngine
+from empathy_lightning.preparation.tones import Tones, read_tones
+from empathy_lightning.utterance import Utterance
+
+_FIELDS = ("response_path", "raw_labels")
+"""What a shard adds to an utterance."""
+
+
+def prepare_speech(
+    manifest: str | Path,
+    out: str | Path,
+    tones: str | Path = "recipe:speech/espeak",
+    seed: int = 0,
+    transcripts: bool = False,
+    train: int | None = None,
+    per_shard: int = 256,
+    again: bool = False,
+    max_left_out: float = MOST,
+) -> Path:
+    """Say each reply, and write the manifest again with the recordings (``response_path``).
+
+    Each reply records how it was made in its raw labels (:data:`~empathy_lightning.utterance.SPOKEN`). A run that was
+    interrupted goes on with what is missing and ends with the same bytes; under torchrun the processes share the
+    shards.
+
+    Args:
+        manifest: Utterances with responses, or a ``.txt`` file with a text a line.
+        out: Manifest to write; the speech lies in ``<out>.speech``, what was made by whom in ``<out>.shards``.
+        tones: YAML with the engine and with the style that answers each emotion, see :mod:`.tones`.
+        seed: Of the engine's draws, which depend on the utterance too.
+        transcripts: Say what the utterances say themselves, which becomes their response.
+        train: Most utterances of split train that are said, the first ones; None takes all.
+        per_shard: Utterances in a shard.
+        again: Make anew what is there, whatever it was made from.
+        max_left_out: Share of the utterances that may have nothing to say or no style.
+
+    Raises:
+        InputError: If something cannot be used or said, or the place holds what was made from something else.
+    """
+    manifest, out = Path(manifest), Path(out)
+    check_target(out, [manifest])
+    check_shards(out, again)
+    folder, shards = out.with_name(f"{out.name}.speech"), shards_of(out)
+    check_folder(folder)
+    spoken = read_tones(tones)
+    utterances = _first(_to_be_said(manifest, out, spoken, transcripts, max_left_out), train)
+    for place in {file.parent for file in speech_files(out, utterances)}:
+        check_folder(place)
+    said = {"seed": seed, "tones": spoken.said, **spoken.engine.identity(), **_replies(utterances, spoken, manifest)}
+
+    def _lost(utterance: Utterance, _: Utterance) -> bool:
+        return not os.path.isfile(_place(utterance, out, spoken))
+
+    with alone(shards):
+        speech = Claim(folder, said, "*/*.wav")
+        if not speech.is_met(again) and not isinstance(spoken.engine, Recordings):
+            speech.write()
+        if again:
+            out.unlink(missing_ok=True)
+        how = (lambda: _sayer(spoken, out, seed), per_shard, "speech of replies", _lost, _FIELDS, again)
+        done = in_shards(utterances, shards, said, *how)
+        if done is None:
+            rank, world_size = rank_and_world_size()
+            print(f"process {rank} of {world_size} is done; the one that ends last writes {out}")
+            return out
+        Claim(out, {"manifest": digest(manifest), **said}).write()
+        # The shards hold whole paths, which may be others by now.
+        write_manifest(out, [replace(u, response_path=_place(u, out, spoken)) for u in done])
+    print(f"{len(done)} replies said")
+    return out
+
+
+def _to_be_said(manifest: Path, out: Path, tones: Tones, transcripts: bool, max_left_out: float) -> list[Utterance]:
+    """The utterances whose reply can be said, with the words that are to be said as their responses."""
+    if manifest.suffix == ".txt":
+        return _texts(manifest, out)
+
+    def _worded(u: Utterance) -> Utterance:
+        return replace(u, response=u.transcript, response_cut=False) if transcripts else u
+
+    def _lacking(u: Utterance) -> str | None:
+        return _unsayable(_worded(u), tones)
+
+    read = read_chosen(manifest, most=max_left_out, audio=False, lacking=_lacking)
+    found = [_worded(u) for u in read if _lacking(u) is None]
+    if not found:
+        raise InputError(f"{manifest} has no reply that can be said: {_lacking(read[0]) if read else 'it is empty'}")
+    return found
+
+
+def _first(utterances: Sequence[Utterance], train: int | None) -> list[Utterance]:
+    """All but what comes after the first ones of split train."""
+    late = [u for u in utterances if u.split == "train"][train:] if train is not None else []
+    left = {id(u) for u in late}
+    return [u for u in utterances if id(u) not in left]
+
+
+def _unsayable(utterance: Utterance, tones: Tones) -> str | None:
+    """Why a reply cannot be said; None if it can."""
+    text = utterance.response or ""
+    if not any(letter.isalnum() for letter in text):
+        return "no response"
+    style = tones.style_of(utterance.emotion)
+    if style is None:
+        return f"no style answers {utterance.emotion or 'no emotion'} (answers, otherwise)"
+    if isinstance(tones.engine, Recordings):
+        path = tones.engine.find(utterance, style)
+        if path is None or not os.path.isfile(path):
+            return "no recording of the reply"
+    return None
+
+
+def _texts(file: Path, out: Path) -> list[Utterance]:
+    """An utterance for each line that is not blank, whose recording is its own speech."""
+    found = []
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        if text := line.strip():
+            u = Utterance(f"{number:07d}", file.stem, "", transcript=text, response=text, split="train")
+            u.path = str(speech_file(out, u))
+            found.append(u)
+    if not found:
+        raise InputError(f"{file} has no text")
+    return found
+
+
+def _replies(utterances: Sequence[Utterance], tones: Tones, manifest: Path) -> dict[str, str]:
+    """Digests of what is said in which style and, where it was recorded, of the recordings."""
+    words = hashlib.sha256()
+    for u in utterances:
+        words.update(json.dumps([u.corpus, u.id, u.response, tones.style_of(u.emotion)]).encode())
+    digests = {"replies": words.hexdigest()}
+    if isinstance(tones.engine, Recordings):
+        found = [tones.engine.find(u, tones.style_of(u.emotion) or "") or "" for u in utterances]
+        digests["recordings"] = recordings_digest(found, manifest.parent)
+    return digests
+
+
+def _place(u: Utterance, out: Path, tones: Tones) -> str:
+    """Where a reply's speech lies."""
+    if isinstance(tones.engine, Recordings):
+        return tones.engine.find(u, tones.style_of(u.emotion) or "") or ""
+    return str(speech_file(out, u))
+
+
+def _sayer(tones: Tones, out: Path, seed: int) -> AnswerShard:
+    identity = tones.engine.identity()
+
+    def _say_all(utterances: Sequence[Utterance], progress: Any) -> list[Utterance]:
+        rows = []
+        for u in utterances:
+            style = tones.style_of(u.emotion) or ""
+            made = {**identity, "style": style}
+            if not isinstance(tones.engine, Recordings):
+                made["seed"] = str(seed_of(seed, u))
+                _say(tones.engine, u, style, seed_of(seed, u), speech_file(out, u))
+            labels = {f"reply_{name}": value for name, value in made.items() if value}
+            rows.append(replace(u, response_path=_place(u, out, tones), raw_labels={**u.raw_labels, **labels}))
+            progress.update()
+        return rows
+
+    return _say_all
+
+
+def _say(engine: SpeechEngine, u: Utterance, style: str, seed: int, file: Path) -> None:
+    if file.is_file():
+        # This very job made it, before it was interrupted.
+        return
+    waveform, rate = engine.say(u.response or "", style, seed)
+    if not len(waveform) or not bool(waveform.isfinite().all()):
+        raise InputError(f"the engine gave no sound for {u.corpus}/{u.id}: {(u.response or '')[:60]!r}")
+    write(file, waveform, rate)
