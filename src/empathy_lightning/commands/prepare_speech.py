@@ -1,4 +1,4 @@
-"""``prepare transcripts``, ``speech``, ``quantizer`` and ``units``: words of recordings; speech of replies, in units."""
+"""``prepare transcripts``, ``speech``, ``quantizer``, ``units``: words of recordings, and replies as speech units."""
 
 from __future__ import annotations
 
