@@ -62,7 +62,7 @@ decodings = st.builds(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.data(), st.booleans(), decodings, st.integers(0, 99))
 def test_units_depend_on_no_cut_of_the_text(data, released_rules, decoding, seed):
     decoder, length = DECODERS[released_rules], data.draw(st.integers(1, 11))
@@ -80,7 +80,7 @@ def test_units_depend_on_no_cut_of_the_text(data, released_rules, decoding, seed
     assert written == alone(decoder, (states, tokens), decoding, seed)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.data(), st.booleans(), decodings)
 def test_units_depend_on_no_company(data, released_rules, decoding):
     decoder = DECODERS[released_rules]
@@ -107,7 +107,7 @@ def test_units_depend_on_no_company(data, released_rules, decoding):
         assert written[row] == (expected[: len(written[row])] if row == dropped else expected)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     st.lists(st.floats(-4, 4), min_size=2, max_size=12),
     st.floats(0.2, 2),
@@ -142,7 +142,7 @@ def test_draws_have_the_probabilities_of_the_softmax(scores, temperature, top_k,
 def test_seeds_give_draws_that_spread_as_the_scores_say():
     decoder, (states, tokens) = DECODERS[False], text_of(1)
     decoding = UnitDecoding(1.0, top_k=None, max_units=1)
-    seeds = list(range(3000))
+    seeds = list(range(1500))
     stream = decoder.begin(len(seeds), decoding, seeds)
     stream.read([states] * len(seeds), [tokens] * len(seeds), [True] * len(seeds))
     (block,) = list(stream.write())
@@ -157,14 +157,10 @@ def test_seeds_give_draws_that_spread_as_the_scores_say():
 
 
 def test_a_long_reply_is_what_whole_forwards_would_choose():
-    decoder, (states, tokens) = DECODERS[False], text_of(5)
-    decoding = UnitDecoding(0.0, repetition_penalty=1.0, max_units=400)
-    # Its end is out of reach, so that the cache has to grow.
-    with torch.no_grad():
-        decoder.model.get_input_embeddings().weight[0] = -decoder.model.get_input_embeddings().weight[0]
-    units = torch.tensor(alone(decoder, (states, tokens), decoding, 0))
-    if len(units) < 300:
-        pytest.fail(f"only {len(units)} units: the cache did not grow")
+    # 83 turns and more positions than the cache begins with.
+    decoder, (states, tokens) = DECODERS[False], text_of(250)
+    units = torch.tensor(alone(decoder, (states, tokens), UnitDecoding(0.0, max_units=0), 0))
+    assert len(units) == 332
     rows, labels = decoder.sequence(states, tokens, units)
     with torch.no_grad():
         logits = decoder.model(inputs_embeds=rows[None]).logits[0, :-1]
@@ -241,7 +237,7 @@ def test_who_stops_waits_for_one_step_only(monkeypatch):
     ],
 )  # fmt: skip
 def test_options_out_of_range_are_refused(options):
-    with pytest.raises(InputError, match="ha(s|ve) to be"):
+    with pytest.raises(InputError, match="to be"):
         UnitDecoding(**options)
 
 
