@@ -30,7 +30,7 @@ from empathy_lightning.modules.unit_language_model import Qwen2Body
 
 READ, WRITE = 3, 15
 STATES = 512
-LENGTHS = [8, 10, 12, 14, 16, 18, 20, 22]
+LENGTHS = [4, 5, 6, 7, 8, 9, 10, 11]
 """Chunks of text of eight replies that are spoken together, before their last."""
 
 

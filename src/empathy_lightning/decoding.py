@@ -6,9 +6,6 @@ from dataclasses import dataclass
 
 from empathy_lightning.errors import InputError
 
-UNIT_TEMPERATURE = 0.4
-"""At which speech units are drawn: words are clearer than at 1, and the likeliest units may repeat themselves."""
-
 
 @dataclass(frozen=True)
 class Decoding:
@@ -19,9 +16,14 @@ class Decoding:
         temperature: 0 takes the likeliest words; above it, they are drawn.
         top_p: Draw from the likeliest tokens whose probabilities reach this sum, in 0..1.
         seed: Of each reply's draws, which depend on neither batch nor shard.
-        unit_temperature: Speech units are drawn from the 50 likeliest at this temperature; 0 takes the likeliest
-            ones, which may repeat themselves without end. None stands for 0.4, and for 1 with released_rules of the
-            speech decoder, as the released code has it.
+        unit_temperature: Speech units are drawn at this temperature; 0 takes the likeliest ones, which may repeat
+            themselves without end. None stands for 0.4, and for 1 with released_rules of the speech decoder, as the
+            released code has it.
+        unit_top_k: Draw from this many likeliest units.
+        unit_top_p: Draw from the likeliest units whose probabilities reach this sum, in 0..1.
+        unit_repetition_penalty: Above 1, the last 50 units become less likely.
+        units_per_token: Most units for each token of the text, and 50 more, against speech that does not end; None
+            for 1500 after the text, whatever its length.
 
     Raises:
         InputError: If a value is out of range.
@@ -32,9 +34,16 @@ class Decoding:
     top_p: float = 1.0
     seed: int = 0
     unit_temperature: float | None = None
+    unit_top_k: int = 50
+    unit_top_p: float = 1.0
+    unit_repetition_penalty: float = 1.0
+    units_per_token: float | None = None
 
     def __post_init__(self) -> None:
-        if self.max_new_tokens < 1:
-            raise InputError("max_new_tokens has to be at least 1")
-        if min(self.temperature, self.unit_temperature or 0) < 0 or not 0 < self.top_p <= 1:
+        if self.max_new_tokens < 1 or self.unit_top_k < 1:
+            raise InputError("max_new_tokens and unit_top_k have to be at least 1")
+        shares = (self.top_p, self.unit_top_p)
+        if min(self.temperature, self.unit_temperature or 0) < 0 or not 0 < min(shares) <= max(shares) <= 1:
             raise InputError("a temperature has to be 0 or more, top_p above 0 and at most 1")
+        if self.unit_repetition_penalty <= 0 or (self.units_per_token or 1) <= 0:
+            raise InputError("unit_repetition_penalty and units_per_token have to be above 0")

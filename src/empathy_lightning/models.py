@@ -158,7 +158,7 @@ class EmpatheticLM(nn.Module):
         write = partial(self.responder.write, prompts, decoding, seeds)
         if self.talker is None or not aloud:
             return ReplyStream(write, None, replies, began=began)
-        units = None if decoding.unit_temperature is None else UnitDecoding(decoding.unit_temperature)
+        units = UnitDecoding.of(decoding)
         begin = partial(self.talker.begin, len(replies), units, list(seeds) or [decoding.seed] * len(replies))
         return ReplyStream(write, begin, replies, self.talker.sample_rate, began)
 

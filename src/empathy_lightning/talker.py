@@ -88,16 +88,12 @@ class Talker(nn.Module):
 
         Args:
             count: How many together.
-            decoding: How units are chosen; None for draws as :class:`.modules.unit_choice.UnitDecoding` has them, and
-                at temperature 1 with released_rules of the speech decoder, as the released code has it.
+            decoding: How units are chosen; None for draws as :class:`.modules.unit_choice.UnitDecoding` has them.
             seeds: Of each reply's draws; empty for 0 for all.
             stopped: Looked at before every step; once it is true nothing more is said.
         """
-        if decoding is None:
-            released = getattr(self.speech_decoder, "released_rules", False)
-            decoding = UnitDecoding(temperature=1.0) if released else UnitDecoding()
         stopped = stopped or (lambda: False)
-        units = self.speech_decoder.begin(count, decoding, list(seeds) or [0] * count, stopped)
+        units = self.speech_decoder.begin(count, decoding or UnitDecoding(), list(seeds) or [0] * count, stopped)
         return Speech(units, self.vocoder, count, self.patience, stopped)
 
     def speak(

@@ -7,9 +7,12 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from empathy_lightning.errors import InputError
 from empathy_lightning.modules.fusion import Fusion, GatedFusion
-from empathy_lightning.modules.language_model import IGNORE, pack
+from empathy_lightning.modules.language_model import IGNORE
+from empathy_lightning.modules.packed_replies import read_packed
 from empathy_lightning.modules.read_write import ReadWriteSchedule
+from empathy_lightning.modules.unit_cache import product
 from empathy_lightning.modules.unit_choice import UnitDecoding
 from empathy_lightning.modules.unit_language_model import Qwen2Body, begin_as, read_config
 from empathy_lightning.modules.unit_stream import UnitStream
@@ -138,14 +141,40 @@ class SpeechDecoder(nn.Module):
         return torch.cat(rows), torch.cat(labels)
 
     def forward(self, states: Sequence[Tensor], tokens: Sequence[Tensor], units: Sequence[Tensor]) -> Tensor:
-        """Mean cross-entropy of the units of a batch of replies; arguments as in :meth:`sequence`, one per reply."""
+        """Mean cross-entropy of the units of a batch of replies, which are read packed into one row.
+
+        Args:
+            states: Of each reply, as in :meth:`sequence`.
+            tokens: Likewise.
+            units: Likewise.
+
+        Returns:
+            A scalar.
+
+        Raises:
+            InputError: If a unit is none of 0 to ``num_units`` - 1.
+        """
+        self._check_units(units)
         sequences = [self.sequence(*reply) for reply in zip(states, tokens, units, strict=True)]
-        embeddings, mask = pack([rows for rows, _ in sequences])
-        labels = nn.utils.rnn.pad_sequence([label for _, label in sequences], batch_first=True, padding_value=IGNORE)
-        hidden = self.model.model(inputs_embeds=embeddings, attention_mask=mask.long(), use_cache=False)
-        supervised = labels[:, 1:] != IGNORE
-        logits = self.model.lm_head(hidden.last_hidden_state[:, :-1][supervised])
-        return nn.functional.cross_entropy(logits.float(), labels[:, 1:][supervised])
+        hidden = read_packed(self.model.model, [rows for rows, _ in sequences])
+        # Each reply begins with text, so that nothing is predicted across a border.
+        labels = torch.cat([label for _, label in sequences])[1:]
+        supervised = labels != IGNORE
+        logits = self.model.lm_head(hidden[:-1][supervised])
+        return nn.functional.cross_entropy(logits.float(), labels[supervised])
+
+    def _check_units(self, units: Sequence[Tensor]) -> None:
+        everything = torch.cat(list(units))
+        if not len(everything):
+            return
+        # One look at the device for both ends.
+        least, most = torch.stack([everything.min(), everything.max()]).tolist()
+        if least < 0 or most >= self.num_units:
+            wrong = least if least < 0 else most
+            raise InputError(
+                f"unit {wrong} is none of the {self.num_units} that the speech decoder writes: give it the num_units "
+                "of what made the units, or make them anew with prepare units"
+            )
 
     @property
     def choices(self) -> int:
@@ -164,8 +193,8 @@ class SpeechDecoder(nn.Module):
         """
         weight = self.model.lm_head.weight
         if self.released_rules:
-            return nn.functional.linear(hidden, weight).float()
-        units = nn.functional.linear(hidden, weight[self.separator_id + 1 :])
+            return product(hidden, weight).float()
+        units = product(hidden, weight[self.separator_id + 1 :])
         end = (hidden @ weight[self.end_token_id, :, None]).masked_fill(~may_end[:, None], -torch.inf)
         return torch.cat([units, end], 1).float()
 
@@ -196,4 +225,5 @@ class SpeechDecoder(nn.Module):
             seeds: Of each reply's draws; empty for 0 for all.
             stopped: Looked at before every step; once it is true nothing more is written.
         """
-        return UnitStream(self, decoding or UnitDecoding(), list(seeds) or [0] * count, stopped)
+        decoding = (decoding or UnitDecoding()).at_temperature(self.released_rules)
+        return UnitStream(self, decoding, list(seeds) or [0] * count, stopped)

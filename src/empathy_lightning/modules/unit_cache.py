@@ -72,8 +72,8 @@ class UnitCache:
             keys, values = self._kept[number].unbind(0)
             hidden = hidden + self._attended(layer, hidden, keys, values, places)
             normed = layer.second(hidden)
-            gated = silu(linear(normed, layer.gate)).mul_(linear(normed, layer.up))
-            hidden = hidden + linear(gated, layer.down)
+            gated = silu(product(normed, layer.gate)).mul_(product(normed, layer.up))
+            hidden = hidden + product(gated, layer.down)
         last = hidden[:, 0]
         if count > 1:
             rows = torch.arange(len(counts), device=hidden.device)
@@ -99,9 +99,9 @@ class UnitCache:
     def _attended(self, layer: _Layer, hidden: Tensor, keys: Tensor, values: Tensor, places: _Places) -> Tensor:
         rows, count, _ = hidden.shape
         normed = layer.first(hidden)
-        query = places.rotated(linear(normed, layer.query, layer.query_bias).view(rows, count, -1, self._size))
-        key = places.rotated(linear(normed, layer.key, layer.key_bias).view(rows, count, -1, self._size))
-        value = linear(normed, layer.value, layer.value_bias).view(rows, count, -1, self._size)
+        query = places.rotated(product(normed, layer.query, layer.query_bias).view(rows, count, -1, self._size))
+        key = places.rotated(product(normed, layer.key, layer.key_bias).view(rows, count, -1, self._size))
+        value = product(normed, layer.value, layer.value_bias).view(rows, count, -1, self._size)
         if places.at is None:
             keys.narrow(2, places.start, count).copy_(key.transpose(1, 2))
             values.narrow(2, places.start, count).copy_(value.transpose(1, 2))
@@ -116,7 +116,7 @@ class UnitCache:
         found = scaled_dot_product_attention(query, keys, values, places.mask)
         if count > 1:
             found = found.view(rows, self._groups, -1, count, self._size).permute(0, 3, 1, 2, 4)
-        return linear(found.reshape(rows, count, -1), layer.output)
+        return product(found.reshape(rows, count, -1), layer.output)
 
     def _reserve(self, end: int) -> None:
         capacity = self._kept.shape[4]
@@ -189,3 +189,17 @@ class _Layer(NamedTuple):
         first, second = _Norm.of(layer.input_layernorm), _Norm.of(layer.post_attention_layernorm)
         after = (mlp.gate_proj.weight, mlp.up_proj.weight, mlp.down_proj.weight)
         return cls(first, *weights, attention.o_proj.weight, second, *after)
+
+
+def product(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """A linear layer for a few rows (B, N, D) or (B, D).
+
+    On a CPU the libraries are up to a third faster with the weight on the left (benchmarks/speech_decoder.py).
+    """
+    count = inputs.numel() // inputs.shape[-1]
+    if inputs.device.type != "cpu" or not 1 < count <= 16:
+        return linear(inputs, weight, bias)
+    found = torch.mm(weight, inputs.reshape(count, -1).t()).t().contiguous()
+    if bias is not None:
+        found += bias
+    return found.view(*inputs.shape[:-1], -1)

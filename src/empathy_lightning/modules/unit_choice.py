@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +16,8 @@ class UnitDecoding:
     """How the units of a reply are chosen, and how many there may be.
 
     Attributes:
-        temperature: 0 takes the likeliest unit; above it, units are drawn (the released code: 1).
+        temperature: 0 takes the likeliest unit, which may repeat itself without end; above it, units are drawn. None
+            stands for 0.4, at which words are clearer than at 1, and for 1 with ``released_rules``.
         top_k: Draw from this many likeliest units (the released code: 50); None for all.
         top_p: Draw from the likeliest units whose probabilities reach this sum, in 0..1.
         repetition_penalty: Above 1, units of the last ``repetition_window`` become less likely: a positive score is
@@ -30,7 +32,7 @@ class UnitDecoding:
         InputError: If a value is out of range.
     """
 
-    temperature: float = 0.4
+    temperature: float | None = None
     top_k: int | None = 50
     top_p: float = 1.0
     repetition_penalty: float = 1.0
@@ -40,7 +42,7 @@ class UnitDecoding:
     max_units: int = 1500
 
     def __post_init__(self) -> None:
-        if self.temperature < 0 or not 0 < self.top_p <= 1:
+        if (self.temperature or 0) < 0 or not 0 < self.top_p <= 1:
             raise InputError("a temperature has to be 0 or more, top_p above 0 and at most 1")
         if self.top_k is not None and self.top_k < 1:
             raise InputError("top_k has to be at least 1")
@@ -48,6 +50,23 @@ class UnitDecoding:
             raise InputError("a repetition penalty has to be above 0, its window at least 1")
         if min(self.units_per_token or 0, self.spare_units, self.max_units) < 0:
             raise InputError("units_per_token, spare_units and max_units have to be 0 or more")
+
+    @classmethod
+    def of(cls, options: Any) -> UnitDecoding:
+        """That of a reply's options, a :class:`empathy_lightning.decoding.Decoding`."""
+        return cls(
+            options.unit_temperature,
+            options.unit_top_k,
+            options.unit_top_p,
+            options.unit_repetition_penalty,
+            units_per_token=options.units_per_token,
+        )
+
+    def at_temperature(self, released_rules: bool) -> UnitDecoding:
+        """With the temperature that None stands for."""
+        if self.temperature is not None:
+            return self
+        return replace(self, temperature=1.0 if released_rules else 0.4)
 
     def allowed(self, tokens: int, written: int, written_since: int) -> int:
         """Units that a reply may still get after the end of its text.
@@ -68,7 +87,7 @@ def choose(scores: Tensor, decoding: UnitDecoding, uniform: Tensor, recent: Tens
 
     Args:
         scores: Of each choice, shape (B, V), minus infinity where there is none.
-        decoding: How to choose.
+        decoding: How to choose; its temperature is not None.
         uniform: A number in [0, 1) for each row, shape (B,): the share of the probabilities, likeliest first where
             ``top_k`` or ``top_p`` cut, that lies before the choice.
         recent: Choices looked back upon, shape (B, W); V stands for none.
@@ -78,7 +97,7 @@ def choose(scores: Tensor, decoding: UnitDecoding, uniform: Tensor, recent: Tens
     """
     if decoding.repetition_penalty != 1:
         scores = _penalised(scores, recent, decoding.repetition_penalty)
-    if decoding.temperature == 0:
+    if not decoding.temperature:
         return scores.argmax(-1)
     order = None
     if decoding.top_k is not None and decoding.top_k < scores.shape[1]:

@@ -1,0 +1,56 @@
+"""Several replies in one row for training: nothing is computed of padding but its attention."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+from transformers.models.qwen2.modeling_qwen2 import apply_rotary_pos_emb
+
+
+def read_packed(model: Any, replies: Sequence[Tensor]) -> Tensor:
+    """Last hidden states of replies that lie behind each other; each attends to itself only, from position 0.
+
+    Norms, projections and feed-forward layers see one row without padding. For the attention the heads are laid out
+    reply by reply, padded on the right, where the causal order hides the padding without a mask.
+
+    Args:
+        model: A ``Qwen2Model``.
+        replies: Embeddings of each, (T_i, D).
+
+    Returns:
+        After the final norm, shape (sum of T_i, D).
+    """
+    lengths = [len(reply) for reply in replies]
+    hidden = torch.cat(list(replies))[None]
+    places = torch.cat([torch.arange(length, device=hidden.device) for length in lengths])
+    rotation = model.rotary_emb(hidden, places[None])
+    # Where each position stands among the padded replies.
+    starts = torch.arange(len(lengths), device=hidden.device) * max(lengths)
+    at = starts.repeat_interleave(torch.tensor(lengths, device=hidden.device), output_size=len(places)) + places
+    for layer in model.layers:
+        hidden = hidden + _attended(layer.self_attn, layer.input_layernorm(hidden), rotation, lengths, at)
+        hidden = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
+    normed: Tensor = model.norm(hidden)
+    return normed[0]
+
+
+def _attended(
+    attention: Any, hidden: Tensor, rotation: tuple[Tensor, Tensor], lengths: Sequence[int], at: Tensor
+) -> Tensor:
+    shape = (1, hidden.shape[1], -1, attention.head_dim)
+    query = attention.q_proj(hidden).view(shape).transpose(1, 2)
+    key = attention.k_proj(hidden).view(shape).transpose(1, 2)
+    value = attention.v_proj(hidden).view(shape).transpose(1, 2)
+    query, key = apply_rotary_pos_emb(query, key, *rotation)
+    padded = []
+    for heads in (query, key, value):
+        replies = heads[0].transpose(0, 1).split(list(lengths))
+        padded.append(nn.utils.rnn.pad_sequence(list(replies), batch_first=True).transpose(1, 2))
+    found = scaled_dot_product_attention(*padded, is_causal=True, enable_gqa=True)
+    found = found.transpose(1, 2).flatten(0, 1).index_select(0, at)
+    attended: Tensor = attention.o_proj(found.flatten(1))[None]
+    return attended
