@@ -354,7 +354,7 @@ def test_a_fault_of_a_network_is_raised_where_the_reply_is_awaited(bot):
     def _fails(*_):
         raise RuntimeError("no memory is left")
 
-    networks = (bot.responder.language_model.decoder.layers[0], bot.model.talker.speech_decoder.gate)
+    networks = (bot.responder.language_model.decoder.layers[0], bot.model.talker.speech_decoder.fused)
     for network in networks:
         hook = network.register_forward_pre_hook(_fails)
         with pytest.raises(RuntimeError, match="no memory is left"):
