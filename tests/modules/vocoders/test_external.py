@@ -308,7 +308,7 @@ while True:
     vocoder = program(body)
     vocoder.begin().close()
     files, threads = len(os.listdir("/proc/self/fd")), threading.active_count()
-    for _ in range(1000):
+    for _ in range(300):
         stream = VocoderStream(vocoder)
         assert len(stream.push(torch.tensor([1, 2]))) == 1
         stream.close()
