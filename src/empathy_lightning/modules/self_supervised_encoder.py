@@ -11,8 +11,8 @@ from transformers import AutoConfig, AutoModel
 from transformers.utils.hub import cached_file
 
 from empathy_lightning.modules.emotion_encoder import normalise
-from empathy_lightning.modules.model_files import read_json_object
-from empathy_lightning.modules.pretrained import PretrainedError, commit_of, load, opened
+from empathy_lightning.modules.model_files import PretrainedError, read_json_object
+from empathy_lightning.modules.pretrained import commit_of, load, opened
 from empathy_lightning.modules.speech_encoder import EncodedSpeech, freeze, length_mask
 
 KINDS = ("hubert", "wav2vec2", "wavlm")

@@ -294,6 +294,27 @@ while True:
     assert {unit: row.tolist() for unit, row in heard.items()} == {unit: [unit] * 50 for unit in range(8)}
 
 
+def test_replies_that_are_given_up_leave_nothing_open(program):
+    body = """
+greet()
+open_now = set()
+while True:
+    request = asked()
+    open_now.add(request["reply"])
+    if request["cancel"] or request["end"]:
+        open_now.discard(request["reply"])
+    answer(0 if request["cancel"] else len(open_now))
+"""
+    vocoder = program(body)
+    vocoder.begin().close()
+    files, threads = len(os.listdir("/proc/self/fd")), threading.active_count()
+    for _ in range(300):
+        stream = VocoderStream(vocoder)
+        assert len(stream.push(torch.tensor([1, 2]))) == 1
+        stream.close()
+    assert len(os.listdir("/proc/self/fd")) == files and threading.active_count() == threads
+
+
 def test_no_units_start_nothing_and_a_wrong_command_is_told(tmp_path, no_child_left):
     vocoder = ProcessVocoder(["/no/such/program", "--fast"], 100)
     assert vocoder(torch.zeros(2, 0, dtype=torch.long)).shape == (2, 0)

@@ -50,8 +50,8 @@ class MimiVocoder(nn.Module):
     def latents(self, units: Tensor) -> Tensor:
         """Sum over all codebooks, shape (B, D, U), for units (B, U)."""
         hidden = self.embedding(units).mT
-        for convolution in self.convolutions:
-            padded = nn.functional.pad(hidden, ((_KERNEL - 1) * convolution.dilation[0], 0))
+        for convolution, dilation in zip(self.convolutions, _DILATIONS, strict=True):
+            padded = nn.functional.pad(hidden, ((_KERNEL - 1) * dilation, 0))
             hidden = hidden + nn.functional.gelu(convolution(padded))
         return self.codec.latents(units[:, None]) + self.output(hidden.mT).mT
 
@@ -79,7 +79,9 @@ class _Stream:
 
     def __init__(self, vocoder: MimiVocoder) -> None:
         self.vocoder = vocoder
-        self.close()
+        self.units = torch.zeros(0, dtype=torch.long)
+        self.states: Tensor | None = None
+        self.cache: Any = None
 
     @torch.inference_mode()
     def push(self, units: Tensor) -> Tensor:
@@ -100,6 +102,6 @@ class _Stream:
         return torch.zeros(0)
 
     def close(self) -> None:
-        self.units = torch.zeros(0, dtype=torch.long)
-        self.states: Tensor | None = None
-        self.cache: Any = None
+        self.units = self.units[:0]
+        self.states = None
+        self.cache = None

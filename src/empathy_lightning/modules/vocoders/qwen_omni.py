@@ -15,7 +15,8 @@ from transformers.utils.hub import cached_file
 
 from empathy_lightning.errors import InputError
 from empathy_lightning.modules.contracts import VocoderError, check_units
-from empathy_lightning.modules.pretrained import PretrainedError, commit_of, load, opened
+from empathy_lightning.modules.model_files import PretrainedError
+from empathy_lightning.modules.pretrained import commit_of, load, opened
 from empathy_lightning.modules.speech_encoder import freeze
 
 
@@ -24,7 +25,8 @@ class _Place(Qwen2_5OmniPreTrainedModel):
 
     def __init__(self, config: Qwen2_5OmniConfig) -> None:
         super().__init__(config)
-        self.token2wav = Qwen2_5OmniToken2WavModel(config.token2wav_config)
+        inner: Any = config.token2wav_config
+        self.token2wav = Qwen2_5OmniToken2WavModel(inner)
         self.post_init()
 
 
@@ -52,12 +54,13 @@ class QwenVocoder(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.token2wav: Any = Qwen2_5OmniToken2WavModel(config.token2wav_config).float()
+        inner: Any = config.token2wav_config
+        self.token2wav: Any = Qwen2_5OmniToken2WavModel(inner).float()
         self.register_buffer("speaker_embedding", voice[0].float().flatten(), persistent=False)
         self.register_buffer("speaker_mel", voice[1].float().reshape(-1, voice[1].shape[-1]), persistent=False)
         self.speaker_embedding: Tensor
         self.speaker_mel: Tensor
-        flow, waveform = config.token2wav_config.dit_config, config.token2wav_config.bigvgan_config
+        flow, waveform = inner.dit_config, inner.bigvgan_config
         self.num_units: int = flow.num_embeds
         self.sample_rate = 24_000
         self.samples_per_unit: int = flow.repeats * math.prod(waveform.upsample_rates)

@@ -18,7 +18,8 @@ from transformers.models.seamless_m4t_v2.modeling_seamless_m4t_v2 import Seamles
 
 from empathy_lightning.errors import InputError
 from empathy_lightning.modules.contracts import check_units
-from empathy_lightning.modules.pretrained import PretrainedError, commit_of, load, opened
+from empathy_lightning.modules.model_files import PretrainedError
+from empathy_lightning.modules.pretrained import commit_of, load, opened
 from empathy_lightning.modules.speech_encoder import freeze
 from empathy_lightning.modules.vocoders.receptive_field import Branches, Layer, context_of, samples_per_unit
 
