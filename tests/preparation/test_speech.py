@@ -100,7 +100,7 @@ def test_each_reply_is_said_in_the_style_that_answers_its_emotion(manifest):
     for u, first in zip(said, rows(), strict=True):
         assert u.raw_labels == {
             "reply_engine": "eSpeak NG", "reply_version": u.raw_labels["reply_version"],
-            "reply_voice": "gmw/en-US+f2", "reply_style": styles[u.emotion], "reply_seed": str(seed_of(0, first)),
+            "reply_voice": "gmw/en-US+klatt4", "reply_style": styles[u.emotion], "reply_seed": str(seed_of(0, first)),
         }  # fmt: skip
         heard.setdefault(u.raw_labels["reply_style"], prosody(read(u.response_path), 10))
     assert u.raw_labels["reply_version"].startswith("1.")

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from empathy_lightning.errors import InputError
 
 _SYNCHRONOUS, _UTF8, _CHARACTER_POSITION = 2, 1, 1
-_RATE, _VOLUME, _PITCH, _RANGE = 1, 2, 3, 4
+_RATE, _VOLUME, _PITCH, _RANGE, _WORD_GAP = 1, 2, 3, 4, 7
 _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 
 
@@ -37,12 +37,14 @@ class Prosody:
         pitch: Base pitch, 0..99; 50 is the voice's own.
         pitch_range: Liveliness of the intonation, 0..99; 0 is monotone.
         volume: Loudness, 0..200; 100 is full scale without clipping.
+        word_gap: Pause between words, in units of 10 ms.
     """
 
     rate: float = 165.0
     pitch: float = 50.0
     pitch_range: float = 50.0
     volume: float = 80.0
+    word_gap: float = 0.0
 
 
 @cache
@@ -163,6 +165,7 @@ def _said(library: Any, text: str, voice: str, prosody: Prosody) -> NDArray[np.f
         (_VOLUME, prosody.volume),
         (_PITCH, prosody.pitch),
         (_RANGE, prosody.pitch_range),
+        (_WORD_GAP, prosody.word_gap),
     ):
         library.espeak_SetParameter(parameter, round(value), 0)
     pieces: list[NDArray[np.int16]] = []
