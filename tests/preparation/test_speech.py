@@ -2,9 +2,9 @@
 
 import hashlib
 import json
+import re
 import shutil
 import sys
-import textwrap
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +20,7 @@ from empathy_lightning.data import read_manifest, write_manifest
 from empathy_lightning.jobs import seed_of
 from empathy_lightning.metrics.prosody import prosody
 from empathy_lightning.utterance import EMOTIONS, Utterance
+from tests.conftest import ROOT
 
 TEXT = "I hear you, tell me more about the garden."
 
@@ -99,7 +100,7 @@ def test_each_reply_is_said_in_the_style_that_answers_its_emotion(manifest):
     for u, first in zip(said, rows(), strict=True):
         assert u.raw_labels == {
             "reply_engine": "eSpeak NG", "reply_version": u.raw_labels["reply_version"],
-            "reply_voice": "gmw/en-US+f2", "reply_style": styles[u.emotion], "reply_seed": str(seed_of(0, first)),
+            "reply_voice": "gmw/en-US+klatt4", "reply_style": styles[u.emotion], "reply_seed": str(seed_of(0, first)),
         }  # fmt: skip
         heard.setdefault(u.raw_labels["reply_style"], prosody(read(u.response_path), 10))
     assert u.raw_labels["reply_version"].startswith("1.")
@@ -335,28 +336,21 @@ def test_espeak_s_voice_and_styles_are_checked(manifest, capsys):
     assert "no voice named 'gmw/nowhere'" in error_of(capsys)
 
 
-def test_an_engine_of_one_s_own_is_three_members(manifest, monkeypatch):
-    Path("mine.py").write_text(
-        textwrap.dedent("""
-        import torch
-
-        class Hum:
-            def __init__(self, hertz):
-                self.hertz, self.styles = hertz, ["hum"]
-
-            def say(self, text, style, seed):
-                time = torch.arange(8_000) / 8_000
-                return 0.1 * torch.sin(2 * torch.pi * self.hertz * time), 8_000
-
-            def identity(self):
-                return {"engine": "hum", "version": "1", "voice": f"{self.hertz} Hz"}
-    """)
-    )
+def test_the_engine_of_the_page_speaks(manifest, monkeypatch):
+    page = (ROOT / "docs/how-to/expressive-speech.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    *others, table = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    Path("my_voice.py").write_text(code)
+    Path("tones.yaml").write_text(table)
     monkeypatch.syspath_prepend(str(Path().absolute()))
-    assert say(manifest, *tones(otherwise="hum", class_path="mine.Hum", init_args={"hertz": 200})) == 0
+    assert say(manifest, "--tones=tones.yaml") == 0
     spoken = read_manifest("spoken.jsonl")[0]
-    assert spoken.raw_labels["reply_voice"] == "200 Hz"
+    assert spoken.raw_labels["reply_voice"] == "200 Hz" and spoken.raw_labels["reply_style"] == "hum"
     assert abs(prosody(read(spoken.response_path), 1)["f0_mean"] - 200) < 8
+    espeak()
+    for table in others:
+        Path("tones.yaml").write_text(table)
+        assert say(manifest, "--tones=tones.yaml", out="other.jsonl") == 0
 
 
 def test_other_words_forget_how_the_earlier_ones_were_spoken(manifest, backbones):
