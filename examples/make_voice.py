@@ -1,20 +1,25 @@
-"""Render the speech from which the demo's voice is trained: replies of the small world's training split by eSpeak NG.
+"""Make the demo's voice, from replies of the small world's training split that eSpeak NG renders.
 
-    python examples/make_voice.py --out voice
+    python examples/make_voice.py render --out voice
     empathy-lightning prepare quantizer voice/manifest.jsonl --out voice/quantizer
-    empathy-lightning fit --config recipe:demo/vocoder --model.quantizer.folder voice/quantizer
+    empathy-lightning fit --config recipe:demo/vocoder
+    empathy-lightning fit --config recipe:demo/vocoder_adversarial
+    python examples/make_voice.py pack --out packed
 
-No sentence of the test split is in it. Any other folder of recordings with a manifest can take its place:
-docs/how-to/your-own-voice.md.
+No sentence of the test split is in it. ``pack`` writes the vocoder and its quantiser in half precision, with the time
+and the figures of the training in a README.json beside each, as the package brings them along. Recordings of a real
+voice can take the place of the rendered ones: docs/how-to/your-own-voice.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import random
 from pathlib import Path
 
 from empathy_lightning.audio import SAMPLE_RATE, resample, write
+from empathy_lightning.checkpoints import load_quantizer, load_vocoder, save
 from empathy_lightning.data.manifest import write_manifest
 from empathy_lightning.preparation.tones import Tones, read_tones
 from empathy_lightning.progress import progress_bar
@@ -33,7 +38,7 @@ def said(tones: Tones, sentence: Sentence, emotion: str, split: str, path: Path,
     return Utterance(id=path.stem, corpus="small-world replies (synthetic)", path=str(path), **facts)
 
 
-def main(out: Path, train: int, validation: int, seed: int) -> None:
+def render_all(out: Path, train: int, validation: int, seed: int) -> None:
     """Write recordings and their manifest."""
     (out / "audio").mkdir(parents=True, exist_ok=True)
     utterances = []
@@ -47,10 +52,44 @@ def main(out: Path, train: int, validation: int, seed: int) -> None:
     write_manifest(out / "manifest.jsonl", utterances)
 
 
+def pack(out: Path, voice: Path, runs: Path) -> None:
+    """Write what the package brings along.
+
+    Args:
+        out: Folder of the two.
+        voice: Where ``manifest.jsonl`` and the quantiser lie.
+        runs: Where the folders of the two trainings lie.
+    """
+    vocoder, quantizer = load_vocoder(str(runs / "vocoder")), load_quantizer(str(voice / "quantizer"))
+    trainings = []
+    for name in ("vocoder_spectral", "vocoder"):
+        training = json.loads((runs / name / "training.json").read_text())
+        minutes = round(training["seconds"] / 60, 1)
+        trainings.append({"recipe": name, "minutes": minutes, "seed": 0, **training["history"][-1]})
+    facts = {"made_by": "examples/make_voice.py", "data": "synthetic: eSpeak NG, the small world's training split"}
+    fitted = json.loads((voice / "quantizer/model.safetensors.made_from.json").read_text())
+    stated = {
+        "vocoder": {**facts, "parameters": sum(p.numel() for p in vocoder.parameters()), "trainings": trainings},
+        "quantizer": {**facts, **{name: fitted[name] for name in ("num_units", "recordings", "seed")}},
+    }
+    for name, part in (("vocoder", vocoder), ("quantizer", quantizer)):
+        save(out / name, part.half())
+        (out / name / "README.json").write_text(json.dumps(stated[name], indent=2) + "\n")
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--train", type=int, default=1500)
-    parser.add_argument("--validation", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=0)
-    main(**vars(parser.parse_args()))
+    steps = parser.add_subparsers(required=True)
+    first = steps.add_parser("render")
+    first.add_argument("--out", type=Path, required=True)
+    first.add_argument("--train", type=int, default=1500)
+    first.add_argument("--validation", type=int, default=100)
+    first.add_argument("--seed", type=int, default=0)
+    first.set_defaults(step=render_all)
+    last = steps.add_parser("pack")
+    last.add_argument("--out", type=Path, required=True)
+    last.add_argument("--voice", type=Path, default=Path("voice"))
+    last.add_argument("--runs", type=Path, default=Path("outputs/voice"))
+    last.set_defaults(step=pack)
+    words = vars(parser.parse_args())
+    words.pop("step")(**words)

@@ -97,9 +97,7 @@ def test_a_spoken_reply_hears_once_and_reads_each_position_once(model):
     """Encoder once for words and emotion, the language model once per token; its states are not computed again."""
     tokenizer = model.responder.language_model.tokenizer
     decoder = SpeechDecoder(32, len(tokenizer), 0, num_units=8, body=Qwen2Body(16, 1, 2))
-    bot = EmpatheticChatbot(
-        spoken(model, list(EMOTIONS), decoder.eval(), NeuralVocoder(num_units=8, hidden_size=16, num_layers=1))
-    )
+    bot = EmpatheticChatbot(spoken(model, list(EMOTIONS), decoder.eval(), NeuralVocoder(8, 16, 1)))
     encoded, read = [], []
     bot.model.listener.speech_encoder.register_forward_hook(lambda _, inputs, __: encoded.append(len(inputs[0])))
     bot.responder.language_model.decoder.layers[0].register_forward_hook(

@@ -59,9 +59,10 @@ def demo(tmp_path_factory):
 def test_every_yaml_is_tested():
     names = {path.relative_to(ROOT / "examples").as_posix() for path in (ROOT / "examples").rglob("*.yaml")}
     here = {f"demo/{stage}.yaml" for stage in STAGES} | {"ravdess.yaml", "custom_loss.yaml", "ablations.yaml"}
+    voices = {"vocoder.yaml", "demo/vocoder.yaml", "demo/vocoder_adversarial.yaml"}  # tests/test_own_voice.py
     recipes = {f"freezeempath/{stage}.yaml" for stage in FREEZEEMPATH} | {f"{name}.yaml" for name in RE_LLM + BLSP_EMO}
     bases = {f"{family}/base.yaml" for family in ("demo", "freezeempath", "blsp_emo", "re_llm")}
-    assert {name for name in names if not name.startswith(("presets/", "speech/"))} == here | recipes | bases
+    assert {name for name in names if not name.startswith(("presets/", "speech/"))} == here | voices | recipes | bases
 
 
 def commands_in(file):

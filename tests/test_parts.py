@@ -145,7 +145,7 @@ def test_a_model_and_a_vocoder_of_one_s_own_return(model, tmp_path):
     own = OwnLM(
         model.listener,
         model.responder,
-        Talker(decoder, OwnVocoder(num_units=8, hidden_size=16, num_layers=1)),
+        Talker(decoder, OwnVocoder(8, 16, 1)),
         EMOTIONS,
     )
     save(tmp_path, own)

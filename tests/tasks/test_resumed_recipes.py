@@ -6,10 +6,12 @@ from importlib import import_module
 
 import pytest
 
+from empathy_lightning.checkpoints import save
 from empathy_lightning.configurations import located, read_yaml, recipe_names
 from empathy_lightning.data import read_manifest, write_manifest
 from empathy_lightning.modules.cached_encoder import CachedSpeechEncoder
 from tests.corpora import ravdess
+from tests.preparation.test_units import quantizer
 from tests.tasks.test_resume import WATCH, exported, heard
 from tests.test_examples import STAGES
 from tests.test_recipes import (
@@ -32,8 +34,17 @@ FAMILIES = {
     "re_llm": RE_LLM,
     "ravdess": ["ravdess"],
     "demo": [f"demo/{stage}" for stage in STAGES],
+    "voice": ["demo/vocoder", "demo/vocoder_adversarial", "vocoder"],
 }
 TALKER = "--model.model.talker.speech_decoder.init_args"
+VOICE = [
+    "--trainer.max_epochs=2",
+    "--data.batch_size=4",
+    "--model.stretch=3",
+    "--model.vocoder.num_units=16",
+    "--model.vocoder.hidden_size=8",
+    "--model.vocoder.num_layers=1",
+]
 WORDS = {
     "freezeempath/3a_speech_decoder_pretraining": [
         f"{TALKER}.num_units=8", f"{TALKER}.name_or_path=${{backbones.language_model}}",
@@ -45,6 +56,7 @@ WORDS = {
     # Its averaged weights, its precision, and a validation at the end.
     "ravdess": ["--data.batch_size=8", "--trainer.precision=bf16-mixed", "--trainer.check_val_every_n_epoch=1"],
     **{recipe: ["--data.batch_seconds=4"] for recipe in FAMILIES["demo"]},
+    **dict.fromkeys(FAMILIES["voice"], VOICE),
 }  # fmt: skip
 """What makes a recipe's own parts and batches tiny too."""
 
@@ -57,6 +69,8 @@ def everything(place, released, corpus):  # noqa: F811
     ravdess.write(place / "data/ravdess")
     for name in ("labelled", "units"):
         write_manifest(place / "outputs/demo/corpus" / f"{name}.jsonl", read_manifest(corpus))
+    write_manifest(place / "voice/manifest.jsonl", read_manifest(corpus))
+    save(place / "voice/quantizer", quantizer(0))
     return place
 
 

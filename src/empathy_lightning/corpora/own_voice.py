@@ -2,7 +2,8 @@
 
 Any folder of audio files. The words of ``a/b.wav`` stand in ``a/b.txt``, or in a ``metadata.csv`` in the form of
 LJSpeech's: a line ``b|words`` (a third field, the words spelt out, is read in the place of the second). Each recording
-is a reply of its own words to nothing, so that units and a speech decoder can be made from it.
+is a reply of its own words to nothing, in a tone that counts as neutral, so that units and a speech decoder can be
+made from it.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ class OwnVoice(Corpus):
                 corpus=self.name,
                 path=str(path),
                 split=_split(name),
+                emotion="neutral",
                 response=words or None,
                 response_path=str(path) if words else None,
             )

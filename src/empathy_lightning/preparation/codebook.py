@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -52,7 +53,10 @@ def fit_codebook(
         mean = stretches.mean(0)
         _, _, axes = torch.pca_lowrank(stretches - mean, min(dimensions, *stretches.shape))
     reduced = ((stretches - mean) @ axes).numpy()
-    centres, assigned = kmeans2(reduced, quantizer.num_units, 20, minit="points", rng=seed)
+    with warnings.catch_warnings():
+        # A centre that lost all its stretches is put out of reach below.
+        warnings.filterwarnings("ignore", "One of the clusters is empty")
+        centres, assigned = kmeans2(reduced, quantizer.num_units, 20, minit="points", rng=seed)
     quantizer.codebook.copy_(torch.from_numpy(centres).float() @ axes.T + mean)
     counts = torch.bincount(torch.from_numpy(assigned).long(), minlength=quantizer.num_units)
     quantizer.codebook[counts == 0] = _NEVER

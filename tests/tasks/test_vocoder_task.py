@@ -1,0 +1,122 @@
+"""The training of a vocoder: what it compares, what learns, and what it leaves."""
+
+import pytest
+import torch
+
+from empathy_lightning.data.batch import batch_of
+from empathy_lightning.errors import InputError
+from empathy_lightning.losses import AdversarialLoss, MultiResolutionSpectralLoss
+from empathy_lightning.losses.spectral import MelDistance, magnitude
+from empathy_lightning.modules.mel_quantizer import MelQuantizer
+from empathy_lightning.modules.vocoder import NeuralVocoder
+from empathy_lightning.outputs import VocoderOutput
+from empathy_lightning.preparation.codebook import fit_codebook
+from empathy_lightning.tasks import VocoderTask
+from tests.modules.test_mel_quantizer import harmonic
+from tests.tiny import adamw
+
+
+def task(**given):
+    torch.manual_seed(0)
+    quantizer = MelQuantizer(16)
+    fit_codebook(quantizer, [harmonic(f) for f in (110.0, 170.0, 250.0)])
+    return VocoderTask(NeuralVocoder(16, 32, 2), quantizer, optimizer=adamw(5e-3), stretch=6, **given)
+
+
+def pair(seed=0):
+    spoken, recorded = torch.randn(2, 2, 3_840, generator=torch.Generator().manual_seed(seed)) * 0.1
+    return VocoderOutput(torch.zeros(()), spoken.requires_grad_(), recorded, torch.zeros(2, 6, dtype=torch.long))
+
+
+def test_the_stretches_are_the_recording_s_and_their_units_those_of_the_whole_recording():
+    trained = task().eval()
+    recording = torch.cat([harmonic(110.0, 0.48), harmonic(250.0, 0.48)])
+    output = trained.output(batch_of([recording]))
+    # From the middle: the recording's 24 units and 2 of silence on either side leave 18 to choose the start from.
+    first = 9 * 640
+    torch.testing.assert_close(output.recorded[0], recording[first : first + 6 * 640])
+    assert torch.equal(output.units[0], trained.quantizer.encode(recording)[9:15])
+    trained.train()
+    starts = {tuple(trained.output(batch_of([recording])).units[0].tolist()) for _ in range(8)}
+    assert len(starts) > 1
+
+
+def test_a_recording_shorter_than_a_stretch_ends_in_silence():
+    output = task().eval().output(batch_of([harmonic(110.0, 0.1)]))
+    assert output.recorded.shape == (1, 6 * 640) and not output.recorded[0, 1_600:].any()
+
+
+def test_few_steps_bring_the_speech_nearer_to_the_recording():
+    trained = task(auxiliary_losses={"spectral": MultiResolutionSpectralLoss()})
+    batch = batch_of([harmonic(f, 0.6) for f in (110.0, 170.0, 250.0)])
+    optimizer = trained._new_optimizer()
+    losses = []
+    for _ in range(40):
+        output = trained.output(batch)
+        loss = output.mel_loss + trained.auxiliary_losses["spectral"](output, batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_the_quantiser_is_frozen_and_the_discriminators_learn_beside_the_vocoder():
+    trained = task(auxiliary_losses={"adversarial": AdversarialLoss([2], [256], 4)})
+    assert not list(trained.quantizer.parameters())
+    names = {id(p) for group in trained._new_optimizer().param_groups for p in group["params"]}
+    for module in (trained.model, trained.auxiliary_losses["adversarial"]):
+        assert all(id(p) in names for p in module.parameters())
+
+
+def test_the_discriminator_learns_from_both_and_the_vocoder_only_from_what_was_found():
+    loss, output = AdversarialLoss([3], [], 4, feature_weight=0.0), pair()
+    loss(output, None).backward()
+    (discriminator,) = loss.discriminators
+    own = [p.grad.clone() for p in discriminator.parameters()]
+    # The same by hand: hinge of both for the discriminator, minus its score for the vocoder.
+    discriminator.zero_grad()
+    spoken = output.spoken.detach().requires_grad_()
+    hinge = (1 - discriminator(output.recorded)[0]).relu().mean() + (
+        1 + discriminator(spoken.detach())[0]
+    ).relu().mean()
+    hinge.backward()
+    for mine, by_hand in zip(own, discriminator.parameters(), strict=True):
+        torch.testing.assert_close(mine, by_hand.grad)
+    discriminator.requires_grad_(False)
+    (-discriminator(spoken)[0].mean()).backward()
+    torch.testing.assert_close(output.spoken.grad, spoken.grad)
+
+
+def test_the_distances_are_their_formulas():
+    output = pair(1)
+    spoken, recorded = output.spoken.detach(), output.recorded
+    window = torch.hann_window(256)
+
+    def _magnitude(waveform):
+        padded = torch.nn.functional.pad(waveform, (128, 128))
+        return torch.stft(padded, 256, 64, window=window, center=False, return_complex=True).abs()
+
+    torch.testing.assert_close(magnitude(spoken, 256), _magnitude(spoken), atol=1e-4, rtol=1e-4)
+    own, true = _magnitude(spoken), _magnitude(recorded)
+    expected = (own - true).norm() / true.norm()
+    expected = expected + (own.clamp(min=1e-2).log() - true.clamp(min=1e-2).log()).abs().mean()
+    torch.testing.assert_close(MultiResolutionSpectralLoss([256])(output, None), expected, atol=1e-4, rtol=1e-4)
+    # Twice as loud is as far away in every band.
+    distance = MelDistance(n_fft=512)
+    torch.testing.assert_close(distance(2 * recorded, recorded), torch.tensor(2.0).log(), atol=1e-3, rtol=0)
+    assert distance(recorded, recorded) == 0
+
+
+@pytest.mark.parametrize(
+    ("vocoder", "line"),
+    [
+        (NeuralVocoder(16, 8, 1, frames_per_unit=2), "320 samples a unit, and the quantizer has 640"),
+        (NeuralVocoder(8, 8, 1), "num_units 8, and the quantizer has 16"),
+        (NeuralVocoder(16, 8, 1, sample_rate=24_000), "24000 Hz"),
+        (torch.nn.Identity(), "has no attribute 'sample_rate'"),
+    ],
+)
+def test_a_vocoder_that_does_not_fit_is_refused(vocoder, line):
+    with pytest.raises(InputError, match=line):
+        VocoderTask(vocoder, MelQuantizer(16))
