@@ -29,8 +29,8 @@ SMALL = {
     "prepare quantizer": ["--units=16"],
     "fit vocoder": [*VOCODER, "--trainer.accelerator=cpu"],
     "fit decoder": [
-        "--trainer.max_epochs=1", "--trainer.accelerator=cpu", f"{DECODER}.num_units=16", f"{DECODER}.hidden_size=32",
-        f"{DECODER}.num_layers=1",
+        "--trainer.max_epochs=1", "--trainer.accelerator=cpu", f"{DECODER}.num_units=16", f"{DECODER}.body.hidden_size=32",
+        f"{DECODER}.body.num_layers=1",
     ],
 }  # fmt: skip
 
