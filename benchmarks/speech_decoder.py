@@ -4,8 +4,8 @@
     python benchmarks/speech_decoder.py --runs 1   # fewer repetitions
 
 A Qwen2 of 12 layers x 512 (8 and 2 heads, feed-forward 2048, vocabulary 8,228; 50 M parameters), random weights and
-texts, float32, CPU time of one thread (of the whole pipeline, wall time). The last line is the verdict; the exit code is 1 if
-a target is missed.
+texts, float32, CPU time of one thread (of the whole pipeline, wall time). The last line is the
+verdict; the exit code is 1 if a target is missed.
 
 The released loop is written here from what FreezeEmpath's code does: with every 3 tokens their rows are put behind
 all rows so far, and a fresh call of transformers' ``generate`` reads the whole sequence again and writes 15 units;
