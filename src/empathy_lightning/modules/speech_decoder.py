@@ -129,9 +129,9 @@ class SpeechDecoder(nn.Module):
         Returns:
             Input rows (T + 1 + U + 1, hidden_size) and labels, -100 on text.
         """
-        separator = torch.full_like(tokens[:1], self.separator_id)
+        separator = tokens.new_full((1,), self.separator_id)
         text = torch.cat([self.fuse(states, tokens), self.embed(separator)])
-        ids = torch.cat([units + self.separator_id + 1, torch.full_like(units[:1], self.end_token_id)])
+        ids = torch.cat([units + self.separator_id + 1, units.new_full((1,), self.end_token_id)])
         written = self.embed(ids)
         rows: list[Tensor] = []
         labels: list[Tensor] = []
