@@ -19,13 +19,13 @@ from tests.tiny import spoken, whole
 EXAMPLES = re.findall(r"```python\n(.*?)```", (ROOT / "docs/how-to/chat.md").read_text(), re.DOTALL)
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=["many", "conversation", "explanation"])
+@pytest.mark.parametrize("example", EXAMPLES, ids=["many", "conversation", "stream", "explanation"])
 def test_chat_examples(example, model, tmp_path, monkeypatch, capsys):
     save(tmp_path / "outputs/demo/speech_decoder", spoken(model, list(EMOTIONS)))
     for name in ("question", "other"):
         write(tmp_path / f"{name}.wav", 0.1 * torch.randn(16_000))
     monkeypatch.chdir(tmp_path)
-    assert len(example.strip().splitlines()) <= 10
+    assert len(example.strip().splitlines()) <= 11
     names = {}
     exec(example, names)
     assert names["reply"].emotion in EMOTIONS and capsys.readouterr().out

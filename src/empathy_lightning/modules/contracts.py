@@ -6,6 +6,7 @@ so that a folder can name it by class path and build it again.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from empathy_lightning.errors import InputError
 from empathy_lightning.modules.emotion_nuance import EmotionEstimate
 from empathy_lightning.modules.speech_encoder import EncodedSpeech
+from empathy_lightning.modules.unit_choice import UnitDecoding
 
 
 class SpeechEncoder(Protocol):
@@ -47,6 +49,32 @@ class EmotionHead(Protocol):
 
     def __call__(self, heard: tuple[Tensor, ...] | Tensor, mask: Tensor) -> EmotionEstimate:
         """Estimate from layers, each (B, T, D), or embeddings (B, T, E), with their mask (B, T)."""
+
+
+class UnitWriter(Protocol):
+    """Units of several replies, written while their texts come in, such as :class:`.unit_stream.UnitStream`."""
+
+    def read(self, states: Sequence[Tensor], tokens: Sequence[Tensor], ended: Sequence[bool]) -> None:
+        """Take new tokens (T_i,) of each reply with the states (T_i, D) that chose them; whether its text ends here."""
+
+    def write(self) -> Iterator[list[Tensor]]:
+        """Yield new units (U_i,) of each reply, as long as the text so far allows some; all of it, where it ended."""
+
+    def drop(self, row: int) -> None:
+        """Write no more of a reply; one that has ended already may be dropped too."""
+
+
+class SpeechDecoder(Protocol):
+    """A reply's hidden states and tokens to units, such as :class:`.speech_decoder.SpeechDecoder`.
+
+    One with ``num_units`` is refused beside a vocoder that has another. To be trained by ``SpeechDecoderTask``, it is
+    called with the states (T_i, D), tokens (T_i,) and units (U_i,) of replies, and returns the loss.
+    """
+
+    def begin(
+        self, count: int, decoding: UnitDecoding, seeds: Sequence[int], stopped: Callable[[], bool]
+    ) -> UnitWriter:
+        """Begin to say replies, each with a seed of its own; once ``stopped()`` is true, nothing more is written."""
 
 
 class Vocoder(Protocol):
