@@ -140,15 +140,17 @@ class QwenVocoder(nn.Module):
 
         def _velocity(time: Tensor, state: Tensor) -> Tensor:
             guided = self.guidance >= 1e-5
-            found: Tensor = flow(state, mel, speaker, units, time, apply_cfg=guided)
+            # One for each row that it makes of the batch, which older transformers count wrongly.
+            times = time.repeat(rows * (2 if guided else 1))
+            found: Tensor = flow(state, mel, speaker, units, times, apply_cfg=guided)
             if not guided:
                 return found
             with_units, without = found.chunk(2)
             return with_units + (with_units - without) * self.guidance
 
-        times = torch.linspace(0, 1, self.steps, device=units.device)
-        times = times - (torch.cos(torch.pi / 2 * times) - 1 + times)
-        solved: Tensor = RungeKutta4ODESolver(_velocity, noise).integrate(times)[-1]
+        even = torch.linspace(0, 1, self.steps, device=units.device)
+        schedule = even - (torch.cos(torch.pi / 2 * even) - 1 + even)
+        solved: Tensor = RungeKutta4ODESolver(_velocity, noise).integrate(schedule)[-1]
         return solved.mT
 
 
