@@ -139,16 +139,17 @@ class QwenVocoder(nn.Module):
         mel = self.speaker_mel.expand(rows, -1, -1)
 
         def _velocity(time: Tensor, state: Tensor) -> Tensor:
-            guided = self.guidance >= 1e-5
-            found: Tensor = flow(state, mel, speaker, units, time, apply_cfg=guided)
-            if not guided:
-                return found
-            with_units, without = found.chunk(2)
+            with_units: Tensor = flow(state, mel, speaker, units, time, apply_cfg=False)
+            if self.guidance < 1e-5:
+                return with_units
+            # Both at once, as they have it, takes no batches in older transformers.
+            nothing = {"drop_audio_conditioning": True, "drop_code": True}
+            without: Tensor = flow(state, mel, speaker, units, time, apply_cfg=False, **nothing)
             return with_units + (with_units - without) * self.guidance
 
-        times = torch.linspace(0, 1, self.steps, device=units.device)
-        times = times - (torch.cos(torch.pi / 2 * times) - 1 + times)
-        solved: Tensor = RungeKutta4ODESolver(_velocity, noise).integrate(times)[-1]
+        even = torch.linspace(0, 1, self.steps, device=units.device)
+        schedule = even - (torch.cos(torch.pi / 2 * even) - 1 + even)
+        solved: Tensor = RungeKutta4ODESolver(_velocity, noise).integrate(schedule)[-1]
         return solved.mT
 
 
