@@ -20,6 +20,7 @@ from empathy_lightning.commands import (
     evaluate,
     fit,
     prepare,
+    prepare_speech,
     recipes,
 )
 from empathy_lightning.errors import InputError, concerns_named_file
@@ -29,7 +30,7 @@ GROUPS = {
     "prepare": "Make what the trainers need from what is there.",
     "corpora": "The corpora that can be read: list, check and export them.",
     "evaluate": "Measure a chatbot, or the replies of any.",
-    "recipes": "The trainers' YAML files that come with the package: list, show and copy them.",
+    "recipes": "The YAML files that come with the package: list, show and copy them.",
     "demo": "The small synthetic world: everything on two cores in ten minutes.",
 }
 """Groups of commands and what they are for."""
@@ -43,8 +44,8 @@ COMMANDS: dict[str, Callable[..., int | None]] = {
     "prepare responses": prepare.responses,
     "prepare pseudo_dialogues": prepare.pseudo_dialogues,
     "prepare ratings": prepare.ratings,
-    "prepare transcripts": prepare.transcripts,
-    "prepare speech": prepare.speech,
+    "prepare transcripts": prepare_speech.transcripts,
+    "prepare speech": prepare_speech.speech,
     "prepare units": prepare.units,
     "corpora list": corpora.list_corpora,
     "corpora check": corpora.check,

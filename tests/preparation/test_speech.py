@@ -367,3 +367,11 @@ def test_so_many_training_replies_are_said_and_all_others(manifest):
     write_manifest(manifest, [replace(u, split="test" if i > 7 else "train") for i, u in enumerate(rows())])
     assert say(manifest, *program(), "--train=2") == 0
     assert [u.id for u in read_manifest("spoken.jsonl")] == ["a/0", "a/1", "a/8", "a/9"]
+
+
+def test_all_other_fields_are_those_of_the_manifest_as_it_is_now(manifest):
+    assert say(manifest, *program()) == 0
+    write_manifest(manifest, [replace(u, speaker="anna", raw_labels={"own": "label"}) for u in rows()])
+    assert say(manifest, *program()) == 0
+    for u in read_manifest("spoken.jsonl"):
+        assert u.speaker == "anna" and u.raw_labels["own"] == "label" and u.raw_labels["reply_style"]
