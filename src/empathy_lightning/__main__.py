@@ -30,7 +30,7 @@ GROUPS = {
     "prepare": "Make what the trainers need from what is there.",
     "corpora": "The corpora that can be read: list, check and export them.",
     "evaluate": "Measure a chatbot, or the replies of any.",
-    "recipes": "The trainers' YAML files that come with the package: list, show and copy them.",
+    "recipes": "The YAML files that come with the package: list, show and copy them.",
     "demo": "The small synthetic world: everything on two cores in ten minutes.",
 }
 """Groups of commands and what they are for."""

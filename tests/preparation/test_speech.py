@@ -112,16 +112,18 @@ def test_each_reply_is_said_in_the_style_that_answers_its_emotion(manifest):
 
 def test_what_espeak_says_does_not_depend_on_what_was_said_before(manifest):
     espeak()
-    assert say(manifest) == 0 and say(manifest, "--per_shard=3", out="shards.jsonl") == 0
-    backwards = read_manifest(manifest)[::-1]
-    write_manifest("backwards.jsonl", backwards)
-    assert say("backwards.jsonl", out="other.jsonl") == 0
+    # A voice whose pitch flutters at random.
+    named = {"voice": "gmw/en-US+f2", "styles": {"plain": {"rate": 200}}}
+    options = tones(otherwise="plain", class_path="Espeak", init_args=named)
+    assert say(manifest, *options) == 0 and say(manifest, *options, "--per_shard=3", out="shards.jsonl") == 0
+    write_manifest("backwards.jsonl", read_manifest(manifest)[::-1])
+    assert say("backwards.jsonl", *options, out="other.jsonl") == 0
 
     def _samples(out):
         return {u.id: Path(u.response_path).read_bytes() for u in read_manifest(out)}
 
     assert _samples("spoken.jsonl") == _samples("other.jsonl") == _samples("shards.jsonl")
-    assert say(manifest, "--seed=1", out="seed.jsonl") == 0
+    assert say(manifest, *options, "--seed=1", out="seed.jsonl") == 0
     assert all(_samples("seed.jsonl")[name] != wave for name, wave in _samples("spoken.jsonl").items())
 
 
@@ -367,3 +369,11 @@ def test_so_many_training_replies_are_said_and_all_others(manifest):
     write_manifest(manifest, [replace(u, split="test" if i > 7 else "train") for i, u in enumerate(rows())])
     assert say(manifest, *program(), "--train=2") == 0
     assert [u.id for u in read_manifest("spoken.jsonl")] == ["a/0", "a/1", "a/8", "a/9"]
+
+
+def test_all_other_fields_are_those_of_the_manifest_as_it_is_now(manifest):
+    assert say(manifest, *program()) == 0
+    write_manifest(manifest, [replace(u, speaker="anna", raw_labels={"own": "label"}) for u in rows()])
+    assert say(manifest, *program()) == 0
+    for u in read_manifest("spoken.jsonl"):
+        assert u.speaker == "anna" and u.raw_labels["own"] == "label" and u.raw_labels["reply_style"]

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from empathy_lightning.audio import SAMPLE_RATE
-from empathy_lightning.evaluation.report import LogMel, plt
 from empathy_lightning.files import whole
 from empathy_lightning.metrics.prosody import pitch_track
+from empathy_lightning.modules.speech_encoder import LogMel
 
 _HIGHEST = 500.0
 
@@ -25,7 +26,8 @@ def draw_speech(path: Path, target: Tensor | None, reply: Tensor, title: str) ->
         title: Line above both.
     """
     waveforms = {"reply": reply} if target is None else {"target": target, "reply": reply}
-    figure, axes = plt.subplots(1, len(waveforms), figsize=(5.5 * len(waveforms), 3), squeeze=False, layout="tight")
+    figure = Figure(figsize=(5.5 * len(waveforms), 3), layout="tight")
+    axes = figure.subplots(1, len(waveforms), squeeze=False)
     longest = max(map(len, waveforms.values())) / SAMPLE_RATE
     for axis, (name, waveform) in zip(axes[0], waveforms.items(), strict=True):
         mel, _ = LogMel()(waveform[None], torch.tensor([len(waveform)]))
@@ -39,4 +41,3 @@ def draw_speech(path: Path, target: Tensor | None, reply: Tensor, title: str) ->
     figure.suptitle(title if len(title) <= 110 else f"{title[:107]}...", fontsize=9)
     with whole(path) as partial:
         figure.savefig(partial, format="png", dpi=110)
-    plt.close(figure)

@@ -29,7 +29,7 @@ from empathy_lightning.jobs import (
 from empathy_lightning.preparation.answers import AnswerShard, check_shards, in_shards, shards_of
 from empathy_lightning.preparation.speech_engines import Recordings, SpeechEngine
 from empathy_lightning.preparation.tones import Tones, read_tones
-from empathy_lightning.utterance import Utterance
+from empathy_lightning.utterance import SPOKEN, Utterance
 
 _FIELDS = ("response_path", "raw_labels")
 """What a shard adds to an utterance."""
@@ -93,8 +93,7 @@ def prepare_speech(
             print(f"process {rank} of {world_size} is done; the one that ends last writes {out}")
             return out
         Claim(out, {"manifest": digest(manifest), **said}).write()
-        # The shards hold whole paths, which may be others by now.
-        write_manifest(out, [replace(u, response_path=_place(u, out, spoken)) for u in done])
+        write_manifest(out, [_finished(u, row, out, spoken) for u, row in zip(utterances, done, strict=True)])
     print(f"{len(done)} replies said")
     return out
 
@@ -162,6 +161,13 @@ def _replies(utterances: Sequence[Utterance], tones: Tones, manifest: Path) -> d
         found = [tones.engine.find(u, tones.style_of(u.emotion) or "") or "" for u in utterances]
         digests["recordings"] = recordings_digest(found, manifest.parent)
     return digests
+
+
+def _finished(utterance: Utterance, row: Utterance, out: Path, tones: Tones) -> Utterance:
+    """The utterance as it is now, with what a shard's row tells of its speech, wherever that lies now."""
+    labels = {name: label for name, label in utterance.raw_labels.items() if name not in SPOKEN}
+    made = {name: label for name, label in row.raw_labels.items() if name in SPOKEN}
+    return replace(utterance, response_path=_place(utterance, out, tones), units=None, raw_labels=labels | made)
 
 
 def _place(u: Utterance, out: Path, tones: Tones) -> str:

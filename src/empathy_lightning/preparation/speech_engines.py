@@ -13,7 +13,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,8 +24,8 @@ from empathy_lightning.audio import AudioError, levels_of, opened, samples_of
 from empathy_lightning.errors import InputError, meant
 from empathy_lightning.jobs import digest
 from empathy_lightning.levels import mixed
+from empathy_lightning.preparation.recordings import Recordings as Recordings
 from empathy_lightning.small_world import espeak
-from empathy_lightning.utterance import Utterance
 
 
 class SpeechEngine(Protocol):
@@ -238,46 +238,6 @@ class Program:
             named = [self.program or "", *self.command[1:]]
             version = " ".join(_short(Path(word)) for word in named if os.path.isfile(word))
         return {"engine": Path(self.command[0]).name, "version": version, "voice": self.voice}
-
-
-@dataclass
-class Recordings:
-    """Recordings that are there; they stay where they are. Give ``files`` or ``column``.
-
-    Attributes:
-        files: Where a reply's recording lies, with ``{corpus}``, ``{id}`` and ``{style}``.
-        column: Field of the manifest that names it, ``response_path`` or ``path``.
-        styles: Names of the styles in which there are recordings.
-    """
-
-    files: str | None = None
-    column: str | None = None
-    styles: Collection[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        if (self.files is None) == (self.column is None):
-            raise InputError("recordings: give files (a pattern such as studio/{style}/{id}.wav) or column, not both")
-        if self.column not in (None, "path", "response_path"):
-            raise InputError(f"recordings: column is path or response_path, not {self.column}")
-        if self.files is not None:
-            self._file("", "", "")
-
-    def find(self, utterance: Utterance, style: str) -> str | None:
-        """The recording of a reply in a style, whether it is there or not; None where the manifest names none."""
-        if self.files is not None:
-            return self._file(utterance.corpus, utterance.id, style)
-        found: str | None = getattr(utterance, str(self.column))
-        return found
-
-    def _file(self, corpus: str, id: str, style: str) -> str:
-        try:
-            return str(self.files).format(corpus=corpus, id=id, style=style)
-        except (KeyError, IndexError, ValueError) as error:
-            raise InputError(f"recordings: files may hold {{corpus}}, {{id}} and {{style}}, not {error}") from None
-
-    def identity(self) -> dict[str, str]:
-        """What each reply records."""
-        return {"engine": "recordings", "version": "", "voice": self.files or str(self.column)}
 
 
 def _checked(kind: Any, style: str, values: Mapping[str, Any] | None) -> Any:
