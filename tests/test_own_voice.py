@@ -88,7 +88,7 @@ def test_the_demo_s_voice_is_made_by_its_two_recipes_one_after_the_other(recordi
     assert main(export) == main([*codebook, *SMALL["prepare codebook"]]) == 0
     for part in ("vocoder", "vocoder_adversarial"):
         assert main(["fit", "--config", f"recipe:demo/{part}", *SMALL["fit vocoder"]]) == 0
-    first, second = load_vocoder("outputs/voice/vocoder_spectral"), load_vocoder("outputs/voice/vocoder")
+    first, second = load_vocoder("outputs/demo_voice/vocoder_spectral"), load_vocoder("outputs/demo_voice/vocoder")
     assert not torch.equal(first.head.weight, second.head.weight)
     # The discriminators stay behind.
     assert first.state_dict().keys() == second.state_dict().keys()

@@ -19,7 +19,7 @@ from empathy_lightning.errors import InputError
 from empathy_lightning.files import check_target
 from empathy_lightning.jobs import Claim, digest, folder_digest, recordings_digest, speech_files
 from empathy_lightning.modules.contracts import Quantizer
-from empathy_lightning.modules.pretrained import locate
+from empathy_lightning.modules.pretrained import shipped
 from empathy_lightning.progress import progress_bar
 from empathy_lightning.small_world.espeak import render
 from empathy_lightning.small_world.world import REPLY_STYLES, REPLY_VOICE
@@ -82,7 +82,7 @@ def prepare_units(
     Raises:
         InputError: If there are no replies to use, or ``out`` cannot be written or was made from something else.
     """
-    manifest, out, folder = Path(manifest), Path(out), Path(locate(str(quantizer_folder)))
+    manifest, out, folder = Path(manifest), Path(out), Path(shipped(str(quantizer_folder)))
     check_target(out, [manifest])
     if not (folder / "config.json").is_file():
         raise InputError(f"--quantizer: no checkpoint folder at {folder}: make one with `prepare codebook`")
