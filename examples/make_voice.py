@@ -89,7 +89,7 @@ if __name__ == "__main__":
     last = steps.add_parser("pack")
     last.add_argument("--out", type=Path, required=True)
     last.add_argument("--voice", type=Path, default=Path("voice"))
-    last.add_argument("--runs", type=Path, default=Path("outputs/voice"))
+    last.add_argument("--runs", type=Path, default=Path("outputs/demo_voice"))
     last.set_defaults(step=pack)
     words = vars(parser.parse_args())
     words.pop("step")(**words)

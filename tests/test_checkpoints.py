@@ -69,7 +69,7 @@ def test_only_trained_parts_are_saved_and_all_of_them_return(checkpoint, tmp_pat
         "listener.speech_encoder": "from_pretrained", "listener.speech_adapter": "SpeechAdapter",
         "listener.emotion_nuance": "EmotionNuance", "responder.language_model": "from_pretrained",
         "responder.speech_slot": "HeardSpeech", "responder.emotion_slot": "HeardEmotion",
-        "talker.speech_decoder": "SpeechDecoder", "talker.vocoder": "Vocoder",
+        "talker.speech_decoder": "SpeechDecoder", "talker.vocoder": "NeuralVocoder",
         "talker.speech_decoder.body": "Qwen2Body", "talker.speech_decoder.fusion": "GatedFusion",
     }  # fmt: skip
     trained = ("listener.speech_adapter.", "listener.emotion_nuance.", "talker.speech_decoder.", "talker.vocoder.")

@@ -29,8 +29,8 @@ SMALL = {
     "prepare quantizer": ["--units=16"],
     "fit vocoder": [*VOCODER, "--trainer.accelerator=cpu"],
     "fit decoder": [
-        "--trainer.max_epochs=1", "--trainer.accelerator=cpu", f"{DECODER}.num_units=16", f"{DECODER}.body.hidden_size=32",
-        f"{DECODER}.body.num_layers=1",
+        "--trainer.max_epochs=1", "--trainer.accelerator=cpu", f"{DECODER}.num_units=16",
+        f"{DECODER}.body.hidden_size=32", f"{DECODER}.body.num_layers=1",
     ],
 }  # fmt: skip
 
@@ -88,7 +88,7 @@ def test_the_demo_s_voice_is_made_by_its_two_recipes_one_after_the_other(recordi
     assert main(export) == main([*codebook, *SMALL["prepare quantizer"]]) == 0
     for part in ("vocoder", "vocoder_adversarial"):
         assert main(["fit", "--config", f"recipe:demo/{part}", *SMALL["fit vocoder"]]) == 0
-    first, second = load_vocoder("outputs/voice/vocoder_spectral"), load_vocoder("outputs/voice/vocoder")
+    first, second = load_vocoder("outputs/demo_voice/vocoder_spectral"), load_vocoder("outputs/demo_voice/vocoder")
     assert not torch.equal(first.head.weight, second.head.weight)
     # The discriminators stay behind.
     assert first.state_dict().keys() == second.state_dict().keys()

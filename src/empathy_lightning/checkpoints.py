@@ -20,7 +20,7 @@ from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.modules.cached_encoder import CachedSpeechEncoder
 from empathy_lightning.modules.empathy_classifier import EmpathyClassifier
 from empathy_lightning.modules.model_files import PretrainedError
-from empathy_lightning.modules.pretrained import locate, opened
+from empathy_lightning.modules.pretrained import opened, shipped
 from empathy_lightning.parts import (
     behind_cache,
     build,
@@ -258,7 +258,7 @@ def load_vocoder(folder: str, trust: list[str] | None = None) -> nn.Module:
     Raises:
         CheckpointError: If the folder holds none.
     """
-    folder = locate(folder)
+    folder = shipped(folder)
     vocoder = load_part(folder, _place_of_vocoder(folder), trust or ())
     if not hasattr(vocoder, "sample_rate"):
         raise CheckpointError(f"{folder} holds a {type(vocoder).__name__}, no vocoder: it has no sample_rate")
@@ -275,7 +275,7 @@ def load_quantizer(folder: str, trust: list[str] | None = None) -> nn.Module:
     Raises:
         CheckpointError: If the folder holds none.
     """
-    folder = locate(folder)
+    folder = shipped(folder)
     quantizer = load_part(folder, _place_of_vocoder(folder), trust or ())
     if not callable(getattr(quantizer, "encode", None)):
         raise CheckpointError(f"{folder} holds a {type(quantizer).__name__}, no quantizer: it has no encode(waveform)")

@@ -39,14 +39,21 @@ DTYPES = {
 """Names of precisions."""
 
 
+def shipped(name: str) -> str:
+    """Folder of a part that the package brings along, such as ``small-world/vocoder``; any other name as it is."""
+    if name.startswith(SHIPPED) and not Path(name).exists():
+        return str(files("empathy_lightning") / "backbones" / name.removeprefix(SHIPPED))
+    return name
+
+
 def locate(name_or_path: str) -> str:
     """Folder of a shipped backbone, or the name as it is for transformers to load.
 
     Raises:
         PretrainedError: If the name is a path, and nothing is there, or the folder's files are not whole.
     """
-    if name_or_path.startswith(SHIPPED) and not Path(name_or_path).exists():
-        return str(files("empathy_lightning") / "backbones" / name_or_path.removeprefix(SHIPPED))
+    if (folder_here := shipped(name_or_path)) != name_or_path:
+        return folder_here
     if name_or_path.startswith(("/", "./", "../", "~")) and not Path(name_or_path).expanduser().is_dir():
         raise PretrainedError(f"no model folder at {name_or_path}")
     folder = Path(name_or_path).expanduser()

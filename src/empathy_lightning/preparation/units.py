@@ -11,7 +11,7 @@ from empathy_lightning.data.reading import read_chosen
 from empathy_lightning.errors import InputError
 from empathy_lightning.files import check_folder, check_target
 from empathy_lightning.jobs import Claim, digest, folder_digest, recordings_digest
-from empathy_lightning.modules.pretrained import locate
+from empathy_lightning.modules.pretrained import shipped
 from empathy_lightning.preparation.answers import shards_of
 from empathy_lightning.preparation.unit_shards import write_units
 from empathy_lightning.utterance import Utterance
@@ -45,7 +45,7 @@ def prepare_units(
     Raises:
         InputError: If there are no replies to use, or ``out`` cannot be written or was made from something else.
     """
-    manifest, out, folder = Path(manifest), Path(out), Path(locate(str(quantizer_folder)))
+    manifest, out, folder = Path(manifest), Path(out), Path(shipped(str(quantizer_folder)))
     check_target(out, [manifest])
     check_folder(shards_of(out))
     if not (folder / "config.json").is_file():
