@@ -184,17 +184,27 @@ class _Layer(NamedTuple):
     @classmethod
     def of(cls, layer: Any) -> _Layer:
         attention, mlp = layer.self_attn, layer.mlp
-        inputs = [getattr(attention, name) for name in ("q_proj", "k_proj", "v_proj")]
-        weights = [tensor for projection in inputs for tensor in (projection.weight, projection.bias)]
-        first, second = _Norm.of(layer.input_layernorm), _Norm.of(layer.post_attention_layernorm)
-        after = (mlp.gate_proj.weight, mlp.up_proj.weight, mlp.down_proj.weight)
-        return cls(first, *weights, attention.o_proj.weight, second, *after)
+        query, key, value = attention.q_proj, attention.k_proj, attention.v_proj
+        return cls(
+            first=_Norm.of(layer.input_layernorm),
+            query=query.weight,
+            query_bias=query.bias,
+            key=key.weight,
+            key_bias=key.bias,
+            value=value.weight,
+            value_bias=value.bias,
+            output=attention.o_proj.weight,
+            second=_Norm.of(layer.post_attention_layernorm),
+            gate=mlp.gate_proj.weight,
+            up=mlp.up_proj.weight,
+            down=mlp.down_proj.weight,
+        )
 
 
 def product(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """A linear layer for a few rows (B, N, D) or (B, D).
 
-    On a CPU the libraries are up to a third faster with the weight on the left (benchmarks/speech_decoder.py).
+    On a CPU the libraries are faster with the weight on the left.
     """
     count = inputs.numel() // inputs.shape[-1]
     if inputs.device.type != "cpu" or not 1 < count <= 16:
