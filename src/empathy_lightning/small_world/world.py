@@ -71,7 +71,7 @@ STYLE_SPREAD = Prosody(14, 6, 9, 12)
 """Standard deviations around the centres (for the volume: per cent of it); neighbours overlap."""
 
 REPLY_STYLES: dict[str, Prosody] = {
-    "neutral": Prosody(148, 62, 55, 80, 3),
+    "neutral": Prosody(152, 58, 45, 80, 3),
     "happy": Prosody(165, 70, 75, 90, 3),
     "sad": Prosody(128, 42, 22, 60, 3),
     "angry": Prosody(146, 50, 32, 70, 3),
