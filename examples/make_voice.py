@@ -52,20 +52,20 @@ def render_all(out: Path, train: int, validation: int, seed: int) -> None:
     write_manifest(out / "manifest.jsonl", utterances)
 
 
-def pack(out: Path, voice: Path, runs: Path) -> None:
+def pack(out: Path, voice: Path, runs: list[Path]) -> None:
     """Write what the package brings along.
 
     Args:
         out: Folder of the two.
         voice: Where ``manifest.jsonl`` and the quantiser lie.
-        runs: Where the folders of the two trainings lie.
+        runs: Folders of the trainings, each of which began with the weights of the one before.
     """
-    vocoder, quantizer = load_vocoder(str(runs / "vocoder")), load_quantizer(str(voice / "quantizer"))
+    vocoder, quantizer = load_vocoder(str(runs[-1])), load_quantizer(str(voice / "quantizer"))
     trainings = []
-    for name in ("vocoder_spectral", "vocoder"):
-        training = json.loads((runs / name / "training.json").read_text())
+    for run in runs:
+        training = json.loads((run / "training.json").read_text())
         minutes = round(training["seconds"] / 60, 1)
-        trainings.append({"recipe": name, "minutes": minutes, "seed": 0, **training["history"][-1]})
+        trainings.append({"run": run.name, "minutes": minutes, "seed": 0, **training["history"][-1]})
     facts = {"made_by": "examples/make_voice.py", "data": "synthetic: eSpeak NG, the small world's training split"}
     fitted = json.loads((voice / "quantizer/model.safetensors.made_from.json").read_text())
     stated = {
@@ -89,7 +89,8 @@ if __name__ == "__main__":
     last = steps.add_parser("pack")
     last.add_argument("--out", type=Path, required=True)
     last.add_argument("--voice", type=Path, default=Path("voice"))
-    last.add_argument("--runs", type=Path, default=Path("outputs/demo_voice"))
+    made = [Path("outputs/demo_voice/vocoder_spectral"), Path("outputs/demo_voice/vocoder")]
+    last.add_argument("--runs", type=Path, nargs="+", default=made)
     last.set_defaults(step=pack)
     words = vars(parser.parse_args())
     words.pop("step")(**words)
