@@ -126,7 +126,9 @@ def answer_manifest(
             if u.response is not None
         ]
         if not replies:
-            raise InputError(f"none of {len(utterances)} recordings can be read and answered, for example {utterances[0].path}")
+            raise InputError(
+                f"none of {len(utterances)} recordings can be read and answered, for example {utterances[0].path}"
+            )
         unread = [("unreadable", u.path) for u in answered if u.response is None]
         refuse_lost(unread, len(answered), max_left_out)
         Claim(out, {"manifest": digest(manifest), "split": split, **said}).write()
