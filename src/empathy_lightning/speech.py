@@ -148,6 +148,7 @@ class Speech:
 
     def _sound(self, row: _Row, units: Tensor | None) -> Tensor | None:
         if row.voice is None:
+            assert self._vocoder is not None
             row.voice = VocoderStream(self._vocoder)
         with torch.no_grad():
             waveform = row.voice.end() if units is None else row.voice.push(units)

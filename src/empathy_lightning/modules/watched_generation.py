@@ -18,7 +18,7 @@ It says which replies end here. What it is told of a reply after its end, until 
 """
 
 
-class WatchedGeneration(StoppingCriteria):  # type: ignore[misc]
+class WatchedGeneration(StoppingCriteria):
     """Watches one call of transformers' ``generate``: keeps the states, tells a step, ends replies.
 
     Use it as a context around the call, and as one of its stopping criteria where there is a step.
