@@ -10,8 +10,8 @@ from empathy_lightning.audio import resample
 from empathy_lightning.checkpoints import load_quantizer, load_vocoder
 from empathy_lightning.losses.spectral import MelDistance
 from empathy_lightning.metrics.prosody import prosody
-from empathy_lightning.small_world.espeak import render
-from empathy_lightning.small_world.world import REPLY_STYLES, REPLY_VOICE, reply, sentences
+from empathy_lightning.preparation.tones import read_tones
+from empathy_lightning.small_world.world import reply, sentences
 from empathy_lightning.utterance import EMOTIONS
 
 
@@ -34,10 +34,11 @@ def test_a_reply_to_a_held_out_sentence_keeps_its_sound_its_style_and_its_length
     quantizer, vocoder = voice
     distance, draw = MelDistance(), random.Random(4)
     pitches = []
+    tones = read_tones("recipe:speech/espeak")
     for emotion in EMOTIONS:
         words = reply(draw.choice(list(sentences("validation"))), emotion, draw)
-        waveform, rate = render(words, REPLY_VOICE, REPLY_STYLES[emotion])
-        recorded = resample(torch.from_numpy(waveform), rate)
+        waveform, rate = tones.engine.say(words, tones.style_of(emotion), 0)
+        recorded = resample(waveform, rate)
         spoken = vocoder(quantizer.encode(recorded)[None])[0]
         assert 0 <= len(spoken) - len(recorded) < quantizer.samples_per_unit
         # About 0.25 on average; units of silence are 2 and more away.
