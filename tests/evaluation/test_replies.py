@@ -411,7 +411,7 @@ def test_shards_without_speech_are_not_those_with_it(talker, corpus, tmp_path, c
 
 def test_without_words_or_units_there_is_no_speech(talker, corpus, tmp_path, monkeypatch, capsys):
     checkpoint = load(talker)
-    writes(monkeypatch, ["", "You sound sad.", "Well.", "Ah.", " "])
+    writes(monkeypatch, ["", "Oh.", "Well.", "Ah.", " "])
     spoken = []
 
     class OneUnit(UnitStream):
@@ -426,7 +426,7 @@ def test_without_words_or_units_there_is_no_speech(talker, corpus, tmp_path, mon
     assert respond(talker, corpus, tmp_path / "r.jsonl", "--speech", "--batch_size", "1") == 0
     rows = {u.response: u for u in read_manifest(tmp_path / "r.jsonl")}
     # A reply of a single unit has a sound too; one of none has neither.
-    assert {text: u.units for text, u in rows.items()} == {"": None, "You sound sad.": [7], "Well.": None, "Ah.": [7]}
+    assert {text: u.units for text, u in rows.items()} == {"": None, "Oh.": [7], "Well.": None, "Ah.": [7]}
     assert {text for text, u in rows.items() if u.response_path is None} == {"", "Well."}
     frames = soundfile.info(rows["Ah."].response_path).frames
     assert len(spoken) == 3 and frames == checkpoint.talker.vocoder.hop_length
