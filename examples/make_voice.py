@@ -34,8 +34,16 @@ def said(tones: Tones, sentence: Sentence, emotion: str, split: str, path: Path,
     speech = resample(waveform, rate)
     write(path, speech)
     seconds = round(len(speech) / SAMPLE_RATE, 4)
-    facts = {"transcript": words, "emotion": emotion, "split": split, "duration": seconds, "language": "en"}
-    return Utterance(id=path.stem, corpus="small-world replies (synthetic)", path=str(path), **facts)
+    return Utterance(
+        id=path.stem,
+        corpus="small-world replies (synthetic)",
+        path=str(path),
+        duration=seconds,
+        transcript=words,
+        language="en",
+        split=split,
+        emotion=emotion,
+    )
 
 
 def render_all(out: Path, train: int, validation: int, seed: int) -> None:

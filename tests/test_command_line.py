@@ -265,7 +265,7 @@ def test_help_names_every_command_and_what_it_does(capsys):
         (["chat", "a.wav", "--checkpoint=c", "--out"], "--out needs a value"),
         (["chat", "a.wav", "--out=o", "--checkpoint=c", "--seed=one"], "--seed"),
         (["chat", "a.wav", "--out=o", "--checkpoint=c", "--seed=1.7"], "--seed 1.7: give a whole number"),
-        (["prepare", "units", "m.jsonl", "--out=o", "more"], "more"),
+        (["prepare", "units", "m.jsonl", "--out=o", "--quantizer=q", "more"], "more"),
     ],
 )
 def test_a_wrong_word_is_one_line_that_helps(words, said, capsys):

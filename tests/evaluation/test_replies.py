@@ -429,7 +429,7 @@ def test_without_words_or_units_there_is_no_speech(talker, corpus, tmp_path, mon
     assert {text: u.units for text, u in rows.items()} == {"": None, "Oh.": [7], "Well.": None, "Ah.": [7]}
     assert {text for text, u in rows.items() if u.response_path is None} == {"", "Well."}
     frames = soundfile.info(rows["Ah."].response_path).frames
-    assert len(spoken) == 3 and frames == checkpoint.talker.vocoder.hop_length
+    assert len(spoken) == 3 and frames == checkpoint.talker.vocoder.samples_per_unit
     assert "5 replies, without speech: 3," in capsys.readouterr().out
 
 

@@ -17,7 +17,7 @@ from empathy_lightning.checkpoints import load_weights
 from empathy_lightning.data.batch import SpeechBatch
 from empathy_lightning.errors import InputError
 from empathy_lightning.modules.cached_encoder import CachedSpeechEncoder
-from empathy_lightning.outputs import EmpatheticOutput, SpokenOutput
+from empathy_lightning.outputs import EmpatheticOutput, SpokenOutput, VocoderOutput
 from empathy_lightning.tasks.resumable import ResumableModule
 from empathy_lightning.tasks.schedule import Cosine, Schedule
 from empathy_lightning.tasks.settings import settings
@@ -177,7 +177,7 @@ class TrainedPartsTask(ResumableModule):
         ones = [p.flatten()[:1].float().sum() * 0.0 for p in self.parameters() if p.requires_grad]
         return torch.stack(ones).sum() if ones else torch.zeros((), device=self.device)
 
-    def output(self, batch: SpeechBatch) -> EmpatheticOutput | SpokenOutput:
+    def output(self, batch: SpeechBatch) -> EmpatheticOutput | SpokenOutput | VocoderOutput:
         """What losses and metrics read."""
         found: EmpatheticOutput = self.model(batch)
         return found

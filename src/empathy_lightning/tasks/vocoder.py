@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
@@ -65,7 +67,7 @@ class VocoderTask(TrainedPartsTask):
             raise InputError(f"vocoder: num_units {vocoder.num_units}, and the quantizer has {quantizer.num_units}")
         metrics: dict[str, Metric] = {}
         super().__init__(vocoder, optimizer, schedule, auxiliary_losses, loss_weights, metrics, initial_weights)
-        self.quantizer = freeze(quantizer)
+        self.quantizer: Any = freeze(quantizer)
         self.mel_distance = MelDistance(sample_rate=SAMPLE_RATE)
         self.stretch = stretch
 
