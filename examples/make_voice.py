@@ -21,6 +21,7 @@ from pathlib import Path
 from empathy_lightning.audio import SAMPLE_RATE, resample, write
 from empathy_lightning.checkpoints import load_quantizer, load_vocoder, save
 from empathy_lightning.data.manifest import write_manifest
+from empathy_lightning.preparation.speech_engines import Recordings
 from empathy_lightning.preparation.tones import Tones, read_tones
 from empathy_lightning.progress import progress_bar
 from empathy_lightning.small_world.world import Sentence, reply, sentences
@@ -30,7 +31,9 @@ from empathy_lightning.utterance import EMOTIONS, Utterance
 def said(tones: Tones, sentence: Sentence, emotion: str, split: str, path: Path, generator: random.Random) -> Utterance:
     """Render a reply to a file."""
     words = reply(sentence, emotion, generator)
-    waveform, rate = tones.engine.say(words, tones.style_of(emotion), 0)
+    style = tones.style_of(emotion)
+    assert style is not None and not isinstance(tones.engine, Recordings)
+    waveform, rate = tones.engine.say(words, style, 0)
     speech = resample(waveform, rate)
     write(path, speech)
     seconds = round(len(speech) / SAMPLE_RATE, 4)

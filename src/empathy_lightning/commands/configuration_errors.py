@@ -200,7 +200,7 @@ def _class_names() -> list[str]:
     names = set(empathy_lightning.tasks.__all__)
     kinds: list[type] = [torch.nn.Module]
     while kinds:
-        below = kinds.pop().__subclasses__()
+        below: list[type] = kinds.pop().__subclasses__()
         kinds += below
         names |= {kind.__name__ for kind in below if kind.__module__.startswith("empathy_lightning.")}
     return sorted(names)

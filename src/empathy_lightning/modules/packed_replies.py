@@ -46,11 +46,14 @@ def _attended(
     key = attention.k_proj(hidden).view(shape).transpose(1, 2)
     value = attention.v_proj(hidden).view(shape).transpose(1, 2)
     query, key = apply_rotary_pos_emb(query, key, *rotation)
-    padded = []
-    for heads in (query, key, value):
-        replies = heads[0].transpose(0, 1).split(list(lengths))
-        padded.append(nn.utils.rnn.pad_sequence(list(replies), batch_first=True).transpose(1, 2))
-    found = scaled_dot_product_attention(*padded, is_causal=True, enable_gqa=True)
+    query, key, value = _apart(query, lengths), _apart(key, lengths), _apart(value, lengths)
+    found = scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=True)
     found = found.transpose(1, 2).flatten(0, 1).index_select(0, at)
     attended: Tensor = attention.o_proj(found.flatten(1))[None]
     return attended
+
+
+def _apart(heads: Tensor, lengths: Sequence[int]) -> Tensor:
+    """Heads (1, H, T, size) of replies behind one another as rows of their own, (B, H, longest, size)."""
+    replies = heads[0].transpose(0, 1).split(list(lengths))
+    return nn.utils.rnn.pad_sequence(list(replies), batch_first=True).transpose(1, 2)
