@@ -19,6 +19,7 @@ from empathy_lightning.chatbot import EmpatheticChatbot
 from empathy_lightning.checkpoints import save
 from empathy_lightning.commands import TRAINER_COMMANDS
 from empathy_lightning.modules.speech_decoder import SpeechDecoder
+from empathy_lightning.modules.unit_language_model import Qwen2Body
 from empathy_lightning.utterance import EMOTIONS
 from tests.conftest import ROOT
 from tests.tiny import spoken
@@ -154,7 +155,7 @@ def test_files_of_the_same_name_are_answered_apart_and_an_interruption_keeps_wha
 
 
 def test_a_bot_that_speaks_without_a_voice_says_so_once(model, tmp_path, capsys):
-    decoder = SpeechDecoder(32, 300, 0, num_units=8, hidden_size=16, num_layers=1, num_heads=2)
+    decoder = SpeechDecoder(32, 300, 0, num_units=8, body=Qwen2Body(16, 1, 2))
     save(tmp_path / "mute", spoken(model, list(EMOTIONS), decoder))
     noise = np.random.default_rng(0).standard_normal(16_000) * 0.1
     files = [str(recording(tmp_path, f"{name}.wav", noise)) for name in "ab"]

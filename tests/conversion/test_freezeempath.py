@@ -16,6 +16,7 @@ from empathy_lightning.conversion.freezeempath import convert
 from empathy_lightning.data.batch import batch_of
 from empathy_lightning.decoding import Decoding
 from empathy_lightning.errors import InputError
+from empathy_lightning.modules.fusion import GatedFusion, SummedFusion
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
 from tests.conftest import golden, golden_seeds
 from tests.conversion.freezeempath_release import (
@@ -126,7 +127,8 @@ def test_every_tensor_arrives_bit_by_bit(tmp_path):
     assert same_bytes(adapter, state["model.speech_projector.linear1.weight"])
     # The tiny release has its marker and units in our order already.
     decoder = {key.removeprefix("talker.speech_decoder."): v for key, v in trained.items() if key.startswith("talker")}
-    assert all(same_bytes(value, state[f"speech_generator.{key}"]) for key, value in decoder.items())
+    for key, value in decoder.items():
+        assert same_bytes(value, state[f"speech_generator.{key.removeprefix('fused.')}"])
 
     checkpoint = load(tmp_path / "out")
     assert checkpoint.responder.language_model.model.dtype == torch.bfloat16
@@ -161,9 +163,9 @@ def test_units_and_marker_are_found_by_their_names_and_the_projection_by_its_key
         embedded = decoder.embed(torch.tensor(decoder.separator_id + 1 + unit))
         assert torch.equal(embedded, rows[units[f"<{unit}>"]])
     assert torch.equal(decoder.embed(torch.arange(35)), rows[:35])
-    assert (decoder.fusion, decoder.projection_size) == ("gate" if gate else "sum", 0 if linear else 70)
+    assert decoder.fusion == (GatedFusion if gate else SummedFusion)(0 if linear else 70)
     last = "input_proj" if linear else "input_proj.2"
-    assert torch.equal(decoder.get_parameter(f"{last}.bias"), state[f"speech_generator.{last}.bias"])
+    assert torch.equal(decoder.get_parameter(f"fused.{last}.bias"), state[f"speech_generator.{last}.bias"])
 
 
 def test_a_stored_head_of_the_units_may_only_be_the_embedding(tmp_path):
@@ -209,7 +211,7 @@ def test_a_dry_run_reports_and_writes_nothing(tmp_path, capsys):
     assert main([*words, "--dry_run"]) == 1
     printed = capsys.readouterr().out
     assert "missing: language_model.lm_head.weight" in printed
-    assert "missing: speech_decoder.input_proj.2.bias" in printed
+    assert "missing: speech_decoder.fused.input_proj.2.bias" in printed
     assert "left over: model.speech_encoder.extra" in printed
     assert main(words) == 2
     assert "lacks 2 weights" in capsys.readouterr().err

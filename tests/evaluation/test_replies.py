@@ -323,7 +323,8 @@ def test_replies_are_spoken_as_in_a_chat(talker, corpus, tmp_path, capsys):
         assert reply.text == u.response
         waveform, rate = soundfile.read(u.response_path, dtype="float32")
         assert rate == 16_000 and abs(waveform - reply.waveform.numpy()).max() <= 1 / 32_768
-        assert torch.equal(chatbot.model.talker.vocoder(torch.tensor([u.units]))[0], reply.waveform)
+        # Said in blocks, which are those of the whole but for rounding.
+        assert torch.allclose(chatbot.model.talker.vocoder(torch.tensor([u.units]))[0], reply.waveform, atol=1e-3)
         assert len(waveform) > 320
         lengths.add(len(u.units))
     assert len(lengths) > 1

@@ -10,6 +10,7 @@ from empathy_lightning.data import read_manifest
 from empathy_lightning.errors import InputError
 from empathy_lightning.metrics.prosody import prosody
 from empathy_lightning.preparation.responses import prepare_responses
+from empathy_lightning.preparation.speech import prepare_speech
 from empathy_lightning.preparation.units import prepare_units
 from empathy_lightning.prompts import Prompt
 from empathy_lightning.small_world import espeak
@@ -90,7 +91,8 @@ def test_the_shipped_language_model_answers_label_and_words(synthetic, tmp_path)
 
 def test_units_of_replies_sound_in_their_style(synthetic, tmp_path):
     labelled = prepare_responses(synthetic, tmp_path / "l.jsonl", "small-world/language_model", Prompt())
-    units = prepare_units(labelled, tmp_path / "u.jsonl", "small-world/quantizer")
+    said = prepare_speech(labelled, tmp_path / "s.jsonl")
+    units = prepare_units(said, tmp_path / "u.jsonl", "small-world/quantizer")
     rows = read_manifest(units)
     assert len(rows) == 20
     for row in rows:

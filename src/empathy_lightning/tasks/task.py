@@ -106,7 +106,7 @@ class TrainedPartsTask(ResumableModule):
 
     def _is_frozen(self, part: str) -> bool:
         half, _, name = part.partition(".")
-        module = getattr(getattr(self.model, half), name)
+        module = getattr(getattr(self.model, half, None), name, None)
         return module is None or frozen(module)
 
     def untrained_parts(self) -> list[str]:
