@@ -6,7 +6,7 @@
     empathy-lightning fit --config recipe:demo/vocoder_adversarial
     python examples/make_voice.py pack --out packed
 
-No sentence of the test split is in it. ``pack`` writes the vocoder and its quantiser in half precision, with the time
+No sentence of the test split is in it. ``pack`` writes the vocoder and its quantizer in half precision, with the time
 and the figures of the training in a README.json beside each, as the package brings them along. Recordings of a real
 voice can take the place of the rendered ones: docs/how-to/your-own-voice.md.
 """
@@ -68,7 +68,7 @@ def pack(out: Path, voice: Path, runs: list[Path]) -> None:
 
     Args:
         out: Folder of the two.
-        voice: Where ``manifest.jsonl`` and the quantiser lie.
+        voice: Where ``manifest.jsonl`` and the quantizer lie.
         runs: Folders of the trainings, each of which began with the weights of the one before.
     """
     vocoder, quantizer = load_vocoder(str(runs[-1])), load_quantizer(str(voice / "quantizer"))

@@ -100,7 +100,7 @@ class Voice(nn.Module):
 
 
 class Loudness(nn.Module):
-    """Quantiser: the loudness of each tenth of a second."""
+    """Quantizer: the loudness of each tenth of a second."""
 
     def __init__(self, num_units: int, sample_rate: int = 8_000) -> None:
         super().__init__()

@@ -51,7 +51,7 @@ FLOORS = (
     "levels progress records text threads utterance walk",
     "corpora modules prompts papers thinking",
     "data",
-    "filled_prompt listener responder slots speech talker writing",
+    "filled_prompt listener responder slots speaking talker writing",
     "making models outputs reply streaming",
     "checkpoints folders losses metrics parts",
     "chatbot explanation tasks",

@@ -22,8 +22,8 @@ class Decoding:
         unit_top_k: Draw from this many likeliest units.
         unit_top_p: Draw from the likeliest units whose probabilities reach this sum, in 0..1.
         unit_repetition_penalty: Above 1, the last 50 units become less likely.
-        units_per_token: Most units for each token of the text, and 50 more, against speech that does not end; None
-            for 1500 after the text, whatever its length.
+        units_per_token: Most units for each token of the text, and 50 more, against speech that does not end; speech at
+            50 units a second has about 17. None for 1500 after the text, whatever its length.
 
     Raises:
         InputError: If a value is out of range.
@@ -37,7 +37,7 @@ class Decoding:
     unit_top_k: int = 50
     unit_top_p: float = 1.0
     unit_repetition_penalty: float = 1.0
-    units_per_token: float | None = None
+    units_per_token: float | None = 40.0
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1 or self.unit_top_k < 1:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from time import monotonic
 from typing import Any, Protocol
 
-from empathy_lightning.speech import Speech
+from empathy_lightning.speaking import Speech
 from empathy_lightning.writing import Piece, Told
 
 _TICK = 0.05

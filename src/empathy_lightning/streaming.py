@@ -20,7 +20,7 @@ from torch import Tensor
 
 from empathy_lightning.making import Begin, Making, Write
 from empathy_lightning.reply import Reply, Timings
-from empathy_lightning.speech import Block
+from empathy_lightning.speaking import Block
 from empathy_lightning.writing import Piece
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from empathy_lightning.errors import InputError
 from empathy_lightning.modules.contracts import check_part
 from empathy_lightning.modules.unit_choice import UnitDecoding
-from empathy_lightning.speech import Speech
+from empathy_lightning.speaking import Speech
 from empathy_lightning.writing import Piece
 
 
@@ -35,8 +35,8 @@ class Talker(nn.Module):
     Args:
         speech_decoder: Hidden states and tokens of a reply to units, as
             :class:`.modules.speech_decoder.SpeechDecoder`.
-        vocoder: Units to a waveform at its ``sample_rate``, as :class:`.modules.vocoder.Vocoder`; None leaves it at
-            the units.
+        vocoder: Units to a waveform at its ``sample_rate``, as :class:`.modules.vocoder.NeuralVocoder`; None
+            leaves it at the units.
         patience: Seconds after which a vocoder that says nothing has stalled: the reply's speech ends there.
 
     Raises:

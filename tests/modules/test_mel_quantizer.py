@@ -1,4 +1,4 @@
-"""The mel quantiser and the fit of its codebook."""
+"""The mel quantizer and the fit of its codebook."""
 
 import pytest
 import torch

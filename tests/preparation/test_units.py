@@ -1,4 +1,4 @@
-"""Units of the replies: of the user's own recordings as they are, of this manifest, by this quantiser."""
+"""Units of the replies: of the user's own recordings as they are, of this manifest, by this quantizer."""
 
 import shutil
 from dataclasses import replace

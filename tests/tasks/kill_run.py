@@ -33,8 +33,9 @@ STAGE = """
 import sys
 sys.path.insert(0, "examples")
 import demo
-output, words = demo.STEPS[{0}]
-step = demo.claim(output, words, [before for before, _ in demo.STEPS[:{0}]])
+place = len(demo.STEPS) - 4 + {0}
+output, words = demo.STEPS[place]
+step = demo.claim(output, words, [before for before, _ in demo.STEPS[:place]])
 if not step.is_done():
     demo.train(step, words)
 """
@@ -114,15 +115,17 @@ def prepared(folder: Path) -> list[float]:
     sizes = ["--train", "60", "--validation", "10", "--test", "10"]
     replies = ["--language_model", "small-world/language_model", "--out", f"{corpus}/labelled.jsonl"]
     units = ["--quantizer", "small-world/quantizer", "--out", f"{corpus}/units.jsonl"]
+    spoken = f"{corpus}/spoken.jsonl"
     whole([*package, "demo", "corpus", "--out", corpus, *sizes], folder)
     whole([*package, "prepare", "responses", f"{corpus}/manifest.jsonl", *replies], folder)
-    whole([*package, "prepare", "units", f"{corpus}/labelled.jsonl", *units], folder)
+    whole([*package, "prepare", "speech", f"{corpus}/labelled.jsonl", "--out", spoken], folder)
+    whole([*package, "prepare", "units", spoken, *units], folder)
     return [whole(train(number), folder) for number in range(len(STAGES))]
 
 
 def train(number: int) -> list[str]:
     """The words that train one stage by the demo's script."""
-    return ["-c", STAGE.format(3 + number)]
+    return ["-c", STAGE.format(number)]
 
 
 def moments(kills: int, seconds: float, draw: random.Random) -> list[float]:

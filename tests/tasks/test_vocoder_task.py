@@ -61,7 +61,7 @@ def test_few_steps_bring_the_speech_nearer_to_the_recording():
     assert losses[-1] < 0.5 * losses[0]
 
 
-def test_the_quantiser_is_frozen_and_the_discriminators_learn_beside_the_vocoder():
+def test_the_quantizer_is_frozen_and_the_discriminators_learn_beside_the_vocoder():
     trained = task(auxiliary_losses={"adversarial": AdversarialLoss([2], [256], 4)})
     assert not list(trained.quantizer.parameters())
     names = {id(p) for group in trained._new_optimizer().param_groups for p in group["params"]}

@@ -96,14 +96,10 @@ def answer_manifest(
     said = {**_fingerprint(checkpoint, utterances, manifest.parent), **asked, **chosen}
 
     def _load() -> AnswerShard:
-        model = load(checkpoint, trust)
-        _check(model, checkpoint, aloud)
+        model = _asked(checkpoint, trust, prompt, aloud)
         assert model.responder is not None
-        if prompt is not None:
-            model.responder.prompt, model.responder.system = prompt.user, prompt.system
         _settle_prompts(model.responder, utterances, shards)
         _tell_of_labels(model)
-        model.to(f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu")
 
         def _shard(rows: Sequence[Utterance], progress: Any) -> list[Utterance]:
             return _answer(model, decoding, out if aloud else None, batch_size, rows, progress)
@@ -122,11 +118,7 @@ def answer_manifest(
         if answered is None:
             print(f"process {rank} of {world_size} is done; the one that ends last writes {out}")
             return out
-        replies = [
-            replace(u, response_path=str(speech_file(out, u))) if u.units else u
-            for u in answered
-            if u.response is not None
-        ]
+        replies = _with_speech([u for u in answered if u.response is not None], out)
         if not replies:
             raise InputError(
                 f"none of {len(utterances)} recordings can be read and answered, for example {utterances[0].path}"
@@ -137,6 +129,23 @@ def answer_manifest(
         write_manifest(out, replies)
     _report(out, answered, aloud)
     return out
+
+
+def _asked(checkpoint: Path, trust: Sequence[str], prompt: Prompt | None, aloud: bool) -> EmpatheticLM:
+    """The bot of a folder, with the prompt that is given."""
+    model = load(checkpoint, trust)
+    _check(model, checkpoint, aloud)
+    if prompt is not None and model.responder is not None:
+        model.responder.prompt, model.responder.system = prompt.user, prompt.system
+    return model.to(f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu")
+
+
+def _with_speech(replies: Sequence[Utterance], out: Path) -> list[Utterance]:
+    """The replies with the files of those that were spoken."""
+    found = []
+    for u in replies:
+        found.append(replace(u, response_path=str(speech_file(out, u))) if u.units else u)
+    return found
 
 
 def _report(out: Path, answered: Sequence[Utterance], aloud: bool) -> None:

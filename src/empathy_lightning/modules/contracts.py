@@ -52,7 +52,7 @@ class EmotionHead(Protocol):
 
 
 class UnitWriter(Protocol):
-    """Units of several replies, written while their texts come in, such as :class:`.unit_stream.UnitStream`."""
+    """Units of several replies, written while their texts come in, such as :class:`.unit_stream.SoundStream`."""
 
     def read(self, states: Sequence[Tensor], tokens: Sequence[Tensor], ended: Sequence[bool]) -> None:
         """Take new tokens (T_i,) of each reply with the states (T_i, D) that chose them; whether its text ends here."""
@@ -78,12 +78,12 @@ class SpeechDecoder(Protocol):
 
 
 class Vocoder(Protocol):
-    """Units to speech, such as :class:`.vocoder.Vocoder`.
+    """Units to speech, such as :class:`.vocoder.NeuralVocoder`.
 
     One with ``samples_per_unit`` and ``context`` can speak while its units are coming in, see
     :class:`.vocoder_stream.VocoderStream`: what is more than that many units away, on either side, does not change a
     unit's samples. One without them speaks whole replies only, unless it has ``begin()``, which gives a
-    :class:`UnitStream` of its own: so does one that keeps a state between blocks, or is another process.
+    :class:`SoundStream` of its own: so does one that keeps a state between blocks, or is another process.
 
     Attributes:
         sample_rate: Of the waveform, in Hz.
@@ -98,7 +98,7 @@ class Vocoder(Protocol):
         """Waveforms (B, T) in -1..1 of units (B, N), rows of one length; no units give empty ones."""
 
 
-class UnitStream(Protocol):
+class SoundStream(Protocol):
     """One reply, spoken while its units come in; the blocks behind one another are the whole reply's waveform."""
 
     def push(self, units: Tensor) -> Tensor:

@@ -65,6 +65,7 @@ class _Projected(nn.Module):
         self.input_proj = projection
 
     def forward(self, states: Tensor, embedded: Tensor) -> Tensor:
+        """Rows (T, hidden_size) of states (T, input_size); the tokens' embeddings are not read."""
         projected: Tensor = self.input_proj(states)
         return projected
 
@@ -75,6 +76,7 @@ class _Fused(_Projected):
         self.gate = nn.Sequential(nn.Linear(2 * hidden_size, hidden_size), nn.Sigmoid()) if gated else None
 
     def forward(self, states: Tensor, embedded: Tensor) -> Tensor:
+        """Rows (T, hidden_size) of states (T, input_size) and embeddings (T, hidden_size)."""
         projected: Tensor = self.input_proj(states)
         if self.gate is None:
             return projected + embedded

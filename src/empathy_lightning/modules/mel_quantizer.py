@@ -14,7 +14,7 @@ class MelQuantizer(nn.Module):
     """Units as the nearest centres in the space of neighbouring log-mel frames; small, and fitted in seconds.
 
     Pitch survives because the mel bands are narrower than the spacing of the harmonics. A
-    :class:`.quantizers.Quantizer`; :func:`empathy_lightning.preparation.codebook.fit_codebook` fills the codebook.
+    :class:`.contracts.Quantizer`; :func:`empathy_lightning.preparation.codebook.fit_codebook` fills the codebook.
 
     Args:
         num_units: Size of the codebook.

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from empathy_lightning.modules.contracts import UnitStream, VocoderError, check_units
+from empathy_lightning.modules.contracts import SoundStream, VocoderError, check_units
 
 
 class VocoderStream:
@@ -28,7 +28,7 @@ class VocoderStream:
     def __init__(self, vocoder: nn.Module) -> None:
         begin = getattr(vocoder, "begin", None)
         self._vocoder = vocoder
-        self._stream: UnitStream = begin() if begin is not None else _stream_of(vocoder)
+        self._stream: SoundStream = begin() if begin is not None else _stream_of(vocoder)
 
     def push(self, units: Tensor) -> Tensor:
         """Take the next units.
@@ -63,7 +63,7 @@ class VocoderStream:
         self._stream.close()
 
 
-def _stream_of(vocoder: Any) -> UnitStream:
+def _stream_of(vocoder: Any) -> SoundStream:
     context, samples = getattr(vocoder, "context", None), getattr(vocoder, "samples_per_unit", None)
     if context is None or samples is None:
         return _Whole(vocoder)

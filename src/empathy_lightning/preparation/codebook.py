@@ -1,4 +1,4 @@
-"""Fit the codebook of a mel quantiser to recordings, by k-means."""
+"""Fit the codebook of a mel quantizer to recordings, by k-means."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def fit_codebook(
 
     Args:
         quantizer: Its codebook is filled.
-        waveforms: Speech at the quantiser's sample rate, each (T,).
+        waveforms: Speech at the quantizer's sample rate, each (T,).
         most: Stretches used at most, drawn from all.
         dimensions: Principal components in which k-means runs; they hold nearly all variance.
         seed: Seed of the draw and of the start.
@@ -44,8 +44,8 @@ def fit_codebook(
     stretches = torch.cat([quantizer.stretches(waveform) for waveform in waveforms])
     if len(stretches) < quantizer.num_units:
         raise InputError(
-            f"{len(stretches)} units of speech for a codebook of {quantizer.num_units}: give more recordings, or a "
-            "smaller num_units"
+            f"{len(stretches)} units of speech for a codebook of {quantizer.num_units}: give more recordings, or "
+            "fewer units"
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -75,7 +75,7 @@ def prepare_codebook(
 
     Args:
         manifest: Utterances with recordings.
-        out: Folder of the quantiser.
+        out: Folder of the quantizer.
         num_units: Size of the codebook.
         recordings: How many are used at most, from the first on.
         seed: Of the draws.

@@ -1,4 +1,4 @@
-"""A quantiser that is fitted to speech: k-means over a layer of any frozen encoder."""
+"""A quantizer that is fitted to speech: k-means over a layer of any frozen encoder."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def prepare_quantizer(
     max_left_out: float = MOST,
     trust: Sequence[str] = (),
 ) -> Path:
-    """Fit k-means to a layer of a frozen encoder, in one pass over recordings, and save it as a quantiser.
+    """Fit k-means to a layer of a frozen encoder, in one pass over recordings, and save it as a quantizer.
 
     The recordings are those of the replies (``response_path``), or of the utterances where no reply has one, of split
     train where there is one, in a random order.
 
     Args:
         manifest: Utterances with recordings, files or rows of shards.
-        out: Folder of the quantiser.
+        out: Folder of the quantizer.
         encoder: Folder or model id of a Whisper, HuBERT, wav2vec 2.0 or WavLM, or the folder of an encoder of one's
             own that checkpoints.save wrote.
         layer: Whose output is quantised, counted from 1.

@@ -41,7 +41,7 @@ def write_units(
         spoken: Utterances with recordings of their replies.
         out: Manifest to write; its shards go to ``<out>.shards``.
         made_from: What decides the units, for the claims.
-        load: Gives the quantiser; called only where a shard is missing.
+        load: Gives the quantizer; called only where a shard is missing.
         per_shard: Utterances in a shard, the most that an interruption costs.
         again: Remove the shards that are there first.
         max_left_out: Share of the replies whose recordings may be unreadable.
@@ -94,7 +94,7 @@ def _shard_units(quantizer: Any, shard: Sequence[Utterance], progress: Any) -> l
 
 
 def _batches(quantizer: Any, shard: Sequence[Utterance], batch_seconds: float = 120.0) -> list[list[int]]:
-    """Rows of like length, or one by one where the quantiser takes one at a time."""
+    """Rows of like length, or one by one where the quantizer takes one at a time."""
     if not hasattr(quantizer, "encode_many"):
         return [[row] for row in range(len(shard))]
     seconds = [_seconds(u) for u in shard]
@@ -109,7 +109,7 @@ def _seconds(utterance: Utterance) -> float:
 
 
 def _heard(quantizer: Any, utterance: Utterance) -> Tensor:
-    """The recording of a reply at the quantiser's rate."""
+    """The recording of a reply at the quantizer's rate."""
     waveform = read(utterance.response_path or "")
     return resample(waveform, SAMPLE_RATE, getattr(quantizer, "sample_rate", SAMPLE_RATE))
 
@@ -119,7 +119,7 @@ def _units(quantizer: Any, waveforms: list[Tensor]) -> list[list[int]]:
     """Units of each waveform.
 
     Raises:
-        InputError: If the quantiser gives something else.
+        InputError: If the quantizer gives something else.
     """
     device = _device(quantizer)
     if hasattr(quantizer, "encode_many"):

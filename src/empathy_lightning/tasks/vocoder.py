@@ -20,7 +20,7 @@ from empathy_lightning.tasks.schedule import Schedule
 from empathy_lightning.tasks.task import TrainedPartsTask
 
 MARGIN = 2
-"""Units on either side of a stretch that the quantiser hears, and that are not said."""
+"""Units on either side of a stretch that the quantizer hears, and that are not said."""
 
 
 class VocoderTask(TrainedPartsTask):
@@ -41,7 +41,7 @@ class VocoderTask(TrainedPartsTask):
         stretch: Units of a recording in a step.
 
     Raises:
-        InputError: If vocoder and quantiser do not fit each other, or the sample rate is not that of the data.
+        InputError: If vocoder and quantizer do not fit each other, or the sample rate is not that of the data.
     """
 
     own_loss = "mel"

@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from empathy_lightning.modules.contracts import UnitStream, VocoderError, check_units
+from empathy_lightning.modules.contracts import SoundStream, VocoderError, check_units
 from empathy_lightning.modules.vocoders.wire import Greeting, Request
 
 
@@ -49,8 +49,8 @@ class ExternalVocoder(nn.Module):
         """
         raise NotImplementedError
 
-    def begin(self) -> UnitStream:
-        """A reply of its own, see :class:`~empathy_lightning.modules.contracts.UnitStream`.
+    def begin(self) -> SoundStream:
+        """A reply of its own, see :class:`~empathy_lightning.modules.contracts.SoundStream`.
 
         Raises:
             VocoderError: If the vocoder cannot be reached, or is another one than was said.

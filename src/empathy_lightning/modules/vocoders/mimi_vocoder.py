@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from empathy_lightning.modules.contracts import UnitStream, check_units
+from empathy_lightning.modules.contracts import SoundStream, check_units
 from empathy_lightning.modules.mimi import MimiCodec
 
 _KERNEL, _DILATIONS = 5, (1, 2, 4)
@@ -69,7 +69,7 @@ class MimiVocoder(nn.Module):
         # A clipped sample would teach nothing.
         return waveform if self.training else waveform.clamp(-1, 1)
 
-    def begin(self) -> UnitStream:
+    def begin(self) -> SoundStream:
         """A reply of its own, with the transformer's cache."""
         return _Stream(self)
 
