@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from empathy_lightning.checkpoints import load
 from tests.conftest import ROOT
 
 
@@ -68,7 +69,10 @@ def test_the_demo_of_the_wheel_runs(installed, tmp_path):
     assert len(steps) == 9 and steps[0] == ["demo", "corpus"] and steps[-1] == ["demo", "evaluate"]
     # What a whole run makes is elsewhere.
     place = tmp_path / "outputs/demo_quick/outputs/demo"
-    assert (place / "report.html").is_file() and not (tmp_path / "outputs/demo").exists()
+    assert not (tmp_path / "outputs/demo").exists() and "emotion: unweighted accuracy" in shown
+    page = (place / "report.html").read_text()
+    assert "<audio" in page and 'src="http' not in page and "href=" not in page
+    assert load(place / "speech_decoder").talker.vocoder is not None
     (recording, *_) = sorted((place / "corpus/audio").glob("test_*.flac"))
     bot = ("--checkpoint", str(place / "speech_decoder"))
     run(installed, tmp_path, "empathy_lightning", "chat", str(recording), *bot, "--out", "replies")

@@ -15,7 +15,6 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf.errors import InterpolationResolutionError
 from torch import distributed
 
-from empathy_lightning.commands import TRAINER_COMMANDS
 from empathy_lightning.commands.backbones import known_sizes
 from empathy_lightning.commands.configuration_errors import refusal
 from empathy_lightning.commands.trainer_cli import TrainerCLI
@@ -112,11 +111,12 @@ def _run(words: list[str]) -> None:
     try:
         with ExitStack() as held:
             TrainerCLI(
+                command=words[0],
                 held=held,
                 datamodule_class=EmpathyDataModule,
                 subclass_mode_model=True,
                 save_config_kwargs={"overwrite": True},
-                parser_kwargs={**parsing, **{command: parsing for command in TRAINER_COMMANDS}},
+                parser_kwargs={**parsing, words[0]: parsing},
                 seed_everything_default=0,
                 trainer_defaults={
                     "use_distributed_sampler": False,

@@ -56,13 +56,19 @@ class TrainerCLI(LightningCLI):
     """The parser and the way of a trainer's command.
 
     Args:
+        command: The trainer's command; a parser is built for it alone.
         held: What is kept until the command ends: the lock of the run's folders.
         **kwargs: Of Lightning's own.
     """
 
-    def __init__(self, held: ExitStack, **kwargs: Any) -> None:
+    def __init__(self, command: str, held: ExitStack, **kwargs: Any) -> None:
+        self.command = command
         self.held = held
         super().__init__(**kwargs)
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
+        """The one that is asked for, with the arguments that are not for users."""
+        return {self.command: LightningCLI.subcommands()[self.command]}
 
     def add_arguments_to_parser(self, parser: Any) -> None:
         """What a YAML says once, and two things that are refused unless asked for."""
