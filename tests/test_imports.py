@@ -47,13 +47,13 @@ def test_modules_import_only_each_other(name):
 
 
 FLOORS = (
-    "__init__ audio configurations constructor containers decoding emotion_words errors faults files flac jobs "
-    "levels progress records text threads utterance walk",
+    "__init__ audio configurations constructor containers decoding emotion_words errors faults field_rules files flac "
+    "jobs levels progress records splits text threads utterance walk",
     "corpora modules prompts papers thinking",
     "data",
     "filled_prompt listener responder slots speaking talker writing",
     "making models outputs reply streaming",
-    "checkpoints folders losses metrics parts",
+    "checkpoints folders losses metrics part_weights parts round_trip",
     "chatbot explanation tasks",
     "conversion evaluation preparation small_world",
     "commands",

@@ -16,7 +16,7 @@ from empathy_lightning.data import read_manifest, write_manifest
 from empathy_lightning.data.manifest import valid
 from empathy_lightning.errors import InputError
 from empathy_lightning.faults import Faults
-from empathy_lightning.records import FIELDS
+from empathy_lightning.field_rules import FIELDS
 from empathy_lightning.utterance import Utterance
 from tests.corpora.noise import noise
 

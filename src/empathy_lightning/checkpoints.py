@@ -21,24 +21,20 @@ from empathy_lightning.modules.cached_encoder import CachedSpeechEncoder
 from empathy_lightning.modules.empathy_classifier import EmpathyClassifier
 from empathy_lightning.modules.model_files import PretrainedError
 from empathy_lightning.modules.pretrained import opened, shipped
+from empathy_lightning.part_weights import fill, kept_weights, own_weights, tune, warm_start_from
 from empathy_lightning.parts import (
     behind_cache,
     build,
-    check_round_trip,
-    children,
     class_path,
     described,
     entries,
     is_entry,
     is_loaded,
     known_class,
-    loaded_from,
     tree,
 )
+from empathy_lightning.round_trip import check_round_trip
 from empathy_lightning.utterance import RATINGS
-
-_TIED = "model.lm_head.weight"
-"""A head that is tied to the embeddings, which would be stored twice."""
 
 
 def save(folder: str | Path, model: nn.Module) -> None:
@@ -57,23 +53,8 @@ def save(folder: str | Path, model: nn.Module) -> None:
         raise CheckpointError(str(error)) from None
     weights: dict[str, Tensor] = {}
     for path, module in tree(model):
-        weights |= {f"{path}.{name}".lstrip("."): value for name, value in _kept(module).items()}
+        weights |= {f"{path}.{name}".lstrip("."): value for name, value in kept_weights(module).items()}
     write_folder(folder, found, weights)
-
-
-def _kept(module: nn.Module) -> dict[str, Tensor]:
-    """Weights of a part that its folder keeps, without those of the parts below it."""
-    module = behind_cache(module)
-    if loaded_from(module) is not None:
-        # Trained here, or by an earlier stage.
-        earlier = getattr(module, "tuned", ())
-        return {name: p for name, p in module.named_parameters() if p.requires_grad or name in earlier}
-    below = tuple(f"{name}." for name, _ in children(module))
-    own: dict[str, Tensor] = {}
-    for name, value in module.state_dict().items():
-        if not name.startswith(below) and not name.endswith(_TIED):
-            own[name] = value
-    return own
 
 
 def check_savable(model: nn.Module) -> None:
@@ -107,14 +88,14 @@ def load_weights(folder: str | Path, model: nn.Module) -> list[str]:
     parts = dict(tree(model))
     filled = []
     for path, found in entries(config["model"]):
-        own = _own(path, found, weights)
+        own = own_weights(path, found, weights)
         if path not in parts or not own:
             continue
         cache, module = parts[path], behind_cache(parts[path])
         if isinstance(cache, CachedSpeechEncoder):
             cache.forget()
         if is_loaded(found):
-            _tune(path, module, own, folder)
+            tune(path, module, own, folder)
             continue
         kind = known_class(module, found["class_path"])
         if kind is None:
@@ -122,52 +103,11 @@ def load_weights(folder: str | Path, model: nn.Module) -> list[str]:
             raise CheckpointError(f"{folder}: {path} is a {found['class_path']} there and a {here} here: take the same")
         narrow = found["init_args"].get("emotion_size") == 0 and getattr(module, "emotion_size", 0) > 0
         if narrow and hasattr(module, "warm_start"):
-            _warm_start(path, module, kind(**found["init_args"]), own, folder)
+            warm_start_from(path, module, kind(**found["init_args"]), own, folder)
         else:
-            _fill(path, module, own, folder)
+            fill(path, module, own, folder)
         filled.append(path)
     return filled
-
-
-def _own(path: str, found: dict[str, Any], weights: dict[str, Any]) -> dict[str, Any]:
-    """Weights of a folder that belong to a part, and not to those below it, without its path."""
-    start = f"{path}." if path else ""
-    below = tuple(f"{start}{name}." for name, value in found["init_args"].items() if is_entry(value))
-    own: dict[str, Any] = {}
-    for key, value in weights.items():
-        if key.startswith(start) and not key.startswith(below):
-            own[key.removeprefix(start)] = value
-    return own
-
-
-def _tune(path: str, module: nn.Module, own: dict[str, Any], folder: str | Path) -> None:
-    """Put trained weights into a backbone, and remember them for later stages' folders."""
-    _fill(path, module, own, folder, whole=False)
-    module.tuned = frozenset(own)  # type: ignore[assignment]
-
-
-def _warm_start(path: str, module: Any, earlier: nn.Module, own: dict[str, Any], folder: str | Path) -> None:
-    _fill(path, earlier, own, folder)
-    try:
-        module.warm_start(earlier)
-    except ValueError as error:
-        raise CheckpointError(f"{folder}: {error}") from None
-
-
-def _fill(path: str, module: nn.Module, own: dict[str, Any], folder: str | Path, whole: bool = True) -> None:
-    """Put weights into a part; ``whole`` where all of its own must be there."""
-    name = path.rpartition(".")[2] or "the model"
-    below = tuple(f"{part}." for part, _ in children(module))
-    try:
-        missing, unexpected = module.load_state_dict(own, strict=False)
-    except RuntimeError as error:
-        raise CheckpointError(f"{folder}: {name} has other sizes: {' '.join(str(error).split())}"[:300]) from None
-    wrong = list(unexpected)
-    for key in missing:
-        if whole and not key.endswith(_TIED) and not key.startswith(below):
-            wrong.append(key)
-    if wrong:
-        raise CheckpointError(f"{folder}: {name} does not fit: missing or unknown weights {', '.join(wrong[:3])}")
 
 
 def load(folder: str | Path, trust: Sequence[str] = ()) -> EmpatheticLM:
@@ -224,11 +164,11 @@ def load_part(folder: str | Path, path: str, trust: Sequence[str] = ()) -> nn.Mo
         raise CheckpointError(f"{folder}/config.json: {path} is no module")
     parts = dict(tree(built, path))
     for place, entry in entries(found, path):
-        own = _own(place, entry, weights)
+        own = own_weights(place, entry, weights)
         if place in parts and not is_loaded(entry):
-            _fill(place, parts[place], own, folder)
+            fill(place, parts[place], own, folder)
         elif own:
-            _tune(place, parts[place], own, folder)
+            tune(place, parts[place], own, folder)
     return built.eval()
 
 

@@ -10,8 +10,9 @@ from typing import Any
 
 from empathy_lightning.corpora.corpus import Corpus, CorpusError
 from empathy_lightning.faults import Faults
+from empathy_lightning.field_rules import FIELDS
 from empathy_lightning.files import whole
-from empathy_lightning.records import FIELDS, checked, columns_of, doubled, unknown_field
+from empathy_lightning.records import checked, columns_of, doubled, unknown_field
 from empathy_lightning.utterance import RATINGS, Utterance
 
 ENCODED = ("raw_labels", "emotion_votes")

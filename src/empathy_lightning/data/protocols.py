@@ -19,7 +19,7 @@ from empathy_lightning.data.held_out import hold_out_sentences, hold_out_speaker
 from empathy_lightning.data.sentences import sentences
 from empathy_lightning.emotion_words import emotion_named
 from empathy_lightning.errors import meant
-from empathy_lightning.records import SPLITS, split_named
+from empathy_lightning.splits import SPLITS, split_named
 from empathy_lightning.utterance import Utterance
 
 

@@ -12,7 +12,8 @@ from empathy_lightning.data.manifest import read_manifest
 from empathy_lightning.data.protocols import Protocol
 from empathy_lightning.emotion_words import emotion_named
 from empathy_lightning.errors import meant
-from empathy_lightning.records import SPLITS, doubled, split_named
+from empathy_lightning.records import doubled
+from empathy_lightning.splits import SPLITS, split_named
 from empathy_lightning.utterance import Utterance
 
 
