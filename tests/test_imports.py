@@ -53,7 +53,7 @@ FLOORS = (
     "data",
     "filled_prompt listener responder slots speaking talker writing",
     "making models outputs reply streaming",
-    "checkpoints folders losses metrics part_weights parts round_trip",
+    "checkpoints folders kept_speech losses metrics part_weights parts round_trip",
     "chatbot explanation tasks",
     "conversion evaluation preparation small_world",
     "commands",
