@@ -154,6 +154,20 @@ def test_files_of_the_same_name_are_answered_apart_and_an_interruption_keeps_wha
     assert [entry["text"] for entry in said] == [entry["text"] for entry in entries[:2]]
 
 
+def test_replies_that_are_there_are_kept_unless_they_are_to_be_made_again(bot, tmp_path, capsys):
+    for name in "ab":
+        recording(tmp_path, f"{name}.wav", np.random.default_rng(ord(name)).standard_normal(16_000) * 0.1)
+    words = ["--checkpoint", str(bot), "--out", str(tmp_path / "out"), "--max_new_tokens=4"]
+    replies = tmp_path / "out" / "replies.json"
+    assert main(["chat", str(tmp_path / "a.wav"), *words]) == 0
+    first = replies.read_text()
+    assert main(["chat", str(tmp_path / "b.wav"), *words]) == 2
+    assert "holds replies already" in capsys.readouterr().err and replies.read_text() == first
+    assert main(["chat", str(tmp_path / "b.wav"), *words, "--again"]) == 0
+    (entry,) = json.loads(replies.read_text())
+    assert entry["file"] == str(tmp_path / "b.wav")
+
+
 def test_a_bot_that_speaks_without_a_voice_says_so_once(model, tmp_path, capsys):
     decoder = SpeechDecoder(32, 300, 0, num_units=8, body=Qwen2Body(16, 1, 2))
     save(tmp_path / "mute", spoken(model, list(EMOTIONS), decoder))
@@ -284,7 +298,7 @@ def test_nothing_asked_for_is_no_success(words, capsys):
 def test_the_last_of_an_option_counts_and_words_may_begin_with_a_hyphen():
     words = ["respond", "m", "--out=o", "--checkpoint=c", "--seed", "1", "--seed", "2", "--prompt", "- {speech}"]
     _, bound, _ = application().parse_args(words)
-    assert bound.kwargs["seed"] == 2 and bound.kwargs["prompt"] == "- {speech}"
+    assert bound.kwargs["decoding"].seed == 2 and bound.kwargs["prompt"] == "- {speech}"
 
 
 @pytest.mark.parametrize("form", [["--explain"], ["--explain=true"]])

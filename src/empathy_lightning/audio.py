@@ -134,7 +134,7 @@ def samples_of(file: soundfile.SoundFile, first: int = 0, last: int | None = Non
     return samples[first - begin :]
 
 
-def read(path: str | Path, start: float = 0.0, end: float | None = None) -> Tensor:
+def read(path: str | Path, start: float = 0.0, end: float | None = None, sample_rate: int = SAMPLE_RATE) -> Tensor:
     """Read a file or a segment of one.
 
     Float samples in the scale of 16-bit integers are divided by 32768, a constant offset is taken out, dead channels
@@ -144,9 +144,10 @@ def read(path: str | Path, start: float = 0.0, end: float | None = None) -> Tens
         path: WAV, FLAC, MP3, OGG or whatever else soundfile decodes, or ``SHARD.parquet#ROW``.
         start: First second.
         end: Last second; None for the end of the file.
+        sample_rate: Of the waveform, in Hz.
 
     Returns:
-        Waveform at 16 kHz, mono, shape (T,), in -1..1 but for a little overshoot.
+        Mono waveform, shape (T,), in -1..1 but for a little overshoot.
 
     Raises:
         AudioError: If the file is missing, is not audio, holds no samples or NaN, or is in a scale that cannot be told.
@@ -162,7 +163,7 @@ def read(path: str | Path, start: float = 0.0, end: float | None = None) -> Tens
             part = f"from second {start:g} on: it has {frames / rate:.2f} s"
         raise AudioError(f"{path}: holds no samples {part}")
     levels = levels_of(path, samples if first == 0 and last >= frames else None, rate)
-    return resample(mixed(samples, levels, str(path)), rate)
+    return resample(mixed(samples, levels, str(path)), rate, sample_rate)
 
 
 def levels_of(path: str | Path, samples: NDArray[np.float32] | None, rate: int) -> Levels:

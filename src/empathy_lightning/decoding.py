@@ -12,7 +12,7 @@ class Decoding:
     """How a reply is chosen.
 
     Attributes:
-        max_new_tokens: Most tokens of its text.
+        max_new_tokens: Most tokens of its text; None for 128, or as many as the paper takes whose prompts are used.
         temperature: 0 takes the likeliest words; above it, they are drawn.
         top_p: Draw from the likeliest tokens whose probabilities reach this sum, in 0..1.
         seed: Of each reply's draws, which depend on neither batch nor shard.
@@ -29,7 +29,7 @@ class Decoding:
         InputError: If a value is out of range.
     """
 
-    max_new_tokens: int = 128
+    max_new_tokens: int | None = None
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int = 0
@@ -40,10 +40,21 @@ class Decoding:
     units_per_token: float | None = 40.0
 
     def __post_init__(self) -> None:
-        if self.max_new_tokens < 1 or self.unit_top_k < 1:
+        if self.longest < 1 or self.unit_top_k < 1:
             raise InputError("max_new_tokens and unit_top_k have to be at least 1")
         shares = (self.top_p, self.unit_top_p)
         if min(self.temperature, self.unit_temperature or 0) < 0 or not 0 < min(shares) <= max(shares) <= 1:
             raise InputError("a temperature has to be 0 or more, top_p above 0 and at most 1")
         if self.unit_repetition_penalty <= 0 or (self.units_per_token or 1) <= 0:
             raise InputError("unit_repetition_penalty and units_per_token have to be above 0")
+
+    @property
+    def longest(self) -> int:
+        """Most tokens of a reply's text."""
+        return 128 if self.max_new_tokens is None else self.max_new_tokens
+
+    @property
+    def chooses_units(self) -> bool:
+        """Whether the units of speech are to be chosen otherwise than by default."""
+        own, default = vars(self), vars(Decoding())
+        return any(own[name] != default[name] for name in own if name.startswith("unit"))

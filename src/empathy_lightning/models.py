@@ -150,7 +150,7 @@ class EmpatheticLM(nn.Module):
         prompts, replies = [], []
         for row, (earlier, turn, prompt) in enumerate(zip(past, turns, own, strict=True)):
             asked = prompt or (None if system is None else self.responder.asked(system))
-            prompts.append(self.fitting([*earlier, turn], asked, decoding.max_new_tokens))
+            prompts.append(self.fitting([*earlier, turn], asked, decoding.longest))
             reply = Reply("", turn=Turn(turn.speech, turn.emotion))
             if heard.emotion is not None:
                 hear_emotion(reply, heard.emotion, row, self.emotions)

@@ -233,12 +233,12 @@ class Responder(nn.Module):
         decoding = decoding or Decoding()
         language_model, stops = self.language_model, self.language_model.stop_ids
         embeddings, mask = pack([prompt.embeddings for prompt in prompts], left=True)
-        writing = Writing(language_model.tokenizer, stops, decoding.max_new_tokens, told)
+        writing = Writing(language_model.tokenizer, stops, decoding.longest, told)
         with self.adapted_at(prompts, left=True):
             generated = language_model.generate(
                 embeddings,
                 mask,
-                decoding.max_new_tokens,
+                decoding.longest,
                 decoding.temperature,
                 list(seeds) or decoding.seed,
                 decoding.top_p,

@@ -339,10 +339,11 @@ def test_replies_are_spoken_as_in_a_chat(talker, corpus, tmp_path, capsys):
 def test_speech_depends_on_the_utterance_and_the_seed_alone(talker, corpus, tmp_path):
     for name, *more in (
         ("a", "--seed", "3"), ("b", "--seed", "3", "--batch_size", "2", "--per_shard", "3"), ("c", "--seed", "4"),
-        ("d", "--seed", "3", "--unit_temperature", "0"),
+        ("d", "--seed", "3", "--unit_temperature", "0"), ("e", "--seed", "3", "--unit_top_k", "1"),
     ):  # fmt: skip
         assert respond(talker, corpus, tmp_path / f"{name}.jsonl", "--speech", *more) == 0
-    spoken = {name: contents(tmp_path / f"{name}.jsonl.speech") for name in "abcd"}
+    spoken = {name: contents(tmp_path / f"{name}.jsonl.speech") for name in "abcde"}
+    assert spoken["d"] == spoken["e"]
     assert spoken["a"] == spoken["b"] and len(spoken["a"]) == 5
     assert all(spoken["a"][key] != other for name in "cd" for key, other in spoken[name].items() if key in spoken["a"])
     assert (tmp_path / "a.jsonl").read_text().replace("a.jsonl", "b.jsonl") == (tmp_path / "b.jsonl").read_text()
@@ -404,7 +405,8 @@ def test_shards_without_speech_are_not_those_with_it(talker, corpus, tmp_path, c
     assert "(speech changed)" in capsys.readouterr().err
     assert respond(talker, corpus, tmp_path / "r.jsonl") == 0
     assert respond(talker, corpus, tmp_path / "s.jsonl", "--speech") == 0
-    for name, more in (("speech", []), ("unit_temperature", ["--speech", "--unit_temperature", "0.5"])):
+    changed = [(name, ["--speech", f"--{name}", "0.5"]) for name in ("unit_temperature", "unit_top_p")]
+    for name, more in (("speech", []), *changed):
         assert respond(talker, corpus, tmp_path / "s.jsonl", *more) == 2
         assert f"({name} changed)" in capsys.readouterr().err
     assert len(contents(tmp_path / "s.jsonl.speech")) == 5
@@ -481,6 +483,7 @@ def test_who_cannot_speak_says_so_in_one_line(bot, talker, model, corpus, tmp_pa
     for folder, out, reason, *more in (
         (bot, "r.jsonl", "no speech decoder", "--speech"), (tmp_path / "units", "r.jsonl", "no vocoder", "--speech"),
         (talker, "file.jsonl", "is a file", "--speech"), (talker, "r.jsonl", "--speech too", "--unit_temperature", "1"),
+        (talker, "r.jsonl", "--speech too", "--units_per_token", "9"),
         (talker, "r.jsonl", "a temperature has to be 0 or more", "--speech", "--unit_temperature", "-1"),
     ):  # fmt: skip
         assert respond(folder, corpus, tmp_path / out, *more) == 2

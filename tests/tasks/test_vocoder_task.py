@@ -1,18 +1,28 @@
 """The training of a vocoder: what it compares, what learns, and what it leaves."""
 
+import lightning as L
 import pytest
 import torch
+from transformers import MimiConfig
 
+from empathy_lightning.audio import resample, write
+from empathy_lightning.data import Manifest, write_manifest
+from empathy_lightning.data.augmentation import Augmentation
 from empathy_lightning.data.batch import batch_of
+from empathy_lightning.data.datamodule import EmpathyDataModule
 from empathy_lightning.errors import InputError
 from empathy_lightning.losses import AdversarialLoss, MultiResolutionSpectralLoss
 from empathy_lightning.losses.spectral import MelDistance, magnitude
 from empathy_lightning.modules.mel_quantizer import MelQuantizer
+from empathy_lightning.modules.mimi import MimiCodec
 from empathy_lightning.modules.vocoder import NeuralVocoder
+from empathy_lightning.modules.vocoders.mimi_vocoder import MimiVocoder
 from empathy_lightning.outputs import VocoderOutput
 from empathy_lightning.preparation.codebook import fit_codebook
 from empathy_lightning.tasks import VocoderTask
+from empathy_lightning.utterance import Utterance
 from tests.modules.test_mel_quantizer import harmonic
+from tests.modules.vocoders.test_mimi import TINY
 from tests.tiny import adamw
 
 
@@ -44,6 +54,62 @@ def test_the_stretches_are_the_recording_s_and_their_units_those_of_the_whole_re
 def test_a_recording_shorter_than_a_stretch_ends_in_silence():
     output = task().eval().output(batch_of([harmonic(110.0, 0.1)]))
     assert output.recorded.shape == (1, 6 * 640) and not output.recorded[0, 1_600:].any()
+
+
+class Heard(torch.nn.Module):
+    """A loss that remembers what it was given."""
+
+    def forward(self, output, batch):
+        self.output = output
+        return output.mel_loss.new_zeros(())
+
+
+def fitted(vocoder, quantizer, folder, tones, augmentation=None):
+    """What was heard in a step over recordings of tones (Hz) at 24 kHz."""
+    rows = []
+    for number, tone in enumerate(tones):
+        path = folder / f"{number}.wav"
+        write(path, 0.3 * torch.sin(2 * torch.pi * tone / 24_000 * torch.arange(24_000)), 24_000)
+        split = "validation" if number == 0 else "train"
+        rows.append(Utterance(id=str(number), corpus="tones", path=str(path), split=split))
+    write_manifest(folder / "manifest.jsonl", rows)
+    heard = Heard()
+    trained = VocoderTask(vocoder, quantizer, auxiliary_losses={"heard": heard})
+    data = EmpathyDataModule([Manifest(str(folder / "manifest.jsonl"))], augmentation=augmentation)
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = L.Trainer(max_steps=1, accelerator="cpu", use_distributed_sampler=False, **quiet)
+    trainer.fit(trained, data)
+    return heard.output
+
+
+def test_a_vocoder_learns_at_its_own_rate_from_units_of_a_quantizer_at_another(tmp_path):
+    vocoder, quantizer = NeuralVocoder(16, 8, 1, hop_length=240, sample_rate=24_000), MelQuantizer(16)
+    fit_codebook(quantizer, [harmonic(f) for f in (110.0, 170.0, 250.0)])
+    output = fitted(vocoder, quantizer, tmp_path, [10_000, 10_000])
+    recorded = output.recorded[0]
+    # 16 kHz have no tone of 10 kHz.
+    assert len(recorded) == 12 * 960 and torch.fft.rfft(recorded).abs().argmax() == round(10_000 * 12 * 0.04)
+    trained = VocoderTask(vocoder, quantizer, stretch=6).eval()
+    recording = resample(torch.cat([harmonic(110.0, 0.48), harmonic(250.0, 0.48)]), 16_000, 24_000)
+    heard = trained.output(batch_of([recording]))
+    torch.testing.assert_close(heard.recorded[0], recording[9 * 960 : 15 * 960])
+    assert torch.equal(heard.units[0], quantizer.encode(resample(recording, 24_000, 16_000))[9:15])
+
+
+def test_mimi_s_head_learns_from_recordings_at_mimi_s_rate(tmp_path):
+    torch.manual_seed(0)
+    codec = MimiCodec(MimiConfig(**{**TINY, "sampling_rate": 24_000, "upsampling_ratios": [20, 12, 4]}))
+    vocoder = MimiVocoder(codec, channels=8)
+    output = fitted(vocoder, codec, tmp_path, [10_000, 10_000])
+    assert vocoder.sample_rate == 24_000 and output.recorded.shape == output.spoken.shape == (1, 12 * 1_920)
+    assert torch.fft.rfft(output.recorded[0]).abs().argmax() == round(10_000 * 12 * 0.08)
+    assert vocoder.output.weight.any() and not any(p.requires_grad for p in codec.parameters())
+
+
+def test_changes_made_for_another_rate_are_refused(tmp_path):
+    vocoder = NeuralVocoder(16, 8, 1, hop_length=240, sample_rate=24_000)
+    with pytest.raises(InputError, match="is made for 16000 Hz: leave it out at 24000"):
+        fitted(vocoder, MelQuantizer(16), tmp_path, [100, 100], Augmentation())
 
 
 def test_few_steps_bring_the_speech_nearer_to_the_recording():
@@ -111,9 +177,9 @@ def test_the_distances_are_their_formulas():
 @pytest.mark.parametrize(
     ("vocoder", "line"),
     [
-        (NeuralVocoder(16, 8, 1, frames_per_unit=2), "320 samples a unit, and the quantizer has 640"),
+        (NeuralVocoder(16, 8, 1, frames_per_unit=2), "320 samples a unit at 16000 Hz, and the quantizer has 640"),
         (NeuralVocoder(8, 8, 1), "num_units 8, and the quantizer has 16"),
-        (NeuralVocoder(16, 8, 1, sample_rate=24_000), "24000 Hz"),
+        (NeuralVocoder(16, 8, 1, sample_rate=24_000), "640 samples a unit at 24000 Hz, and the quantizer has 640"),
         (torch.nn.Identity(), "has no attribute 'sample_rate'"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,6 +34,7 @@ def chat(
     decoding: Annotated[Decoding, Flat] = Decoding(),  # noqa: B008 - frozen
     batch_size: int = 8,
     trust: Trust = (),
+    again: Again = False,
 ) -> None:
     """Answer recordings with text and speech.
 
@@ -51,7 +53,7 @@ def chat(
         trust: Packages besides this library whose classes the folder may name.
 
     Raises:
-        InputError: If a file or the checkpoint cannot be used.
+        InputError: If a file or the checkpoint cannot be used, or the folder holds replies already.
     """
     from empathy_lightning.chatbot import EmpatheticChatbot
     from empathy_lightning.files import check_folder, write_json
@@ -60,6 +62,8 @@ def chat(
     if batch_size < 1:
         raise InputError("batch_size has to be at least 1")
     check_folder(out)
+    if (out / "replies.json").exists() and not again:
+        raise InputError(f"{out} holds replies already: give another folder as --out, or --again to write over them")
     waveforms = _read_all(files)
     bot = EmpatheticChatbot.from_pretrained(checkpoint, trust=trust)
     if bot.model.talker is not None and bot.model.talker.vocoder is None:
@@ -95,12 +99,8 @@ def respond(
     paper: PaperName | None = None,
     prompt: Wording = None,
     system: Wording = None,
-    max_new_tokens: int | None = None,
-    temperature: float = 0.0,
-    top_p: float = 1.0,
-    seed: int = 0,
+    decoding: Annotated[Decoding, Flat] = Decoding(),  # noqa: B008 - frozen
     speech: bool = False,
-    unit_temperature: float | None = None,
     batch_size: int = 16,
     per_shard: int = 512,
     trust: Trust = (),
@@ -117,12 +117,8 @@ def respond(
         paper: Prompts of a paper (default: the folder's own).
         prompt: User's turn with {speech} (and {emotion}) instead.
         system: System message of that prompt.
-        max_new_tokens: Longest reply (default: the paper's, or 128).
-        temperature: 0 takes the likeliest words; above it, they are drawn.
-        top_p: Draw from the likeliest tokens whose probabilities reach this sum.
-        seed: Of the draws, of words and units.
+        decoding: How the replies are chosen.
         speech: Speak the replies too: WAV files in OUT.speech.
-        unit_temperature: Of the speech units' draws, see chat --help.
         batch_size: Recordings at a time.
         per_shard: Utterances in a shard, the most that an interruption costs.
 
@@ -131,18 +127,17 @@ def respond(
     """
     from empathy_lightning.evaluation.replies import answer_manifest
 
-    if unit_temperature is not None and not speech:
-        raise InputError("--unit_temperature is for the speech of replies: give --speech too")
+    if decoding.chooses_units and not speech:
+        raise InputError("--unit_temperature and the other options of units are for speech: give --speech too")
     asked, longest = _asked(paper, prompt, system)
-    if max_new_tokens is not None:
-        longest = max_new_tokens
-    decoding = Decoding(longest, temperature, top_p, seed, unit_temperature)
+    if decoding.max_new_tokens is None:
+        decoding = replace(decoding, max_new_tokens=longest)
     how = (split, asked, decoding, speech, batch_size, per_shard, trust, again, allow_left_out)
     answer_manifest(checkpoint, manifest, out, *how)
 
 
-def _asked(paper: str | None, prompt: str | None, system: str | None) -> tuple[Prompt | None, int]:
-    """The prompt that is given, None for the folder's own, and the longest reply unless another is given."""
+def _asked(paper: str | None, prompt: str | None, system: str | None) -> tuple[Prompt | None, int | None]:
+    """The prompt that is given, None for the folder's own, and the longest reply of a paper."""
     from empathy_lightning.papers import paper_named
     from empathy_lightning.prompts import Prompt
 
@@ -152,7 +147,7 @@ def _asked(paper: str | None, prompt: str | None, system: str | None) -> tuple[P
         wordings = paper_named(paper)
         return wordings.spoken, wordings.max_new_tokens
     asked = None if prompt is None else Prompt(prompt, system)
-    return asked, Decoding.max_new_tokens
+    return asked, None
 
 
 def _streamed(

@@ -28,7 +28,7 @@ class SpeechBatch:
     """Utterances side by side, padded on the right.
 
     Attributes:
-        waveform: Samples at 16 kHz in -1..1, shape (B, T), zero past each length.
+        waveform: Samples at 16 kHz (in a vocoder's training at its rate) in -1..1, shape (B, T), zero past each length.
         lengths: Valid samples, shape (B,).
         emotion: Category ids, shape (B,), -100 where there is no label.
         arousal: Ratings in 0..1, shape (B,), NaN where there is none.
@@ -85,7 +85,7 @@ class SpeechBatch:
 
 
 Row = tuple[Tensor, Utterance] | tuple[Tensor, Utterance, Tensor]
-"""A waveform (T,) at 16 kHz with its record and, where the record names one, the waveform that gives the emotion."""
+"""A waveform (T,) with its record and, where the record names one, the waveform that gives the emotion."""
 
 
 def _silent(row: Row | AudioError) -> Row | AudioError:
@@ -97,7 +97,7 @@ def _silent(row: Row | AudioError) -> Row | AudioError:
 
 
 class SpeechDataset(Dataset[Row | AudioError]):
-    """Waveforms of utterances at 16 kHz with their records.
+    """Waveforms of utterances with their records.
 
     Args:
         utterances: What to read.
@@ -106,6 +106,7 @@ class SpeechDataset(Dataset[Row | AudioError]):
         cache: Keep decoded waveforms in memory, for corpora of a few hours at most.
         augmentation: What to do to each waveform (T,) every time that it is read; what it draws from torch's generator
             follows from the key of the :class:`.data.sampler.Draw` alone, wherever and after whatever it is read.
+        sample_rate: Of the waveforms, in Hz.
     """
 
     def __init__(
@@ -115,11 +116,13 @@ class SpeechDataset(Dataset[Row | AudioError]):
         read_audio: bool = True,
         cache: bool = False,
         augmentation: Callable[[Tensor], Tensor] | None = None,
+        sample_rate: int = SAMPLE_RATE,
     ) -> None:
         self.utterances = list(utterances)
         self.max_seconds = max_seconds
         self.read_audio = read_audio
         self.augmentation = augmentation
+        self.sample_rate = sample_rate
         self._cache: dict[tuple[str, float, float | None], Tensor] | None = {} if cache else None
 
     def __len__(self) -> int:
@@ -162,7 +165,7 @@ class SpeechDataset(Dataset[Row | AudioError]):
 
     def _waveform(self, path: str, start: float, end: float | None, stated: float | None = None) -> Tensor:
         waveform = self._read(path, start, end)
-        seconds = len(waveform) / SAMPLE_RATE
+        seconds = len(waveform) / self.sample_rate
         if stated is not None and seconds > 2 * stated + 1:
             raise AudioError(f"{path}: {seconds:.1f} s or more, {stated:.1f} s by its record; correct one of them")
         return waveform if self.augmentation is None else self.augmentation(waveform)
@@ -171,7 +174,7 @@ class SpeechDataset(Dataset[Row | AudioError]):
         key = (path, start, end)
         if self._cache is not None and key in self._cache:
             return _from_16_bits(self._cache[key])
-        waveform = read(path, start, end)[: round(self.max_seconds * SAMPLE_RATE)]
+        waveform = read(path, start, end, self.sample_rate)[: round(self.max_seconds * self.sample_rate)]
         if self._cache is not None:
             # What is returned is what will be returned again, to the last bit; 16 bits would clip what goes beyond 1.
             beyond = bool(waveform.abs().max() > 1)

@@ -12,6 +12,7 @@ import lightning as L
 import torch
 from torch.utils.data import DataLoader
 
+from empathy_lightning.audio import SAMPLE_RATE
 from empathy_lightning.corpora.corpus import Corpus, CorpusError
 from empathy_lightning.data.augmentation import Augmentation
 from empathy_lightning.data.batch import SpeechBatch, SpeechDataset, collate
@@ -249,9 +250,18 @@ class EmpathyDataModule(L.LightningDataModule):
             times = times_per_epoch(times, [(task.share, len(rows)) for task, rows in tasks])
             utterances = [*utterances, *(u for rows in self.mixed for u in rows)]
         augmentation = self.augmentation if split == "train" else None
-        dataset = SpeechDataset(utterances, self.max_seconds, self.read_audio, self.cache, augmentation)
+        how = (self.max_seconds, self.read_audio, self.cache, augmentation, self._sample_rate())
+        dataset = SpeechDataset(utterances, *how)
         self._drawn[split] = dataset, dataset.durations(), times if self.weights or any(self.mixed) else None
         return self._drawn[split]
+
+    def _sample_rate(self) -> int:
+        """A vocoder learns at its own rate; all others hear 16 kHz."""
+        task = self.trainer.lightning_module if self.trainer else None
+        rate = int(getattr(task, "sample_rate", SAMPLE_RATE))
+        if rate != SAMPLE_RATE and self.augmentation is not None:
+            raise InputError(f"data.augmentation is made for {SAMPLE_RATE} Hz: leave it out at {rate}")
+        return rate
 
     def state_dict(self) -> dict[str, Any]:
         """Where the training stands: the optimiser steps that were made, and what was heard for them."""

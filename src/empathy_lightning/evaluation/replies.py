@@ -92,7 +92,7 @@ def answer_manifest(
     if aloud:
         _check_speech_files(out, utterances)
     asked = vars(prompt) if prompt else {"user": None, "system": None}
-    chosen = {"speech": aloud, **vars(decoding)}
+    chosen = {"speech": aloud, **vars(decoding), "max_new_tokens": decoding.longest}
     said = {**_fingerprint(checkpoint, utterances, manifest.parent), **asked, **chosen}
 
     def _load() -> AnswerShard:

@@ -52,7 +52,7 @@ class EmotionHead(Protocol):
 
 
 class UnitWriter(Protocol):
-    """Units of several replies, written while their texts come in, such as :class:`.unit_stream.SoundStream`."""
+    """Units of several replies, written while their texts come in, such as :class:`.unit_stream.UnitStream`."""
 
     def read(self, states: Sequence[Tensor], tokens: Sequence[Tensor], ended: Sequence[bool]) -> None:
         """Take new tokens (T_i,) of each reply with the states (T_i, D) that chose them; whether its text ends here."""

@@ -9,7 +9,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from empathy_lightning.audio import SAMPLE_RATE
+from empathy_lightning.audio import SAMPLE_RATE, resample
 from empathy_lightning.data.batch import SpeechBatch
 from empathy_lightning.errors import InputError
 from empathy_lightning.losses.spectral import MelDistance
@@ -26,13 +26,14 @@ MARGIN = 2
 class VocoderTask(TrainedPartsTask):
     """Train a vocoder to say the recordings of any manifest from their units; transcripts and labels are not needed.
 
-    A step takes one stretch of each recording, drawn anew. With :class:`empathy_lightning.losses.AdversarialLoss`
-    among the auxiliary losses, its discriminators learn in the same step, by the same optimiser.
+    Recordings are read at the vocoder's rate, and a step takes one stretch of each, drawn anew. With
+    :class:`empathy_lightning.losses.AdversarialLoss` among the auxiliary losses, its discriminators learn in the same
+    step, by the same optimiser.
 
     Args:
         vocoder: Is trained, such as :class:`.modules.vocoder.NeuralVocoder`; it has ``samples_per_unit``, and
             ``unclipped(units)`` if its ``forward`` cuts off what is too loud.
-        quantizer: Gives the units; it stays as it is.
+        quantizer: Gives the units, at a rate of its own where it has one; it stays as it is.
         initial_weights: Folder of a vocoder to begin with.
         optimizer: Makes the optimiser of vocoder and discriminators.
         schedule: Of the learning rate; None takes :class:`.schedule.Cosine`.
@@ -41,7 +42,7 @@ class VocoderTask(TrainedPartsTask):
         stretch: Units of a recording in a step.
 
     Raises:
-        InputError: If vocoder and quantizer do not fit each other, or the sample rate is not that of the data.
+        InputError: If vocoder and quantizer do not fit each other.
     """
 
     own_loss = "mel"
@@ -59,17 +60,28 @@ class VocoderTask(TrainedPartsTask):
     ) -> None:
         check_part(vocoder, "vocoder", "sample_rate", "samples_per_unit")
         check_part(quantizer, "quantizer", "encode")
-        if vocoder.sample_rate != SAMPLE_RATE:
-            raise InputError(f"vocoder: it says {vocoder.sample_rate} Hz, and recordings are read at {SAMPLE_RATE}")
-        if (theirs := getattr(quantizer, "samples_per_unit", vocoder.samples_per_unit)) != vocoder.samples_per_unit:
-            raise InputError(f"vocoder: {vocoder.samples_per_unit} samples a unit, and the quantizer has {theirs}")
+        self._check_rates(vocoder, quantizer)
         if getattr(quantizer, "num_units", 0) > getattr(vocoder, "num_units", torch.inf):
             raise InputError(f"vocoder: num_units {vocoder.num_units}, and the quantizer has {quantizer.num_units}")
         metrics: dict[str, Metric] = {}
         super().__init__(vocoder, optimizer, schedule, auxiliary_losses, loss_weights, metrics, initial_weights)
         self.quantizer: Any = freeze(quantizer)
-        self.mel_distance = MelDistance(sample_rate=SAMPLE_RATE)
+        self.sample_rate = int(self.model.sample_rate)
+        self.mel_distance = MelDistance(sample_rate=self.sample_rate)
         self.stretch = stretch
+
+    @staticmethod
+    def _check_rates(vocoder: Any, quantizer: Any) -> None:
+        """A unit has to be as long to the one as to the other."""
+        each, rate = vocoder.samples_per_unit, vocoder.sample_rate
+        theirs, their_rate = (
+            getattr(quantizer, "samples_per_unit", None),
+            getattr(quantizer, "sample_rate", SAMPLE_RATE),
+        )
+        if theirs is not None and theirs * rate != each * their_rate:
+            raise InputError(
+                f"vocoder: {each} samples a unit at {rate} Hz, and the quantizer has {theirs} at {their_rate} Hz"
+            )
 
     def output(self, batch: SpeechBatch) -> VocoderOutput:
         """A stretch of each recording, and what the vocoder makes of its units."""
@@ -82,6 +94,7 @@ class VocoderTask(TrainedPartsTask):
         """Units (B, stretch) and samples (B, stretch * samples_per_unit): drawn in training, else from the middle."""
         each, margin = self.model.samples_per_unit, MARGIN * self.model.samples_per_unit
         whole = self.stretch * each + 2 * margin
+        quantized = getattr(self.quantizer, "sample_rate", SAMPLE_RATE)
         units, recorded = [], []
         for waveform, length in zip(batch.waveform, batch.lengths.tolist(), strict=True):
             missing = max(0, whole - 2 * margin - length)
@@ -89,7 +102,7 @@ class VocoderTask(TrainedPartsTask):
             last = len(heard) - whole
             start = int(torch.randint(last + 1, ())) if self.training else last // 2
             piece = heard[start : start + whole]
-            units.append(self.quantizer.encode(piece)[MARGIN:-MARGIN])
+            units.append(self.quantizer.encode(resample(piece, self.sample_rate, quantized))[MARGIN:-MARGIN])
             recorded.append(piece[margin:-margin])
         return torch.stack(units), torch.stack(recorded)
 
