@@ -7,6 +7,7 @@ from pathlib import Path
 from empathy_lightning.commands.options import (
     Again,
     AllowLeftOut,
+    KeepEncoded,
     PaperName,
     ParserName,
     RecogniserName,
@@ -29,6 +30,7 @@ def emotion(
     max_new_tokens: int = 32,
     out: Path | None = None,
     report: Path | None = None,
+    keep_encoded: KeepEncoded = None,
     trust: Trust = (),
     allow_left_out: AllowLeftOut = 0.01,
 ) -> None:
@@ -57,7 +59,9 @@ def emotion(
 
     question = Prompt(prompt, system) if prompt else paper_named(paper).recognition
     files = (checkpoint, manifest, question, out, report)
-    evaluate_emotion(*files, split, by, parser, per_token, max_new_tokens, trust, max_left_out=allow_left_out)
+    evaluate_emotion(
+        *files, split, by, parser, per_token, max_new_tokens, trust, allow_left_out, keep_encoded=keep_encoded
+    )
 
 
 def replies(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
@@ -37,4 +38,7 @@ Trust = Annotated[
 Again = Annotated[bool, Parameter(help="Make --out anew, whatever it was made from (else another's is refused).")]
 AllowLeftOut = Annotated[
     float, Parameter(help="Share of the utterances that may be left out though no option asks for it.")
+]
+KeepEncoded = Annotated[
+    Path | None, Parameter(help="Folder where what the frozen speech encoder makes of speech is kept and looked for.")
 ]

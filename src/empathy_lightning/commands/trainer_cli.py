@@ -27,7 +27,9 @@ from empathy_lightning.commands.backbones import add_backbones
 from empathy_lightning.commands.configuration_errors import check_paths, refusal
 from empathy_lightning.configurations import expanded
 from empathy_lightning.errors import InputError
+from empathy_lightning.kept_speech import keep_encoded
 from empathy_lightning.tasks.before_loading import (
+    check_kept,
     check_loss_weights,
     check_sizes,
     learns_emotions,
@@ -81,6 +83,11 @@ class TrainerCLI(LightningCLI):
         )
         parser.add_argument(
             "--save_every", type=int, default=200, help="with out: optimiser steps from one last.ckpt to the next"
+        )
+        parser.add_argument(
+            "--keep_encoded",
+            type=str | None,
+            help="folder where what the frozen speech encoder makes of speech is kept, for all runs and stages",
         )
         asked_for = {"action": ActionYesNo, "nargs": "?", "default": False}
         parser.add_argument("--untrained", **asked_for, help="validate and test: measure parts without trained weights")
@@ -203,6 +210,7 @@ class TrainerCLI(LightningCLI):
             )
         check_loss_weights(given)
         check_sizes(given)
+        check_kept(given, self.subcommand == "fit")
         if given["ckpt_path"] in _OF_A_FIT:
             raise InputError(f"ckpt_path {given['ckpt_path']}: name the file of the checkpoint, or give last")
         first = self._made("data", "trainer")
@@ -217,6 +225,7 @@ class TrainerCLI(LightningCLI):
         self._check_run()
         self.config_init = self._made(*(name for name in vars(given) if name != "trainer"))
         self.model = self._get(self.config_init, "model")
+        self._keep_encoded(given["keep_encoded"])
         self._add_configure_optimizers_method_to_model(self.subcommand)
         # The one that has read the corpora already.
         self.datamodule = data
@@ -225,6 +234,12 @@ class TrainerCLI(LightningCLI):
         if self.subcommand != "fit":
             # Lightning's own table has all digits of a float.
             self.config_init[self.subcommand]["verbose"] = False
+
+    def _keep_encoded(self, folder: str | None) -> None:
+        """Let the listener, if there is one, keep what it encodes; what is not written yet is, however this ends."""
+        listener = getattr(getattr(self.model, "model", None), "listener", None)
+        if folder is not None and listener is not None:
+            self.held.callback(keep_encoded(listener, folder).write)
 
     def _made(self, *names: str) -> Namespace:
         """What the configuration has under these names, built, below the command."""

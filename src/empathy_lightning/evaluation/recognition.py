@@ -22,6 +22,7 @@ from empathy_lightning.evaluation.recognisers import Recognition, readable_batch
 from empathy_lightning.files import check_target, write_json
 from empathy_lightning.folders import read_config
 from empathy_lightning.jobs import digest, folder_digest, recordings_digest
+from empathy_lightning.kept_speech import keep_encoded as keep_encoded_speech
 from empathy_lightning.metrics import concordance, moments, unweighted_accuracy, weighted_accuracy
 from empathy_lightning.progress import progress_bar
 from empathy_lightning.prompts import Prompt
@@ -41,6 +42,7 @@ def evaluate_emotion(
     max_new_tokens: int = 32,
     trust: Sequence[str] = (),
     max_left_out: float = MOST,
+    keep_encoded: Path | None = None,
 ) -> dict[str, Any]:
     """Measure how well a checkpoint recognises emotion, print UA, WA and the confusion, and write them.
 
@@ -57,6 +59,7 @@ def evaluate_emotion(
         max_new_tokens: Longest answer.
         trust: Packages besides this library whose classes the folder may name.
         max_left_out: Share of the utterances that may be left out, unreadable or with a label that is no emotion word.
+        keep_encoded: Folder for :func:`.kept_speech.keep_encoded`.
 
     Raises:
         InputError: If the checkpoint or the manifest cannot be used.
@@ -70,6 +73,7 @@ def evaluate_emotion(
     model = load(checkpoint, trust).to("cuda" if torch.cuda.is_available() else "cpu")
     if model.responder is not None:
         model.responder.prompt, model.responder.system = question.user, question.system
+    kept = None if keep_encoded is None else keep_encoded_speech(model.listener, keep_encoded)
     recognise = recogniser(model, emotions, by, parser, per_token, max_new_tokens)
     recognitions: list[Recognition] = []
     unreadable: list[str] = []
@@ -80,6 +84,8 @@ def evaluate_emotion(
             refuse_lost([("unreadable", reason) for reason in unreadable], len(chosen), max_left_out)
             progress.update(len(recognitions) + len(unreadable) - progress.n)
     refuse_lost([("unreadable", reason) for reason in unreadable], len(chosen), max_left_out)
+    if kept is not None:
+        kept.write()
     if not recognitions:
         raise InputError(f"none of {len(chosen)} utterances can be read, for example {unreadable[0]}")
     heard = [path for u in chosen for path in (u.path, u.emotion_path) if path]

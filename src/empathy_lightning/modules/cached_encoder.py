@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import MutableMapping
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,15 +17,19 @@ from empathy_lightning.modules.speech_encoder import EncodedSpeech, SpeechEncode
 class CachedSpeechEncoder(nn.Module):
     """A frozen speech encoder that remembers what it heard, by the content of the waveform.
 
-    For corpora of a few hours: one minute of speech takes 3000 x width x 2 bytes per
-    kept layer in main memory. Augmented audio is new each time and would only fill it.
+    For corpora of a few hours: one minute of speech takes 3000 x width x 2 bytes, and as much for each
+    kept layer, in main memory. Augmented audio is new each time and would only fill it.
 
     Args:
         encoder: Frozen encoder, of any class.
         keep_layers: Remember the raw layers too, for the emotion nuance module.
+        heard: Where it is remembered, as half precision by name: frames (T, D), layers (T, L, D). None takes a
+            dictionary; :class:`empathy_lightning.kept_speech.KeptSpeech` is on disk.
     """
 
-    def __init__(self, encoder: nn.Module, keep_layers: bool = True) -> None:
+    def __init__(
+        self, encoder: nn.Module, keep_layers: bool = True, heard: MutableMapping[str, Tensor] | None = None
+    ) -> None:
         super().__init__()
         if any(parameter.requires_grad for parameter in encoder.parameters()):
             raise ValueError("only a frozen encoder can be cached: its answers must not change")
@@ -33,7 +37,7 @@ class CachedSpeechEncoder(nn.Module):
         self.keep_layers = keep_layers
         self.max_seconds = getattr(encoder, "max_seconds", 30.0)
         self.source = getattr(encoder, "source", None)
-        self._heard: dict[bytes, list[Tensor]] = {}
+        self._heard: MutableMapping[str, Tensor] = {} if heard is None else heard
 
     @classmethod
     def shared(cls, name_or_path: str) -> CachedSpeechEncoder:
@@ -54,30 +58,41 @@ class CachedSpeechEncoder(nn.Module):
 
     def forget(self) -> None:
         """Let go of all that was heard: the encoder's weights are others now."""
-        self._heard.clear()
+        self._heard = {}
         _shared.cache_clear()
 
     def forward(self, waveform: Tensor, lengths: Tensor) -> EncodedSpeech:
         """As the encoder's own; new utterances are encoded one by one, half precision is kept of them."""
         sizes = lengths.tolist()
         keys = [
-            hashlib.sha1(row[:size].cpu().numpy().tobytes(), usedforsecurity=False).digest()
+            hashlib.sha1(row[:size].cpu().numpy().tobytes(), usedforsecurity=False).hexdigest()
             for row, size in zip(waveform, sizes, strict=True)
         ]
+        parts = ("frames", "layers") if self.keep_layers else ("frames",)
         for row, key in enumerate(keys):
-            if key not in self._heard:
+            if not all(f"{key}.{part}" in self._heard for part in parts):
                 # Alone, so that what is kept does not depend on the batch in which it was first heard.
-                encoded = self.encoder(waveform[row : row + 1, : sizes[row]], lengths[row : row + 1])
-                kept = (encoded.frames, *(encoded.layers if self.keep_layers else ()))
-                self._heard[key] = [part[0, encoded.mask[0]].to("cpu", torch.float16) for part in kept]
-        rows = [self._heard[key] for key in keys]
-        frames, *layers = (self._together(parts, waveform) for parts in zip(*rows, strict=True))
-        counts = torch.tensor([len(row[0]) for row in rows], device=waveform.device)
-        return EncodedSpeech(frames, tuple(layers), length_mask(counts, frames.shape[1]))
+                self._remember(key, waveform[row : row + 1, : sizes[row]], lengths[row : row + 1])
+        frames = self._recalled(keys, "frames", waveform)
+        layers = self._recalled(keys, "layers", waveform).unbind(2) if self.keep_layers else ()
+        counts = torch.tensor([len(self._heard[f"{key}.frames"]) for key in keys], device=waveform.device)
+        return EncodedSpeech(frames, layers, length_mask(counts, frames.shape[1]))
 
-    def _together(self, parts: Sequence[Tensor], waveform: Tensor) -> Tensor:
-        """Frames of each utterance, (T_i, D), as a right-padded batch where the waveform is."""
-        return nn.utils.rnn.pad_sequence(list(parts), batch_first=True).to(waveform.device, torch.float32)
+    @torch.no_grad()
+    def _remember(self, key: str, waveform: Tensor, lengths: Tensor) -> None:
+        """Encode an utterance (1, T), in the encoder's own precision whatever the trainer's is."""
+        with torch.autocast(waveform.device.type, enabled=False):
+            encoded = self.encoder(waveform, lengths)
+        valid = encoded.mask[0]
+        self._heard[f"{key}.frames"] = encoded.frames[0, valid].to("cpu", torch.float16)
+        if self.keep_layers:
+            layers = torch.stack([layer[0, valid] for layer in encoded.layers], 1)
+            self._heard[f"{key}.layers"] = layers.to("cpu", torch.float16)
+
+    def _recalled(self, keys: list[str], part: str, waveform: Tensor) -> Tensor:
+        """A part of each utterance, (T_i, ...), as a right-padded batch where the waveform is."""
+        rows = [self._heard[f"{key}.{part}"] for key in keys]
+        return nn.utils.rnn.pad_sequence(rows, batch_first=True).to(waveform.device, torch.float32)
 
 
 @lru_cache(maxsize=1)

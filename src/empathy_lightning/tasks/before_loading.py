@@ -58,6 +58,24 @@ def check_loss_weights(config: Any) -> None:
         check_weights(given.get("loss_weights"), kind.own_loss, list(given.get("auxiliary_losses") or {}))
 
 
+def check_kept(config: Any, fitting: bool) -> None:
+    """Refuse to keep encoded speech that no later run would find.
+
+    Args:
+        config: Parsed.
+        fitting: Whether it is a training, which alone changes its speech.
+
+    Raises:
+        InputError: If each epoch's speech is new, or the encoder's weights are rounded after they were told apart.
+    """
+    if not config["keep_encoded"]:
+        return
+    if fitting and config["data"]["augmentation"] is not None:
+        raise InputError("data.augmentation makes all speech new, so nothing can be kept: leave out keep_encoded")
+    if "true" in str(precision := config["trainer"]["precision"]).replace("32-true", ""):
+        raise InputError(f"trainer.precision {precision} rounds the encoder itself: leave out keep_encoded")
+
+
 def untrained_parts(config: Any) -> list[str]:
     """Parts that the task trains and that no earlier stage fills, as far as their class tells.
 
