@@ -60,6 +60,8 @@ class EmpatheticLM(nn.Module):
             raise InputError("the responder reads what a speech_adapter hears: give the listener one")
         if responder is not None and responder.prompt is None:
             responder.prompt = SPEECH_AND_EMOTION if listener.fills_emotion_slot else SPEECH_ONLY
+        if responder is not None and hasattr(listener.speech_adapter, "attach"):
+            listener.speech_adapter.attach(responder.language_model)
         self.listener = listener
         self.responder = responder
         self.talker = talker
@@ -69,6 +71,17 @@ class EmpatheticLM(nn.Module):
     def device(self) -> torch.device:
         """Device of the weights."""
         return next(self.parameters()).device
+
+    def hear(self, batch: SpeechBatch) -> EmpatheticOutput:
+        """Hear a batch, and let the language model rest: for losses that read only what was heard.
+
+        Args:
+            batch: Waveforms (B, T) with what is known of them.
+        """
+        counted = self.responder is not None and self.listener.counts_tokens
+        tokens = self.responder.token_counts(batch.transcripts) if self.responder is not None and counted else None
+        heard = self.listener(batch, tokens=tokens)
+        return EmpatheticOutput(None, heard.emotion, None, heard)
 
     def forward(self, batch: SpeechBatch) -> EmpatheticOutput:
         """Hear a batch and, where it has responses, score them under the frozen language model.

@@ -377,3 +377,55 @@ def test_all_other_fields_are_those_of_the_manifest_as_it_is_now(manifest):
     assert say(manifest, *program()) == 0
     for u in read_manifest("spoken.jsonl"):
         assert u.speaker == "anna" and u.raw_labels["own"] == "label" and u.raw_labels["reply_style"]
+
+
+def users(drawn=None):
+    """Several voices side by side, drawn by split."""
+    Path("tts.py").write_text(PROGRAM)
+    names = ("text", "text_file", "out", "hertz", "seed")
+    options = [word for name in names for word in (f"--{name.replace('_', '-')}", f"{{{name}}}")]
+
+    def _voice(**styles):
+        arguments = {"command": [sys.executable, "-SE", "tts.py", *options], "voice": "square", "styles": styles}
+        return {"class_path": "Program", "init_args": arguments}
+
+    engines = {"anna": _voice(low={"hertz": 110}, high={"hertz": 330}), "ben": _voice(own={"hertz": 90})}
+    engine = {"class_path": "Ensemble", "init_args": {"engines": engines}}
+    drawn = drawn or {"train": ["anna/low", "anna/high"], "test": ["ben/own"]}
+    Path("users.yaml").write_text(yaml.safe_dump({"engine": engine, "drawn": drawn}))
+    return ["--tones", "users.yaml", "--users"]
+
+
+def test_what_users_say_becomes_their_recording_in_voices_held_out_by_split(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    asked = [
+        Utterance(f"{i}", "q", "unspoken/x.wav", split="test" if i > 7 else "train", transcript=f"Who is {i}?")
+        for i in range(10)
+    ]
+    asked[0] = replace(asked[0], response="Nobody.", response_cut=True)
+    write_manifest("asked.jsonl", asked)
+    assert say("asked.jsonl", *users()) == 0
+    said = read_manifest("spoken.jsonl")
+    assert {u.speaker for u in said[:8]} == {"anna/low", "anna/high"} and {u.speaker for u in said[8:]} == {"ben/own"}
+    assert [(u.transcript, u.response, u.response_cut) for u in said] == [
+        (u.transcript, u.response, u.response_cut) for u in asked
+    ]
+    for u in said:
+        assert u.response_path is None and len(read(u.path)) == 3200
+        assert u.raw_labels["user_style"] == u.speaker and u.raw_labels["user_engine"].startswith("python")
+    whole_run = bytes_of("spoken")
+    Path("spoken.jsonl").unlink()
+    assert say("asked.jsonl", *users()) == 0 and bytes_of("spoken") == whole_run
+
+
+def test_voices_that_are_not_there_and_splits_without_any_are_told(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_manifest("asked.jsonl", [Utterance("1", "q", "a.wav", split="validation", transcript="Who is it?")])
+    assert say("asked.jsonl", *users({"train": ["anna/loud"]})) == 2
+    assert "no style anna/loud; there are anna/high, anna/low, ben/own" in error_of(capsys)
+    assert say("asked.jsonl", *users({"valid": ["ben/own"]})) == 2
+    assert "no split is named 'valid'" in error_of(capsys)
+    assert say("asked.jsonl", *users()) == 2
+    assert "no style" in error_of(capsys)
+    assert say("asked.jsonl", "--transcripts", *users()) == 2
+    assert "not both" in error_of(capsys)

@@ -189,6 +189,48 @@ def responses(
     print(written)
 
 
+def instructions(
+    wishes: Path,
+    /,
+    *,
+    asking: Annotated[Asking, ASKING],
+    out: Path,
+    asked: int = 1000,
+    filled: int = 0,
+    fewest_words: int = 3,
+    most_words: int = 12,
+    overlap: float = 0.5,
+    held_out: float = 0.05,
+    again: Again = False,
+) -> None:
+    """Let a language model write what users might say, and fill templates beside it.
+
+    Args:
+        wishes: YAML with topics, requests and templates (a file, or recipe:NAME such as recipe:real/instructions).
+        asking: How the model is asked.
+        out: Manifest of the texts, .jsonl or .parquet.
+        asked: Requests to the model; each gives a few texts.
+        filled: Templates to fill; they only train.
+        fewest_words: Fewest words of a text.
+        most_words: Most words of a text.
+        overlap: 3-gram overlap (0..1) from which a text is like an earlier one and is dropped.
+        held_out: Share of the model's texts that validates, and as large a one that tests.
+
+    Raises:
+        InputError: If something cannot be used, or the place holds what was made from something else.
+    """
+    from empathy_lightning.preparation.instructions import prepare_instructions
+
+    for name, value in (("asked", asked), ("filled", filled)):
+        if value < 0:
+            raise InputError(f"--{name} must be 0 or more")
+    if not 0 < overlap <= 1 or not 0 <= held_out <= 0.5:
+        raise InputError("--overlap lies above 0 and up to 1, --held_out from 0 to 0.5")
+    within = (fewest_words, most_words)
+    how = (asked, filled, within, overlap, held_out, asking.per_shard, again)
+    print(prepare_instructions(wishes, out, asking.generation(with_emotion=False), *how))
+
+
 def pseudo_dialogues(
     manifest: Path,
     /,

@@ -45,6 +45,7 @@ def speech(
     out: Path,
     tones: str = "recipe:speech/espeak",
     transcripts: bool = False,
+    users: bool = False,
     train: int | None = None,
     seed: int = 0,
     per_shard: int = 256,
@@ -58,6 +59,7 @@ def speech(
         out: Manifest to write, .jsonl or .parquet; the speech goes to OUT.speech.
         tones: YAML with the engine and the tone that answers each emotion (a file, or recipe:NAME).
         transcripts: Say what the utterances say themselves; it becomes their response.
+        users: Say what the utterances say as the users' own speech, which becomes their recording.
         train: Most training replies to say (default: all).
         seed: Of the engine's draws.
         per_shard: Utterances in a shard; under torchrun the processes share them.
@@ -69,8 +71,44 @@ def speech(
 
     if per_shard < 1:
         raise InputError("--per_shard must be 1 or more")
-    how = (seed, transcripts, train, per_shard, again, allow_left_out)
+    if transcripts and users:
+        raise InputError("give --transcripts or --users, not both")
+    how = (seed, transcripts, train, per_shard, again, allow_left_out, users)
     print(prepare_speech(manifest, out, tones, *how))
+
+
+def copies(
+    manifest: Path,
+    /,
+    *,
+    out: Path,
+    count: int = 1,
+    noise: tuple[float, float] = (5.0, 30.0),
+    rooms: tuple[float, float] = (0.1, 0.7),
+    noise_folder: str | None = None,
+    seed: int = 0,
+    again: Again = False,
+    allow_left_out: AllowLeftOut = 0.01,
+) -> None:
+    """Copy the training recordings as if heard in rooms and with noise.
+
+    Args:
+        manifest: Utterances with recordings.
+        out: Manifest to write, .jsonl or .parquet: all utterances and the copies; their speech goes to OUT.speech.
+        count: Copies of each training utterance.
+        noise: Lowest and highest signal-to-noise ratio in dB.
+        rooms: Shortest and longest reverberation time in seconds.
+        noise_folder: Recordings of noise (default: white noise).
+        seed: Of all draws.
+
+    Raises:
+        InputError: If something cannot be read, or the place holds what was made from something else.
+    """
+    from empathy_lightning.preparation.copies import prepare_copies
+
+    if count < 1 or rooms[0] <= 0:
+        raise InputError("--count must be 1 or more, and a room's reverberation time above 0")
+    print(prepare_copies(manifest, out, count, noise, rooms, noise_folder, seed, again, allow_left_out))
 
 
 def quantizer(

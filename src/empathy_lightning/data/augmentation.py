@@ -30,6 +30,7 @@ class Augmentation:
         drop_stretches: Silence a few stretches of up to 60 ms.
         speeds: Factors to choose from, for example ``(0.9, 1.0, 1.1)``; empty switches it off.
         probability: Of each change.
+        rooms: Shortest and longest reverberation time in seconds of rooms that are made up; None switches them off.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Augmentation:
         drop_stretches: bool = True,
         speeds: Sequence[float] = (),
         probability: float = 0.5,
+        rooms: tuple[float, float] | None = None,
     ) -> None:
         self.noise = noise
         self.noise_folder = noise_folder
@@ -47,6 +49,7 @@ class Augmentation:
         self.drop_stretches = drop_stretches
         self.speeds = tuple(speeds)
         self.probability = probability
+        self.rooms = rooms
 
     @cached_property
     def _changes(self) -> dict[str, Any]:
@@ -75,6 +78,9 @@ class Augmentation:
             if torch.rand(()) < self.probability:
                 rows = waveform[None]
                 waveform = (change(rows, torch.ones(1)) if name == "stretches" else change(rows))[0]
+        if self.rooms is not None and torch.rand(()) < self.probability:
+            low, high = self.rooms
+            waveform = in_room(waveform, float(low + (high - low) * torch.rand(())), float(20 * torch.rand(()) - 5))
         if self.noise is not None and torch.rand(()) < self.probability:
             waveform = self._with_noise(waveform, *self.noise)
         return waveform
@@ -91,6 +97,28 @@ class Augmentation:
             return waveform
         changed: Tensor = add_noise(waveform, noise, low + (high - low) * torch.rand(()))
         return changed
+
+
+def in_room(waveform: Tensor, seconds: float, ratio: float) -> Tensor:
+    """A waveform as it sounds in a room that is made up: noise that dies away, after the sound itself (Moorer 1979).
+
+    Args:
+        waveform: At 16 kHz, shape (T,).
+        seconds: Reverberation time: until the room has died away by 60 dB.
+        ratio: Of the sound itself to the room's, in dB.
+
+    Returns:
+        Shape (T,), as loud as before; what the room adds after the end is cut.
+    """
+    from torchaudio.functional import fftconvolve
+
+    time = torch.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
+    tail = torch.randn(len(time)) * 10 ** (-3 * time / seconds)
+    response = tail / tail.norm() * 10 ** (-ratio / 20)
+    response[0] = 1.0
+    changed: Tensor = fftconvolve(waveform, response)[: len(waveform)]
+    power = changed.square().mean()
+    return changed * (waveform.square().mean() / power).sqrt() if power > 0 else waveform
 
 
 @contextmanager

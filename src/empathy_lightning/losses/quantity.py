@@ -18,6 +18,8 @@ class QuantityLoss(nn.Module):
     the weights are scaled.
     """
 
+    hears_only = True
+
     def forward(self, output: EmpatheticOutput, batch: SpeechBatch) -> Tensor:
         """Mean over the utterances whose word pieces are known, zero if there are none.
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from empathy_lightning.audio import write
 from empathy_lightning.data.left_out import MOST
-from empathy_lightning.data.manifest import write_manifest
+from empathy_lightning.data.manifest import read_manifest, write_manifest
 from empathy_lightning.data.reading import read_chosen
 from empathy_lightning.errors import InputError
 from empathy_lightning.files import check_folder, check_target
@@ -45,8 +45,9 @@ def prepare_speech(
     per_shard: int = 256,
     again: bool = False,
     max_left_out: float = MOST,
+    users: bool = False,
 ) -> Path:
-    """Say each reply, and write the manifest again with the recordings (``response_path``).
+    """Say each reply, and write the manifest again with the recordings (``response_path``), or what the users say.
 
     Each reply records how it was made in its raw labels (:data:`~empathy_lightning.utterance.SPOKEN`). A run that was
     interrupted goes on with what is missing and ends with the same bytes; under torchrun the processes share the
@@ -62,6 +63,8 @@ def prepare_speech(
         per_shard: Utterances in a shard.
         again: Make anew what is there, whatever it was made from.
         max_left_out: Share of the utterances that may have nothing to say or no style.
+        users: Say the transcripts as the users' own speech: it becomes the utterances' recording (``path``), and the
+            style their speaker.
 
     Raises:
         InputError: If something cannot be used or said, or the place holds what was made from something else.
@@ -72,10 +75,11 @@ def prepare_speech(
     folder, shards = out.with_name(f"{out.name}.speech"), shards_of(out)
     check_folder(folder)
     spoken = read_tones(tones)
-    utterances = _first(_to_be_said(manifest, out, spoken, transcripts, max_left_out), train)
+    utterances = _first(_to_be_said(manifest, out, spoken, transcripts or users, max_left_out), train)
     for place in {file.parent for file in speech_files(out, utterances)}:
         check_folder(place)
     said = {"seed": seed, "tones": spoken.said, **spoken.engine.identity(), **_replies(utterances, spoken, manifest)}
+    own = {(u.corpus, u.id): (u.response, u.response_cut) for u in read_manifest(manifest)} if users else None
 
     def _lost(utterance: Utterance, _: Utterance) -> bool:
         return not os.path.isfile(_place(utterance, out, spoken))
@@ -93,8 +97,9 @@ def prepare_speech(
             print(f"process {rank} of {world_size} is done; the one that ends last writes {out}")
             return out
         Claim(out, {"manifest": digest(manifest), **said}).write()
-        write_manifest(out, [_finished(u, row, out, spoken) for u, row in zip(utterances, done, strict=True)])
-    print(f"{len(done)} replies said")
+        rows = [_finished(u, row, out, spoken) for u, row in zip(utterances, done, strict=True)]
+        write_manifest(out, rows if own is None else [_of_user(row, *own[row.corpus, row.id]) for row in rows])
+    print(f"{len(done)} {'replies' if own is None else 'utterances'} said")
     return out
 
 
@@ -128,7 +133,7 @@ def _unsayable(utterance: Utterance, tones: Tones) -> str | None:
     text = utterance.response or ""
     if not any(letter.isalnum() for letter in text):
         return "no response"
-    style = tones.style_of(utterance.emotion)
+    style = tones.style_of(utterance)
     if style is None:
         return f"no style answers {utterance.emotion or 'no emotion'} (answers, otherwise)"
     if isinstance(tones.engine, Recordings):
@@ -155,10 +160,10 @@ def _replies(utterances: Sequence[Utterance], tones: Tones, manifest: Path) -> d
     """Digests of what is said in which style and, where it was recorded, of the recordings."""
     words = hashlib.sha256()
     for u in utterances:
-        words.update(json.dumps([u.corpus, u.id, u.response, tones.style_of(u.emotion)]).encode())
+        words.update(json.dumps([u.corpus, u.id, u.response, tones.style_of(u)]).encode())
     digests = {"replies": words.hexdigest()}
     if isinstance(tones.engine, Recordings):
-        found = [tones.engine.find(u, tones.style_of(u.emotion) or "") or "" for u in utterances]
+        found = [tones.engine.find(u, tones.style_of(u) or "") or "" for u in utterances]
         digests["recordings"] = recordings_digest(found, manifest.parent)
     return digests
 
@@ -170,10 +175,28 @@ def _finished(utterance: Utterance, row: Utterance, out: Path, tones: Tones) -> 
     return replace(utterance, response_path=_place(utterance, out, tones), units=None, raw_labels=labels | made)
 
 
+def _of_user(said: Utterance, response: str | None, cut: bool) -> Utterance:
+    """The utterance whose recording is its own speech, with the reply that it had before."""
+    labels = {name: label for name, label in said.raw_labels.items() if name not in SPOKEN}
+    made = {f"user_{name.removeprefix('reply_')}": said.raw_labels[name] for name in SPOKEN if name in said.raw_labels}
+    return replace(
+        said,
+        path=said.response_path or "",
+        start=0.0,
+        end=None,
+        duration=None,
+        speaker=made.get("user_style"),
+        response=response,
+        response_cut=cut,
+        response_path=None,
+        raw_labels=labels | made,
+    )
+
+
 def _place(u: Utterance, out: Path, tones: Tones) -> str:
     """Where a reply's speech lies."""
     if isinstance(tones.engine, Recordings):
-        return tones.engine.find(u, tones.style_of(u.emotion) or "") or ""
+        return tones.engine.find(u, tones.style_of(u) or "") or ""
     return str(speech_file(out, u))
 
 
@@ -183,7 +206,7 @@ def _sayer(tones: Tones, out: Path, seed: int) -> AnswerShard:
     def _say_all(utterances: Sequence[Utterance], progress: Any) -> list[Utterance]:
         rows = []
         for u in utterances:
-            style = tones.style_of(u.emotion) or ""
+            style = tones.style_of(u) or ""
             made = {**identity, "style": style}
             if not isinstance(tones.engine, Recordings):
                 made["seed"] = str(seed_of(seed, u))

@@ -9,11 +9,17 @@
         styles: {calm: {rate: 165}, warm: {rate: 140, pitch: 40}}
     answers: {neutral: calm, sad: warm}
     otherwise: calm                 # for other emotions and none; without it such replies are left out
+
+Speech of users rather than replies draws its styles by split instead, so that voices can be held out
+(``engine`` may be an :class:`.ensemble.Ensemble` of several)::
+
+    drawn: {train: [calm, warm], validation: [calm], test: [calm]}
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import random
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -22,9 +28,12 @@ from empathy_lightning.configurations import located, read_yaml
 from empathy_lightning.emotion_words import emotion_named
 from empathy_lightning.errors import InputError, meant
 from empathy_lightning.preparation import speech_engines
+from empathy_lightning.preparation.ensemble import Ensemble
 from empathy_lightning.preparation.speech_engines import Recordings, SpeechEngine
+from empathy_lightning.records import SPLITS
+from empathy_lightning.utterance import Utterance
 
-_KEYS = ("engine", "answers", "otherwise")
+_KEYS = ("engine", "answers", "otherwise", "drawn")
 
 
 @dataclass(frozen=True)
@@ -36,15 +45,21 @@ class Tones:
         answers: Style of the reply by the emotion that it answers.
         otherwise: Style of the others; None leaves them out.
         said: All that the YAML states, as JSON values.
+        drawn: Styles by split, one of which is drawn for each utterance; they take the place of the others.
     """
 
     engine: SpeechEngine | Recordings
     answers: dict[str, str]
     otherwise: str | None
     said: dict[str, Any]
+    drawn: dict[str, list[str]] = field(default_factory=dict)
 
-    def style_of(self, emotion: str | None) -> str | None:
-        """The style of a reply to an emotion, in any of its spellings; None if there is none."""
+    def style_of(self, utterance: Utterance) -> str | None:
+        """The style in which an utterance, or the reply to it, is said; None if there is none."""
+        if self.drawn:
+            styles = self.drawn.get(utterance.split or "train")
+            return random.Random(f"{utterance.corpus}/{utterance.id}").choice(styles) if styles else None
+        emotion = utterance.emotion
         if emotion is None:
             return self.otherwise
         return self.answers.get(emotion_named(emotion) or emotion, self.otherwise)
@@ -70,24 +85,27 @@ def read_tones(file: str | Path) -> Tones:
             raise InputError(f"{path}: unknown key {name}; there are {', '.join(_KEYS)}{meant(str(name), _KEYS)}")
     try:
         engine = _engine(content["engine"])
-        answers, otherwise = _table(content, list(engine.styles))
+        answers, otherwise, drawn = _table(content, list(engine.styles))
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-    return Tones(engine, answers, otherwise, content)
+    return Tones(engine, answers, otherwise, content, drawn)
 
 
 def _engine(entry: dict[str, Any]) -> Any:
     path = str(entry.get("class_path", ""))
     module, _, name = path.rpartition(".")
     try:
-        kind = getattr(import_module(module) if module else speech_engines, name)
+        kind = Ensemble if path == "Ensemble" else getattr(import_module(module) if module else speech_engines, name)
     except ImportError as error:
         raise InputError(f"engine {path}: {error}; put the folder that holds it on PYTHONPATH") from None
     except (AttributeError, ValueError):
-        known = ["Espeak", "Piper", "Program", "Recordings"]
+        known = ["Ensemble", "Espeak", "Piper", "Program", "Recordings"]
         raise InputError(f"no engine {path!r}; there are {', '.join(known)}{meant(name, known)}") from None
+    arguments = dict(entry.get("init_args") or {})
+    if kind is Ensemble:
+        arguments["engines"] = {str(key): _engine(inner) for key, inner in (arguments.get("engines") or {}).items()}
     try:
-        engine = kind(**entry.get("init_args") or {})
+        engine = kind(**arguments)
     except (TypeError, AttributeError) as error:
         raise InputError(f"{name} refuses its arguments: {' '.join(str(error).split())}") from None
     if not isinstance(engine, Recordings) and not callable(getattr(engine, "say", None)):
@@ -95,14 +113,19 @@ def _engine(entry: dict[str, Any]) -> Any:
     return engine
 
 
-def _table(content: dict[str, Any], styles: list[str]) -> tuple[dict[str, str], str | None]:
-    answers = content.get("answers") or {}
+def _table(content: dict[str, Any], styles: list[str]) -> tuple[dict[str, str], str | None, dict[str, list[str]]]:
+    answers, drawn = content.get("answers") or {}, content.get("drawn") or {}
     otherwise = content.get("otherwise")
-    if not isinstance(answers, dict) or not (answers or otherwise):
+    if not isinstance(answers, dict) or not isinstance(drawn, dict) or not (answers or otherwise or drawn):
         raise InputError("answers gives no emotion a style, such as {sad: warm}")
-    for style in [*answers.values(), *([otherwise] if otherwise else [])]:
+    listed = [style for split in drawn.values() for style in split]
+    for style in [*answers.values(), *listed, *([otherwise] if otherwise else [])]:
         if style not in styles:
             raise InputError(
                 f"the engine has no style {style}; there are {', '.join(styles)}{meant(str(style), styles)}"
             )
-    return {emotion_named(str(emotion)) or str(emotion): style for emotion, style in answers.items()}, otherwise
+    for split in drawn:
+        if split not in SPLITS:
+            raise InputError(f"drawn: no split is named {split!r}; there are {', '.join(SPLITS)}")
+    named = {emotion_named(str(emotion)) or str(emotion): style for emotion, style in answers.items()}
+    return named, otherwise, drawn

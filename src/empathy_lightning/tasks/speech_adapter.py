@@ -1,4 +1,8 @@
-"""Stage 1, semantic alignment: the frozen model's own reply to the transcript is the target for the spoken form."""
+"""Stage 1, semantic alignment: the frozen model's own reply to the transcript is the target for the spoken form.
+
+Before it, the adapter may learn to hear the words alone: where the response weighs nothing and every other loss reads
+only what was heard (``hears_only``), the language model does not run.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,10 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import nn
 from torchmetrics import Metric
 
+from empathy_lightning.data.batch import SpeechBatch
 from empathy_lightning.errors import InputError
 from empathy_lightning.models import EmpatheticLM
+from empathy_lightning.outputs import EmpatheticOutput
 from empathy_lightning.tasks.schedule import Schedule
 from empathy_lightning.tasks.task import TrainedPartsTask
 
@@ -42,6 +48,18 @@ class SpeechAdapterTask(TrainedPartsTask):
         if model.listener.speech_adapter is None or model.responder is None:
             raise InputError("SpeechAdapterTask needs a listener with a speech_adapter, and a responder")
         self.train_only(trainable)
+
+    @property
+    def hears_only(self) -> bool:
+        """Whether no loss and no metric reads what the language model makes of the batch."""
+        if self.loss_weights.get(self.own_loss, 1.0) or self._metrics("validation"):
+            return False
+        return all(getattr(loss, "hears_only", False) for loss in self.auxiliary_losses.values())
+
+    def output(self, batch: SpeechBatch) -> EmpatheticOutput:
+        """What losses and metrics read."""
+        found: EmpatheticOutput = self.model.hear(batch) if self.hears_only else self.model(batch)
+        return found
 
     def on_fit_start(self) -> None:
         """Refuse to train what is not used."""
