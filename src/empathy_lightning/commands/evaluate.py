@@ -30,6 +30,7 @@ def emotion(
     max_new_tokens: int = 32,
     out: Path | None = None,
     report: Path | None = None,
+    probe: bool = False,
     keep_encoded: KeepEncoded = None,
     trust: Trust = (),
     allow_left_out: AllowLeftOut = 0.01,
@@ -49,6 +50,8 @@ def emotion(
         max_new_tokens: Longest answer.
         out: JSON file for figures and answers.
         report: HTML page: confusion, ratings, classes, speakers, curves.
+        probe: Also measure a logistic regression on means and deviations of the speech encoder's layers, fitted to
+            the manifest's training split.
 
     Raises:
         InputError: If the checkpoint or the manifest cannot be used.
@@ -59,9 +62,8 @@ def emotion(
 
     question = Prompt(prompt, system) if prompt else paper_named(paper).recognition
     files = (checkpoint, manifest, question, out, report)
-    evaluate_emotion(
-        *files, split, by, parser, per_token, max_new_tokens, trust, allow_left_out, keep_encoded=keep_encoded
-    )
+    asked = (split, by, parser, per_token, max_new_tokens, trust, allow_left_out)
+    evaluate_emotion(*files, *asked, keep_encoded=keep_encoded, probe=probe)
 
 
 def replies(

@@ -17,6 +17,7 @@ import empathy_lightning.modules.cformer
 import empathy_lightning.modules.convolutional_adapter
 import empathy_lightning.modules.convolutional_encoder
 import empathy_lightning.modules.emotion_nuance
+import empathy_lightning.modules.layer_statistics
 import empathy_lightning.modules.partial_lora
 import empathy_lightning.modules.pooled_heads
 import empathy_lightning.modules.speech_adapter
