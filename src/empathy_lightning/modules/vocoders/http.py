@@ -62,10 +62,12 @@ class _Server:
         self._timeout = timeout
 
     def greeting(self) -> Greeting:
+        """What it says of itself."""
         line, _ = self._sent("GET", b"")
         return read_greeting(line, self._who)
 
     def ask(self, request: Request) -> Tensor:
+        """The waveform (t,) that answers a request; raises VocoderError."""
         line, rest = self._sent("POST", request.line())
         count = samples_in(line, self._who)
         if len(rest) != 2 * count:
