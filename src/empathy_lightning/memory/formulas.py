@@ -91,8 +91,10 @@ def passing_gradients(blocks: Blocks, positions: int, size: int) -> int:
 
 def trained_block(blocks: Blocks, positions: int, size: int) -> int:
     """What one trained block keeps: the inputs of its linear layers too (`modules/packed_replies.py`)."""
-    # Each norm keeps its input and what its weight multiplies; in half precision the layers read a copy.
-    norms = 2 * positions * (4 * blocks.width + 4 * blocks.width + size * blocks.width + 4)
+    # Each norm keeps its input and what its weight multiplies; what it gives is the input of the linear layers, of
+    # which each of the five makes a copy in half precision.
+    read = 5 * size if size < 4 else 2 * size
+    norms = positions * (2 * (4 + 4) * blocks.width + read * blocks.width + 2 * 4)
     # Queries, keys and values laid out by replies, as many heads of each, the result so and back in one row.
     attention = positions * (5 * size * blocks.query_width + 4 * blocks.heads)
     return norms + attention + 4 * size * positions * blocks.feed_forward
@@ -118,8 +120,9 @@ def frozen_logits(blocks: Blocks, supervised: int, size: int, chunk: int = 256) 
 
 
 def trained_logits(blocks: Blocks, supervised: int, size: int) -> tuple[int, int]:
-    """Logits of a trained head over all supervised positions: what is kept, and what the backward pass adds."""
-    kept = supervised * (size * blocks.width + blocks.vocabulary * (4 + (size if size < 4 else 4)))
+    """Logits of a trained head over all supervised positions: what is kept, and what passes."""
+    # Log-probabilities in float32 are kept; logits, and then gradients, live beside them, and in half precision twice.
+    kept = supervised * (size * blocks.width + 4 * blocks.vocabulary)
     return kept, supervised * blocks.vocabulary * (4 + (size if size < 4 else 0))
 
 

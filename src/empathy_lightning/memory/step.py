@@ -241,14 +241,14 @@ def _speaking(case: Case, batch: Batch) -> list[Phase]:
     # Without gradient: the hidden states in and out of a block, and two of its inner width.
     reading = case.language.size * read * (3 * language.width + 2 * language.feed_forward)
     positions = batch.utterances * (batch.reply + batch.units + 2)
-    kept_logits, back_logits = formulas.trained_logits(speaker, batch.utterances * (batch.units + 1), size)
+    kept_logits, passing_logits = formulas.trained_logits(speaker, batch.utterances * (batch.units + 1), size)
     rows = batch.utterances * batch.reply * case.language.size * language.width
     rows += 2 * 4 * positions * speaker.width + _kept_by_fusion(case, batch)
     kept = speaker.layers * formulas.trained_block(speaker, positions, size) + kept_logits + rows + _casts(case)
     # Head and embeddings are one weight: the second of its gradients is added to the first.
     tied = 4 * speaker.vocabulary * speaker.width
     back = formulas.passing_gradients(speaker, positions, size)
-    return [(0, 0, reading), (kept, 0, back_logits), (kept - kept_logits, 0, back), (0, 0, tied)]
+    return [(0, 0, reading), (kept, 0, passing_logits), (kept - kept_logits, 0, back), (0, 0, tied)]
 
 
 def _kept_by_fusion(case: Case, batch: Batch) -> int:
