@@ -1,4 +1,4 @@
-"""``evaluate emotion``, ``evaluate replies`` and ``evaluate speech``; what they need is imported when they run."""
+"""``evaluate emotion``, ``prompts``, ``replies`` and ``speech``; what they need is imported when they run."""
 
 from __future__ import annotations
 
@@ -64,6 +64,40 @@ def emotion(
     files = (checkpoint, manifest, question, out, report)
     asked = (split, by, parser, per_token, max_new_tokens, trust, allow_left_out)
     evaluate_emotion(*files, *asked, keep_encoded=keep_encoded, probe=probe)
+
+
+def prompts(
+    *,
+    checkpoint: Path,
+    manifest: Path,
+    split: str = "validation",
+    max_new_tokens: int = 64,
+    batch_size: int = 8,
+    seed: int = 0,
+    out: Path | None = None,
+    report: Path | None = None,
+    trust: Trust = (),
+    allow_left_out: AllowLeftOut = 0.01,
+) -> None:
+    """What the emotion embedding is worth: how near it brings the reply to that to the true label, no judge asked.
+
+    Args:
+        checkpoint: Folder of a bot with an emotion embedding.
+        manifest: Utterances with transcripts and emotions.
+        split: Which to use, or all.
+        max_new_tokens: Longest reply.
+        batch_size: Utterances that are read together.
+        seed: Of the random labels.
+        out: JSON file for the figures and each utterance's.
+        report: HTML page of the table.
+
+    Raises:
+        InputError: If the checkpoint or the manifest cannot be used.
+    """
+    from empathy_lightning.evaluation.prompt_worth import evaluate_prompts
+
+    files = (checkpoint, manifest, split, max_new_tokens, batch_size, seed, out, report, trust)
+    evaluate_prompts(*files, max_left_out=allow_left_out)
 
 
 def replies(

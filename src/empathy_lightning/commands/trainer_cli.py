@@ -270,6 +270,16 @@ class TrainerCLI(LightningCLI):
             self._refuse_untrained(untrained_parts(given))
 
 
+class ParsedOnly(TrainerCLI):
+    """Reads a configuration, and leaves it at that."""
+
+    def instantiate_classes(self) -> None:
+        """Nothing is built."""
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Nothing is run."""
+
+
 def places(trainer: Any) -> list[str]:
     """Lines that say where a training has left its folder, its checkpoints and its curves."""
     lines = [f"folder       {call.folder}" for call in trainer.callbacks if isinstance(call, Export)]
