@@ -54,6 +54,7 @@ COMMANDS: dict[str, Callable[..., int | None]] = {
     "corpora check": corpora.check,
     "corpora export": corpora.export,
     "evaluate emotion": evaluate.emotion,
+    "evaluate understanding": evaluate.understanding,
     "evaluate replies": evaluate.replies,
     "evaluate speech": evaluate.speech,
     "ablate": ablate.ablate,

@@ -10,6 +10,7 @@ from empathy_lightning.errors import InputError
 from empathy_lightning.listener import Heard
 from empathy_lightning.losses import AlignmentLoss
 from empathy_lightning.losses.alignment import first_tokens
+from empathy_lightning.metrics import HeardWordErrorRate
 from empathy_lightning.modules.posterior_adapter import HeardTokens, PosteriorAdapter, _merged
 from empathy_lightning.modules.speech_encoder import length_mask
 from empathy_lightning.outputs import EmpatheticOutput
@@ -149,3 +150,23 @@ def test_a_vocabulary_too_small_for_the_alphabet_is_refused(backbones):
     assert loss.tokens("zebra", count) == byte_tokenizer()("zebra").input_ids
     with pytest.raises(InputError, match="raise num_tokens"):
         loss.tokens("zebra", 20)
+
+
+def test_the_words_that_were_heard_are_counted_over_the_whole_split(backbones):
+    tokenizer = byte_tokenizer()
+    metric = HeardWordErrorRate(str(backbones / "language_model"))
+    blank = len(tokenizer)
+    for texts, said in ((["One red cat.", "who is it"], ["One red cat.", "Who was it?"]), (["a"], ["a b c d e"])):
+        paths = []
+        for text in texts:
+            ids = tokenizer(text).input_ids
+            # Each token twice, and a blank between neighbours.
+            paths.append([step for token in ids for step in (token, token, blank)])
+        width = max(map(len, paths))
+        scores = torch.full((len(texts), width, blank + 1), -9.0)
+        for row, path in enumerate(paths):
+            scores[row, torch.arange(len(path)), torch.tensor(path)] = 0.0
+        batch = batch_of([torch.zeros(10)] * len(texts))
+        batch.transcripts = said
+        metric.update(heard_output(scores, length_mask(torch.tensor([len(path) for path in paths]), width)), batch)
+    assert float(metric.compute()) == pytest.approx((0 + 1 + 4) / (3 + 3 + 5))
