@@ -56,6 +56,7 @@ COMMANDS: dict[str, Callable[..., int | None]] = {
     "corpora export": corpora.export,
     "evaluate emotion": evaluate.emotion,
     "evaluate prompts": evaluate.prompts,
+    "evaluate understanding": evaluate.understanding,
     "evaluate replies": evaluate.replies,
     "evaluate speech": evaluate.speech,
     "memory": memory.memory,

@@ -1,4 +1,4 @@
-"""``evaluate emotion``, ``prompts``, ``replies`` and ``speech``; what they need is imported when they run."""
+"""What ``evaluate`` measures: emotion, prompts, understanding, replies, speech; imported when they run."""
 
 from __future__ import annotations
 
@@ -98,6 +98,36 @@ def prompts(
 
     files = (checkpoint, manifest, split, max_new_tokens, batch_size, seed, out, report, trust)
     evaluate_prompts(*files, max_left_out=allow_left_out)
+
+
+def understanding(
+    expected: Path,
+    /,
+    *,
+    replies: Path | None = None,
+    cascade: Path | None = None,
+    repeated: Path | None = None,
+    heard: Path | None = None,
+    out: Path | None = None,
+    split: str = "test",
+) -> None:
+    """Measure what a bot understands of speech: its replies beside those to the words, and what it repeats.
+
+    Args:
+        expected: Manifest with the frozen model's replies to the transcripts (prepare responses --without_emotion).
+        replies: The same with its replies to the speech (respond).
+        cascade: The same with its replies to a recogniser's words (prepare transcripts, prepare responses).
+        repeated: The same with what was said when the words were to be repeated (respond --prompt).
+        heard: The same with the recogniser's words as transcripts (prepare transcripts).
+        out: JSON file for the figures and each utterance's own.
+        split: Which to measure, or all.
+
+    Raises:
+        InputError: If a file cannot be used.
+    """
+    from empathy_lightning.evaluation.understanding import evaluate_understanding
+
+    evaluate_understanding(expected, replies, cascade, repeated, heard, out, split)
 
 
 def replies(
