@@ -58,7 +58,8 @@ def demo(tmp_path_factory):
 
 def test_every_yaml_is_tested():
     names = {path.relative_to(ROOT / "examples").as_posix() for path in (ROOT / "examples").rglob("*.yaml")}
-    here = {f"demo/{stage}.yaml" for stage in STAGES} | {"ravdess.yaml", "custom_loss.yaml", "ablations.yaml"}
+    here = {f"demo/{stage}.yaml" for stage in STAGES} | {"ravdess.yaml", "ravdess_whisper.yaml"}
+    here |= {"custom_loss.yaml", "ablations.yaml"}
     voices = {"vocoder.yaml", "demo/vocoder.yaml", "demo/vocoder_adversarial.yaml"}  # tests/test_own_voice.py
     recipes = {f"freezeempath/{stage}.yaml" for stage in FREEZEEMPATH} | {f"{name}.yaml" for name in RE_LLM + BLSP_EMO}
     bases = {f"{family}/base.yaml" for family in ("demo", "freezeempath", "blsp_emo", "re_llm", "real")}
@@ -134,6 +135,18 @@ def test_ravdess_yaml(tmp_path):
     shown = run(tmp_path, "test", *config, "--ckpt_path=last")
     assert "test/unweighted_accuracy" in shown
     assert load(tmp_path / "outputs/ravdess/recogniser").emotions[1] == "calm"
+
+
+def test_ravdess_whisper_yaml(tmp_path, backbones):
+    """With an encoder of random weights, and speakers who are known."""
+    root = ravdess.write(tmp_path / "fake")
+    config = ["--config", str(ROOT / "examples/ravdess_whisper.yaml"), f"--data.corpora.root={root}"]
+    config += [f"--backbones.speech_encoder={backbones / 'speech_encoder'}", "--trainer.callbacks+=MeetSpeakers"]
+    run(tmp_path, "fit", *config, "--trainer.max_epochs=1", "--trainer.check_val_every_n_epoch=1")
+    shown = run(tmp_path, "test", *config, "--ckpt_path=last")
+    assert "test/unweighted_accuracy" in shown
+    assert list((tmp_path / "outputs/ravdess_whisper/encoded").rglob("*.safetensors"))
+    assert load(tmp_path / "outputs/ravdess_whisper/recogniser").emotions[1] == "calm"
 
 
 def test_reuse_modules_script():
