@@ -53,7 +53,7 @@ FLOORS = (
     "data",
     "filled_prompt listener responder slots speaking talker writing",
     "making models outputs reply streaming",
-    "checkpoints folders losses metrics parts",
+    "checkpoints folders losses memory metrics parts",
     "chatbot explanation tasks",
     "conversion evaluation preparation small_world",
     "commands",
