@@ -53,9 +53,9 @@ FLOORS = (
     "data",
     "filled_prompt listener responder slots speaking talker writing",
     "making models outputs reply streaming",
-    "checkpoints folders kept_speech losses metrics part_weights parts round_trip",
+    "checkpoints folders kept_speech losses memory metrics part_weights parts round_trip",
     "chatbot explanation tasks",
-    "conversion evaluation memory preparation small_world",
+    "conversion evaluation preparation small_world",
     "commands",
     "__main__",
 )

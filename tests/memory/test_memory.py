@@ -105,3 +105,20 @@ def test_what_is_computed_is_what_a_step_takes(checkpointing, precision, backbon
     capsys.readouterr()
     ratios = {stage: computed / counted for stage, (counted, computed) in found.items()}
     assert all(0.9 < ratio < 1.1 for ratio in ratios.values()), (ratios, found)
+
+
+def test_whether_it_fits_is_said_from_config_json_alone_and_what_would_make_it_fit(backbones, noise, tmp_path, capsys):
+    for name in ("speech_encoder", "language_model"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_bytes((backbones / name / "config.json").read_bytes())
+    given = configuration(1, tmp_path, noise, tmp_path, precision="32-true")
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(given))
+    words = ["memory", str(tmp_path / "run.yaml"), "--reserve=0"]
+    assert main([*words, "--gpu=1"]) == 0
+    assert "fits into 1 GiB" in capsys.readouterr().out
+    assert main([*words, "--gpu=0.001"]) == 1
+    shown = capsys.readouterr().out
+    assert "does not fit" in shown and "gradient_checkpointing" in shown and "data.batch_size 1," in shown
+    assert main(["memory", str(tmp_path / "no.yaml")]) == 2
+    assert main(["memory", "recipe:ravdess"]) == 2
+    assert "language model" in capsys.readouterr().err

@@ -188,3 +188,10 @@ def test_precisions_have_their_usual_names(backbones):
     assert dtype_named("fp16") == torch.float16 and dtype_named("fp32") == torch.float32
     with pytest.raises(PretrainedError, match=re.escape("no dtype named 'int3'; there are float32, bfloat16")):
         LanguageModel.from_pretrained(str(backbones / "language_model"), dtype="int3")
+
+
+def test_auto_takes_the_precision_in_which_this_machine_computes_and_the_folder_keeps_it(backbones):
+    native = torch.cuda.is_available() or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    language_model = LanguageModel.from_pretrained(str(backbones / "language_model"), dtype="auto")
+    assert language_model.model.dtype == (torch.bfloat16 if native else torch.float32)
+    assert language_model.source["dtype"] == ("bfloat16" if native else "float32")

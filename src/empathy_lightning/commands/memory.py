@@ -20,7 +20,7 @@ def memory(
     """Say what memory a training takes, and whether it fits: CONFIG... and values as fit takes them.
 
     Args:
-        words: YAML files or recipe:NAME, later ones over earlier ones, and values such as --data.batch_size=4.
+        words: YAML files or recipe:NAME, later ones over earlier ones, then values by their names, as of fit.
         gpu: GiB of the GPU on which it is to fit; what could be changed is said where it does not.
         reserve: GiB of it for the driver's context and what the allocator cannot use.
         seconds: Of each utterance of the largest batch (default: batch_seconds over batch_size, 10 without a size).

@@ -121,9 +121,9 @@ def frozen_logits(blocks: Blocks, supervised: int, size: int, chunk: int = 256) 
 
 def trained_logits(blocks: Blocks, supervised: int, size: int) -> tuple[int, int]:
     """Logits of a trained head over all supervised positions: what is kept, and what passes."""
-    # Log-probabilities in float32 are kept; logits, and then gradients, live beside them, and in half precision twice.
+    # Log-probabilities in float32 are kept; on the way back their gradient and that of the logits live beside them.
     kept = supervised * (size * blocks.width + 4 * blocks.vocabulary)
-    return kept, supervised * blocks.vocabulary * (4 + (size if size < 4 else 0))
+    return kept, 2 * 4 * supervised * blocks.vocabulary
 
 
 def encoder_passing(layers: int, width: int, inner: int, frames: int, size: int) -> int:

@@ -72,7 +72,7 @@ class LanguageModel(nn.Module):
         cls,
         name_or_path: str,
         revision: str | None = None,
-        dtype: Literal["float32", "bfloat16", "float16"] = "float32",
+        dtype: Literal["float32", "bfloat16", "float16", "auto"] = "float32",
         quantization: Literal["bitsandbytes-4bit", "torchao-int8"] | None = None,
         gradient_checkpointing: bool = False,
     ) -> LanguageModel:
@@ -82,6 +82,7 @@ class LanguageModel(nn.Module):
             name_or_path: Folder or model id, for example ``Qwen/Qwen2.5-7B-Instruct``.
             revision: Commit of the model id.
             dtype: Precision of the weights, for example ``bfloat16``; of the arithmetic where they are quantised.
+                ``auto`` takes bfloat16 on a GPU or a processor with instructions for it, else float32.
             quantization: Store the weights of the blocks in fewer bits; needs the extra of that package.
             gradient_checkpointing: Keep only each block's input for the backward pass and compute the block again
                 there: less memory, about a third more time.

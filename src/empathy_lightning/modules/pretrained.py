@@ -65,14 +65,21 @@ def locate(name_or_path: str) -> str:
 
 
 def dtype_named(name: str) -> torch.dtype:
-    """A precision, such as ``bfloat16`` or ``bf16``.
+    """A precision, such as ``bfloat16`` or ``bf16``; ``auto`` is bfloat16 where this machine computes in it.
 
     Raises:
         PretrainedError: If there is none of that name.
     """
+    if name == "auto":
+        return torch.bfloat16 if _computes_in_bfloat16() else torch.float32
     if name not in DTYPES:
         raise PretrainedError(f"no dtype named {name!r}; there are {', '.join(DTYPES)}{meant(name, DTYPES)}")
     return DTYPES[name]
+
+
+def _computes_in_bfloat16() -> bool:
+    """Whether there is a GPU or a processor with instructions for it; others are slower in it than in float32."""
+    return torch.cuda.is_available() or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _offline(folder: str) -> bool:
