@@ -469,3 +469,16 @@ def test_transcripts_go_on_where_they_were_stopped_and_other_recordings_are_hear
     assert "1 of 5 utterances would be lost" in capsys.readouterr().err.splitlines()[-1]
     assert transcripts(manifest, whisper, "--allow_left_out=0.2") == 0
     assert read_manifest(tmp_path / "words.jsonl")[4].transcript is None
+
+
+def test_a_folder_whose_generation_config_names_no_languages_has_them_from_its_tokenizer(whisper, tmp_path):
+    folder = shutil.copytree(whisper, tmp_path / "whisper")
+    content = json.loads((folder / "generation_config.json").read_text())
+    for name in ("lang_to_id", "task_to_id", "is_multilingual", "no_timestamps_token_id"):
+        del content[name]
+    (folder / "generation_config.json").write_text(json.dumps(content))
+    waves = [tone("low"), tone("high")]
+    known, found = (SpeechRecogniser(str(path)) for path in (whisper, folder))
+    assert set(found.languages.values()) == {"en", "zh"}
+    for stated in ([None, None], ["en", "zh"]):
+        assert found.transcribe(waves, stated) == known.transcribe(waves, stated)

@@ -100,6 +100,7 @@ class SpeechRecogniser:
                 self.model: Any = load(WhisperForConditionalGeneration, name_or_path, dtype=dtype).eval().to(device)
         except PretrainedError as error:
             raise InputError(f"speech recogniser: {error}"[:300]) from None
+        _tell_languages(self.model, self.processor.tokenizer)
         # A model for English alone has no languages to choose from, and says so, or has a token less than the others.
         ids = getattr(self.model.generation_config, "lang_to_id", None) or {}
         multilingual = getattr(self.model.generation_config, "is_multilingual", None)
@@ -234,6 +235,24 @@ class SpeechRecogniser:
         own, others = (list(text) if language in SPACELESS else text.split() for text in (meant, said))
         errors = edit_distance(own, others), edit_distance(meant, said)
         return Heard(transcript, language, round(seconds, 3), len(own), errors[0], len(meant), errors[1])
+
+
+def _tell_languages(model: Any, tokenizer: Any) -> None:
+    """Tell a Whisper its languages and tasks from its tokenizer, where its generation config does not.
+
+    Folders that were converted by hand often bring a generation config that was made from the model's own.
+    """
+    from transformers.models.whisper.tokenization_whisper import LANGUAGES
+
+    config, known = model.generation_config, tokenizer.get_vocab()
+    if getattr(config, "lang_to_id", None) or getattr(config, "is_multilingual", None) is False:
+        return
+    languages = {token: known[token] for token in (f"<|{code}|>" for code in LANGUAGES) if token in known}
+    if len(languages) < 2 or model.config.vocab_size == _ENGLISH_ALONE:
+        return
+    config.lang_to_id, config.is_multilingual = languages, True
+    config.task_to_id = {task: known[f"<|{task}|>"] for task in ("transcribe", "translate")}
+    config.no_timestamps_token_id = known["<|notimestamps|>"]
 
 
 def speech_figures(found: Sequence[Heard | None], spoken: int) -> dict[str, float]:
