@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from empathy_lightning.audio import LONGEST, write
 from empathy_lightning.checkpoints import CheckpointError, load
@@ -19,6 +16,7 @@ from empathy_lightning.data.left_out import MOST, refuse_lost
 from empathy_lightning.data.manifest import write_manifest
 from empathy_lightning.data.reading import read_chosen
 from empathy_lightning.decoding import Decoding
+from empathy_lightning.devices import own_device
 from empathy_lightning.errors import InputError
 from empathy_lightning.evaluation.changed_recordings import is_changed, with_state
 from empathy_lightning.evaluation.recognisers import readable_batches
@@ -137,7 +135,7 @@ def _asked(checkpoint: Path, trust: Sequence[str], prompt: Prompt | None, aloud:
     _check(model, checkpoint, aloud)
     if prompt is not None and model.responder is not None:
         model.responder.prompt, model.responder.system = prompt.user, prompt.system
-    return model.to(f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu")
+    return model.to(own_device())
 
 
 def _with_speech(replies: Sequence[Utterance], out: Path) -> list[Utterance]:

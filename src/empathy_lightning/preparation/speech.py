@@ -28,7 +28,7 @@ from empathy_lightning.jobs import (
 )
 from empathy_lightning.preparation.answers import AnswerShard, check_shards, in_shards, shards_of
 from empathy_lightning.preparation.speech_engines import Recordings, SpeechEngine
-from empathy_lightning.preparation.tones import Tones, read_tones
+from empathy_lightning.preparation.tones import Tones, check_answered, read_tones
 from empathy_lightning.utterance import SPOKEN, Utterance
 
 _FIELDS = ("response_path", "raw_labels")
@@ -69,6 +69,8 @@ def prepare_speech(
     Raises:
         InputError: If something cannot be used or said, or the place holds what was made from something else.
     """
+    if train is not None and train < 0:
+        raise InputError(f"--train is {train}: give at least 0")
     manifest, out = Path(manifest), Path(out)
     check_target(out, [manifest])
     check_shards(out, again)
@@ -76,6 +78,7 @@ def prepare_speech(
     check_folder(folder)
     spoken = read_tones(tones)
     utterances = _first(_to_be_said(manifest, out, spoken, transcripts or users, max_left_out), train)
+    check_answered(spoken, utterances)
     for place in {file.parent for file in speech_files(out, utterances)}:
         check_folder(place)
     said = {"seed": seed, "tones": spoken.said, **spoken.engine.identity(), **_replies(utterances, spoken, manifest)}
