@@ -4,10 +4,14 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 BOUNDS := tests/test_imports.py tests/test_chatbot.py tests/test_examples.py tests/tasks/test_runs.py
 
-.PHONY: demo test check bounds clean
+.PHONY: demo real test check bounds clean
 
 demo: $(READY)
 	$(BIN)/empathy-lightning demo run
+
+# Real pretrained models, from the Hub or from EMPATHY_BACKBONES=FOLDER; docs/real-models.md says what it takes.
+real: $(READY)
+	$(BIN)/python examples/real.py
 
 test: $(READY)
 	$(BIN)/python -m pytest -n auto

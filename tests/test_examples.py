@@ -15,7 +15,7 @@ from empathy_lightning.preparation import speech_engines
 from empathy_lightning.utterance import EMOTIONS
 from tests.conftest import ROOT
 from tests.corpora import ravdess
-from tests.test_recipes import BLSP_EMO, FREEZEEMPATH, RE_LLM
+from tests.test_recipes import BLSP_EMO, FREEZEEMPATH, RE_LLM, REAL
 
 FEW_STEPS = [
     "--trainer.max_epochs=1",
@@ -61,8 +61,11 @@ def test_every_yaml_is_tested():
     here = {f"demo/{stage}.yaml" for stage in STAGES} | {"ravdess.yaml", "custom_loss.yaml", "ablations.yaml"}
     voices = {"vocoder.yaml", "demo/vocoder.yaml", "demo/vocoder_adversarial.yaml"}  # tests/test_own_voice.py
     recipes = {f"freezeempath/{stage}.yaml" for stage in FREEZEEMPATH} | {f"{name}.yaml" for name in RE_LLM + BLSP_EMO}
-    bases = {f"{family}/base.yaml" for family in ("demo", "freezeempath", "blsp_emo", "re_llm")}
-    assert {name for name in names if not name.startswith(("presets/", "speech/"))} == here | voices | recipes | bases
+    bases = {f"{family}/base.yaml" for family in ("demo", "freezeempath", "blsp_emo", "re_llm", "real")}
+    real = {f"{name}.yaml" for name in REAL} | {"real/instructions.yaml", "real/users.yaml"}
+    assert {
+        name for name in names if not name.startswith(("presets/", "speech/"))
+    } == here | voices | recipes | bases | real
 
 
 def commands_in(file):
@@ -84,7 +87,7 @@ def manifests_of(recipe):
     return {corpus["init_args"]["path"] for corpus in corpora if corpus["class_path"] == "Manifest"}
 
 
-@pytest.mark.parametrize("name", [*(f"freezeempath/{stage}" for stage in FREEZEEMPATH), *RE_LLM, *BLSP_EMO])
+@pytest.mark.parametrize("name", [*(f"freezeempath/{stage}" for stage in FREEZEEMPATH), *RE_LLM, *BLSP_EMO, *REAL])
 def test_every_manifest_of_a_recipe_has_the_command_that_makes_it(name):
     files = sorted((ROOT / "examples").rglob("*.yaml"))
     made_anywhere = {option(words, "--out") for file in files for words in commands_in(file)}

@@ -1,6 +1,7 @@
 """Every full-size recipe under examples/ trains at tiny size: other models and fewer steps, the rest as it stands."""
 
 import json
+from dataclasses import replace
 from importlib import import_module
 
 import pytest
@@ -33,6 +34,8 @@ FREEZEEMPATH = (
 )  # fmt: skip
 RE_LLM = ("re_llm/iemocap", "re_llm/esd", "re_llm/msp_podcast")
 BLSP_EMO = ("blsp_emo/stage1", "blsp_emo/stage2", "blsp_emo/cformer")
+REAL = ("real/1_words", "real/2_replies")
+HEARD = ["--model.model.listener.speech_adapter.init_args.num_tokens=259"]
 TEN = ("iemocap", "meld", "mead", "asvp_esd", "cremad", "subesco", "m3ed", "emozionalmente", "esd", "mafw")
 
 
@@ -50,6 +53,9 @@ def place(backbones, corpus, tmp_path, monkeypatch):
                 for utterance, other in zip(utterances, reversed(read_manifest(corpus)), strict=True):
                     utterance.emotion_path, utterance.emotion = other.path, other.emotion
             write_manifest(tmp_path / "data" / folder / f"{name}.jsonl", utterances)
+    for name in ("templates", "written", "answered"):
+        rows = [replace(u, corpus=name) for u in read_manifest(corpus)]
+        write_manifest(tmp_path / "outputs/real" / f"{name}.jsonl", rows)
     emotion_encoder = write_checkpoint(tmp_path / "emotion", EmotionEncoder(tiny_config()).state_dict(), tiny_config())
     tiny(
         tmp_path / "tiny.yaml",

@@ -1,6 +1,7 @@
 import torch
 
-from empathy_lightning.modules.convolutional_encoder import ConvolutionalEncoder, trim_silence
+from empathy_lightning.modules.convolutional_encoder import ConvolutionalEncoder
+from empathy_lightning.modules.silence import trim_silence
 
 
 def test_a_result_does_not_depend_on_the_batch():

@@ -10,9 +10,11 @@ from empathy_lightning.errors import InputError
 from empathy_lightning.listener import Heard
 from empathy_lightning.losses import AlignmentLoss
 from empathy_lightning.losses.alignment import first_tokens
+from empathy_lightning.metrics import HeardWordErrorRate
 from empathy_lightning.modules.posterior_adapter import HeardTokens, PosteriorAdapter, _merged
 from empathy_lightning.modules.speech_encoder import length_mask
 from empathy_lightning.outputs import EmpatheticOutput
+from empathy_lightning.tasks import SpeechAdapterTask
 from tests.conftest import byte_tokenizer
 from tests.tiny import whole
 
@@ -149,3 +151,60 @@ def test_a_vocabulary_too_small_for_the_alphabet_is_refused(backbones):
     assert loss.tokens("zebra", count) == byte_tokenizer()("zebra").input_ids
     with pytest.raises(InputError, match="raise num_tokens"):
         loss.tokens("zebra", 20)
+
+
+def test_the_words_that_were_heard_are_counted_over_the_whole_split(backbones):
+    tokenizer = byte_tokenizer()
+    metric = HeardWordErrorRate(str(backbones / "language_model"))
+    blank = len(tokenizer)
+    for texts, said in ((["One red cat.", "who is it"], ["One red cat.", "Who was it?"]), (["a"], ["a b c d e"])):
+        paths = []
+        for text in texts:
+            ids = tokenizer(text).input_ids
+            # Each token twice, and a blank between neighbours.
+            paths.append([step for token in ids for step in (token, token, blank)])
+        width = max(map(len, paths))
+        scores = torch.full((len(texts), width, blank + 1), -9.0)
+        for row, path in enumerate(paths):
+            scores[row, torch.arange(len(path)), torch.tensor(path)] = 0.0
+        batch = batch_of([torch.zeros(10)] * len(texts))
+        batch.transcripts = said
+        metric.update(heard_output(scores, length_mask(torch.tensor([len(path) for path in paths]), width)), batch)
+    assert float(metric.compute()) == pytest.approx((0 + 1 + 4) / (3 + 3 + 5))
+
+
+def words_heard(model, backbones, **weights):
+    """The outcome of a batch in stage 1a, and how often the language model ran for it."""
+    model = whole(
+        model.listener.speech_encoder, PosteriorAdapter(32, 32, 259, 16, 1, 2), model.responder.language_model
+    )
+    task = SpeechAdapterTask(
+        model,
+        auxiliary_losses={"alignment": AlignmentLoss(str(backbones / "language_model"))},
+        loss_weights=weights,
+        metrics={"wer": HeardWordErrorRate(str(backbones / "language_model"))},
+    )
+    runs = []
+    model.responder.language_model.model.register_forward_hook(lambda *_: runs.append(1))
+    model.responder.language_model.decoder.register_forward_hook(lambda *_: runs.append(1))
+    batch = batch_of([0.1 * torch.randn(16_000), 0.1 * torch.randn(12_000)])
+    batch.transcripts, batch.responses = ["a cat", "hi"], ["Meow.", "Hello."]
+    return task.output(batch), batch, len(runs), task
+
+
+def test_the_language_model_rests_where_only_hearing_is_learnt(model, backbones):
+    output, batch, runs, task = words_heard(model, backbones, response=0.0)
+    assert runs == 0 and output.response_loss is None
+    loss = task.auxiliary_losses["alignment"](output, batch)
+    loss.backward()
+    trained = [p for p in task.model.listener.speech_adapter.parameters() if p.grad is not None]
+    assert loss.item() > 0 and len(trained) == len(list(task.model.listener.speech_adapter.parameters()))
+    output, _, runs, _ = words_heard(model, backbones)
+    assert runs > 0 and output.response_loss is not None
+
+
+def test_the_response_loss_reaches_the_adapter_through_the_frozen_model(model, backbones):
+    output, _, _, task = words_heard(model, backbones)
+    output.response_loss.backward()
+    assert float(task.model.listener.speech_adapter.head.weight.grad.abs().sum()) > 0
+    assert all(p.grad is None for p in task.model.responder.language_model.parameters())

@@ -102,3 +102,16 @@ def test_golden_whisper_blocks_and_normed_output(folder):
     for index, layer in enumerate(heard.layers):
         torch.testing.assert_close(layer, tensors[f"output.block{index}"], rtol=2e-5, atol=2e-5)
     torch.testing.assert_close(heard.frames, tensors["output.ln_post"], rtol=2e-5, atol=2e-5)
+
+
+def test_with_trim_the_silence_at_the_ends_is_not_heard(tmp_path):
+    encoder = SpeechEncoder(whisper_config(), trim=True)
+    plain = SpeechEncoder(whisper_config())
+    plain.load_state_dict(encoder.state_dict())
+    speech = torch.randn(1, 8_000)
+    long = torch.nn.functional.pad(speech, (16_000, 32_000))
+    heard = encoder(long, torch.tensor([long.shape[1]]))
+    # 50 ms of the silence are left at either end.
+    expected = plain(torch.nn.functional.pad(speech, (800, 800)), torch.tensor([9_600]))
+    assert heard.frames.shape == expected.frames.shape
+    torch.testing.assert_close(heard.frames, expected.frames, rtol=1e-5, atol=1e-5)

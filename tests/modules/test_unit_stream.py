@@ -266,3 +266,16 @@ def test_units_that_the_decoder_does_not_know_are_named(unit):
     states, tokens = text_of(3)
     with pytest.raises(InputError, match=f"unit {unit} is none of the 16"):
         DECODERS[False]([states], [tokens], [torch.tensor([0, unit, 3])])
+
+
+@pytest.mark.parametrize("change", ["in place", "in their place"])
+def test_weights_that_change_between_replies_are_read_anew(change):
+    decoder, text, decoding = decoder_of(), text_of(9), UnitDecoding(0.0, max_units=20)
+    before = alone(decoder, text, decoding, 0)
+    layers, drawn = decoder.model.model.layers, torch.Generator().manual_seed(3)
+    other = {name: torch.randn(w.shape, generator=drawn) * 0.3 for name, w in layers.state_dict().items()}
+    layers.load_state_dict(other, assign=change == "in their place")
+    after = alone(decoder, text, decoding, 0)
+    fresh = decoder_of()
+    fresh.model.model.layers.load_state_dict(other)
+    assert after == alone(fresh, text, decoding, 0) != before

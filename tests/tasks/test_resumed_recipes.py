@@ -17,8 +17,10 @@ from tests.test_examples import STAGES
 from tests.test_recipes import (
     BLSP_EMO,
     FREEZEEMPATH,
+    HEARD,
     LORA,
     RE_LLM,
+    REAL,
     TEN,
     UNITS,
     fit,
@@ -33,6 +35,7 @@ FAMILIES = {
     "blsp_emo": BLSP_EMO,
     "re_llm": RE_LLM,
     "ravdess": ["ravdess"],
+    "real": list(REAL),
     "demo": [f"demo/{stage}" for stage in STAGES],
     "voice": ["demo/vocoder", "demo/vocoder_adversarial", "vocoder"],
 }
@@ -53,6 +56,7 @@ WORDS = {
     "blsp_emo/stage2": LORA,
     "blsp_emo/cformer": ["--model.model.listener.speech_adapter.init_args.intermediate_size=48"],
     **dict.fromkeys(RE_LLM, LORA),
+    **dict.fromkeys(REAL, HEARD),
     # Its averaged weights, its precision, and a validation at the end.
     "ravdess": ["--data.batch_size=8", "--trainer.precision=bf16-mixed", "--trainer.check_val_every_n_epoch=1"],
     **{recipe: ["--data.batch_seconds=4"] for recipe in FAMILIES["demo"]},

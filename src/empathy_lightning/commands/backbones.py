@@ -24,6 +24,7 @@ class Backbones:
     Attributes:
         speech_encoder: Folder or model id of a Whisper model.
         frame_size: Width of its encoder.
+        encoder_layers: Blocks of its encoder.
         language_model: Folder or model id of a causal language model.
         embedding_size: Width of its embeddings.
         vocabulary_size: Rows of its embedding matrix.
@@ -34,6 +35,7 @@ class Backbones:
 
     speech_encoder: str | None = None
     frame_size: int | None = None
+    encoder_layers: int | None = None
     language_model: str | None = None
     embedding_size: int | None = None
     vocabulary_size: int | None = None
@@ -44,6 +46,7 @@ class Backbones:
 
 _SIZES = {
     "frame_size": ("speech_encoder", "hidden_size"),
+    "encoder_layers": ("speech_encoder", "encoder_layers"),
     "embedding_size": ("language_model", "embedding_size"),
     "vocabulary_size": ("language_model", "vocab_size"),
     "emotion_size": ("emotion_encoder", "hidden_size"),

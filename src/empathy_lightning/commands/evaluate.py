@@ -1,4 +1,4 @@
-"""``evaluate emotion``, ``evaluate replies`` and ``evaluate speech``; what they need is imported when they run."""
+"""What ``evaluate`` measures: emotion, prompts, understanding, replies, speech; imported when they run."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ def emotion(
     max_new_tokens: int = 32,
     out: Path | None = None,
     report: Path | None = None,
+    probe: bool = False,
     keep_encoded: KeepEncoded = None,
     trust: Trust = (),
     allow_left_out: AllowLeftOut = 0.01,
@@ -49,6 +50,8 @@ def emotion(
         max_new_tokens: Longest answer.
         out: JSON file for figures and answers.
         report: HTML page: confusion, ratings, classes, speakers, curves.
+        probe: Also measure a logistic regression on means and deviations of the speech encoder's layers, fitted to
+            the manifest's training split.
 
     Raises:
         InputError: If the checkpoint or the manifest cannot be used.
@@ -59,9 +62,72 @@ def emotion(
 
     question = Prompt(prompt, system) if prompt else paper_named(paper).recognition
     files = (checkpoint, manifest, question, out, report)
-    evaluate_emotion(
-        *files, split, by, parser, per_token, max_new_tokens, trust, allow_left_out, keep_encoded=keep_encoded
-    )
+    asked = (split, by, parser, per_token, max_new_tokens, trust, allow_left_out)
+    evaluate_emotion(*files, *asked, keep_encoded=keep_encoded, probe=probe)
+
+
+def prompts(
+    *,
+    checkpoint: Path,
+    manifest: Path,
+    split: str = "validation",
+    max_new_tokens: int = 64,
+    batch_size: int = 8,
+    seed: int = 0,
+    out: Path | None = None,
+    report: Path | None = None,
+    trust: Trust = (),
+    allow_left_out: AllowLeftOut = 0.01,
+) -> None:
+    """What the emotion embedding is worth: how near it brings the reply to that to the true label, no judge asked.
+
+    Args:
+        checkpoint: Folder of a bot with an emotion embedding.
+        manifest: Utterances with transcripts and emotions.
+        split: Which to use, or all.
+        max_new_tokens: Longest reply.
+        batch_size: Utterances that are read together.
+        seed: Of the random labels.
+        out: JSON file for the figures and each utterance's.
+        report: HTML page of the table.
+
+    Raises:
+        InputError: If the checkpoint or the manifest cannot be used.
+    """
+    from empathy_lightning.evaluation.prompt_worth import evaluate_prompts
+
+    files = (checkpoint, manifest, split, max_new_tokens, batch_size, seed, out, report, trust)
+    evaluate_prompts(*files, max_left_out=allow_left_out)
+
+
+def understanding(
+    expected: Path,
+    /,
+    *,
+    replies: Path | None = None,
+    cascade: Path | None = None,
+    repeated: Path | None = None,
+    heard: Path | None = None,
+    out: Path | None = None,
+    split: str = "test",
+) -> None:
+    """Measure what a bot understands of speech: its replies beside those to the words, and what it repeats.
+
+    Args:
+        expected: Manifest with the frozen model's replies to the transcripts (prepare responses --without_emotion).
+        replies: The same with its replies to the speech (respond).
+        cascade: The same with its replies to a recogniser's words (prepare transcripts, prepare responses).
+        repeated: The same with what was said when the words were to be repeated (respond --prompt).
+        heard: The same with the recogniser's words as transcripts (prepare transcripts).
+        out: JSON file for the figures and each utterance's own.
+        split: Which to measure, or all.
+
+    Raises:
+        InputError: If a file cannot be used.
+    """
+    from empathy_lightning.evaluation.understanding import evaluate_understanding
+
+    evaluate_understanding(expected, replies, cascade, repeated, heard, out, split)
 
 
 def replies(

@@ -17,7 +17,7 @@ from torch import distributed
 
 from empathy_lightning.commands.backbones import known_sizes
 from empathy_lightning.commands.configuration_errors import refusal
-from empathy_lightning.commands.trainer_cli import TrainerCLI
+from empathy_lightning.commands.trainer_cli import ParsedOnly, TrainerCLI
 from empathy_lightning.data.datamodule import EmpathyDataModule
 from empathy_lightning.errors import InputError
 from empathy_lightning.tasks.run_lines import PartsSummary
@@ -52,13 +52,9 @@ def train(words: list[str]) -> int:
     Raises:
         InputError: If the configuration cannot be used, or a loss is no number.
     """
-    for message in _IDLE_WARNINGS:
-        warnings.filterwarnings("ignore", message)
-    for name in _TALKATIVE:
-        logging.getLogger(name).addFilter(_no_advertisement)
-    _read_keys_from_the_root(words[0], known_sizes(words))
+    _make_ready(words)
     try:
-        _run(words)
+        _run(words, TrainerCLI)
     except SIGTERMException:
         return 143
     except SystemExit as ended:
@@ -71,6 +67,27 @@ def train(words: list[str]) -> int:
     finally:
         _leave_the_others()
     return 0
+
+
+def configuration_of(words: list[str]) -> Any:
+    """What a trainer's command would be configured with; no model is built, and no corpus is read.
+
+    Args:
+        words: The command and its options.
+
+    Raises:
+        InputError: If the configuration cannot be used.
+    """
+    _make_ready(words)
+    return _run(words, ParsedOnly).config[words[0]]
+
+
+def _make_ready(words: list[str]) -> None:
+    for message in _IDLE_WARNINGS:
+        warnings.filterwarnings("ignore", message)
+    for name in _TALKATIVE:
+        logging.getLogger(name).addFilter(_no_advertisement)
+    _read_keys_from_the_root(words[0], known_sizes(words))
 
 
 def _leave_the_others() -> None:
@@ -105,12 +122,12 @@ def _no_advertisement(record: logging.LogRecord) -> bool:
     return not any(word in record.getMessage() for word in ("litlogger", "litmodels", "`weights_only` was not set"))
 
 
-def _run(words: list[str]) -> None:
+def _run(words: list[str], kind: type[TrainerCLI]) -> TrainerCLI:
     # A slip of the pen that begins as an option does is no option.
     parsing = {"parser_mode": "omegaconf+", "exit_on_error": False, "allow_abbrev": False}
     try:
         with ExitStack() as held:
-            TrainerCLI(
+            return kind(
                 command=words[0],
                 held=held,
                 datamodule_class=EmpathyDataModule,

@@ -17,6 +17,7 @@ import empathy_lightning.modules.cformer
 import empathy_lightning.modules.convolutional_adapter
 import empathy_lightning.modules.convolutional_encoder
 import empathy_lightning.modules.emotion_nuance
+import empathy_lightning.modules.layer_statistics
 import empathy_lightning.modules.partial_lora
 import empathy_lightning.modules.pooled_heads
 import empathy_lightning.modules.speech_adapter
@@ -267,6 +268,16 @@ class TrainerCLI(LightningCLI):
             raise InputError("ckpt_path last: this run has saved none: look at --out, or give the file of another run")
         elif found is None:
             self._refuse_untrained(untrained_parts(given))
+
+
+class ParsedOnly(TrainerCLI):
+    """Reads a configuration, and leaves it at that."""
+
+    def instantiate_classes(self) -> None:
+        """Nothing is built."""
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Nothing is run."""
 
 
 def places(trainer: Any) -> list[str]:

@@ -18,6 +18,7 @@ from empathy_lightning.data.batch import SpeechDataset
 from empathy_lightning.data.left_out import MOST, refuse_lost
 from empathy_lightning.data.reading import read_chosen
 from empathy_lightning.errors import InputError
+from empathy_lightning.evaluation.probe import linear_probe
 from empathy_lightning.evaluation.recognisers import Recognition, readable_batches, recogniser
 from empathy_lightning.files import check_target, write_json
 from empathy_lightning.folders import read_config
@@ -43,6 +44,7 @@ def evaluate_emotion(
     trust: Sequence[str] = (),
     max_left_out: float = MOST,
     keep_encoded: Path | None = None,
+    probe: bool = False,
 ) -> dict[str, Any]:
     """Measure how well a checkpoint recognises emotion, print UA, WA and the confusion, and write them.
 
@@ -60,16 +62,22 @@ def evaluate_emotion(
         trust: Packages besides this library whose classes the folder may name.
         max_left_out: Share of the utterances that may be left out, unreadable or with a label that is no emotion word.
         keep_encoded: Folder for :func:`.kept_speech.keep_encoded`.
+        probe: Measure a linear probe of the encoder's layers too, see :func:`.probe.linear_probe`.
 
     Raises:
         InputError: If the checkpoint or the manifest cannot be used.
     """
     check_target(out, [manifest])
     check_target(report, [manifest, out])
+    if probe and split in ("train", "validation", "all"):
+        raise InputError("--probe fits on the training and chooses on the validation split: measure it on another one")
     emotions = read_config(checkpoint)["model"]["init_args"].get("emotions", [])
     chosen = read_chosen(manifest, split, max_left_out, emotions=emotions)
     if not chosen:
         raise InputError(f"{manifest} has no utterance in split {split} with one of {', '.join(emotions)}")
+    probed = {"measured": chosen}
+    for name in ("train", "validation") if probe else ():
+        probed[name] = read_chosen(manifest, name, max_left_out, emotions=emotions)
     model = load(checkpoint, trust).to("cuda" if torch.cuda.is_available() else "cpu")
     if model.responder is not None:
         model.responder.prompt, model.responder.system = question.user, question.system
@@ -84,6 +92,7 @@ def evaluate_emotion(
             refuse_lost([("unreadable", reason) for reason in unreadable], len(chosen), max_left_out)
             progress.update(len(recognitions) + len(unreadable) - progress.n)
     refuse_lost([("unreadable", reason) for reason in unreadable], len(chosen), max_left_out)
+    beside = {"probe": linear_probe(model.listener, probed, emotions)} if probe else {}
     if kept is not None:
         kept.write()
     if not recognitions:
@@ -101,7 +110,7 @@ def evaluate_emotion(
         "max_new_tokens": max_new_tokens,
     }
     measured = {"made_from": of, "by": by, "question": vars(question), "unreadable": unreadable}
-    measured |= figures(recognitions, emotions)
+    measured |= figures(recognitions, emotions) | beside
     print(table(measured))
     if out is not None:
         write_json(out, measured | {"answers": [_entry(recognition) for recognition in recognitions]})
@@ -165,9 +174,16 @@ def table(measured: dict[str, Any]) -> str:
         f"macro F1 {measured['macro_f1']:.3f}  "
         f"{measured['unparseable']} of {measured['utterances']} answers unparseable\n"
         + (f"concordance:{agreed}\n" if agreed else "")
+        + (probe_line(measured["probe"]) if "probe" in measured else "")
         + "\n".join(lines)
         + (f"\nunreadable, not counted: {unread} of {unread + measured['utterances']} recordings" if unread else "")
     )
+
+
+def probe_line(probe: dict[str, float]) -> str:
+    """What a linear probe heard, for the screen."""
+    chosen = f"penalty {probe['penalty']}, chosen on validation with {probe['validation']:.3f}"
+    return f"UA {probe['unweighted_accuracy']:.3f} by a linear probe of the speech encoder's layers ({chosen})\n"
 
 
 def class_rows(counts: Tensor, emotions: Sequence[str]) -> list[tuple[str, int, float, float, float]]:
@@ -221,6 +237,8 @@ def write_report(path: Path, measured: dict[str, Any], recognitions: Sequence[Re
         pictures += report.picture(scatter, f"{name}, heard against rated")
     keys = ["unweighted_accuracy", "weighted_accuracy", "macro_f1", *(f"concordance_{name}" for name in RATINGS)]
     rows = [(key.replace("_", " "), measured[key]) for key in keys if key in measured]
+    if "probe" in measured:
+        rows.append(("unweighted accuracy of a linear probe", measured["probe"]["unweighted_accuracy"]))
     sections = [
         ("Figures", report.table(rows, ("", "value"))),
         ("What was heard", pictures),

@@ -16,6 +16,7 @@ from empathy_lightning.metrics.classification import (
     unweighted_accuracy,
     weighted_accuracy,
 )
+from empathy_lightning.metrics.heard_words import HeardWordErrorRate
 from empathy_lightning.metrics.regression import Concordance, concordance, moments
 from empathy_lightning.metrics.text import chrf, distinct, greedy_match
 from empathy_lightning.utterance import RATINGS
@@ -35,6 +36,7 @@ def emotion_metrics(num_emotions: int) -> dict[str, Metric]:
 __all__ = [
     "Concordance",
     "EmotionConfusion",
+    "HeardWordErrorRate",
     "UnweightedAccuracy",
     "WeightedAccuracy",
     "chrf",

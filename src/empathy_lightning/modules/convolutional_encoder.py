@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from empathy_lightning.modules.silence import trim_silence
 from empathy_lightning.modules.speech_encoder import EncodedSpeech, LogMel, length_mask
 
 
@@ -116,33 +117,6 @@ class ConvolutionalEncoder(nn.Module):
                 kept = (position < start) | (position >= start + length)
                 mel = mel * kept.unsqueeze(3 - axis)
         return mel
-
-
-def trim_silence(waveform: Tensor, lengths: Tensor, decibels: float = 40.0) -> tuple[Tensor, Tensor]:
-    """Cut silence off both ends.
-
-    Args:
-        waveform: Samples at 16 kHz, right-padded, shape (B, T).
-        lengths: Valid samples, shape (B,).
-        decibels: Stretches of 20 ms this far below an utterance's loudest one are silence.
-
-    Returns:
-        From the first stretch that is louder to the last, shape (B, T'), zero where padded, and their valid samples.
-        What is shorter than two stretches stays as it is.
-    """
-    hop = 320
-    count = lengths // hop
-    width = max(1, int(count.max()))
-    stretches = nn.functional.pad(waveform, (0, hop))[:, : width * hop].unflatten(1, (width, hop))
-    power = stretches.square().mean(2).masked_fill(~length_mask(count, width), -1)
-    loud = power >= power.amax(1, keepdim=True) * 10 ** (-decibels / 10)
-    first, last = loud.long().argmax(1), width - 1 - loud.flip(1).long().argmax(1)
-    kept = count >= 2
-    begin = torch.where(kept, first * hop, 0)
-    sizes = torch.where(kept, (last + 1) * hop - begin, lengths)
-    mask = length_mask(sizes, int(sizes.max()))
-    index = (begin[:, None] + torch.arange(mask.shape[1], device=begin.device)).clamp(max=waveform.shape[1] - 1)
-    return waveform.gather(1, index) * mask, sizes
 
 
 def warp(mel: Tensor, frames: Tensor, amount: float) -> tuple[Tensor, Tensor]:

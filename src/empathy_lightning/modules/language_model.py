@@ -60,6 +60,7 @@ class LanguageModel(nn.Module):
         self.tokenizer = tokenizer
         self.hidden_size: int = model.get_input_embeddings().weight.shape[-1]
         self.source: dict[str, Any] | None = None
+        self.checkpointed = False
         self.has_plain_cache = False
         freeze(self)
         check(self)
@@ -98,6 +99,7 @@ class LanguageModel(nn.Module):
         if gradient_checkpointing:
             checkpoint_blocks(model)
         language_model = cls(model, tokenizer)
+        language_model.checkpointed = gradient_checkpointing
         language_model.source = {
             "name_or_path": name_or_path,
             "revision": commit_of(name_or_path, revision),

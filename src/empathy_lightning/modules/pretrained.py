@@ -8,13 +8,14 @@ import socket
 import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import torch
-from transformers import AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.utils import logging as transformers_logging
 from transformers.utils.hub import cached_file
@@ -176,6 +177,26 @@ def _can_be_read(file: Path) -> bool:
     return True
 
 
+_WEIGHTLESS: ContextVar[bool] = ContextVar("weightless", default=False)
+
+
+@contextmanager
+def without_weights() -> Iterator[None]:
+    """Let :func:`load` give models of the right sizes that hold nothing, made from config.json alone."""
+    token = _WEIGHTLESS.set(True)
+    try:
+        with torch.device("meta"):
+            yield
+    finally:
+        _WEIGHTLESS.reset(token)
+
+
+def _of_config(architecture: Any, folder: str, where: dict[str, Any], dtype: torch.dtype) -> Any:
+    config = AutoConfig.from_pretrained(folder, **where)
+    make = getattr(architecture, "from_config", None) or architecture._from_config
+    return make(config, dtype=dtype)
+
+
 def load_tokenizer(name_or_path: str, revision: str | None = None) -> Any:
     """The tokenizer of a model that chats.
 
@@ -187,6 +208,8 @@ def load_tokenizer(name_or_path: str, revision: str | None = None) -> Any:
         PretrainedError: If its files cannot be used, or it cannot lay out a chat.
     """
     with opened(name_or_path, revision) as (folder, where):
+        if _WEIGHTLESS.get() and Path(folder).is_dir() and not (Path(folder) / "tokenizer_config.json").is_file():
+            return None
         tokenizer = AutoTokenizer.from_pretrained(folder, **where)
     check_chat_template(tokenizer, name_or_path)
     return tokenizer
@@ -214,6 +237,8 @@ def load(
         PretrainedError: If it cannot be loaded, or weights are missing or have other sizes than the configuration says.
     """
     with opened(name_or_path, revision) as (folder, where):
+        if _WEIGHTLESS.get():
+            return _of_config(architecture, folder, where, options["dtype"])
         model, report = architecture.from_pretrained(
             folder, output_loading_info=True, ignore_mismatched_sizes=True, **where, **options
         )

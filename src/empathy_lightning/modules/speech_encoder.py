@@ -12,6 +12,7 @@ from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperModel
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from empathy_lightning.modules.pretrained import commit_of, load
+from empathy_lightning.modules.silence import trim_silence
 
 
 def length_mask(lengths: Tensor, width: int) -> Tensor:
@@ -120,10 +121,17 @@ class SpeechEncoder(nn.Module):
             models were trained; exact to transformers' own forward, and slower.
         frozen: Without gradients and always in eval mode.
         cut_padding: With ``pad_to_30s``, cut the frames of the silence off again, as BLSP-Emo does.
+        trim: Leave out silence at both ends (more than 40 dB below the loudest) but for 50 ms of it, so that how long
+            a recording goes on tells nothing.
     """
 
     def __init__(
-        self, config: WhisperConfig, pad_to_30s: bool = False, frozen: bool = True, cut_padding: bool = False
+        self,
+        config: WhisperConfig,
+        pad_to_30s: bool = False,
+        frozen: bool = True,
+        cut_padding: bool = False,
+        trim: bool = False,
     ) -> None:
         super().__init__()
         self.encoder: Any = WhisperEncoder(config)
@@ -134,6 +142,7 @@ class SpeechEncoder(nn.Module):
         self.max_seconds = config.max_source_positions / 50
         self.pad_to_30s = pad_to_30s
         self.cut_padding = cut_padding
+        self.trim = trim
         self.source: dict[str, Any] | None = None
         if frozen:
             freeze(self)
@@ -146,6 +155,7 @@ class SpeechEncoder(nn.Module):
         pad_to_30s: bool = False,
         frozen: bool = True,
         cut_padding: bool = False,
+        trim: bool = False,
     ) -> SpeechEncoder:
         """Load the encoder of a Whisper checkpoint.
 
@@ -155,17 +165,17 @@ class SpeechEncoder(nn.Module):
             pad_to_30s: See the class.
             frozen: See the class.
             cut_padding: See the class.
+            trim: See the class.
 
         Raises:
             PretrainedError: If the files cannot be used.
         """
         model = load(WhisperModel, name_or_path, revision, "encoder.", dtype=torch.float32)
-        encoder = cls(model.config, pad_to_30s=pad_to_30s, frozen=False, cut_padding=cut_padding)
+        encoder = cls(model.config, pad_to_30s, False, cut_padding, trim)
         encoder.encoder.load_state_dict(model.encoder.state_dict())
         resolved = commit_of(name_or_path, revision)
         encoder.source = {"name_or_path": name_or_path, "revision": resolved, "pad_to_30s": pad_to_30s}
-        if cut_padding:
-            encoder.source["cut_padding"] = True
+        encoder.source |= {name: True for name in ("cut_padding", "trim") if getattr(encoder, name)}
         if frozen:
             freeze(encoder)
         return encoder
@@ -185,6 +195,8 @@ class SpeechEncoder(nn.Module):
         Raises:
             ValueError: If an utterance is longer than the encoder's positions.
         """
+        if self.trim:
+            waveform, lengths = trim_silence(waveform, lengths, margin=LogMel.sample_rate // 20)
         own_lengths = self.frame_lengths(lengths).clamp(max=self.encoder.max_source_positions)
         if self.pad_to_30s:
             full = round(self.max_seconds * LogMel.sample_rate)

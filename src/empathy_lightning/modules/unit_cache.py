@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from threading import Lock
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +19,10 @@ class UnitCache:
     """Keys and values of several replies, each with a length of its own, and the model that reads after them.
 
     Qwen2's forward written for steps of a few positions, where each call of a small operation costs as much as its
-    work: weights are looked up once, rotations come from a table, there is a mask only where lengths differ or
-    several positions are read, and grouped queries meet their keys without copies of them.
+    work, and a large one as much as reading its weights: those that read the same lie side by side, in an order in
+    which a row of inputs meets them fast (a copy, made for a model's first reply), rotations come from a table, there
+    is a mask only where lengths differ or several positions are read, and grouped queries meet their keys without
+    copies of them.
 
     Args:
         model: A ``Qwen2Model``.
@@ -31,7 +35,8 @@ class UnitCache:
         self.lengths = [0] * count
         self._size = config.hidden_size // config.num_attention_heads
         self._groups = config.num_key_value_heads
-        self._layers = [_Layer.of(layer) for layer in model.layers]
+        self._layers = _layers_of(model)
+        self._heads = config.num_attention_heads
         self._norm = _Norm.of(model.norm)
         self._rotary = model.rotary_emb
         shape = (len(self._layers), 2, count, self._groups, 0, self._size)
@@ -72,8 +77,8 @@ class UnitCache:
             keys, values = self._kept[number].unbind(0)
             hidden = hidden + self._attended(layer, hidden, keys, values, places)
             normed = layer.second(hidden)
-            gated = silu(product(normed, layer.gate)).mul_(product(normed, layer.up))
-            hidden = hidden + product(gated, layer.down)
+            gate, up = layer.gate_and_up(normed).chunk(2, -1)
+            hidden = hidden + layer.down(silu(gate).mul_(up))
         last = hidden[:, 0]
         if count > 1:
             rows = torch.arange(len(counts), device=hidden.device)
@@ -92,16 +97,15 @@ class UnitCache:
         unseen = torch.arange(end, device=device) > at[:, :, None]
         mask = torch.zeros(unseen.shape, dtype=self._kept.dtype, device=device).masked_fill(unseen, -torch.inf)
         # The queries that share a head of keys stand beside each other.
-        heads = self._layers[0].query.shape[0] // self._size
-        mask = mask.repeat(1, heads // self._groups, 1)[:, None]
+        mask = mask.repeat(1, self._heads // self._groups, 1)[:, None]
         return _Places(start, end, None if level else at, mask, self._cosines[at], self._sines[at])
 
     def _attended(self, layer: _Layer, hidden: Tensor, keys: Tensor, values: Tensor, places: _Places) -> Tensor:
         rows, count, _ = hidden.shape
-        normed = layer.first(hidden)
-        query = places.rotated(product(normed, layer.query, layer.query_bias).view(rows, count, -1, self._size))
-        key = places.rotated(product(normed, layer.key, layer.key_bias).view(rows, count, -1, self._size))
-        value = product(normed, layer.value, layer.value_bias).view(rows, count, -1, self._size)
+        heads = layer.heads(layer.first(hidden)).view(rows, count, -1, self._size)
+        groups = self._groups
+        turned, value = places.rotated(heads[:, :, :-groups]), heads[:, :, -groups:]
+        query, key = turned[:, :, :-groups], turned[:, :, -groups:]
         if places.at is None:
             keys.narrow(2, places.start, count).copy_(key.transpose(1, 2))
             values.narrow(2, places.start, count).copy_(value.transpose(1, 2))
@@ -110,13 +114,13 @@ class UnitCache:
             keys[row, :, places.at] = key
             values[row, :, places.at] = value
         if count > 1:
-            query = query.view(rows, count, self._groups, -1, self._size).permute(0, 2, 3, 1, 4)
-        query = query.reshape(rows, self._groups, -1, self._size)
+            query = query.reshape(rows, count, groups, -1, self._size).permute(0, 2, 3, 1, 4)
+        query = query.reshape(rows, groups, -1, self._size)
         keys, values = keys.narrow(2, 0, places.end), values.narrow(2, 0, places.end)
         found = scaled_dot_product_attention(query, keys, values, places.mask)
         if count > 1:
-            found = found.view(rows, self._groups, -1, count, self._size).permute(0, 3, 1, 2, 4)
-        return product(found.reshape(rows, count, -1), layer.output)
+            found = found.view(rows, groups, -1, count, self._size).permute(0, 3, 1, 2, 4)
+        return layer.output(found.reshape(rows, count, -1))
 
     def _reserve(self, end: int) -> None:
         capacity = self._kept.shape[4]
@@ -165,51 +169,78 @@ class _Norm(NamedTuple):
         return (hidden * self.weight).div_(torch.hypot(length, self.epsilon)).to(hidden.dtype)
 
 
+class _Linear(NamedTuple):
+    """One or more linear layers side by side, as a matrix (in, out) whose rows lie behind one another.
+
+    So a few rows of inputs read it as fast as memory gives it, in a single call.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+
+    @classmethod
+    def of(cls, *layers: Any) -> _Linear:
+        weight = torch.cat([layer.weight.detach() for layer in layers]).t().contiguous()
+        biases = [layer.bias.detach() for layer in layers if layer.bias is not None]
+        return cls(weight, torch.cat(biases) if biases else None)
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        rows = inputs.reshape(-1, inputs.shape[-1])
+        found = torch.mm(rows, self.weight) if self.bias is None else torch.addmm(self.bias, rows, self.weight)
+        return found.view(*inputs.shape[:-1], -1)
+
+
 class _Layer(NamedTuple):
-    """Weights of a block."""
+    """A block: norms, the heads of queries, keys and values together, and the two matrices of the gate together."""
 
     first: _Norm
-    query: Tensor
-    query_bias: Tensor
-    key: Tensor
-    key_bias: Tensor
-    value: Tensor
-    value_bias: Tensor
-    output: Tensor
+    heads: _Linear
+    output: _Linear
     second: _Norm
-    gate: Tensor
-    up: Tensor
-    down: Tensor
+    gate_and_up: _Linear
+    down: _Linear
 
     @classmethod
     def of(cls, layer: Any) -> _Layer:
         attention, mlp = layer.self_attn, layer.mlp
-        query, key, value = attention.q_proj, attention.k_proj, attention.v_proj
         return cls(
             first=_Norm.of(layer.input_layernorm),
-            query=query.weight,
-            query_bias=query.bias,
-            key=key.weight,
-            key_bias=key.bias,
-            value=value.weight,
-            value_bias=value.bias,
-            output=attention.o_proj.weight,
+            heads=_Linear.of(attention.q_proj, attention.k_proj, attention.v_proj),
+            output=_Linear.of(attention.o_proj),
             second=_Norm.of(layer.post_attention_layernorm),
-            gate=mlp.gate_proj.weight,
-            up=mlp.up_proj.weight,
-            down=mlp.down_proj.weight,
+            gate_and_up=_Linear.of(mlp.gate_proj, mlp.up_proj),
+            down=_Linear.of(mlp.down_proj),
         )
 
 
-def product(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """A linear layer for a few rows (B, N, D) or (B, D).
+class _Arranged(NamedTuple):
+    """The blocks of a model, and what tells whether its weights are still those."""
+
+    versions: list[tuple[int, int]]
+    layers: list[_Layer]
+
+
+_ARRANGED: WeakKeyDictionary[Any, _Arranged] = WeakKeyDictionary()
+_ARRANGING = Lock()
+
+
+@torch.no_grad()
+def _layers_of(model: Any) -> list[_Layer]:
+    """The blocks as they are read here: a copy of the weights, kept for later replies until one of them changes."""
+    weights = [weight for layer in model.layers for weight in layer.parameters()]
+    versions = [(weight.data_ptr(), 0 if weight.is_inference() else weight._version) for weight in weights]
+    with _ARRANGING:
+        known = _ARRANGED.get(model)
+        if known is None or known.versions != versions:
+            known = _ARRANGED[model] = _Arranged(versions, [_Layer.of(layer) for layer in model.layers])
+    return known.layers
+
+
+def product(inputs: Tensor, weight: Tensor) -> Tensor:
+    """Inputs (B, D) by a weight (V, D) that stays as it lies, shape (B, V).
 
     On a CPU the libraries are faster with the weight on the left.
     """
-    count = inputs.numel() // inputs.shape[-1]
-    if inputs.device.type != "cpu" or not 1 < count <= 16:
-        return linear(inputs, weight, bias)
-    found = torch.mm(weight, inputs.reshape(count, -1).t()).t().contiguous()
-    if bias is not None:
-        found += bias
-    return found.view(*inputs.shape[:-1], -1)
+    if inputs.device.type != "cpu" or not 1 < len(inputs) <= 16:
+        return linear(inputs, weight)
+    return torch.mm(weight, inputs.t()).t().contiguous()

@@ -198,6 +198,7 @@ class _Voice:
         return len(self.tokens) >= read + int(self.decoder.released_rules)
 
     def _is_last(self, read: int) -> bool:
+        """Whether the next turn takes all the text that is left, and then writes to the end."""
         return self.last_turn or (self.ended and not self._has_turn(read))
 
     def turn(self, read: int) -> Tensor:

@@ -89,14 +89,17 @@ class _Whole:
         self.units: list[Tensor] = []
 
     def push(self, units: Tensor) -> Tensor:
+        """Keep the units (n,); nothing is heard of them yet."""
         self.units.append(units)
         return torch.zeros(0)
 
     def end(self) -> Tensor:
+        """The whole waveform (T,)."""
         units = torch.cat(self.units) if self.units else torch.zeros(0, dtype=torch.long)
         return _spoken(self.vocoder, units) if len(units) else torch.zeros(0)
 
     def close(self) -> None:
+        """Forget the units."""
         self.units = []
 
 
@@ -111,6 +114,7 @@ class _Overlapping:
         self.heard = 0  # of the units kept, those that were heard already: at most the context
 
     def push(self, units: Tensor) -> Tensor:
+        """The samples of all units behind which their context is there by now; the units that these hear are kept."""
         self.units = torch.cat([self.units.to(units.device), units])
         ready = len(self.units) - self.context
         if ready <= self.heard:
@@ -122,11 +126,13 @@ class _Overlapping:
         return block
 
     def end(self) -> Tensor:
+        """The samples of the last units, with nothing behind them as in a whole reply."""
         if self.heard == len(self.units):
             return torch.zeros(0)
         # The last unit may ring longer than a unit lasts.
         return _spoken(self.vocoder, self.units)[self.heard * self.samples_per_unit :]
 
     def close(self) -> None:
+        """Forget the units."""
         self.units = self.units[:0]
         self.heard = 0

@@ -22,9 +22,6 @@ from empathy_lightning.preparation.engines import Generation
 from empathy_lightning.text import published_refusal, words
 from empathy_lightning.utterance import Utterance
 
-CORPUS = "instructions"
-"""Name of the corpus that is written."""
-
 _LEAD = re.compile(r"^\s*(?:\d+\s*[.):-]|[-*\u2022]|[Qq](?:uestion)?\s*\d*\s*[:.])\s*")
 """What stands before an item of a list."""
 
@@ -69,7 +66,7 @@ class Wishes:
         for number in range(count):
             draw = random.Random(f"{seed}/asked/{number}")
             request = self.requests[number % len(self.requests)]
-            rows.append(_unspoken(number, transcript=_filled(request, drawn, draw)))
+            rows.append(_unspoken(number, "requests", transcript=_filled(request, drawn, draw)))
         return rows
 
     def filled(self, count: int, seed: int) -> list[str]:
@@ -157,7 +154,7 @@ def prepare_instructions(
 
     Args:
         wishes: YAML, see :func:`read_wishes`.
-        out: Manifest to write.
+        out: Manifest to write; its name without the suffix is that of the corpus.
         generation: Model, prompt and lengths.
         asked_for: Requests to the model.
         filled: Templates to fill.
@@ -186,7 +183,7 @@ def prepare_instructions(
         kept, dropped = _chosen(written, texts, words_within, overlap)
         if not kept:
             raise InputError(f"{out}: no text is left ({dict(dropped)}): ask for more, or loosen the filters")
-        rows = _with_splits(kept, held_out, generation.seed)
+        rows = _with_splits(kept, out.stem, held_out, generation.seed)
         made_from = {**asked(generation), "wishes": vars(wanted), "asked": asked_for, "filled": filled}
         made_from |= {"words": list(words_within), "overlap": overlap, "held_out": held_out}
         write_json(out.with_name(f"{out.name}.report.json"), {"kept": len(rows), "dropped": dict(dropped)})
@@ -230,7 +227,7 @@ def _chosen(
     return [row for index, row in enumerate(kept) if index not in twins], dropped
 
 
-def _with_splits(kept: Sequence[tuple[str, str]], held_out: float, seed: int) -> list[Utterance]:
+def _with_splits(kept: Sequence[tuple[str, str]], corpus: str, held_out: float, seed: int) -> list[Utterance]:
     """Utterances with ids; a text's split is drawn from the text itself."""
     rows = []
     for number, (writer, text) in enumerate(kept):
@@ -238,13 +235,14 @@ def _with_splits(kept: Sequence[tuple[str, str]], held_out: float, seed: int) ->
         if writer != "template":
             place = random.Random(f"{seed}/split/{text}").random()
             split = "test" if place < held_out else "validation" if place < 2 * held_out else "train"
-        rows.append(_unspoken(number, transcript=text, language="en", split=split, raw_labels={"written_by": writer}))
+        fields: dict[str, Any] = {"transcript": text, "language": "en", "split": split}
+        rows.append(_unspoken(number, corpus, **fields, raw_labels={"written_by": writer}))
     return rows
 
 
-def _unspoken(number: int, **fields: Any) -> Utterance:
+def _unspoken(number: int, corpus: str, **fields: Any) -> Utterance:
     """An utterance that nobody has said yet: its path names no file until ``prepare speech`` gives it one."""
-    return Utterance(f"{number:06d}", CORPUS, f"unspoken/{number:06d}.wav", **fields)
+    return Utterance(f"{number:06d}", corpus, f"unspoken/{number:06d}.wav", **fields)
 
 
 def _tell(rows: Sequence[Utterance], dropped: Counter[str]) -> None:

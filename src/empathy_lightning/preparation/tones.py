@@ -31,7 +31,7 @@ from empathy_lightning.errors import InputError, meant
 from empathy_lightning.preparation import speech_engines
 from empathy_lightning.preparation.ensemble import Ensemble
 from empathy_lightning.preparation.speech_engines import Recordings, SpeechEngine
-from empathy_lightning.records import SPLITS
+from empathy_lightning.splits import SPLITS
 from empathy_lightning.utterance import Utterance
 
 _KEYS = ("engine", "answers", "otherwise", "drawn")

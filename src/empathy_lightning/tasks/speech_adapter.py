@@ -30,6 +30,7 @@ class SpeechAdapterTask(TrainedPartsTask):
         auxiliary_losses: Modules with ``forward(output, batch)``, by name.
         loss_weights: Weight of each auxiliary loss by name, and of ``response``; 1 where not given.
         metrics: Of validation and test, see :mod:`empathy_lightning.metrics`, by name.
+        initial_weights: Folders of earlier runs to start from, such as one whose adapter has learnt to hear the words.
     """
 
     trains = ("listener.speech_adapter",)
@@ -43,8 +44,9 @@ class SpeechAdapterTask(TrainedPartsTask):
         auxiliary_losses: dict[str, nn.Module] | None = None,
         loss_weights: dict[str, float] | None = None,
         metrics: dict[str, Metric] | None = None,
+        initial_weights: list[str] | None = None,
     ) -> None:
-        super().__init__(model, optimizer, schedule, auxiliary_losses, loss_weights, metrics)
+        super().__init__(model, optimizer, schedule, auxiliary_losses, loss_weights, metrics, initial_weights)
         if model.listener.speech_adapter is None or model.responder is None:
             raise InputError("SpeechAdapterTask needs a listener with a speech_adapter, and a responder")
         self.train_only(trainable)
@@ -52,9 +54,10 @@ class SpeechAdapterTask(TrainedPartsTask):
     @property
     def hears_only(self) -> bool:
         """Whether no loss and no metric reads what the language model makes of the batch."""
-        if self.loss_weights.get(self.own_loss, 1.0) or self._metrics("validation"):
+        if self.loss_weights.get(self.own_loss, 1.0):
             return False
-        return all(getattr(loss, "hears_only", False) for loss in self.auxiliary_losses.values())
+        reading = [*self.auxiliary_losses.values(), *self._metrics("validation").values()]
+        return all(getattr(one, "hears_only", False) for one in reading)
 
     def output(self, batch: SpeechBatch) -> EmpatheticOutput:
         """What losses and metrics read."""

@@ -98,18 +98,21 @@ class _Reply:
         self.open = False
 
     def push(self, units: Tensor) -> Tensor:
+        """Ask for what can be heard with the units (n,); the first ones begin the reply there."""
         if not len(units):
             return torch.zeros(0)
         self.open = True
         return self.line.ask(Request(self.name, [int(unit) for unit in units.tolist()]))
 
     def end(self) -> Tensor:
+        """Ask for the rest; a reply without units was never begun."""
         if not self.open:
             return torch.zeros(0)
         self.open = False
         return self.line.ask(Request(self.name, end=True))
 
     def close(self) -> None:
+        """Give the reply up there, if it was begun and has not ended."""
         if not self.open:
             return
         self.open = False

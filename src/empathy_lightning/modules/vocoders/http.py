@@ -60,10 +60,12 @@ class _Server:
         self._timeout = timeout
 
     def greeting(self) -> Greeting:
+        """What it says of itself."""
         line, _ = self._sent("GET", b"", self._timeout)
         return read_greeting(line, self._who)
 
     def ask(self, request: Request) -> Tensor:
+        """The waveform (t,) that answers a request; raises VocoderError."""
         # Nobody waits for what becomes of a reply that is given up.
         seconds = min(self._timeout, 1.0) if request.cancel else self._timeout
         line, rest = self._sent("POST", request.line(), seconds)

@@ -85,6 +85,7 @@ class _Stream:
 
     @torch.inference_mode()
     def push(self, units: Tensor) -> Tensor:
+        """All samples of the units (n,): nothing is heard ahead."""
         if not len(units):
             return torch.zeros(0)
         codec, before = self.vocoder.codec, self.units.to(units.device)
@@ -99,9 +100,11 @@ class _Stream:
         return waveform.clamp(-1, 1)
 
     def end(self) -> Tensor:
+        """Nothing: all of it was heard."""
         return torch.zeros(0)
 
     def close(self) -> None:
+        """Let go of the cache."""
         self.units = self.units[:0]
         self.states = None
         self.cache = None

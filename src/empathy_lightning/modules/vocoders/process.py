@@ -133,9 +133,11 @@ class _Program:
         return self.stop.alive and self._process.poll() is None
 
     def greeting(self) -> Greeting:
+        """What it said of itself when it was started."""
         return self._greeting
 
     def ask(self, request: Request) -> Tensor:
+        """The waveform (t,) that answers a request; after a VocoderError that is no refusal, it is stopped."""
         with self._turn:
             if not self.stop.alive:
                 raise VocoderError(f"{self._who} was stopped in the middle of this reply: say it again")
@@ -160,6 +162,7 @@ class _Program:
                 raise self._ended() from None
 
     def _line(self, deadline: float) -> bytes:
+        """The next line of what it prints; what is read beyond it is kept."""
         while b"\n" not in self._read:
             if len(self._read) > LONGEST_LINE:
                 raise VocoderError(f"{self._who} prints something else than answers: see docs/vocoders.md")
@@ -181,6 +184,7 @@ class _Program:
         self._read += chunk
 
     def _wait(self, pipe: int, ready: int, deadline: float) -> None:
+        """Wait until a pipe can be read or written; a program that takes too long is stopped."""
         waiting = select.poll()
         waiting.register(pipe, ready)
         left = deadline - time.monotonic()

@@ -1,0 +1,113 @@
+"""The emotion of an utterance from means and deviations of all layers, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from empathy_lightning.modules.emotion_nuance import EmotionEstimate, masked_statistics
+
+
+class Standardisation(nn.Module):
+    """Each dimension less its mean, over its deviation, both of all rows that were met in training.
+
+    Training, too, takes what was met so far and not the batch alone: small batches, or such as hold mostly one class,
+    do no harm.
+
+    Args:
+        size: Dimensions.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.register_buffer("count", torch.zeros((), dtype=torch.double))
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("variance", torch.ones(size))
+        self.count: Tensor
+        self.mean: Tensor
+        self.variance: Tensor
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Standardise rows (B, size)."""
+        if self.training:
+            self._meet(rows.detach())
+        return (rows - self.mean) / (self.variance + 1e-5).sqrt()
+
+    def _meet(self, rows: Tensor) -> None:
+        """Merge the moments of new rows with those before (Chan et al. 1979)."""
+        share = (len(rows) / (self.count + len(rows))).to(rows.dtype)
+        change = rows.mean(0) - self.mean
+        within = (1 - share) * self.variance + share * rows.var(0, correction=0)
+        self.variance = within + share * (1 - share) * change.square()
+        self.mean = self.mean + share * change
+        self.count = self.count + len(rows)
+
+
+class LayerStatistics(nn.Module):
+    """Emotion embedding and heads from the mean and the deviation over time of every layer, side by side.
+
+    What a linear classifier of emotions reads in a frozen recogniser, in the place of
+    :class:`.emotion_nuance.EmotionNuance`: no layer is mixed with another before it is read, and each dimension is
+    standardised by itself, so that a few loud ones do not drown the others. Both heads read the embedding.
+
+    Args:
+        input_size: Width of the encoder's frames.
+        output_size: Width of the emotion embedding, the language model's.
+        num_layers: Layers of the encoder.
+        num_emotions: Number of categories.
+        hidden_size: Width of a layer of rectified units before the embedding; 0 for none, so that all is linear.
+        dropout: Share of the statistics that is left out in training.
+        rate_dimensions: Have the heads for arousal, valence and dominance; without them the ratings are NaN.
+    """
+
+    reads = "layers"
+    """What its input is: the speech encoder's layers."""
+
+    def __init__(
+        self,
+        input_size: int,
+        output_size: int,
+        num_layers: int,
+        num_emotions: int = 5,
+        hidden_size: int = 0,
+        dropout: float = 0.5,
+        rate_dimensions: bool = True,
+    ) -> None:
+        super().__init__()
+        self.input_size = input_size
+        self.output_size = output_size
+        self.num_layers = num_layers
+        self.num_emotions = num_emotions
+        self.hidden_size = hidden_size
+        self.dropout = dropout
+        self.rate_dimensions = rate_dimensions
+        width = 2 * num_layers * input_size
+        self.standardisation = Standardisation(width)
+        self.project: nn.Module = nn.Linear(width, output_size)
+        if hidden_size:
+            hidden = nn.Linear(width, hidden_size)
+            self.project = nn.Sequential(hidden, nn.ReLU(), nn.Linear(hidden_size, output_size))
+        self.categorical_head = nn.Linear(output_size, num_emotions, bias=False)
+        if rate_dimensions:
+            self.arousal_head = nn.Linear(output_size, 1)
+            self.valence_head = nn.Linear(output_size, 1)
+            self.dominance_head = nn.Linear(output_size, 1)
+
+    def forward(self, layers: Sequence[Tensor], mask: Tensor) -> EmotionEstimate:
+        """Estimate the emotion of each utterance.
+
+        Args:
+            layers: Raw outputs of the encoder's blocks, each (B, T, input_size).
+            mask: Shape (B, T), True where valid.
+        """
+        statistics = torch.cat([masked_statistics(layer.float(), mask) for layer in layers], 1)
+        features = nn.functional.dropout(self.standardisation(statistics), self.dropout, self.training)
+        embedding = self.project(features)
+        logits = self.categorical_head(embedding)
+        if not self.rate_dimensions:
+            unknown = torch.full_like(logits[:, 0], torch.nan)
+            return EmotionEstimate(embedding, logits, unknown, unknown, unknown)
+        heads = (self.arousal_head, self.valence_head, self.dominance_head)
+        return EmotionEstimate(embedding, logits, *(head(embedding)[:, 0].sigmoid() for head in heads))
