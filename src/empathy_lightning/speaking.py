@@ -28,6 +28,7 @@ class Block:
         ended: Whether nothing comes after it.
         at: When it was there, by :func:`time.monotonic`.
         fault: What the vocoder died of, in one line; None where it speaks.
+        cut: Whether it is the last one since there may be no more units; told by a writer that has ``cut``.
         worked: When it would have been there, had nobody waited for the consumer.
     """
 
@@ -38,11 +39,14 @@ class Block:
     ended: bool = False
     fault: str | None = None
     at: float = field(default_factory=monotonic)
+    cut: bool = False
     worked: float = 0.0
 
 
 class Speech:
-    """Replies that are being said while they are written, together; what goes wrong with one ends that one.
+    """Replies that are being said while they are written, together.
+
+    What goes wrong with one ends that one; a vocoder that stalls ends all.
 
     Hand it what was written by :meth:`read`, and take from :meth:`write` what can be said of it, in turns.
 
@@ -142,6 +146,7 @@ class Speech:
                 block.ended, block.fault = True, _described(error)
             self._vocoder_until = None
         if block.ended:
+            block.cut = block.fault is None and row.number in getattr(self._units, "cut", ())
             self._let_go(row)
         block.at = monotonic()
         return block

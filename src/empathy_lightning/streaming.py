@@ -189,7 +189,7 @@ class ReplyStream:
         row, reply = self._rows[block.row], self.replies[block.row]
         if row.spoken:
             return
-        row.spoken, reply.fault = block.ended, reply.fault or block.fault
+        row.spoken, reply.fault, reply.speech_cut = block.ended, reply.fault or block.fault, block.cut
         if len(block.units):
             reply.units = reply.units or []
             reply.units += block.units.tolist()

@@ -37,7 +37,8 @@ class Talker(nn.Module):
             :class:`.modules.speech_decoder.SpeechDecoder`.
         vocoder: Units to a waveform at its ``sample_rate``, as :class:`.modules.vocoder.NeuralVocoder`; None
             leaves it at the units.
-        patience: Seconds after which a vocoder that says nothing has stalled: the reply's speech ends there.
+        patience: Seconds after which a vocoder that says nothing has stalled, and those in which a program may start
+            (``start_timeout``) beside them. All replies that are said together are mute from there on.
 
     Raises:
         InputError: If a part lacks what its contract asks for, or the vocoder speaks other units, as far as they say.

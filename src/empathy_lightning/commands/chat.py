@@ -193,6 +193,8 @@ def _written(reply: Reply, out: Path, name: str, bot: EmpatheticChatbot, explain
         entry["speech"] = f"{name}_reply.wav"
         write(out / f"{name}_reply.wav", reply.waveform, reply.sample_rate)
         lines.append(f"  speech   {out / entry['speech']}")
+    if reply.speech_cut:
+        lines.append("  cut      its speech did not end by itself: it was cut at --units_per_token")
     if reply.fault is not None:
         lines.append(f"  fault    {reply.fault}")
     if explain:

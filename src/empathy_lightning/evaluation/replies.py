@@ -247,6 +247,7 @@ def _answer(
     answered = {id(u): replace(u, response=None, response_cut=False, units=None) for u in utterances}
     unreadable: list[str] = []
     unspoken: list[str] = []
+    endless = 0
     dataset = SpeechDataset(utterances, LONGEST)
     for batch, heard in readable_batches(dataset, model.emotions, unreadable, batch_size):
         seeds = [seed_of(decoding.seed, u) for u in heard]
@@ -255,6 +256,7 @@ def _answer(
             if reply.fault is not None:
                 unspoken.append(f"{utterance.path}: {reply.fault}")
                 continue
+            endless += reply.speech_cut
             row = replace(utterance, response=reply.text, response_cut=reply.cut, units=None)
             if speech is not None and reply.units:
                 assert reply.waveform is not None and reply.sample_rate is not None
@@ -263,6 +265,8 @@ def _answer(
             answered[id(utterance)] = row
         progress.update(len(heard))
     progress.update(len(unreadable))
+    if endless:
+        progress.write(f"speech cut at --units_per_token: {endless} of {len(utterances)} replies")
     for reason in unreadable + unspoken:
         progress.write(f"left out: {reason}")
     return list(answered.values())

@@ -94,7 +94,8 @@ def prepare_codebook(
     manifest, out = Path(manifest), Path(out)
     check_folder(out)
     pieces = pieces_of(read_chosen(manifest, "train", max_left_out))
-    chosen = [piece for piece in pieces if Path(file_of(piece[0])).is_file()][:recordings]
+    # A shard elsewhere is looked for when it is read.
+    chosen = [piece for piece in pieces if "://" in piece[0] or Path(file_of(piece[0])).is_file()][:recordings]
     made_from = {"manifest": digest(manifest), "num_units": num_units, "recordings": recordings, "seed": seed}
     made_from["audio"] = recordings_digest((path for path, *_ in chosen), manifest.parent)
     claim = Claim(out / "model.safetensors", made_from)

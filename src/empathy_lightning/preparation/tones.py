@@ -19,14 +19,14 @@ Speech of users rather than replies draws its styles by split instead, so that v
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from empathy_lightning.configurations import located, read_yaml
-from empathy_lightning.emotion_words import SPELLINGS, emotion_named
+from empathy_lightning.emotion_words import emotion_named
 from empathy_lightning.errors import InputError, meant
 from empathy_lightning.preparation import speech_engines
 from empathy_lightning.preparation.ensemble import Ensemble
@@ -64,19 +64,6 @@ class Tones:
         if emotion is None:
             return self.otherwise
         return self.answers.get(emotion_named(emotion) or emotion, self.otherwise)
-
-
-def check_answered(tones: Tones, utterances: Sequence[Utterance]) -> None:
-    """Refuse an answer to an emotion that is neither a known word nor a label of the utterances.
-
-    Raises:
-        InputError: If there is one.
-    """
-    labels = {u.emotion for u in utterances if u.emotion is not None}
-    for emotion in tones.answers:
-        if emotion_named(emotion) is None and emotion not in labels:
-            near = meant(emotion, [*SPELLINGS, *labels])
-            raise InputError(f"answers: {emotion} is no emotion word, and no utterance is labelled so{near}")
 
 
 def read_tones(file: str | Path) -> Tones:

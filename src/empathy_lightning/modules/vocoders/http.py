@@ -56,7 +56,8 @@ class _Server:
         self._address = urlsplit(address)
         query = f"?{self._address.query}" if self._address.query else ""
         self._path = (self._address.path or "/") + query
-        self._who = f"the vocoder at {address}"
+        # What stands behind a question mark may be a key.
+        self._who = f"the vocoder at {address.partition('?')[0]}"
         self._timeout = timeout
 
     def greeting(self) -> Greeting:
