@@ -55,7 +55,7 @@ FLOORS = (
     "making models outputs reply streaming",
     "checkpoints folders kept_speech losses metrics part_weights parts round_trip",
     "chatbot explanation tasks",
-    "conversion evaluation preparation small_world",
+    "conversion evaluation memory preparation small_world",
     "commands",
     "__main__",
 )

@@ -17,6 +17,7 @@ from empathy_lightning.errors import InputError
 from empathy_lightning.kept_speech import KeptSpeech, keep_encoded
 from empathy_lightning.listener import Listener
 from empathy_lightning.modules.emotion_nuance import EmotionNuance
+from empathy_lightning.modules.layer_statistics import LayerStatistics
 from empathy_lightning.modules.speech_adapter import SpeechAdapter
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
 from tests.conftest import ROOT, whisper_config
@@ -70,6 +71,24 @@ def test_a_later_stage_that_reads_the_layers_too_encodes_what_lacks_them(tmp_pat
     listener, calls = ears(nuance=False)
     hear(listener, speech, tmp_path)
     assert not calls
+
+
+def test_of_layers_that_are_read_as_statistics_these_alone_are_kept(tmp_path, speech):
+    def _ears():
+        listener, calls = ears()
+        torch.manual_seed(2)
+        listener.emotion_nuance = LayerStatistics(32, 8, num_layers=2).eval()
+        return listener, calls
+
+    plain = _ears()[0](speech)
+    then = hear(_ears()[0], speech, tmp_path)
+    (shard,) = tmp_path.rglob("*.safetensors")
+    kept = load_file(shard)
+    assert {name.partition(".")[2] for name in kept} == {"frames", "layer_statistics"}
+    listener, calls = _ears()
+    now = hear(listener, speech, tmp_path)
+    assert not calls and torch.equal(now.emotion.embedding, then.emotion.embedding)
+    torch.testing.assert_close(now.emotion.embedding, plain.emotion.embedding, rtol=1e-3, atol=1e-3)
 
 
 def test_each_encoder_has_its_own(tmp_path, speech):

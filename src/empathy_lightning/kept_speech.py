@@ -102,8 +102,9 @@ def _opened(path: Path) -> Any:
 def keep_encoded(listener: Listener, folder: str | Path) -> KeptSpeech:
     """Let a listener look for what it hears among what was encoded before, and keep what is new.
 
-    The layers are kept where an emotion nuance module reads them. As everything is rounded to half precision, also
-    where it is heard for the first time, a run that finds its speech is the same as the one that kept it.
+    The layers are kept where an emotion nuance module reads them; of one with a ``digest``, that alone. As the rest is
+    rounded to half precision, also where it is heard for the first time, a run that finds its speech is the same as
+    the one that kept it.
 
     Args:
         listener: Its speech encoder is frozen and has the weights that it will have.
@@ -127,7 +128,8 @@ def keep_encoded(listener: Listener, folder: str | Path) -> KeptSpeech:
     if not claim.is_met():
         claim.write()
     layers = listener.emotion_nuance is not None and not listener.reads_embeddings
-    listener.speech_encoder = CachedSpeechEncoder(encoder, layers, kept)
+    digest = getattr(listener.emotion_nuance, "digest", None) if layers else None
+    listener.speech_encoder = CachedSpeechEncoder(encoder, layers, kept, digest)
     return kept
 
 

@@ -50,7 +50,8 @@ class Listener(nn.Module):
             told how many word pieces were said (``num_tokens``), as :class:`.modules.cformer.CFormer`.
         emotion_nuance: Frames to the emotion, as :class:`.modules.emotion_nuance.EmotionNuance`. It has
             ``num_emotions``, and ``reads`` says whether its input is the encoder's ``"layers"`` or the adapter's
-            ``"embeddings"``, as :class:`.modules.pooled_heads.PooledEmotionHeads`.
+            ``"embeddings"``, as :class:`.modules.pooled_heads.PooledEmotionHeads`. One with ``knows_speakers`` is told
+            who speaks, as :class:`.modules.layer_statistics.LayerStatistics`.
         emotion_encoder: Waveforms to an embedding that an adapter with an ``emotion_size`` reads, as
             :class:`.modules.emotion_encoder.EmotionEncoder`.
         untrained_heads: Heads of the emotion nuance module that no loss has reached; what they say is NaN.
@@ -136,9 +137,9 @@ class Listener(nn.Module):
                 for owner, row, valid in zip(pieces.owners.tolist(), *adapted, strict=True):
                     said[owner].append(row[valid])
             if not apart:
-                estimates += self._feel(encoded, adapted)
+                estimates += self._feel(encoded, adapted, pieces, batch)
         for pieces in voice.few_at_a_time() if apart else ():
-            estimates += self._feel(self.speech_encoder(pieces.waveform, pieces.lengths), None)
+            estimates += self._feel(self.speech_encoder(pieces.waveform, pieces.lengths), None, pieces, batch)
         emotion = self._whole(voice if apart else speech, estimates) if estimates else None
         joined = [parts[0] if len(parts) == 1 else torch.cat(parts) for parts in said] if adapting else None
         embedding = emotion.embedding if emotion is not None and self.fills_emotion_slot else None
@@ -161,12 +162,32 @@ class Listener(nn.Module):
         embeddings, mask, *more = self.speech_adapter(encoded.frames, encoded.mask, *own, **counted)
         return embeddings, mask, more
 
-    def _feel(self, encoded: EncodedSpeech, adapted: Sequence[Tensor] | None) -> list[EmotionEstimate]:
+    @torch.no_grad()
+    def meet(self, batch: SpeechBatch) -> None:
+        """Hear a batch to know the speakers' voices, whatever they feel.
+
+        Raises:
+            InputError: If the emotion nuance module does not tell speakers apart.
+        """
+        if not self._knows_speakers:
+            raise InputError(f"{type(self.emotion_nuance).__name__} knows no speakers: take LayerStatistics")
+        for pieces in _Pieces.of(batch.waveform, batch.lengths, self.window).few_at_a_time():
+            encoded = self.speech_encoder(pieces.waveform, pieces.lengths)
+            self.emotion_nuance.meet(encoded.layers, encoded.mask, pieces.speakers(batch))
+
+    @property
+    def _knows_speakers(self) -> bool:
+        return bool(getattr(self.emotion_nuance, "knows_speakers", False))
+
+    def _feel(
+        self, encoded: EncodedSpeech, adapted: Sequence[Tensor] | None, pieces: _Pieces, batch: SpeechBatch
+    ) -> list[EmotionEstimate]:
         """The emotion of pieces; empty without a part for it."""
         if self.emotion_nuance is None:
             return []
         if not self.reads_embeddings:
-            return [self.emotion_nuance(encoded.layers, encoded.mask)]
+            told = {"speakers": pieces.speakers(batch)} if self._knows_speakers else {}
+            return [self.emotion_nuance(encoded.layers, encoded.mask, **told)]
         assert adapted is not None
         return [self.emotion_nuance(*adapted)]
 
@@ -227,6 +248,10 @@ class _Pieces:
             few = slice(start, start + size)
             longest = int(self.lengths[few].max()) if len(self.lengths) > size else self.waveform.shape[1]
             yield _Pieces(self.waveform[few, :longest], self.lengths[few], self.owners[few], self.total)
+
+    def speakers(self, batch: SpeechBatch) -> list[str]:
+        """Who speaks in each piece of a batch; empty where nobody said."""
+        return [batch.speakers[owner] for owner in self.owners.tolist()] if batch.speakers else []
 
     def mean(self, values: Tensor) -> Tensor:
         """Values of the pieces (P, ...) averaged for each utterance by the length of its pieces, (B, ...)."""

@@ -31,6 +31,7 @@ def emotion(
     out: Path | None = None,
     report: Path | None = None,
     probe: bool = False,
+    voices: bool = False,
     keep_encoded: KeepEncoded = None,
     trust: Trust = (),
     allow_left_out: AllowLeftOut = 0.01,
@@ -52,6 +53,8 @@ def emotion(
         report: HTML page: confusion, ratings, classes, speakers, curves.
         probe: Also measure a logistic regression on means and deviations of the speech encoder's layers, fitted to
             the manifest's training split.
+        voices: Hear all recordings of the split first, without their labels, to know the speakers' voices (for a
+            LayerStatistics that was trained with MeetSpeakers).
 
     Raises:
         InputError: If the checkpoint or the manifest cannot be used.
@@ -63,7 +66,7 @@ def emotion(
     question = Prompt(prompt, system) if prompt else paper_named(paper).recognition
     files = (checkpoint, manifest, question, out, report)
     asked = (split, by, parser, per_token, max_new_tokens, trust, allow_left_out)
-    evaluate_emotion(*files, *asked, keep_encoded=keep_encoded, probe=probe)
+    evaluate_emotion(*files, *asked, keep_encoded=keep_encoded, probe=probe, voices=voices)
 
 
 def prompts(

@@ -47,6 +47,7 @@ class SpeechBatch:
         emotion_waveform: Samples in which the emotion is to be heard, shape (B, T'): of the other recording where an
             utterance names one, else of the utterance itself; None where no utterance names one.
         emotion_lengths: Valid samples of those, shape (B,).
+        speakers: Who speaks, with the corpus, "" where unknown; empty where nobody said.
     """
 
     waveform: Tensor
@@ -67,6 +68,7 @@ class SpeechBatch:
     prompts: list[Prompt | None] = field(default_factory=list)
     emotion_waveform: Tensor | None = None
     emotion_lengths: Tensor | None = None
+    speakers: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -243,6 +245,7 @@ def collate(rows: Sequence[Row | AudioError], emotions: Sequence[str]) -> Speech
         prompts=prompts if any(prompts) else [],
         emotion_waveform=torch.nn.utils.rnn.pad_sequence(heard, batch_first=True) if paired else None,
         emotion_lengths=torch.tensor([len(waveform) for waveform in heard]) if paired else None,
+        speakers=[f"{u.corpus} {u.speaker}" if u.speaker else "" for u in utterances],
     )
 
 

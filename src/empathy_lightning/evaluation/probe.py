@@ -13,7 +13,7 @@ from empathy_lightning.errors import InputError
 from empathy_lightning.evaluation.recognisers import readable_batches
 from empathy_lightning.listener import Listener
 from empathy_lightning.metrics import unweighted_accuracy
-from empathy_lightning.modules.emotion_nuance import masked_statistics
+from empathy_lightning.modules.layer_statistics import layer_statistics
 from empathy_lightning.progress import progress_bar
 from empathy_lightning.utterance import Utterance
 
@@ -100,10 +100,9 @@ def _statistics(
         for batch, rows in readable_batches(dataset, emotions, []):
             batch = batch.to(device)
             encoded = listener.speech_encoder(batch.waveform, batch.lengths)
-            layers = [masked_statistics(layer.float(), encoded.mask) for layer in encoded.layers]
-            if not layers:
+            if not encoded.layers:
                 raise InputError(f"--probe: {type(listener.speech_encoder).__name__} gives no layers to be read")
-            found.append(torch.cat(layers, 1))
+            found.append(layer_statistics(encoded.layers, encoded.mask))
             labels.append(batch.emotion)
             progress.update(len(rows))
     if not found:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -23,18 +23,28 @@ class CachedSpeechEncoder(nn.Module):
     Args:
         encoder: Frozen encoder, of any class.
         keep_layers: Remember the raw layers too, for the emotion nuance module.
-        heard: Where it is remembered, as half precision by name: frames (T, D), layers (T, L, D). None takes a
+        heard: Where it is remembered, by name: in half precision frames (T, D) and layers (T, L, D). None takes a
             dictionary; :class:`empathy_lightning.kept_speech.KeptSpeech` is on disk.
+        digest: From layers and mask to all that is read of them (B, D), kept in their place in full precision; a
+            function at the top of a module, whose name tells it from others.
     """
 
     def __init__(
-        self, encoder: nn.Module, keep_layers: bool = True, heard: MutableMapping[str, Tensor] | None = None
+        self,
+        encoder: nn.Module,
+        keep_layers: bool = True,
+        heard: MutableMapping[str, Tensor] | None = None,
+        digest: Callable[[Sequence[Tensor], Tensor], Tensor] | None = None,
     ) -> None:
         super().__init__()
         if any(parameter.requires_grad for parameter in encoder.parameters()):
             raise ValueError("only a frozen encoder can be cached: its answers must not change")
         self.encoder = encoder
         self.keep_layers = keep_layers
+        self.digest = digest
+        self._parts = ["frames"]
+        if keep_layers:
+            self._parts.append("layers" if digest is None else digest.__name__)
         self.max_seconds = getattr(encoder, "max_seconds", 30.0)
         self.source = getattr(encoder, "source", None)
         self._heard: MutableMapping[str, Tensor] = {} if heard is None else heard
@@ -68,13 +78,16 @@ class CachedSpeechEncoder(nn.Module):
             hashlib.sha1(row[:size].cpu().numpy().tobytes(), usedforsecurity=False).hexdigest()
             for row, size in zip(waveform, sizes, strict=True)
         ]
-        parts = ("frames", "layers") if self.keep_layers else ("frames",)
         for row, key in enumerate(keys):
-            if not all(f"{key}.{part}" in self._heard for part in parts):
+            if not all(f"{key}.{part}" in self._heard for part in self._parts):
                 # Alone, so that what is kept does not depend on the batch in which it was first heard.
                 self._remember(key, waveform[row : row + 1, : sizes[row]], lengths[row : row + 1])
         frames = self._recalled(keys, "frames", waveform)
-        layers = self._recalled(keys, "layers", waveform).unbind(2) if self.keep_layers else ()
+        layers: tuple[Tensor, ...] = ()
+        if self.keep_layers and self.digest is None:
+            layers = self._recalled(keys, "layers", waveform).unbind(2)
+        elif self.keep_layers:
+            layers = (self._recalled(keys, self._parts[1], waveform),)
         counts = torch.tensor([len(self._heard[f"{key}.frames"]) for key in keys], device=waveform.device)
         return EncodedSpeech(frames, layers, length_mask(counts, frames.shape[1]))
 
@@ -85,7 +98,9 @@ class CachedSpeechEncoder(nn.Module):
             encoded = self.encoder(waveform, lengths)
         valid = encoded.mask[0]
         self._heard[f"{key}.frames"] = encoded.frames[0, valid].to("cpu", torch.float16)
-        if self.keep_layers:
+        if self.keep_layers and self.digest is not None:
+            self._heard[f"{key}.{self._parts[1]}"] = self.digest(encoded.layers, encoded.mask)[0].cpu()
+        elif self.keep_layers:
             layers = torch.stack([layer[0, valid] for layer in encoded.layers], 1)
             self._heard[f"{key}.layers"] = layers.to("cpu", torch.float16)
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from empathy_lightning.modules.emotion_nuance import EmotionEstimate, masked_statistics
+
+PRIOR = 2
+"""Recordings of a speaker that count as much as what is known of nobody in particular."""
 
 
 class Standardisation(nn.Module):
@@ -33,6 +37,10 @@ class Standardisation(nn.Module):
         """Standardise rows (B, size)."""
         if self.training:
             self._meet(rows.detach())
+        return self.of(rows)
+
+    def of(self, rows: Tensor) -> Tensor:
+        """Rows (..., size) by what was met so far."""
         return (rows - self.mean) / (self.variance + 1e-5).sqrt()
 
     def _meet(self, rows: Tensor) -> None:
@@ -45,12 +53,48 @@ class Standardisation(nn.Module):
         self.count = self.count + len(rows)
 
 
+def layer_statistics(layers: Sequence[Tensor], mask: Tensor) -> Tensor:
+    """Mean and deviation over time of every layer.
+
+    Args:
+        layers: Each (B, T, D); or one (B, 2 L D), which was made here before.
+        mask: Shape (B, T), True where valid.
+
+    Returns:
+        Shape (B, 2 L D).
+    """
+    if layers[0].ndim == 2:
+        return layers[0]
+    return torch.cat([masked_statistics(layer.float(), mask) for layer in layers], 1)
+
+
+@dataclass
+class Voice:
+    """What is known of a speaker's voice, whatever was felt.
+
+    Attributes:
+        mean: Of the statistics of the recordings that were heard, shape (D,).
+        count: Recordings.
+    """
+
+    mean: Tensor
+    count: int = 0
+
+    def hear(self, row: Tensor) -> None:
+        """One more recording's statistics (D,)."""
+        self.count += 1
+        self.mean = self.mean + (row - self.mean) / self.count
+
+
 class LayerStatistics(nn.Module):
     """Emotion embedding and heads from the mean and the deviation over time of every layer, side by side.
 
     What a linear classifier of emotions reads in a frozen recogniser, in the place of
     :class:`.emotion_nuance.EmotionNuance`: no layer is mixed with another before it is read, and each dimension is
     standardised by itself, so that a few loud ones do not drown the others. Both heads read the embedding.
+
+    Where some recordings of a speaker were met before (:meth:`meet`; no label is needed), the speaker's mean is taken
+    off: what is left is how the voice differs from itself. Whom it has met is not kept in a folder.
 
     Args:
         input_size: Width of the encoder's frames.
@@ -64,6 +108,12 @@ class LayerStatistics(nn.Module):
 
     reads = "layers"
     """What its input is: the speech encoder's layers."""
+
+    knows_speakers = True
+    """Whether it is told who speaks."""
+
+    digest = staticmethod(layer_statistics)
+    """All that it reads in the layers: what is to be kept of them where they are encoded once."""
 
     def __init__(
         self,
@@ -83,6 +133,7 @@ class LayerStatistics(nn.Module):
         self.hidden_size = hidden_size
         self.dropout = dropout
         self.rate_dimensions = rate_dimensions
+        self.voices: dict[str, Voice] = {}
         width = 2 * num_layers * input_size
         self.standardisation = Standardisation(width)
         self.project: nn.Module = nn.Linear(width, output_size)
@@ -95,15 +146,24 @@ class LayerStatistics(nn.Module):
             self.valence_head = nn.Linear(output_size, 1)
             self.dominance_head = nn.Linear(output_size, 1)
 
-    def forward(self, layers: Sequence[Tensor], mask: Tensor) -> EmotionEstimate:
+    def meet(self, layers: Sequence[Tensor], mask: Tensor, speakers: Sequence[str]) -> None:
+        """Hear recordings to know their speakers' voices; as :meth:`forward`, with the name of each row's speaker."""
+        for speaker, row in zip(speakers, layer_statistics(layers, mask).detach(), strict=True):
+            if speaker:
+                self.voices.setdefault(speaker, Voice(torch.zeros_like(row))).hear(row)
+
+    def forward(self, layers: Sequence[Tensor], mask: Tensor, speakers: Sequence[str] = ()) -> EmotionEstimate:
         """Estimate the emotion of each utterance.
 
         Args:
-            layers: Raw outputs of the encoder's blocks, each (B, T, input_size).
+            layers: Raw outputs of the encoder's blocks, each (B, T, input_size), or their :func:`layer_statistics`.
             mask: Shape (B, T), True where valid.
+            speakers: Of each row, "" where unknown; empty where nobody said.
         """
-        statistics = torch.cat([masked_statistics(layer.float(), mask) for layer in layers], 1)
-        features = nn.functional.dropout(self.standardisation(statistics), self.dropout, self.training)
+        rows = self.standardisation(layer_statistics(layers, mask))
+        if self.voices and speakers:
+            rows = rows - torch.stack([self._own(speaker, rows[0]) for speaker in speakers])
+        features = nn.functional.dropout(rows, self.dropout, self.training)
         embedding = self.project(features)
         logits = self.categorical_head(embedding)
         if not self.rate_dimensions:
@@ -111,3 +171,11 @@ class LayerStatistics(nn.Module):
             return EmotionEstimate(embedding, logits, unknown, unknown, unknown)
         heads = (self.arousal_head, self.valence_head, self.dominance_head)
         return EmotionEstimate(embedding, logits, *(head(embedding)[:, 0].sigmoid() for head in heads))
+
+    def _own(self, speaker: str, like: Tensor) -> Tensor:
+        """How a voice differs from all others, (D,); the less, the less was heard of it."""
+        voice = self.voices.get(speaker)
+        if voice is None:
+            return torch.zeros_like(like)
+        share = voice.count / (voice.count + PRIOR)
+        return share * self.standardisation.of(voice.mean.to(like))

@@ -8,12 +8,14 @@ from empathy_lightning.tasks.sharding import ShardedBackboneStrategy
 from empathy_lightning.tasks.speech_adapter import SpeechAdapterTask
 from empathy_lightning.tasks.speech_decoder import SpeechDecoderTask
 from empathy_lightning.tasks.vocoder import VocoderTask
+from empathy_lightning.tasks.voices import MeetSpeakers
 
 __all__ = [
     "Cosine",
     "EmotionNuanceTask",
     "Export",
     "JointTask",
+    "MeetSpeakers",
     "Schedule",
     "ShardedBackboneStrategy",
     "SpeechAdapterTask",

@@ -55,8 +55,13 @@ def in_training(root: nn.Module) -> set[nn.Module]:
 def trained_names(module: nn.Module) -> set[str]:
     """Names of the parameters that train and of the buffers beside them.
 
-    A buffer counts as trained if a parameter of the same submodule trains (batch norm's statistics).
+    A buffer counts as trained if a parameter of the same submodule trains (batch norm's statistics), or if its
+    submodule has no parameter and belongs in train mode (those of a standardisation).
     """
     names = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
     homes = {name.rpartition(".")[0] for name in names}
+    learning = in_training(module)
+    for home, part in module.named_modules():
+        if part in learning and not any(True for _ in part.parameters()):
+            homes.add(home)
     return names | {name for name, _ in module.named_buffers() if name.rpartition(".")[0] in homes}
