@@ -30,23 +30,22 @@ from empathy_lightning.utterance import EMOTIONS, Utterance
 
 def said(tones: Tones, sentence: Sentence, emotion: str, split: str, path: Path, generator: random.Random) -> Utterance:
     """Render a reply to a file."""
-    words = reply(sentence, emotion, generator)
-    style = tones.style_of(emotion)
-    assert style is not None and not isinstance(tones.engine, Recordings)
-    waveform, rate = tones.engine.say(words, style, 0)
-    speech = resample(waveform, rate)
-    write(path, speech)
-    seconds = round(len(speech) / SAMPLE_RATE, 4)
-    return Utterance(
+    found = Utterance(
         id=path.stem,
         corpus="small-world replies (synthetic)",
         path=str(path),
-        duration=seconds,
-        transcript=words,
+        transcript=reply(sentence, emotion, generator),
         language="en",
         split=split,
         emotion=emotion,
     )
+    style = tones.style_of(found)
+    assert style is not None and not isinstance(tones.engine, Recordings)
+    waveform, rate = tones.engine.say(found.transcript or "", style, 0)
+    speech = resample(waveform, rate)
+    write(path, speech)
+    found.duration = round(len(speech) / SAMPLE_RATE, 4)
+    return found
 
 
 def render_all(out: Path, train: int, validation: int, seed: int) -> None:

@@ -72,6 +72,7 @@ class EmpatheticChatbot:
         language: str | None = None,
         decoding: Decoding | None = None,
         batch_size: int = 8,
+        aloud: bool = True,
     ) -> list[Reply]:
         """Answer recordings, each as if it were alone.
 
@@ -83,6 +84,7 @@ class EmpatheticChatbot:
             language: ``"auto"`` asks for a reply in the user's language, any other name for that one.
             decoding: How the replies are chosen; None takes the likeliest words.
             batch_size: Recordings that are answered together.
+            aloud: Whether the replies are spoken too, where the checkpoint can.
 
         Raises:
             AudioError: If a recording cannot be used; none is answered then.
@@ -100,7 +102,7 @@ class EmpatheticChatbot:
             few = slice(start, start + batch_size)
             batch = batch_of(waveforms[few], self.emotions).to(self.model.device)
             past = () if history is None else history[few]
-            replies += self.model.reply(batch, decoding, past, system)
+            replies += self.model.reply(batch, decoding, past, system, aloud=aloud)
         return replies
 
     def stream(
@@ -109,6 +111,7 @@ class EmpatheticChatbot:
         history: Sequence[Turn] = (),
         language: str | None = None,
         decoding: Decoding | None = None,
+        aloud: bool = True,
     ) -> ReplyStream:
         """Answer a recording, and give out the reply as it comes.
 
@@ -121,6 +124,7 @@ class EmpatheticChatbot:
             history: Earlier turns of the conversation.
             language: As for :meth:`respond`.
             decoding: How the reply is chosen; None takes the likeliest words.
+            aloud: As for :meth:`respond`.
 
         Returns:
             An iterator over :class:`.TextPiece`, :class:`.AudioBlock` and the :class:`.Reply`, whose ``cancel()`` ends
@@ -132,7 +136,7 @@ class EmpatheticChatbot:
         """
         system = self._system(language)
         batch = batch_of(_waveforms([recording]), self.emotions).to(self.model.device)
-        return self.model.stream(batch, decoding, [history], system)
+        return self.model.stream(batch, decoding, [history], system, aloud=aloud)
 
     def _system(self, language: str | None) -> str | None:
         """The system message that asks for a language; None for the model's own."""

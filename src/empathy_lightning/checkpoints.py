@@ -54,7 +54,9 @@ def save(folder: str | Path, model: nn.Module) -> None:
     weights: dict[str, Tensor] = {}
     for path, module in tree(model):
         weights |= {f"{path}.{name}".lstrip("."): value for name, value in kept_weights(module).items()}
-    write_folder(folder, found, weights)
+    origins = {path: getattr(module, "quantizer_digest", None) for path, module in tree(model)}
+    known = {path: origin for path, origin in origins.items() if origin is not None}
+    write_folder(folder, found, weights, **({"quantizers": known} if known else {}))
 
 
 def check_savable(model: nn.Module) -> None:
@@ -85,6 +87,7 @@ def load_weights(folder: str | Path, model: nn.Module) -> list[str]:
         CheckpointError: If the folder is incomplete or a part does not fit.
     """
     config, weights = read_folder(folder)
+    origins = _origins(config)
     parts = dict(tree(model))
     filled = []
     for path, found in entries(config["model"]):
@@ -106,6 +109,8 @@ def load_weights(folder: str | Path, model: nn.Module) -> list[str]:
             warm_start_from(path, module, kind(**found["init_args"]), own, folder)
         else:
             fill(path, module, own, folder)
+        if path in origins:
+            module.quantizer_digest = origins[path]  # type: ignore[assignment]
         filled.append(path)
     return filled
 
@@ -123,6 +128,8 @@ def load(folder: str | Path, trust: Sequence[str] = ()) -> EmpatheticLM:
     model = load_part(folder, "", trust)
     if not isinstance(model, EmpatheticLM):
         raise CheckpointError(f"{folder} holds a {type(model).__name__}, no {EmpatheticLM.__name__}")
+    if model.talker is not None:
+        model.talker.check_units()
     listener = model.listener
     if unknown := set(listener.untrained_heads) - {"categorical", *RATINGS}:
         raise CheckpointError(f"{folder}/config.json: untrained_heads names no head {sorted(unknown)[0]!r}")
@@ -169,7 +176,16 @@ def load_part(folder: str | Path, path: str, trust: Sequence[str] = ()) -> nn.Mo
             fill(place, parts[place], own, folder)
         elif own:
             tune(place, parts[place], own, folder)
+    for place, origin in _origins(config).items():
+        if place in parts:
+            parts[place].quantizer_digest = origin  # type: ignore[assignment]
     return built.eval()
+
+
+def _origins(config: dict[str, Any]) -> dict[str, str]:
+    """Digests of the quantizers whose units the parts know, by the parts' paths."""
+    found = config.get("quantizers")
+    return found if isinstance(found, dict) else {}
 
 
 def _inside(found: Any, folder: Path) -> Any:

@@ -45,7 +45,7 @@ class Decoding:
         shares = (self.top_p, self.unit_top_p)
         if min(self.temperature, self.unit_temperature or 0) < 0 or not 0 < min(shares) <= max(shares) <= 1:
             raise InputError("a temperature has to be 0 or more, top_p above 0 and at most 1")
-        if self.unit_repetition_penalty <= 0 or (self.units_per_token or 1) <= 0:
+        if self.unit_repetition_penalty <= 0 or (self.units_per_token is not None and self.units_per_token <= 0):
             raise InputError("unit_repetition_penalty and units_per_token have to be above 0")
 
     @property

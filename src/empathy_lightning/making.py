@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Collection
+from math import inf
 from time import monotonic
 from typing import Any, Protocol
 
@@ -16,6 +17,10 @@ _TICK = 0.05
 
 _AHEAD = 64
 """Steps that the language model may be ahead of the speech, and events that may wait to be taken."""
+
+
+_LAST_SECOND = 1.0
+"""Seconds that the end waits for the speech; after them it ends by itself, as soon as the vocoder comes back."""
 
 
 class Write(Protocol):
@@ -40,7 +45,7 @@ class Making:
         begin: Begins to say them; None leaves them as text.
 
     Attributes:
-        stop: Once it is set, both end within a step.
+        stop: Once it is set, both end within a step, and the speech with what the vocoder is saying.
         waited: Seconds for which the speech has waited for the consumer.
     """
 
@@ -86,15 +91,11 @@ class Making:
         self.mute = self.mute or self._stalled
         return self.mute
 
-    def join(self, longest: float | None = None) -> None:
-        """Wait until the threads have ended, but not for a vocoder that has stalled."""
-        until = None if longest is None else monotonic() + longest
-        for thread in (self.writer, self.speaker):
-            while thread.is_alive() and thread is not threading.current_thread():
-                if thread is self.speaker and (self.mute or self._stalled):
-                    break
-                if until is not None and monotonic() > until:
-                    return
+    def join(self, longest: float = inf) -> None:
+        """Wait until the threads have ended; for the speaker a second at most, since a vocoder may keep it longer."""
+        for thread, seconds in ((self.writer, longest), (self.speaker, _LAST_SECOND)):
+            until = monotonic() + seconds
+            while thread.is_alive() and thread is not threading.current_thread() and monotonic() < until:
                 thread.join(_TICK)
 
     def _run(self, work: Any) -> None:
@@ -123,6 +124,12 @@ class Making:
 
     def _speak(self) -> None:
         assert self.speech is not None
+        try:
+            self._say(self.speech)
+        finally:
+            self.speech.close()
+
+    def _say(self, speech: Speech) -> None:
         while self._listening():
             try:
                 pieces = self.handed.get(timeout=_TICK)
@@ -130,12 +137,12 @@ class Making:
                 continue
             if pieces is None:
                 break
-            self.speech.read(pieces)
-            for block in self.speech.write():
+            speech.read(pieces)
+            for block in speech.write():
+                block.worked = block.at - self.waited
                 self.waited += self._put(self.made, block, self._listening)
                 if not self._listening():
                     break
-        self.speech.close()
 
     def _put(self, into: queue.Queue[Any], what: Any, wanted: Any) -> float:
         """Hand something on as soon as there is room, as long as it is wanted; seconds that this took."""

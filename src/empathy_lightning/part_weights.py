@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -69,3 +70,19 @@ def fill(path: str, module: nn.Module, own: dict[str, Any], folder: str | Path, 
             wrong.append(key)
     if wrong:
         raise CheckpointError(f"{folder}: {name} does not fit: missing or unknown weights {', '.join(wrong[:3])}")
+
+
+def quantizer_digest(quantizer: Any) -> str | None:
+    """What tells a quantizer's units from another's of as many; None of what is no module.
+
+    It is the same however the folder was copied, and in whatever precision it was saved. A vocoder that gives units,
+    too, gives those that it was trained on.
+    """
+    if not isinstance(quantizer, nn.Module):
+        return None
+    if (known := getattr(quantizer, "quantizer_digest", None)) is not None:
+        return str(known)
+    found = hashlib.sha256(f"{type(quantizer).__name__} {getattr(quantizer, 'num_units', None)}".encode())
+    for name, value in sorted(kept_weights(quantizer).items()):
+        found.update(name.encode() + value.detach().cpu().half().numpy().tobytes())
+    return found.hexdigest()[:16]

@@ -43,6 +43,7 @@ class Reply:
         waveform: The reply as speech, shape (T,), or None without a speech decoder and vocoder.
         sample_rate: Of the waveform, in Hz; None without one.
         cut: Whether the reply was cut at the most tokens that it may have.
+        speech_cut: Whether its speech was cut at the most units that it may have (``units_per_token``).
         interrupted: Whether it was cancelled before its end.
         fault: What ended its speech, or its text too, before the end, in one line; None where nothing did.
         turn: The question and this reply, for the history of the next question; of one that was interrupted, the
@@ -61,6 +62,7 @@ class Reply:
     waveform: Tensor | None = None
     sample_rate: int | None = None
     cut: bool = False
+    speech_cut: bool = False
     interrupted: bool = False
     fault: str | None = None
     turn: Turn = field(default_factory=lambda: Turn(""), repr=False)

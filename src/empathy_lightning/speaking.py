@@ -28,6 +28,8 @@ class Block:
         ended: Whether nothing comes after it.
         at: When it was there, by :func:`time.monotonic`.
         fault: What the vocoder died of, in one line; None where it speaks.
+        cut: Whether it is the last one since there may be no more units; told by a writer that has ``cut``.
+        worked: When it would have been there, had nobody waited for the consumer.
     """
 
     row: int
@@ -37,10 +39,14 @@ class Block:
     ended: bool = False
     fault: str | None = None
     at: float = field(default_factory=monotonic)
+    cut: bool = False
+    worked: float = 0.0
 
 
 class Speech:
-    """Replies that are being said while they are written, together; what goes wrong with one ends that one.
+    """Replies that are being said while they are written, together.
+
+    What goes wrong with one ends that one; a vocoder that stalls ends all.
 
     Hand it what was written by :meth:`read`, and take from :meth:`write` what can be said of it, in turns.
 
@@ -61,13 +67,13 @@ class Speech:
         self._stopped = stopped
         self._rows = [_Row(row) for row in range(count)]
         self._over: list[Block] = []
-        self._vocoder_since: float | None = None
+        self._vocoder_until: float | None = None
 
     @property
     def stalled(self) -> bool:
         """Whether the vocoder has said nothing for longer than it may; any thread may ask."""
-        since = self._vocoder_since
-        return since is not None and monotonic() - since > self.patience
+        until = self._vocoder_until
+        return until is not None and monotonic() > until
 
     def read(self, pieces: Sequence[Piece | None]) -> None:
         """Take what was written of each reply, None where nothing was."""
@@ -104,10 +110,6 @@ class Speech:
                 if not row.ended:
                     yield self._block(row, None)
 
-    def drop(self, number: int) -> None:
-        """Say no more of a reply."""
-        self._end(self._rows[number])
-
     def close(self) -> None:
         """Let go of all that is held, in the middle of a reply too."""
         for row in self._rows:
@@ -135,13 +137,16 @@ class Speech:
         new = torch.zeros(0, dtype=torch.long) if units is None else units
         block = Block(row.number, new.cpu(), None, row.characters, ended=units is None)
         if self._vocoder is not None:
-            self._vocoder_since = monotonic()
+            # A program that is not there yet has time of its own in which to start.
+            starts = getattr(self._vocoder, "start_timeout", 0.0) if row.voice is None else 0.0
+            self._vocoder_until = monotonic() + self.patience + starts
             try:
                 block.waveform = self._sound(row, units)
             except Exception as error:  # A vocoder of somebody's own may raise whatever it likes.
                 block.ended, block.fault = True, _described(error)
-            self._vocoder_since = None
+            self._vocoder_until = None
         if block.ended:
+            block.cut = block.fault is None and row.number in getattr(self._units, "cut", ())
             self._let_go(row)
         block.at = monotonic()
         return block
@@ -154,6 +159,10 @@ class Speech:
             waveform = row.voice.end() if units is None else row.voice.push(units)
         if not waveform.isfinite().all():
             raise VocoderError(f"{type(self._vocoder).__name__} gives a sound that is not finite")
+        row.units += 0 if units is None else len(units)
+        row.samples += len(waveform)
+        if units is None and row.units and not row.samples:
+            raise VocoderError(f"{type(self._vocoder).__name__} gives no sound for the {row.units} units of a reply")
         return waveform if len(waveform) else None
 
 
@@ -168,6 +177,8 @@ class _Row:
         written: Whether all of its text is there.
         ended: Whether nothing more is said.
         voice: Its sound.
+        units: Of them, handed to the vocoder so far.
+        samples: What came of them.
     """
 
     number: int
@@ -176,6 +187,8 @@ class _Row:
     written: bool = False
     ended: bool = False
     voice: VocoderStream | None = None
+    units: int = 0
+    samples: int = 0
 
 
 def _ids(tokens: Sequence[int], beside: Tensor) -> Tensor:

@@ -83,7 +83,7 @@ class ReplyStream:
         self._began = monotonic() if began is None else began
         self._sample_rate = sample_rate
         self._rows = [_Row(spoken=begin is None) for _ in replies]
-        self._seconds = 0.0
+        self._seconds, self._worked = 0.0, 0.0
         self._ready: deque[Event] = deque()
         self._lock = threading.RLock()
         self._making = Making(write, begin)
@@ -133,10 +133,12 @@ class ReplyStream:
         self.cancel()
 
     def cancel(self) -> Reply:
-        """Stop writing and speaking within a step, from any thread; after the end it does nothing.
+        """Stop writing within a step, and speaking too, from any thread; after the end it does nothing.
+
+        A vocoder that is in the middle of a block is waited for a second at most, and ends behind it.
 
         What was not said does not enter the history: :attr:`.Reply.turn` holds the text that the speech decoder had
-        read for the last sound that was taken or, without sound, the text that was taken.
+        read for the last sound that was taken or, without sound or after a fault, the text that was taken.
 
         Returns:
             The first reply, as far as it was taken.
@@ -187,7 +189,7 @@ class ReplyStream:
         row, reply = self._rows[block.row], self.replies[block.row]
         if row.spoken:
             return
-        row.spoken, reply.fault = block.ended, reply.fault or block.fault
+        row.spoken, reply.fault, reply.speech_cut = block.ended, reply.fault or block.fault, block.cut
         if len(block.units):
             reply.units = reply.units or []
             reply.units += block.units.tolist()
@@ -195,6 +197,7 @@ class ReplyStream:
             row.first_audio = row.first_audio or block.at
             row.characters = block.characters
             row.sounds.append(block.waveform)
+            self._worked = max(self._worked, block.worked - self._began)
             self._seconds += len(block.waveform) / self._sample_rate
             self._ready.append(AudioBlock(block.waveform, self._sample_rate, block.row))
 
@@ -214,13 +217,12 @@ class ReplyStream:
         if row.sounds:
             reply.waveform, reply.sample_rate = torch.cat(row.sounds), self._sample_rate
         said = reply.text
-        if interrupted and self._sample_rate is not None:
+        if interrupted and row.sounds and reply.fault is None:
             said = reply.text[: row.characters].rstrip()
         reply.turn = replace(reply.turn, reply=said)
-        worked = monotonic() - self._began - self._making.waited
         first_text = None if row.first_text is None else row.first_text - self._began
         first_audio = None if row.first_audio is None else row.first_audio - self._began
-        reply.timings = Timings(first_text, first_audio, worked / self._seconds if self._seconds else None)
+        reply.timings = Timings(first_text, first_audio, self._worked / self._seconds if self._seconds else None)
 
 
 @dataclass

@@ -37,10 +37,11 @@ class Talker(nn.Module):
             :class:`.modules.speech_decoder.SpeechDecoder`.
         vocoder: Units to a waveform at its ``sample_rate``, as :class:`.modules.vocoder.NeuralVocoder`; None
             leaves it at the units.
-        patience: Seconds after which a vocoder that says nothing has stalled: the reply's speech ends there.
+        patience: Seconds after which a vocoder that says nothing has stalled, and those in which a program may start
+            (``start_timeout``) beside them. All replies that are said together are mute from there on.
 
     Raises:
-        InputError: If a part lacks what its contract asks for, or the vocoder speaks other units.
+        InputError: If a part lacks what its contract asks for, or the vocoder speaks other units, as far as they say.
     """
 
     def __init__(self, speech_decoder: nn.Module, vocoder: nn.Module | None = None, patience: float = 60.0) -> None:
@@ -48,15 +49,29 @@ class Talker(nn.Module):
         if vocoder is not None:
             check_part(vocoder, "vocoder", "sample_rate")
         check_part(speech_decoder, "speech_decoder", "begin")
-        written, known = getattr(speech_decoder, "num_units", None), getattr(vocoder, "num_units", None)
-        if None not in (written, known) and written != known:
-            raise InputError(
-                f"the speech decoder writes {written} units, but the vocoder knows {known}: give the vocoder of the "
-                "units on which the speech decoder is trained"
-            )
         self.speech_decoder: Any = speech_decoder
         self.vocoder: Any = vocoder
         self.patience = patience
+        self.check_units()
+
+    def check_units(self) -> None:
+        """Compare the units of the two, as far as they say what they know.
+
+        Raises:
+            InputError: If their vocabularies have two sizes, or come from two quantizers.
+        """
+        writes, knows = _known(self.speech_decoder, "num_units"), _known(self.vocoder, "num_units")
+        if None not in (writes, knows) and writes != knows:
+            raise InputError(
+                f"the speech decoder writes {writes} units, but the vocoder knows {knows}: give the vocoder of the "
+                "units on which the speech decoder is trained"
+            )
+        writes, knows = _known(self.speech_decoder, "quantizer_digest"), _known(self.vocoder, "quantizer_digest")
+        if None not in (writes, knows) and writes != knows:
+            raise InputError(
+                f"the speech decoder writes units of the quantizer {writes}, but the vocoder knows those of {knows}: "
+                "give the vocoder that was trained with the quantizer of `prepare units`"
+            )
 
     @property
     def sample_rate(self) -> int | None:
@@ -119,3 +134,7 @@ class Talker(nn.Module):
         units = torch.cat([block.units for block in blocks])
         sounds = [block.waveform for block in blocks if block.waveform is not None]
         return Spoken(units, None if self.vocoder is None else torch.cat(sounds or [torch.zeros(0)]))
+
+
+def _known(part: Any, name: str) -> Any:
+    return getattr(part, name, None)

@@ -17,7 +17,10 @@ EMOTIONS: tuple[str, ...] = ("neutral", "happy", "sad", "angry", "surprised")
 RATINGS: tuple[str, ...] = ("arousal", "valence", "dominance")
 """The rated dimensions. They are fields with these names everywhere, never positions in a triple."""
 
-SPOKEN: tuple[str, ...] = ("reply_engine", "reply_version", "reply_voice", "reply_style", "reply_seed")
+QUANTIZER = "reply_quantizer"
+"""Raw label that tells of which quantizer the units are, as ``prepare units`` writes it."""
+
+SPOKEN: tuple[str, ...] = ("reply_engine", "reply_version", "reply_voice", "reply_style", "reply_seed", QUANTIZER)
 """Raw labels that tell how the speech of a reply (``response_path``) was made, as ``prepare speech`` writes them."""
 
 _DEFAULTS = (("start", 0.0), ("emotion_start", 0.0), ("response_cut", False))

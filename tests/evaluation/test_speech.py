@@ -94,6 +94,7 @@ def test_pitch_length_and_energy_are_those_of_the_tones_beside_their_targets(cap
     pictures = sorted(Path("out/pictures").iterdir())
     assert [path.name[:6] for path in pictures] == ["01_low", "02_hig"]
     side_by_side = image.imread(pictures[0]).shape
+    evaluate("targets.jsonl", "--pictures", 2, out="alone")
     evaluate("targets.jsonl", "--pictures", 1, out="alone")
     (alone,) = Path("alone/pictures").iterdir()
     assert side_by_side[1] == 2 * image.imread(alone).shape[1] and side_by_side[0] == image.imread(alone).shape[0]
@@ -201,7 +202,8 @@ def test_what_cannot_be_heard_is_counted(capsys):
     rows[-1].response_path = None
     write_manifest("bot.jsonl", rows)
     figures = evaluate("bot.jsonl")
-    assert [figures[name] for name in ("replies", "unreadable", "without_voice")] == [3, 1, 1]
+    counted = ("replies", "without_speech", "unreadable", "without_voice")
+    assert [figures[name] for name in counted] == [3, 1, 1, 1]
     assert [row["id"] for row in lines() if "unreadable" in row] == ["gone"]
     # A reply without a voice is in no style.
     assert figures["style"]["accuracy"]["value"] == 0.5 and figures["style"]["confusion"][1] == [0, 1, 1]
@@ -218,6 +220,7 @@ def test_without_training_replies_no_style_is_told(capsys):
     [
         (["--split=validation"], "names no speech (response_path) in split validation"),
         (["--asr_language=en"], "give --asr too"),
+        (["--pictures=-1"], "--pictures is -1: give at least 0"),
         (["--speaker_encoder=."], "give --references too"),
         (["--speaker_encoder=.", "--references=bot.jsonl"], "no embedding_model.ckpt"),
         (["--references=other.jsonl"], "of none of these replies"),

@@ -1,17 +1,23 @@
 """A quantizer that is fitted to a layer of a frozen encoder, by the command."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 from transformers import HubertConfig, HubertModel, Wav2Vec2Config, Wav2Vec2Model, WavLMConfig, WavLMModel
 
 from empathy_lightning.__main__ import main
-from empathy_lightning.audio import read
+from empathy_lightning.audio import read, write
 from empathy_lightning.checkpoints import load_quantizer, save
-from empathy_lightning.data import read_manifest
+from empathy_lightning.data import read_manifest, write_manifest
+from empathy_lightning.data.shards import Shards, write_shards
 from empathy_lightning.modules.convolutional_encoder import ConvolutionalEncoder
 from empathy_lightning.modules.kmeans_quantizer import KMeans, nearest
 from empathy_lightning.modules.self_supervised_encoder import SelfSupervisedEncoder
+from empathy_lightning.utterance import Utterance
+from tests.modules.test_mel_quantizer import harmonic
 
 SIZES = {
     "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 16, "conv_dim": [8] * 7,
@@ -122,3 +128,48 @@ def test_k_means_finds_clusters_whatever_the_blocks(start):
             means.add(block)
         distances = torch.cdist(places, means.centres())
         assert distances.min(1).values.max() < 0.5 and sorted(distances.argmin(1).tolist()) == list(range(8))
+
+
+@pytest.fixture
+def replies(tmp_path):
+    """A manifest of users' recordings beside replies of other sounds, of which those of split test are others still."""
+    rows = []
+    for number, split in enumerate(["train"] * 6 + ["test"] * 6):
+        for kind, tone in (("user", 200), ("reply", 900 if split == "train" else 3_000)):
+            write(tmp_path / f"{kind}{number}.wav", harmonic(tone + number, 0.6))
+        paths = {"path": str(tmp_path / f"user{number}.wav"), "response_path": str(tmp_path / f"reply{number}.wav")}
+        rows.append(Utterance(str(number), "c", split=split, response="yes", **paths))
+    write_manifest(tmp_path / "replies.jsonl", rows)
+    return tmp_path / "replies.jsonl"
+
+
+def own_of(folder):
+    """A quantizer's weights."""
+    return load_file(folder / "model.safetensors")
+
+
+@pytest.mark.parametrize("kind", ["codebook", "k-means"])
+def test_a_quantizer_hears_the_replies_of_the_training_alone(replies, backbones, tmp_path, kind):
+    def _fitted(rows, name):
+        write_manifest(tmp_path / f"{name}.jsonl", rows)
+        how = ["--encoder", str(backbones / "speech_encoder"), "--layer=2"] if kind == "k-means" else []
+        command = ["prepare", "quantizer", str(tmp_path / f"{name}.jsonl"), "--out", str(tmp_path / name), "--units=12"]
+        assert main([*command, *how]) == 0
+        return own_of(tmp_path / name)
+
+    rows = read_manifest(replies)
+    found = _fitted(rows, "found")
+    training = [u for u in rows if u.split == "train"]
+    alone = _fitted([replace(u, path=u.response_path, response_path=None) for u in training], "alone")
+    assert found.keys() == alone.keys() and all(torch.equal(found[name], alone[name]) for name in found)
+
+
+def test_rows_of_shards_are_recordings_of_a_codebook_too(replies, tmp_path):
+    rows = [replace(u, response_path=None) for u in read_manifest(replies) if u.split == "train"]
+    write_manifest(tmp_path / "files.jsonl", rows)
+    write_shards(rows, tmp_path / "shards", per_shard=4)
+    write_manifest(tmp_path / "rows.jsonl", Shards(str(tmp_path / "shards")).utterances())
+    for name in ("files", "rows"):
+        command = ["prepare", "quantizer", str(tmp_path / f"{name}.jsonl"), "--out", str(tmp_path / name)]
+        assert main([*command, "--units=12"]) == 0
+    assert torch.equal(own_of(tmp_path / "files")["codebook"], own_of(tmp_path / "rows")["codebook"])

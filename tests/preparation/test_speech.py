@@ -294,6 +294,18 @@ def _simple():
     return content["engine"]["init_args"]
 
 
+OWN_ENGINES = """
+class Mute:
+    styles = ["a"]
+class Plain:
+    def say(self, text, style, seed): ...
+class Nameless(Plain):
+    styles = ["a"]
+class Broken(Nameless):
+    def __init__(self):
+        raise OSError("no such device")
+"""
+
 OUT = "command: [sh, '{out}'"
 
 
@@ -311,14 +323,36 @@ OUT = "command: [sh, '{out}'"
         ("Recordings", "column: units, styles: [a]", "otherwise: a", "column is path or response_path"),
         ("Recordings", "column: path, styles: [a]", "answers: {}", "answers gives no emotion a style"),
         ("Recordings", "column: path, styles: [a]", "answer: {sad: a}", "did you mean answers?"),
+        ("Recordings", "column: path, styles: [a]", "answers: {sadd: a}", "sadd is no emotion word, and no utterance"),
+        ("Recordings", "column: path, styles: [a]", "answers: {sad: a, Sadness: a}", "answers names sad twice"),
+        ("own_engine.Mute", "", "otherwise: a", "has no say("),
+        ("own_engine.Plain", "", "otherwise: a", "has no styles"),
+        ("own_engine.Nameless", "", "otherwise: a", "has no identity()"),
+        ("own_engine.Broken", "", "otherwise: a", "Broken refuses its arguments: no such device"),
         ("Piper", "voice: none.onnx, styles: {a: {}}", "otherwise: a", "iper"),
     ],
 )
-def test_a_wrong_table_is_one_line(manifest, capsys, engine, arguments, table, reason):
+def test_a_wrong_table_is_one_line(manifest, monkeypatch, capsys, engine, arguments, table, reason):
+    Path("own_engine.py").write_text(OWN_ENGINES)
+    monkeypatch.syspath_prepend(".")
+    monkeypatch.delitem(sys.modules, "own_engine", raising=False)
     Path("tones.yaml").write_text(f"{{engine: {{class_path: {engine}, init_args: {{{arguments}}}}}, {table}}}")
     assert say(manifest, "--tones=tones.yaml") == 2
     error = error_of(capsys)
     assert error.startswith("error: tones.yaml") and reason in error and not list(Path().glob("spoken*"))
+
+
+def test_a_label_of_the_manifest_s_own_may_be_answered(manifest):
+    few = rows(4)
+    few[1].emotion = "wistfully odd"
+    write_manifest(manifest, few)
+    program()
+    content = yaml.safe_load(Path("tones.yaml").read_text())
+    Path("tones.yaml").write_text(yaml.safe_dump({**content, "answers": {"wistfully odd": "high"}}))
+    assert say(manifest, "--tones=tones.yaml") == 0
+    said = [u.raw_labels["reply_style"] for u in read_manifest("spoken.jsonl")]
+    assert said == ["low", "high", "low", "low"]
+    assert say(manifest, "--tones=tones.yaml", "--train=-1", out="other.jsonl") == 2
 
 
 @pytest.mark.parametrize(("content", "reason"), [("engin: {}", "names no engine"), ("[", "no YAML")])

@@ -13,10 +13,13 @@ from empathy_lightning.data.datamodule import EmpathyDataModule
 from empathy_lightning.errors import InputError
 from empathy_lightning.losses import AdversarialLoss, MultiResolutionSpectralLoss
 from empathy_lightning.losses.spectral import MelDistance, magnitude
+from empathy_lightning.modules.kmeans_quantizer import KMeansQuantizer
 from empathy_lightning.modules.mel_quantizer import MelQuantizer
 from empathy_lightning.modules.mimi import MimiCodec
+from empathy_lightning.modules.speech_encoder import EncodedSpeech
 from empathy_lightning.modules.vocoder import NeuralVocoder
 from empathy_lightning.modules.vocoders.mimi_vocoder import MimiVocoder
+from empathy_lightning.modules.vocoders.unit_hifigan import UnitHifiGan
 from empathy_lightning.outputs import VocoderOutput
 from empathy_lightning.preparation.codebook import fit_codebook
 from empathy_lightning.tasks import VocoderTask
@@ -186,3 +189,60 @@ def test_the_distances_are_their_formulas():
 def test_a_vocoder_that_does_not_fit_is_refused(vocoder, line):
     with pytest.raises(InputError, match=line):
         VocoderTask(vocoder, MelQuantizer(16))
+
+
+class Tinny(torch.nn.Module):
+    """A tiny encoder without padding, as HuBERT's: a frame of 400 samples every 320."""
+
+    max_seconds, num_layers, hidden_size = 30.0, 1, 8
+
+    def __init__(self):
+        super().__init__()
+        self.frames = torch.nn.Conv1d(1, 8, 400, 320)
+
+    def forward(self, waveform, lengths):
+        # Normalised over the recording, so that a piece of it alone is heard otherwise.
+        waveform = waveform - waveform.mean(1, keepdim=True)
+        frames = self.frames(waveform[:, None] / waveform.std(1, keepdim=True)[..., None]).mT
+        mask = torch.ones(frames.shape[:2], dtype=torch.bool)
+        return EncodedSpeech(frames, (frames,), mask)
+
+
+def test_a_vocoder_of_k_means_units_learns_from_the_units_that_prepare_units_writes(tmp_path):
+    quantizer = KMeansQuantizer(Tinny(), 1, 16, 8)
+    recording = torch.cat([0.1 * harmonic(110.0, 0.5), harmonic(250.0, 0.5)])
+    quantizer.centres.copy_(quantizer.features(recording[None], torch.tensor([16_000]))[0][::3][:16])
+    trained = VocoderTask(UnitHifiGan(16, channels=32), quantizer, stretch=10).eval()
+    output = trained.output(batch_of([recording, recording[:1_000]]))
+    whole = quantizer.encode(recording)
+    # An unpadded encoder gives one frame less than there are stretches of 320 samples.
+    assert len(whole) == 49 and torch.equal(output.units[0], whole[19:29])
+    torch.testing.assert_close(output.recorded[0], recording[19 * 320 : 29 * 320])
+    assert output.spoken.shape == output.recorded.shape == (2, 10 * 320)
+
+
+def test_a_unit_of_another_length_is_told_before_the_first_step():
+    trained = VocoderTask(UnitHifiGan(16, channels=32), Doubled(16)).eval()
+    with pytest.raises(InputError, match="320 samples a unit make 50 units of a recording, and the quantizer gives 25"):
+        trained.output(batch_of([harmonic(110.0)]))
+
+
+class Doubled(torch.nn.Module):
+    """Does not say how long its units are."""
+
+    def __init__(self, num_units):
+        super().__init__()
+        self.num_units = num_units
+
+    def encode(self, waveform):
+        return torch.zeros(len(waveform) // 640, dtype=torch.long)
+
+
+def test_in_bfloat16_the_units_and_the_distance_are_those_of_full_precision():
+    trained = task().eval()
+    recordings = [harmonic(f) + 0.01 * torch.randn(16_000) for f in (110.0, 130.0, 170.0, 210.0)]
+    expected = trained.output(batch_of(recordings))
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = trained.output(batch_of(recordings))
+        distance = trained.mel_distance(expected.spoken, expected.recorded)
+    assert torch.equal(rounded.units, expected.units) and torch.equal(distance, expected.mel_loss)

@@ -32,6 +32,7 @@ def chat(
     explain: bool = False,
     language: str | None = None,
     decoding: Annotated[Decoding, Flat] = Decoding(),  # noqa: B008 - frozen
+    speech: bool = True,
     batch_size: int = 8,
     trust: Trust = (),
     again: Again = False,
@@ -49,6 +50,7 @@ def chat(
         explain: Say and plot what each emotion embedding is made of.
         language: Of the replies: auto (the user's own) or a name; needs a capable model.
         decoding: How the replies are chosen.
+        speech: Speak the replies too, where the bot can.
         batch_size: Files answered together.
         trust: Packages besides this library whose classes the folder may name.
 
@@ -61,12 +63,14 @@ def chat(
 
     if batch_size < 1:
         raise InputError("batch_size has to be at least 1")
+    if decoding.chooses_units and not speech:
+        raise InputError("--unit_temperature and the other options of units are for speech: leave --speech=false out")
     check_folder(out)
     if (out / "replies.json").exists() and not again:
         raise InputError(f"{out} holds replies already: give another folder as --out, or --again to write over them")
     waveforms = _read_all(files)
     bot = EmpatheticChatbot.from_pretrained(checkpoint, trust=trust)
-    if bot.model.talker is not None and bot.model.talker.vocoder is None:
+    if speech and bot.model.talker is not None and bot.model.talker.vocoder is None:
         print(f"{checkpoint} has no vocoder: its speech is written as units, in replies.json, and is not to be heard")
     replies: list[Reply] = []
     entries = []
@@ -76,9 +80,10 @@ def chat(
     for start in progress_bar(range(0, len(files), size), what="answering", shown=not alone and len(files) > size):
         few = slice(start, start + size)
         if alone:
-            answered = [_streamed(bot, files[start], waveforms[start], [r.turn for r in replies], language, decoding)]
+            past = [reply.turn for reply in replies]
+            answered = [_streamed(bot, files[start], waveforms[start], past, language, decoding, speech)]
         else:
-            answered = bot.respond(waveforms[few], None, language, decoding, batch_size)
+            answered = bot.respond(waveforms[few], None, language, decoding, batch_size, speech)
         for file, reply in zip(files[few], answered, strict=True):
             name = file.stem if len(files) == 1 else f"{len(replies) + 1:03d}_{file.stem}"
             if not alone:
@@ -157,11 +162,12 @@ def _streamed(
     history: Sequence[Turn],
     language: str | None,
     decoding: Decoding,
+    speech: bool,
 ) -> Reply:
     """Answer a recording, and print the reply as it is written."""
     from empathy_lightning.streaming import TextPiece
 
-    with bot.stream(waveform, history, language, decoding) as stream:
+    with bot.stream(waveform, history, language, decoding, speech) as stream:
         # What was heard is known before the first word.
         print(f"{file}\n{stream.reply}", end="", flush=True)
         for event in stream:
@@ -187,6 +193,8 @@ def _written(reply: Reply, out: Path, name: str, bot: EmpatheticChatbot, explain
         entry["speech"] = f"{name}_reply.wav"
         write(out / f"{name}_reply.wav", reply.waveform, reply.sample_rate)
         lines.append(f"  speech   {out / entry['speech']}")
+    if reply.speech_cut:
+        lines.append("  cut      its speech did not end by itself: it was cut at --units_per_token")
     if reply.fault is not None:
         lines.append(f"  fault    {reply.fault}")
     if explain:

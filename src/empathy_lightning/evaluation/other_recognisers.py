@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from empathy_lightning.audio import SAMPLE_RATE
+from empathy_lightning.devices import own_device
 from empathy_lightning.errors import InputError
 from empathy_lightning.evaluation.reply_speech import SpeechRecogniser
 from empathy_lightning.modules.model_files import PretrainedError
@@ -67,7 +68,7 @@ class PipelineRecogniser(SpeechRecogniser):
         import transformers
         from transformers.models.whisper.english_normalizer import BasicTextNormalizer, EnglishTextNormalizer
 
-        device, dtype = ("cuda", torch.float16) if torch.cuda.is_available() else ("cpu", torch.float32)
+        device, dtype = own_device(), torch.float16 if torch.cuda.is_available() else torch.float32
         try:
             with opened(name_or_path) as (folder, where):
                 processor = transformers.AutoProcessor.from_pretrained(folder, **where)

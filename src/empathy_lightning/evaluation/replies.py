@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from empathy_lightning.audio import LONGEST, write
 from empathy_lightning.checkpoints import CheckpointError, load
@@ -19,6 +16,7 @@ from empathy_lightning.data.left_out import MOST, refuse_lost
 from empathy_lightning.data.manifest import write_manifest
 from empathy_lightning.data.reading import read_chosen
 from empathy_lightning.decoding import Decoding
+from empathy_lightning.devices import own_device
 from empathy_lightning.errors import InputError
 from empathy_lightning.evaluation.changed_recordings import is_changed, with_state
 from empathy_lightning.evaluation.recognisers import readable_batches
@@ -137,7 +135,7 @@ def _asked(checkpoint: Path, trust: Sequence[str], prompt: Prompt | None, aloud:
     _check(model, checkpoint, aloud)
     if prompt is not None and model.responder is not None:
         model.responder.prompt, model.responder.system = prompt.user, prompt.system
-    return model.to(f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu")
+    return model.to(own_device())
 
 
 def _with_speech(replies: Sequence[Utterance], out: Path) -> list[Utterance]:
@@ -249,6 +247,7 @@ def _answer(
     answered = {id(u): replace(u, response=None, response_cut=False, units=None) for u in utterances}
     unreadable: list[str] = []
     unspoken: list[str] = []
+    endless = 0
     dataset = SpeechDataset(utterances, LONGEST)
     for batch, heard in readable_batches(dataset, model.emotions, unreadable, batch_size):
         seeds = [seed_of(decoding.seed, u) for u in heard]
@@ -257,6 +256,7 @@ def _answer(
             if reply.fault is not None:
                 unspoken.append(f"{utterance.path}: {reply.fault}")
                 continue
+            endless += reply.speech_cut
             row = replace(utterance, response=reply.text, response_cut=reply.cut, units=None)
             if speech is not None and reply.units:
                 assert reply.waveform is not None and reply.sample_rate is not None
@@ -265,6 +265,8 @@ def _answer(
             answered[id(utterance)] = row
         progress.update(len(heard))
     progress.update(len(unreadable))
+    if endless:
+        progress.write(f"speech cut at --units_per_token: {endless} of {len(utterances)} replies")
     for reason in unreadable + unspoken:
         progress.write(f"left out: {reason}")
     return list(answered.values())

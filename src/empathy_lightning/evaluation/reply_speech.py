@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from empathy_lightning.audio import SAMPLE_RATE, AudioError, duration_of, read
+from empathy_lightning.devices import own_device
 from empathy_lightning.errors import InputError
 from empathy_lightning.evaluation.reply_scores import rounded
 from empathy_lightning.modules.model_files import PretrainedError
@@ -90,7 +91,7 @@ class SpeechRecogniser:
         from transformers import AutoConfig, WhisperForConditionalGeneration, WhisperProcessor
         from transformers.models.whisper.english_normalizer import BasicTextNormalizer, EnglishTextNormalizer
 
-        device, dtype = ("cuda", torch.float16) if torch.cuda.is_available() else ("cpu", torch.float32)
+        device, dtype = own_device(), torch.float16 if torch.cuda.is_available() else torch.float32
         try:
             with opened(name_or_path) as (folder, where):
                 kind = AutoConfig.from_pretrained(folder, **where).model_type

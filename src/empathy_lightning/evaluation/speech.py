@@ -59,6 +59,8 @@ def evaluate_speech(
     Raises:
         InputError: If something cannot be used, or the folder holds the measures of something else.
     """
+    if pictures < 0:
+        raise InputError(f"--pictures is {pictures}: give at least 0")
     if asr_language is not None and asr is None:
         raise InputError("--asr_language is for the recogniser: give --asr too")
     if speaker_encoder is not None and references is None:
@@ -67,7 +69,7 @@ def evaluate_speech(
     check_folder(out / "parts")
     for name in ("metrics.json", "utterances.jsonl"):
         check_target(out / name, [replies, references])
-    spoken = _spoken(replies, references, split)
+    spoken, mute = _spoken(replies, references, split)
     made_from = _made_from(replies, references, spoken, {"split": split, "asr_language": asr_language})
     recogniser = speech_recogniser(asr, asr_language) if asr else None
     speaker = SpeakerEncoder(speaker_encoder) if speaker_encoder else None
@@ -81,10 +83,12 @@ def evaluate_speech(
     with alone(out):
         rows = measured(spoken, out / "parts", made_from, instruments, again)
         of = [row for row, reply in zip(rows, spoken, strict=True) if not reply.training]
-        figures = summary(of, [row for row, reply in zip(rows, spoken, strict=True) if reply.training])
+        figures = summary(of, [row for row, reply in zip(rows, spoken, strict=True) if reply.training], mute)
         named = {"replies": str(replies), "references": references and str(references), "asr": asr}
         write_text(out / "utterances.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in of))
         write_json(out / "metrics.json", {"of": named, "made_from": made_from} | figures)
+        for earlier in (out / "pictures").glob("*.png"):
+            earlier.unlink()
         drawn = _draw(list(by_styles(spoken))[:pictures], out / "pictures")
     unreadable = [row["unreadable"] for row in of if "unreadable" in row]
     print("\n".join([table(figures), *first_of(unreadable)]))
@@ -92,9 +96,10 @@ def evaluate_speech(
     return figures
 
 
-def _spoken(replies: Path, references: Path | None, split: str) -> list[Spoken]:
-    """The replies that are measured, and then the training replies that tell the styles."""
-    chosen = [u for u in read_chosen(replies, split, audio=False) if u.response is not None and u.response_path]
+def _spoken(replies: Path, references: Path | None, split: str) -> tuple[list[Spoken], int]:
+    """The replies that are measured, then the training replies that tell the styles; how many have no speech."""
+    written = [u for u in read_chosen(replies, split, audio=False) if u.response is not None]
+    chosen = [u for u in written if u.response_path]
     if not chosen:
         raise InputError(f"{replies} names no speech (response_path) in split {split}: make it with `prepare speech`")
     others = read_chosen(references or replies, "all", audio=False)
@@ -103,7 +108,7 @@ def _spoken(replies: Path, references: Path | None, split: str) -> list[Spoken]:
     if references and not any(target for _, target in pairs):
         raise InputError(f"{references} names the speech of none of these replies: corpora and ids have to agree")
     measured = [Spoken(u, target, style_of(u if target is None else target)) for u, target in pairs]
-    return [*measured, *_training(others)]
+    return [*measured, *_training(others)], len(written) - len(chosen)
 
 
 def _training(utterances: Sequence[Utterance]) -> list[Spoken]:

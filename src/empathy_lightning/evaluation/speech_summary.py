@@ -15,16 +15,18 @@ Row = dict[str, Any]
 _UNITS = {"f0_mean": "Hz", "f0_range": "Hz", "energy": "dB", "energy_range": "dB", "rate": "words/s"}
 
 
-def summary(rows: Sequence[Row], training: Sequence[Row]) -> dict[str, Any]:
+def summary(rows: Sequence[Row], training: Sequence[Row], mute: int = 0) -> dict[str, Any]:
     """All figures of the replies; those for which nothing was measured are left out.
 
     Args:
         rows: Of the replies, see :func:`.speech_measures.measured`; the style that is heard is added to them.
         training: Rows that tell what the styles sound like.
+        mute: Replies without speech, which no figure can count.
     """
     readable = [row for row in rows if "unreadable" not in row]
     figures: dict[str, Any] = {
         "replies": len(rows),
+        "without_speech": mute,
         "unreadable": len(rows) - len(readable),
         "without_voice": sum(row["prosody"] is None for row in readable),
     }
@@ -99,7 +101,8 @@ def _sounds_like(style: str, rows: Sequence[Row], training: Sequence[Row]) -> di
 
 def table(figures: dict[str, Any]) -> str:
     """The figures for the screen."""
-    lines = [f"{name.replace('_', ' '):<26}{figures[name]:>8}" for name in ("replies", "unreadable", "without_voice")]
+    counted = ("replies", "without_speech", "unreadable", "without_voice")
+    lines = [f"{name.replace('_', ' '):<26}{figures[name]:>8}" for name in counted]
     single = {name: value for name, value in figures.items() if isinstance(value, dict) and "value" in value}
     style = figures.get("style", {})
     if "accuracy" in style:

@@ -63,7 +63,10 @@ class MelDistance(nn.Module):
 
     def forward(self, spoken: Tensor, recorded: Tensor) -> Tensor:
         """A scalar, of waveforms (B, T) of one length."""
-        return _log_distance(self.bank @ magnitude(spoken, self.n_fft), self.bank @ magnitude(recorded, self.n_fft))
+        # In 16 bits the bands would be rounded.
+        with torch.autocast(self.bank.device.type, enabled=False):
+            said, heard = self.bank @ magnitude(spoken, self.n_fft), self.bank @ magnitude(recorded, self.n_fft)
+            return _log_distance(said, heard)
 
 
 def _log_distance(spoken: Tensor, recorded: Tensor) -> Tensor:

@@ -52,7 +52,10 @@ class EmotionHead(Protocol):
 
 
 class UnitWriter(Protocol):
-    """Units of several replies, written while their texts come in, such as :class:`.unit_stream.UnitStream`."""
+    """Units of several replies, written while their texts come in, such as :class:`.unit_stream.UnitStream`.
+
+    One that ends replies at the most units that they may have tells their numbers in ``cut``.
+    """
 
     def read(self, states: Sequence[Tensor], tokens: Sequence[Tensor], ended: Sequence[bool]) -> None:
         """Take new tokens (T_i,) of each reply with the states (T_i, D) that chose them; whether its text ends here."""

@@ -29,6 +29,9 @@ class UnitStream:
         decoding: How units are chosen.
         seeds: Of each reply's draws.
         stopped: Looked at before every step; once it is true nothing more is written.
+
+    Attributes:
+        cut: Replies that ended at the most units that they may have, not by themselves.
     """
 
     def __init__(
@@ -42,6 +45,7 @@ class UnitStream:
         self.decoding = decoding
         self.schedule = ReadWriteSchedule(*decoder.schedule)
         self.count = len(seeds)
+        self.cut: set[int] = set()
         self.stopped = stopped or (lambda: False)
         self._voices = [_Voice(row, seed, decoder, decoding) for row, seed in enumerate(seeds)]
         self._cache: UnitCache | None = UnitCache(decoder.model.model, self.count)
@@ -91,7 +95,9 @@ class UnitStream:
     def write_ids(self) -> Iterator[list[Tensor]]:
         """As :meth:`write`, but yields the ids as written, end markers included."""
         while True:
-            self._keep([voice for voice in self._voices if not voice.finished(self.decoding)])
+            ended = [voice for voice in self._voices if voice.finished(self.decoding)]
+            self.cut |= {voice.row for voice in ended if voice.units and not voice.over}
+            self._keep([voice for voice in self._voices if voice not in ended])
             slots = [slot for slot, voice in enumerate(self._voices) if voice.can_write(self.schedule.read)]
             written = self._block(slots) if slots else None
             if written is None:

@@ -15,9 +15,10 @@ from empathy_lightning.checkpoints import save
 from empathy_lightning.data.left_out import MOST
 from empathy_lightning.data.reading import read_chosen
 from empathy_lightning.errors import InputError
-from empathy_lightning.files import check_folder
+from empathy_lightning.files import check_folder, file_of
 from empathy_lightning.jobs import Claim, digest, recordings_digest
 from empathy_lightning.modules.mel_quantizer import MelQuantizer
+from empathy_lightning.preparation.quantizer import pieces_of
 from empathy_lightning.progress import progress_bar
 
 _NEVER = 1e4
@@ -73,8 +74,10 @@ def prepare_codebook(
 ) -> Path:
     """Fit a codebook to the training recordings of a manifest; one that was fitted to the same is kept.
 
+    They are those of the replies (``response_path``), or of the utterances where no reply has one.
+
     Args:
-        manifest: Utterances with recordings.
+        manifest: Utterances with recordings, files or rows of shards.
         out: Folder of the quantizer.
         num_units: Size of the codebook.
         recordings: How many are used at most, from the first on.
@@ -90,14 +93,16 @@ def prepare_codebook(
     """
     manifest, out = Path(manifest), Path(out)
     check_folder(out)
-    chosen = [u for u in read_chosen(manifest, "train", max_left_out) if Path(u.path).is_file()][:recordings]
+    pieces = pieces_of(read_chosen(manifest, "train", max_left_out))
+    # A shard elsewhere is looked for when it is read.
+    chosen = [piece for piece in pieces if "://" in piece[0] or Path(file_of(piece[0])).is_file()][:recordings]
     made_from = {"manifest": digest(manifest), "num_units": num_units, "recordings": recordings, "seed": seed}
-    made_from["audio"] = recordings_digest((u.path for u in chosen), manifest.parent)
+    made_from["audio"] = recordings_digest((path for path, *_ in chosen), manifest.parent)
     claim = Claim(out / "model.safetensors", made_from)
     if claim.is_done(again):
         return out
     quantizer = MelQuantizer(num_units)
-    waveforms = [read(u.path, u.start, u.end) for u in progress_bar(chosen, what="codebook")]
+    waveforms = [read(*piece) for piece in progress_bar(chosen, what="codebook")]
     fit_codebook(quantizer, waveforms, seed=seed)
     claim.write()
     save(out, quantizer.half())

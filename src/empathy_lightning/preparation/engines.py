@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import torch
 
+from empathy_lightning.devices import own_device
 from empathy_lightning.errors import InputError, meant
 from empathy_lightning.modules.chat_format import end_token_id
 from empathy_lightning.modules.language_model import LanguageModel, pack
@@ -101,8 +102,7 @@ def load_language_model(name_or_path: str, dtype: str = "float32") -> LanguageMo
     Raises:
         InputError: If it cannot be loaded.
     """
-    device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
-    return LanguageModel.from_pretrained(name_or_path, dtype=cast(Any, dtype)).to(device)
+    return LanguageModel.from_pretrained(name_or_path, dtype=cast(Any, dtype)).to(own_device())
 
 
 def _with_transformers(generation: Generation) -> Answerer:

@@ -16,6 +16,7 @@ from empathy_lightning.checkpoints import load_part, save
 from empathy_lightning.data.left_out import MOST, refuse_lost
 from empathy_lightning.data.reading import read_chosen
 from empathy_lightning.data.sampler import LengthBucketSampler
+from empathy_lightning.devices import own_device
 from empathy_lightning.errors import InputError
 from empathy_lightning.files import check_folder
 from empathy_lightning.jobs import Claim, digest, recordings_digest
@@ -48,7 +49,7 @@ def prepare_quantizer(
     """Fit k-means to a layer of a frozen encoder, in one pass over recordings, and save it as a quantizer.
 
     The recordings are those of the replies (``response_path``), or of the utterances where no reply has one, of split
-    train where there is one, in a random order.
+    train, or of all utterances where none is in it, in a random order.
 
     Args:
         manifest: Utterances with recordings, files or rows of shards.
@@ -82,7 +83,7 @@ def prepare_quantizer(
         return out
     part = frozen_encoder(encoder, trust)
     quantizer = KMeansQuantizer(part, layer, num_units, _width(part, layer))
-    quantizer.to("cuda" if torch.cuda.is_available() else "cpu")
+    quantizer.to(own_device())
     random.Random(seed).shuffle(pieces)
     means = KMeans(num_units, 30 * num_units, seed)
     quantizer.centres.copy_(_fitted(quantizer, pieces, means, hours, batch_seconds, max_left_out))
@@ -108,13 +109,16 @@ def frozen_encoder(name_or_path: str, trust: Sequence[str] = ()) -> nn.Module:
 
 
 def _pieces(utterances: Sequence[Utterance], manifest: Path) -> list[Piece]:
-    replies: list[Piece] = [(u.response_path, 0.0, None) for u in utterances if u.response_path]
-    if replies:
-        return sorted(set(replies))
     training = [u for u in utterances if u.split == "train"] or list(utterances)
     if not training:
         raise InputError(f"{manifest} has no utterances, so there is no speech to fit to")
-    return [(u.path, u.start, u.end) for u in training]
+    return pieces_of(training)
+
+
+def pieces_of(utterances: Sequence[Utterance]) -> list[Piece]:
+    """The recordings to fit a quantizer to: the replies' or, where no reply has one, the utterances' own."""
+    replies: dict[Piece, None] = {(u.response_path, 0.0, None): None for u in utterances if u.response_path}
+    return list(replies) or [(u.path, u.start, u.end) for u in utterances]
 
 
 def _width(encoder: nn.Module, layer: int) -> int:

@@ -17,6 +17,7 @@ from empathy_lightning.data.left_out import MOST, refuse_lost
 from empathy_lightning.data.manifest import write_manifest
 from empathy_lightning.data.reading import read_chosen
 from empathy_lightning.data.sampler import LengthBucketSampler
+from empathy_lightning.devices import own_device
 from empathy_lightning.errors import InputError
 from empathy_lightning.files import check_target
 from empathy_lightning.jobs import Claim, digest, recordings_digest
@@ -119,7 +120,7 @@ def _load(name_or_path: str) -> EmotionEncoder:
         raise InputError(str(error)) from None
     except ValueError as error:
         raise InputError(f"emotion encoder {name_or_path} cannot be used: {error}"[:300]) from None
-    return encoder.to("cuda" if torch.cuda.is_available() else "cpu")
+    return encoder.to(own_device())
 
 
 def _lacking(utterance: Utterance) -> list[str]:

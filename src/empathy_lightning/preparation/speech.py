@@ -14,7 +14,8 @@ from empathy_lightning.audio import write
 from empathy_lightning.data.left_out import MOST
 from empathy_lightning.data.manifest import read_manifest, write_manifest
 from empathy_lightning.data.reading import read_chosen
-from empathy_lightning.errors import InputError
+from empathy_lightning.emotion_words import SPELLINGS, emotion_named
+from empathy_lightning.errors import InputError, meant
 from empathy_lightning.files import check_folder, check_target
 from empathy_lightning.jobs import (
     Claim,
@@ -69,12 +70,15 @@ def prepare_speech(
     Raises:
         InputError: If something cannot be used or said, or the place holds what was made from something else.
     """
+    if train is not None and train < 0:
+        raise InputError(f"--train is {train}: give at least 0")
     manifest, out = Path(manifest), Path(out)
     check_target(out, [manifest])
     check_shards(out, again)
     folder, shards = out.with_name(f"{out.name}.speech"), shards_of(out)
     check_folder(folder)
     spoken = read_tones(tones)
+    _check_answers(spoken, tones, manifest)
     utterances = _first(_to_be_said(manifest, out, spoken, transcripts or users, max_left_out), train)
     for place in {file.parent for file in speech_files(out, utterances)}:
         check_folder(place)
@@ -101,6 +105,16 @@ def prepare_speech(
         write_manifest(out, rows if own is None else [_of_user(row, *own[row.corpus, row.id]) for row in rows])
     print(f"{len(done)} {'replies' if own is None else 'utterances'} said")
     return out
+
+
+def _check_answers(tones: Tones, file: str | Path, manifest: Path) -> None:
+    """Refuse an answer to an emotion that is neither a known word nor a label of the manifest."""
+    unknown = [emotion for emotion in tones.answers if emotion_named(emotion) is None]
+    labels = {u.emotion for u in read_manifest(manifest)} if unknown and manifest.suffix != ".txt" else set()
+    for emotion in unknown:
+        if emotion not in labels:
+            near = meant(emotion, list(SPELLINGS))
+            raise InputError(f"{file}: answers: {emotion} is no emotion word, and no utterance is labelled so{near}")
 
 
 def _to_be_said(manifest: Path, out: Path, tones: Tones, transcripts: bool, max_left_out: float) -> list[Utterance]:

@@ -19,6 +19,7 @@ Speech of users rather than replies draws its styles by split instead, so that v
 from __future__ import annotations
 
 import random
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -106,10 +107,17 @@ def _engine(entry: dict[str, Any]) -> Any:
         arguments["engines"] = {str(key): _engine(inner) for key, inner in (arguments.get("engines") or {}).items()}
     try:
         engine = kind(**arguments)
-    except (TypeError, AttributeError) as error:
-        raise InputError(f"{name} refuses its arguments: {' '.join(str(error).split())}") from None
+    except InputError:
+        raise
+    except Exception as error:  # An engine of somebody's own may raise whatever it likes.
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{name} refuses its arguments: {reason}"[:300]) from None
     if not isinstance(engine, Recordings) and not callable(getattr(engine, "say", None)):
         raise InputError(f"{path} cannot say anything: it has no say(text, style, seed)")
+    if not isinstance(getattr(engine, "styles", None), Collection):
+        raise InputError(f"{path} has no styles: give it an attribute of that name, with the names of those it knows")
+    if not callable(getattr(engine, "identity", None)):
+        raise InputError(f"{path} has no identity(): it returns what tells its speech from another engine's")
     return engine
 
 
@@ -127,5 +135,10 @@ def _table(content: dict[str, Any], styles: list[str]) -> tuple[dict[str, str], 
     for split in drawn:
         if split not in SPLITS:
             raise InputError(f"drawn: no split is named {split!r}; there are {', '.join(SPLITS)}")
-    named = {emotion_named(str(emotion)) or str(emotion): style for emotion, style in answers.items()}
+    named: dict[str, str] = {}
+    for emotion, style in answers.items():
+        name = emotion_named(str(emotion)) or str(emotion)
+        if name in named:
+            raise InputError(f"answers names {name} twice, the second time as {emotion}: leave one of them out")
+        named[name] = style
     return named, otherwise, drawn

@@ -14,11 +14,13 @@ from empathy_lightning.audio import SAMPLE_RATE, AudioError, duration_of, read, 
 from empathy_lightning.data.left_out import refuse_lost
 from empathy_lightning.data.manifest import write_manifest
 from empathy_lightning.data.sampler import LengthBucketSampler
+from empathy_lightning.devices import own_device
 from empathy_lightning.errors import InputError
 from empathy_lightning.jobs import Claim, alone
+from empathy_lightning.part_weights import quantizer_digest
 from empathy_lightning.preparation.answers import AnswerShard, in_shards, shards_of
 from empathy_lightning.progress import say
-from empathy_lightning.utterance import Utterance
+from empathy_lightning.utterance import QUANTIZER, Utterance
 
 FIELDS = ("response", "response_path", "response_cut", "units", "raw_labels")
 """What a shard keeps of a reply."""
@@ -54,7 +56,7 @@ def write_units(
     def _load() -> AnswerShard:
         quantizer = load()
         if isinstance(quantizer, nn.Module):
-            quantizer.to("cuda" if torch.cuda.is_available() else "cpu")
+            quantizer.to(own_device())
         return lambda shard, progress: _shard_units(quantizer, shard, progress)
 
     with alone(folder):
@@ -79,6 +81,8 @@ def _has_none(_: Utterance, row: Utterance) -> bool:
 def _shard_units(quantizer: Any, shard: Sequence[Utterance], progress: Any) -> list[Utterance]:
     """The utterances of a shard with their units, None where the recording cannot be read."""
     found: list[Utterance] = [replace(u, units=None) for u in shard]
+    made_by = quantizer_digest(quantizer)
+    origin = {} if made_by is None else {QUANTIZER: made_by}
     for rows in _batches(quantizer, shard):
         waveforms: dict[int, Tensor] = {}
         for row in rows:
@@ -88,7 +92,8 @@ def _shard_units(quantizer: Any, shard: Sequence[Utterance], progress: Any) -> l
                 say(f"without units: {error}")
         if waveforms:
             for row, units in zip(waveforms, _units(quantizer, list(waveforms.values())), strict=True):
-                found[row] = replace(shard[row], units=units)
+                labels = {**shard[row].raw_labels, **origin}
+                found[row] = replace(shard[row], units=units, raw_labels=labels)
         progress.update(len(rows))
     return found
 

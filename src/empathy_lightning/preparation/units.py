@@ -45,6 +45,8 @@ def prepare_units(
     Raises:
         InputError: If there are no replies to use, or ``out`` cannot be written or was made from something else.
     """
+    if train is not None and train < 0:
+        raise InputError(f"--train is {train}: give at least 0")
     manifest, out, folder = Path(manifest), Path(out), Path(shipped(str(quantizer_folder)))
     check_target(out, [manifest])
     check_folder(shards_of(out))

@@ -17,7 +17,7 @@ from empathy_lightning.outputs import SpokenOutput
 from empathy_lightning.prompts import response_ids
 from empathy_lightning.tasks.schedule import Schedule
 from empathy_lightning.tasks.task import TrainedPartsTask
-from empathy_lightning.tasks.training_data import check_known_units
+from empathy_lightning.tasks.training_data import check_known_units, quantizer_of_units
 
 
 class SpeechDecoderTask(TrainedPartsTask):
@@ -95,4 +95,8 @@ class SpeechDecoderTask(TrainedPartsTask):
         """Refuse to train without responses and their units, or on units that are not the speech decoder's."""
         self.check_training_data("units", "response")
         assert self.model.talker is not None
-        check_known_units(self.trainer, getattr(self.model.talker.speech_decoder, "num_units", None))
+        decoder = self.model.talker.speech_decoder
+        check_known_units(self.trainer, getattr(decoder, "num_units", None))
+        # Of what it begins with, it may have learned other units.
+        decoder.quantizer_digest = quantizer_of_units(self.trainer)
+        self.model.talker.check_units()

@@ -11,7 +11,7 @@ from torch import nn
 from empathy_lightning.data.datamodule import EmpathyDataModule
 from empathy_lightning.data.left_out import Tally
 from empathy_lightning.errors import InputError
-from empathy_lightning.utterance import Utterance
+from empathy_lightning.utterance import QUANTIZER, Utterance
 
 _ARTICLED = {"response": "a response", "emotion": "an emotion", "emotion_votes": "emotion_votes"}
 
@@ -83,6 +83,27 @@ def check_known_units(trainer: Any, num_units: int | None) -> None:
                 f"{utterance.corpus}/{utterance.id} has unit {highest}, but the speech decoder writes 0 to "
                 f"{num_units - 1}: give it the num_units of the quantizer that made them, or make them anew"
             )
+
+
+def quantizer_of_units(trainer: Any) -> str | None:
+    """Digest of the quantizer that made the units; None where nothing says it.
+
+    Args:
+        trainer: As for :func:`check_training_data`.
+
+    Raises:
+        InputError: If they are of several.
+    """
+    data = getattr(trainer, "datamodule", None)
+    if not isinstance(data, EmpathyDataModule):
+        return None
+    stated = {u.raw_labels.get(QUANTIZER) for rows in data.splits.values() for u in rows if u.units} - {None}
+    if len(stated) > 1:
+        raise InputError(
+            f"the units are of {len(stated)} quantizers, for each of which a number means another sound: make them "
+            "anew with one, by `empathy-lightning prepare units`"
+        )
+    return next(iter(stated), None)
 
 
 def _needs(loss: nn.Module) -> tuple[str, ...]:

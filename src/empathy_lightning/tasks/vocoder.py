@@ -16,11 +16,9 @@ from empathy_lightning.losses.spectral import MelDistance
 from empathy_lightning.modules.contracts import check_part
 from empathy_lightning.modules.speech_encoder import freeze
 from empathy_lightning.outputs import VocoderOutput
+from empathy_lightning.part_weights import quantizer_digest
 from empathy_lightning.tasks.schedule import Schedule
 from empathy_lightning.tasks.task import TrainedPartsTask
-
-MARGIN = 2
-"""Units on either side of a stretch that the quantizer hears, and that are not said."""
 
 
 class VocoderTask(TrainedPartsTask):
@@ -66,6 +64,7 @@ class VocoderTask(TrainedPartsTask):
         metrics: dict[str, Metric] = {}
         super().__init__(vocoder, optimizer, schedule, auxiliary_losses, loss_weights, metrics, initial_weights)
         self.quantizer: Any = freeze(quantizer)
+        self.model.quantizer_digest = quantizer_digest(quantizer)
         self.sample_rate = int(self.model.sample_rate)
         self.mel_distance = MelDistance(sample_rate=self.sample_rate)
         self.stretch = stretch
@@ -92,19 +91,37 @@ class VocoderTask(TrainedPartsTask):
     @torch.no_grad()
     def _stretches(self, batch: SpeechBatch) -> tuple[Tensor, Tensor]:
         """Units (B, stretch) and samples (B, stretch * samples_per_unit): drawn in training, else from the middle."""
-        each, margin = self.model.samples_per_unit, MARGIN * self.model.samples_per_unit
-        whole = self.stretch * each + 2 * margin
-        quantized = getattr(self.quantizer, "sample_rate", SAMPLE_RATE)
+        each = int(self.model.samples_per_unit)
         units, recorded = [], []
         for waveform, length in zip(batch.waveform, batch.lengths.tolist(), strict=True):
-            missing = max(0, whole - 2 * margin - length)
-            heard = nn.functional.pad(waveform[:length], (margin, margin + missing))
-            last = len(heard) - whole
+            # Units begin wherever a recording does.
+            shift = int(torch.randint(min(each, length), ())) if self.training else 0
+            missing = max(0, (self.stretch + 1) * each - (length - shift))
+            heard = nn.functional.pad(waveform[shift:length], (0, missing))
+            found = self._encoded(heard)
+            last = min(len(found), len(heard) // each) - self.stretch
             start = int(torch.randint(last + 1, ())) if self.training else last // 2
-            piece = heard[start : start + whole]
-            units.append(self.quantizer.encode(resample(piece, self.sample_rate, quantized))[MARGIN:-MARGIN])
-            recorded.append(piece[margin:-margin])
+            units.append(found[start : start + self.stretch])
+            recorded.append(heard[start * each : (start + self.stretch) * each])
         return torch.stack(units), torch.stack(recorded)
+
+    def _encoded(self, waveform: Tensor) -> Tensor:
+        """Units (U,) of a whole recording, as `prepare units` hears it.
+
+        Raises:
+            InputError: If a unit is not as long to the quantizer as to the vocoder.
+        """
+        quantized = getattr(self.quantizer, "sample_rate", SAMPLE_RATE)
+        # In 16 bits they would be other units.
+        with torch.autocast(waveform.device.type, enabled=False):
+            units: Tensor = self.quantizer.encode(resample(waveform, self.sample_rate, quantized))
+        expected = len(waveform) / self.model.samples_per_unit
+        if abs(len(units) - expected) > 1.5 + 0.1 * expected or len(units) < self.stretch:
+            raise InputError(
+                f"vocoder: {self.model.samples_per_unit} samples a unit make {expected:.0f} units of a recording, and "
+                f"the quantizer gives {len(units)}: give the vocoder as many samples a unit as the quantizer hears"
+            )
+        return units
 
     def untrained_parts(self) -> list[str]:
         """The vocoder, unless it began with the weights of a folder."""

@@ -45,11 +45,7 @@ class HttpVocoder(ExternalVocoder):
         self.timeout = timeout
 
     def line(self) -> _Server:
-        """The server, which is asked for its greeting.
-
-        Raises:
-            VocoderError: If it cannot be reached.
-        """
+        """The server, which is not asked yet."""
         return _Server(self.address, self.timeout)
 
 
@@ -58,32 +54,37 @@ class _Server:
 
     def __init__(self, address: str, timeout: float) -> None:
         self._address = urlsplit(address)
-        self._who = f"the vocoder at {address}"
+        query = f"?{self._address.query}" if self._address.query else ""
+        self._path = (self._address.path or "/") + query
+        # What stands behind a question mark may be a key.
+        self._who = f"the vocoder at {address.partition('?')[0]}"
         self._timeout = timeout
 
     def greeting(self) -> Greeting:
         """What it says of itself."""
-        line, _ = self._sent("GET", b"")
+        line, _ = self._sent("GET", b"", self._timeout)
         return read_greeting(line, self._who)
 
     def ask(self, request: Request) -> Tensor:
         """The waveform (t,) that answers a request; raises VocoderError."""
-        line, rest = self._sent("POST", request.line())
+        # Nobody waits for what becomes of a reply that is given up.
+        seconds = min(self._timeout, 1.0) if request.cancel else self._timeout
+        line, rest = self._sent("POST", request.line(), seconds)
         count = samples_in(line, self._who)
         if len(rest) != 2 * count:
             raise VocoderError(f"{self._who} broke off in the middle of an answer: start it again")
         return waveform_of(rest)
 
-    def _sent(self, method: str, body: bytes) -> tuple[bytes, bytes]:
+    def _sent(self, method: str, body: bytes, seconds: float) -> tuple[bytes, bytes]:
         """The line of an answer and what follows it."""
         kind = HTTPSConnection if self._address.scheme == "https" else HTTPConnection
-        connection = kind(self._address.hostname or "", self._address.port, timeout=self._timeout)
+        connection = kind(self._address.hostname or "", self._address.port, timeout=seconds)
         try:
-            connection.request(method, self._address.path or "/", body, {"Content-Type": "application/json"})
+            connection.request(method, self._path, body, {"Content-Type": "application/json"})
             response = connection.getresponse()
             if response.status != 200:
                 raise VocoderError(f"{self._who} answers with HTTP status {response.status}: see docs/vocoders.md")
-            line, _, rest = self._read(response).partition(b"\n")
+            line, _, rest = _body(response, seconds).partition(b"\n")
             return line, rest
         except TimeoutError:
             raise VocoderError(f"{self._who} did not answer in time: give it a longer timeout, or look there") from None
@@ -93,12 +94,13 @@ class _Server:
         finally:
             connection.close()
 
-    def _read(self, response: HTTPResponse) -> bytes:
-        """The body; a server that sends a byte now and then would outlast the time of a single read."""
-        deadline = time.monotonic() + self._timeout
-        blocks: list[bytes] = []
-        while block := response.read1(2**16):
-            blocks.append(block)
-            if time.monotonic() > deadline:
-                raise TimeoutError
-        return b"".join(blocks)
+
+def _body(response: HTTPResponse, seconds: float) -> bytes:
+    """The body; a server that sends a byte now and then would outlast the time of a single read."""
+    deadline = time.monotonic() + seconds
+    blocks: list[bytes] = []
+    while block := response.read1(2**16):
+        blocks.append(block)
+        if time.monotonic() > deadline:
+            raise TimeoutError
+    return b"".join(blocks)

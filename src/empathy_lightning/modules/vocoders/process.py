@@ -13,7 +13,7 @@ import weakref
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import IO
+from typing import IO, Any
 
 from torch import Tensor
 
@@ -66,6 +66,14 @@ class ProcessVocoder(ExternalVocoder):
         self.start_timeout = start_timeout
         self._program: _Program | None = None
         self._starting = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the program: a copy starts one of its own."""
+        return {**super().__getstate__(), "_program": None, "_starting": None}  # type: ignore[misc]
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take up what :meth:`__getstate__` gave."""
+        super().__setstate__({**state, "_starting": threading.Lock()})
 
     def line(self) -> _Program:
         """The program, started where it does not run.
