@@ -416,7 +416,7 @@ NO_CHECKPOINT = {
     "list": "is no checkpoint of a training, it has no state_dict",
     "pickled": "is no checkpoint, or was cut",
     "objects": "holds more than tensors, numbers and texts",
-    "safetensors": "is no checkpoint, or was cut",
+    "safetensors": "is no checkpoint",  # newer versions of torch read it, and then find no state_dict
     "weights": "is no checkpoint of a training, it has no pytorch-lightning_version",
 }
 
