@@ -122,7 +122,8 @@ def evaluate_prompts(
     if not chosen:
         raise InputError(f"{manifest} has no utterance in split {split} with one of {', '.join(emotions)}")
     model = load(checkpoint, trust).to("cuda" if torch.cuda.is_available() else "cpu")
-    compared, unreadable = [], []
+    compared: list[Compared] = []
+    unreadable: list[str] = []
     asked = conditions(seed)
     check_bot(model, asked)
     with progress_bar(total=len(chosen), what="comparing prompts") as progress:
