@@ -149,6 +149,19 @@ def test_another_prompt_takes_the_place_of_the_folder_s(bot, model, corpus, tmp_
     assert "user, system changed" in capsys.readouterr().err
 
 
+def test_a_language_is_asked_for_as_in_a_chat(bot, model, corpus, tmp_path, capsys):
+    rows = [u for u in read_manifest(corpus) if u.split == "test"]
+    rows[0] = replace(rows[0], prompt="Say it again: {speech}", system="Be kind.")
+    write_manifest(tmp_path / "own.jsonl", rows)
+    assert respond(bot, tmp_path / "own.jsonl", tmp_path / "r.jsonl", "--language", "German") == 0
+    replies = read_manifest(tmp_path / "r.jsonl")
+    assert [u.system for u in replies] == ["Be kind. Always answer in German.", None, None, None, None]
+    model.responder.system = "Always answer in German."
+    assert [u.response for u in replies] == [alone(model, u)[0] for u in replies]
+    assert respond(bot, tmp_path / "own.jsonl", tmp_path / "r.jsonl") == 2
+    assert "language" in capsys.readouterr().err
+
+
 def test_unreadable_recordings_are_left_out_and_named(bot, corpus, tmp_path, capsys):
     rows = [u for u in read_manifest(corpus) if u.split == "test"]
     rows[1].path = str(tmp_path / "nowhere.wav")

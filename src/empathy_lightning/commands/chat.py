@@ -104,6 +104,7 @@ def respond(
     paper: PaperName | None = None,
     prompt: Wording = None,
     system: Wording = None,
+    language: str | None = None,
     decoding: Annotated[Decoding, Flat] = Decoding(),  # noqa: B008 - frozen
     speech: bool = False,
     batch_size: int = 16,
@@ -122,6 +123,7 @@ def respond(
         paper: Prompts of a paper (default: the folder's own).
         prompt: User's turn with {speech} (and {emotion}) instead.
         system: System message of that prompt.
+        language: Of the replies, as in chat: auto (the user's own) or a name.
         decoding: How the replies are chosen.
         speech: Speak the replies too: WAV files in OUT.speech.
         batch_size: Recordings at a time.
@@ -137,7 +139,7 @@ def respond(
     asked, longest = _asked(paper, prompt, system)
     if decoding.max_new_tokens is None:
         decoding = replace(decoding, max_new_tokens=longest)
-    how = (split, asked, decoding, speech, batch_size, per_shard, trust, again, allow_left_out)
+    how = (split, asked, decoding, speech, batch_size, per_shard, trust, again, allow_left_out, language)
     answer_manifest(checkpoint, manifest, out, *how)
 
 

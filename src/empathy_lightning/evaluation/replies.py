@@ -37,7 +37,7 @@ from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.parts import entries, is_loaded
 from empathy_lightning.preparation.answers import AnswerShard, check_shards, in_shards, shards_of
 from empathy_lightning.preparation.identity import model_identity
-from empathy_lightning.prompts import Prompt
+from empathy_lightning.prompts import Prompt, follow_language
 from empathy_lightning.responder import Responder
 from empathy_lightning.slots import HeardEmotion
 from empathy_lightning.utterance import Utterance
@@ -56,6 +56,7 @@ def answer_manifest(
     trust: Sequence[str] = (),
     again: bool = False,
     max_left_out: float = MOST,
+    language: str | None = None,
 ) -> Path:
     """Let a bot answer recordings, and write a manifest with its replies as the responses.
 
@@ -75,6 +76,7 @@ def answer_manifest(
         trust: Packages besides this library whose classes the folder may name.
         again: Make anew what is there, whatever it was made from.
         max_left_out: Share of the recordings that may be missing or unreadable.
+        language: Of the replies, see :func:`.prompts.follow_language`; it is asked for in each system message.
 
     Raises:
         InputError: If the checkpoint, the manifest or ``out`` cannot be used, or the shards answer something else.
@@ -84,18 +86,19 @@ def answer_manifest(
     check_target(out, [manifest])
     shards, (rank, world_size) = shards_of(out), rank_and_world_size()
     check_shards(out, again)
-    utterances = _to_be_answered(manifest, split, prompt, max_left_out)
+    utterances = [_wishing(u, language) for u in _to_be_answered(manifest, split, prompt, max_left_out)]
     decoding = decoding or Decoding()
     fields = ("response", "response_cut", *["units"] * aloud)
     if aloud:
         _check_speech_files(out, utterances)
     asked = vars(prompt) if prompt else {"user": None, "system": None}
     chosen = {"speech": aloud, **vars(decoding), "max_new_tokens": decoding.longest}
-    said = {**_fingerprint(checkpoint, utterances, manifest.parent), **asked, **chosen}
+    said = {**_fingerprint(checkpoint, utterances, manifest.parent), **asked, **chosen, "language": language}
 
     def _load() -> AnswerShard:
         model = _asked(checkpoint, trust, prompt, aloud)
         assert model.responder is not None
+        model.responder.system = follow_language(model.responder.system, language)
         _settle_prompts(model.responder, utterances, shards)
         _tell_of_labels(model)
 
@@ -136,6 +139,13 @@ def _asked(checkpoint: Path, trust: Sequence[str], prompt: Prompt | None, aloud:
     if prompt is not None and model.responder is not None:
         model.responder.prompt, model.responder.system = prompt.user, prompt.system
     return model.to(own_device())
+
+
+def _wishing(utterance: Utterance, language: str | None) -> Utterance:
+    """An utterance whose own prompt, where it has one, asks for a language."""
+    if utterance.prompt is None:
+        return utterance
+    return replace(utterance, system=follow_language(utterance.system, language))
 
 
 def _with_speech(replies: Sequence[Utterance], out: Path) -> list[Utterance]:
