@@ -130,4 +130,7 @@ def real(tones: str = "recipe:real/users", more: dict[str, list[str]] | None = N
 
 
 if __name__ == "__main__":
-    real(*sys.argv[1:2])
+    if len(sys.argv) > 1:
+        real(sys.argv[1])
+    else:
+        real()

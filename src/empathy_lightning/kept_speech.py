@@ -128,8 +128,8 @@ def keep_encoded(listener: Listener, folder: str | Path) -> KeptSpeech:
     if not claim.is_met():
         claim.write()
     layers = listener.emotion_nuance is not None and not listener.reads_embeddings
-    digest = getattr(listener.emotion_nuance, "digest", None) if layers else None
-    listener.speech_encoder = CachedSpeechEncoder(encoder, layers, kept, digest)
+    reduced = getattr(listener.emotion_nuance, "digest", None) if layers else None
+    listener.speech_encoder = CachedSpeechEncoder(encoder, layers, kept, reduced)
     return kept
 
 

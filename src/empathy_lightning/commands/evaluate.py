@@ -64,9 +64,23 @@ def emotion(
     from empathy_lightning.prompts import Prompt
 
     question = Prompt(prompt, system) if prompt else paper_named(paper).recognition
-    files = (checkpoint, manifest, question, out, report)
-    asked = (split, by, parser, per_token, max_new_tokens, trust, allow_left_out)
-    evaluate_emotion(*files, *asked, keep_encoded=keep_encoded, probe=probe, voices=voices)
+    evaluate_emotion(
+        checkpoint,
+        manifest,
+        question,
+        out=out,
+        report=report,
+        split=split,
+        by=by,
+        parser=parser,
+        per_token=per_token,
+        max_new_tokens=max_new_tokens,
+        trust=trust,
+        max_left_out=allow_left_out,
+        keep_encoded=keep_encoded,
+        probe=probe,
+        voices=voices,
+    )
 
 
 def prompts(

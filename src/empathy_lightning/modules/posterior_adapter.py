@@ -114,7 +114,8 @@ class PosteriorAdapter(nn.Module):
             raise InputError("PosteriorAdapter hears with the language model's embeddings: give it a responder")
         heard = self.hear(frames, mask)
         tokens = heard.log_probabilities[..., :-1].softmax(-1)
-        table = self._words[0].weight[: self.num_tokens]
+        weight: Any = self._words[0].weight
+        table: Tensor = weight[: self.num_tokens]
         embeddings, kept = _merged((tokens.to(table.dtype) @ table).to(frames.dtype), heard)
         return embeddings, kept, heard
 

@@ -69,7 +69,7 @@ class ProcessVocoder(ExternalVocoder):
 
     def __getstate__(self) -> dict[str, Any]:
         """All but the program: a copy starts one of its own."""
-        return {**super().__getstate__(), "_program": None, "_starting": None}  # type: ignore[misc]
+        return {**super().__getstate__(), "_program": None, "_starting": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take up what :meth:`__getstate__` gave."""
