@@ -141,7 +141,7 @@ def test_ravdess_whisper_yaml(tmp_path, backbones):
     """With an encoder of random weights, and speakers who are known."""
     root = ravdess.write(tmp_path / "fake")
     config = ["--config", str(ROOT / "examples/ravdess_whisper.yaml"), f"--data.corpora.root={root}"]
-    config += [f"--backbones.speech_encoder={backbones / 'speech_encoder'}", "--trainer.callbacks+=MeetSpeakers"]
+    config += [f"--backbones.speech_encoder={backbones / 'speech_encoder'}", "--trainer.callbacks+=SpeakerEnrolment"]
     run(tmp_path, "fit", *config, "--trainer.max_epochs=1", "--trainer.check_val_every_n_epoch=1")
     shown = run(tmp_path, "test", *config, "--ckpt_path=last")
     assert "test/unweighted_accuracy" in shown

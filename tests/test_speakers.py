@@ -16,7 +16,7 @@ from empathy_lightning.listener import Listener
 from empathy_lightning.modules.emotion_nuance import EmotionNuance
 from empathy_lightning.modules.layer_statistics import PRIOR, LayerStatistics
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
-from empathy_lightning.tasks.voices import some_of_each
+from empathy_lightning.tasks.speaker_enrolment import some_of_each
 from empathy_lightning.utterance import Utterance
 from tests.conftest import whisper_config
 
@@ -42,7 +42,7 @@ def test_a_known_speakers_mean_is_taken_off_by_as_much_as_was_heard_of_it():
     before = listener(asked).emotion.embedding
     met = [spoken("ben", number) for number in (10, 11, 12)]
     for row in met:
-        listener.meet(collate([row], ["a"]))
+        listener.enrol(collate([row], ["a"]))
     after = listener(asked).emotion.embedding
     assert torch.equal(after[1:], before[1:]), "of whom nothing is known, nothing is taken off"
     own = [listener(collate([row], ["a"])) for row in [spoken("ben", n) for n in (10, 11, 12)]]
@@ -58,7 +58,7 @@ def test_a_known_speakers_mean_is_taken_off_by_as_much_as_was_heard_of_it():
 def test_a_module_that_knows_no_speakers_says_so():
     listener = Listener(SpeechEncoder(whisper_config()), emotion_nuance=EmotionNuance(32, 8, 3, 16, 4))
     with pytest.raises(InputError, match="EmotionNuance knows no speakers: take LayerStatistics"):
-        listener.meet(collate([spoken("ben", 1)], ["a"]))
+        listener.enrol(collate([spoken("ben", 1)], ["a"]))
 
 
 def test_some_of_each_speaker_are_drawn_whatever_their_order():
@@ -116,7 +116,7 @@ def choir(backbones, tmp_path):
 
 
 def test_known_speakers_are_heard_in_training_and_in_evaluation(choir, capsys):
-    knowing = "--trainer.callbacks+=MeetSpeakers"
+    knowing = "--trainer.callbacks+=SpeakerEnrolment"
     figures = {}
     for name, words in (("unknown", []), ("known", [knowing])):
         asked = [f"--config={choir / 'run.yaml'}", f"--out={choir / name}", *words]
@@ -127,7 +127,7 @@ def test_known_speakers_are_heard_in_training_and_in_evaluation(choir, capsys):
         figures[name] = float(line.split()[-1])
     assert figures["known"] > max(0.75, figures["unknown"] + 0.1)
     words = ["--by=classifier", f"--checkpoint={choir / 'known'}", f"--manifest={choir / 'choir.jsonl'}"]
-    for name, more in (("met", ["--voices"]), ("strangers", [])):
+    for name, more in (("met", ["--enrol"]), ("strangers", [])):
         assert main(["evaluate", "emotion", *words, f"--out={choir / name}.json", *more]) == 0
         figures[name] = json.loads((choir / f"{name}.json").read_text())["unweighted_accuracy"]
     assert figures["met"] == pytest.approx(figures["known"], abs=1e-4) and figures["strangers"] < figures["met"]

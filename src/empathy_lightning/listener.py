@@ -163,7 +163,7 @@ class Listener(nn.Module):
         return embeddings, mask, more
 
     @torch.no_grad()
-    def meet(self, batch: SpeechBatch) -> None:
+    def enrol(self, batch: SpeechBatch) -> None:
         """Hear a batch to know the speakers' voices, whatever they feel.
 
         Raises:
@@ -173,7 +173,7 @@ class Listener(nn.Module):
             raise InputError(f"{type(self.emotion_nuance).__name__} knows no speakers: take LayerStatistics")
         for pieces in _Pieces.of(batch.waveform, batch.lengths, self.window).few_at_a_time():
             encoded = self.speech_encoder(pieces.waveform, pieces.lengths)
-            self.emotion_nuance.meet(encoded.layers, encoded.mask, pieces.speakers(batch))
+            self.emotion_nuance.enrol(encoded.layers, encoded.mask, pieces.speakers(batch))
 
     @property
     def _knows_speakers(self) -> bool:

@@ -31,7 +31,7 @@ def emotion(
     out: Path | None = None,
     report: Path | None = None,
     probe: bool = False,
-    voices: bool = False,
+    enrol: bool = False,
     keep_encoded: KeepEncoded = None,
     trust: Trust = (),
     allow_left_out: AllowLeftOut = 0.01,
@@ -53,8 +53,8 @@ def emotion(
         report: HTML page: confusion, ratings, classes, speakers, curves.
         probe: Also measure a logistic regression on means and deviations of the speech encoder's layers, fitted to
             the manifest's training split.
-        voices: Hear all recordings of the split first, without their labels, to know the speakers' voices (for a
-            LayerStatistics that was trained with MeetSpeakers).
+        enrol: Hear all recordings of the split first, without their labels, to know the speakers' voices (for a
+            LayerStatistics that was trained with SpeakerEnrolment).
 
     Raises:
         InputError: If the checkpoint or the manifest cannot be used.
@@ -79,7 +79,7 @@ def emotion(
         max_left_out=allow_left_out,
         keep_encoded=keep_encoded,
         probe=probe,
-        voices=voices,
+        enrol=enrol,
     )
 
 

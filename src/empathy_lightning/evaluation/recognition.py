@@ -45,7 +45,7 @@ def evaluate_emotion(
     max_left_out: float = MOST,
     keep_encoded: Path | None = None,
     probe: bool = False,
-    voices: bool = False,
+    enrol: bool = False,
 ) -> dict[str, Any]:
     """Measure how well a checkpoint recognises emotion, print UA, WA and the confusion, and write them.
 
@@ -64,7 +64,7 @@ def evaluate_emotion(
         max_left_out: Share of the utterances that may be left out, unreadable or with a label that is no emotion word.
         keep_encoded: Folder for :func:`.kept_speech.keep_encoded`.
         probe: Measure a linear probe of the encoder's layers too, see :func:`.probe.linear_probe`.
-        voices: Hear all recordings first, without their labels, to know the speakers' voices.
+        enrol: Hear all recordings first, without their labels, to know the speakers' voices.
 
     Raises:
         InputError: If the checkpoint or the manifest cannot be used.
@@ -85,8 +85,8 @@ def evaluate_emotion(
         model.responder.prompt, model.responder.system = question.user, question.system
     kept = None if keep_encoded is None else keep_encoded_speech(model.listener, keep_encoded)
     dataset = SpeechDataset(chosen, LONGEST)
-    for batch, _ in readable_batches(dataset, emotions, []) if voices else ():
-        model.listener.meet(batch.to(model.device))
+    for batch, _ in readable_batches(dataset, emotions, []) if enrol else ():
+        model.listener.enrol(batch.to(model.device))
     recognise = recogniser(model, emotions, by, parser, per_token, max_new_tokens)
     recognitions: list[Recognition] = []
     unreadable: list[str] = []
@@ -112,7 +112,7 @@ def evaluate_emotion(
         "parser": parser,
         "per_token": per_token,
         "max_new_tokens": max_new_tokens,
-        "voices": voices,
+        "enrol": enrol,
     }
     measured = {"made_from": of, "by": by, "question": vars(question), "unreadable": unreadable}
     measured |= figures(recognitions, emotions) | beside

@@ -93,8 +93,8 @@ class LayerStatistics(nn.Module):
     :class:`.emotion_nuance.EmotionNuance`: no layer is mixed with another before it is read, and each dimension is
     standardised by itself, so that a few loud ones do not drown the others. Both heads read the embedding.
 
-    Where some recordings of a speaker were met before (:meth:`meet`; no label is needed), the speaker's mean is taken
-    off: what is left is how the voice differs from itself. Whom it has met is not kept in a folder.
+    Where a speaker was enrolled by some recordings (:meth:`enrol`; no label is needed), the speaker's mean is taken
+    off: what is left is how the voice differs from itself. Who is enrolled is not kept in a folder.
 
     Args:
         input_size: Width of the encoder's frames.
@@ -146,7 +146,7 @@ class LayerStatistics(nn.Module):
             self.valence_head = nn.Linear(output_size, 1)
             self.dominance_head = nn.Linear(output_size, 1)
 
-    def meet(self, layers: Sequence[Tensor], mask: Tensor, speakers: Sequence[str]) -> None:
+    def enrol(self, layers: Sequence[Tensor], mask: Tensor, speakers: Sequence[str]) -> None:
         """Hear recordings to know their speakers' voices; as :meth:`forward`, with the name of each row's speaker."""
         for speaker, row in zip(speakers, layer_statistics(layers, mask).detach(), strict=True):
             if speaker:

@@ -5,19 +5,19 @@ from empathy_lightning.tasks.export import Export
 from empathy_lightning.tasks.joint import JointTask
 from empathy_lightning.tasks.schedule import Cosine, Schedule, WarmupDecay
 from empathy_lightning.tasks.sharding import ShardedBackboneStrategy
+from empathy_lightning.tasks.speaker_enrolment import SpeakerEnrolment
 from empathy_lightning.tasks.speech_adapter import SpeechAdapterTask
 from empathy_lightning.tasks.speech_decoder import SpeechDecoderTask
 from empathy_lightning.tasks.vocoder import VocoderTask
-from empathy_lightning.tasks.voices import MeetSpeakers
 
 __all__ = [
     "Cosine",
     "EmotionNuanceTask",
     "Export",
     "JointTask",
-    "MeetSpeakers",
     "Schedule",
     "ShardedBackboneStrategy",
+    "SpeakerEnrolment",
     "SpeechAdapterTask",
     "SpeechDecoderTask",
     "VocoderTask",

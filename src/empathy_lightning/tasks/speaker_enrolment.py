@@ -14,7 +14,7 @@ from empathy_lightning.data.batch import SpeechBatch, SpeechDataset, collate
 from empathy_lightning.utterance import Utterance
 
 
-class MeetSpeakers(L.Callback):
+class SpeakerEnrolment(L.Callback):
     """Before a training or a measurement, let the emotion nuance module hear its speakers, without their labels.
 
     What is measured with it holds for speakers of whom as many recordings are there, of all their moods.
@@ -44,7 +44,7 @@ class MeetSpeakers(L.Callback):
         for split in splits:
             chosen = some_of_each(data.splits[split], self.recordings)
             for batch in _batches(SpeechDataset(chosen, data.max_seconds), data.emotions):
-                task.model.listener.meet(batch.to(task.device))
+                task.model.listener.enrol(batch.to(task.device))
 
 
 def some_of_each(utterances: Sequence[Utterance], most: int | None) -> list[Utterance]:
