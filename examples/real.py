@@ -22,7 +22,7 @@ from empathy_lightning.__main__ import main
 from empathy_lightning.data import read_manifest, write_manifest
 
 OUT = "outputs/real"
-REPEAT = "{speech}\nRepeat this word for word."
+REPEAT = "Repeat this word for word: {speech}"
 TIMES = Path(OUT) / "times.json"
 SHORT = ["--max_new_tokens", "40"]
 
