@@ -34,7 +34,7 @@ FAMILIES = {
     "freezeempath": [f"freezeempath/{stage}" for stage in FREEZEEMPATH],
     "blsp_emo": BLSP_EMO,
     "re_llm": RE_LLM,
-    "ravdess": ["ravdess"],
+    "ravdess": ["ravdess", "ravdess_whisper"],
     "real": list(REAL),
     "demo": [f"demo/{stage}" for stage in STAGES],
     "voice": ["demo/vocoder", "demo/vocoder_adversarial", "vocoder"],
@@ -59,6 +59,7 @@ WORDS = {
     **dict.fromkeys(REAL, HEARD),
     # Its averaged weights, its precision, and a validation at the end.
     "ravdess": ["--data.batch_size=8", "--trainer.precision=bf16-mixed", "--trainer.check_val_every_n_epoch=1"],
+    "ravdess_whisper": ["--data.batch_size=8"],
     **{recipe: ["--data.batch_seconds=4"] for recipe in FAMILIES["demo"]},
     **dict.fromkeys(FAMILIES["voice"], VOICE),
 }  # fmt: skip
