@@ -134,7 +134,7 @@ def understanding(
         expected: Manifest with the frozen model's replies to the transcripts alone (prepare responses).
         replies: The same with its replies to the speech (respond).
         cascade: The same with its replies to a recogniser's words (prepare transcripts, prepare responses).
-        repeated: The same with what was said when the words were to be repeated (respond, with a prompt that asks for it).
+        repeated: The same with what was said when it was asked to repeat the words (respond, with such a prompt).
         heard: The same with the recogniser's words as transcripts (prepare transcripts).
         out: JSON file for the figures and each utterance's own.
         split: Which to measure, or all.
