@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from empathy_lightning.audio import LONGEST
 from empathy_lightning.checkpoints import load
-from empathy_lightning.data.batch import SpeechDataset
+from empathy_lightning.data.batch import SpeechBatch, SpeechDataset
 from empathy_lightning.data.left_out import MOST, refuse_lost
 from empathy_lightning.data.reading import read_chosen
 from empathy_lightning.errors import InputError
@@ -25,9 +25,10 @@ from empathy_lightning.folders import read_config
 from empathy_lightning.jobs import digest, folder_digest, recordings_digest
 from empathy_lightning.kept_speech import keep_encoded as keep_encoded_speech
 from empathy_lightning.metrics import concordance, moments, unweighted_accuracy, weighted_accuracy
+from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.progress import progress_bar
 from empathy_lightning.prompts import Prompt
-from empathy_lightning.utterance import RATINGS
+from empathy_lightning.utterance import RATINGS, Utterance
 
 
 def evaluate_emotion(
@@ -88,14 +89,7 @@ def evaluate_emotion(
     for batch, _ in readable_batches(dataset, emotions, []) if enrol else ():
         model.listener.enrol(batch.to(model.device))
     recognise = recogniser(model, emotions, by, parser, per_token, max_new_tokens)
-    recognitions: list[Recognition] = []
-    unreadable: list[str] = []
-    with progress_bar(total=len(chosen), what="recognising emotion") as progress:
-        for batch, utterances in readable_batches(dataset, emotions, unreadable):
-            recognitions += recognise(batch.to(model.device), utterances)
-            refuse_lost([("unreadable", reason) for reason in unreadable], len(chosen), max_left_out)
-            progress.update(len(recognitions) + len(unreadable) - progress.n)
-    refuse_lost([("unreadable", reason) for reason in unreadable], len(chosen), max_left_out)
+    recognitions, unreadable = _recognised(model, recognise, dataset, emotions, max_left_out)
     beside = {"probe": linear_probe(model.listener, probed, emotions)} if probe else {}
     if kept is not None:
         kept.write()
@@ -123,6 +117,26 @@ def evaluate_emotion(
         write_report(report, measured, recognitions, checkpoint)
         print(f"report: {report}")
     return measured
+
+
+def _recognised(
+    model: EmpatheticLM,
+    recognise: Callable[[SpeechBatch, Sequence[Utterance]], list[Recognition]],
+    dataset: SpeechDataset,
+    emotions: Sequence[str],
+    max_left_out: float,
+) -> tuple[list[Recognition], list[str]]:
+    """What was recognised in each utterance, and why others could not be read."""
+    recognitions: list[Recognition] = []
+    unreadable: list[str] = []
+    count = len(dataset)
+    with progress_bar(total=count, what="recognising emotion") as progress:
+        for batch, utterances in readable_batches(dataset, emotions, unreadable):
+            recognitions += recognise(batch.to(model.device), utterances)
+            refuse_lost([("unreadable", reason) for reason in unreadable], count, max_left_out)
+            progress.update(len(recognitions) + len(unreadable) - progress.n)
+    refuse_lost([("unreadable", reason) for reason in unreadable], count, max_left_out)
+    return recognitions, unreadable
 
 
 def _entry(recognition: Recognition) -> dict[str, Any]:
