@@ -189,7 +189,14 @@ def test_what_was_not_said_does_not_enter_the_history(bot, monkeypatch):
     assert bot.respond(QUESTION, [[reply.turn]], decoding=DRAWN)[0].text
 
 
-def test_without_sound_the_text_that_was_taken_is_what_was_said(model):
+def test_before_the_first_sound_nothing_was_said(bot):
+    stream = bot.stream(QUESTION, decoding=DRAWN)
+    text = next(stream).text
+    reply = stream.cancel()
+    assert reply.text == text and reply.waveform is None and reply.interrupted and reply.turn.reply == ""
+
+
+def test_without_a_voice_the_text_that_was_taken_is_what_was_said(model):
     bot = EmpatheticChatbot(spoken(model, EMOTIONS))
     stream = bot.stream(QUESTION, decoding=DRAWN)
     text = next(stream).text + next(stream).text

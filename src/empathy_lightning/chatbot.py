@@ -15,6 +15,7 @@ from empathy_lightning.audio import AudioError, from_samples, read_speech
 from empathy_lightning.checkpoints import CheckpointError, load
 from empathy_lightning.data.batch import batch_of
 from empathy_lightning.decoding import Decoding
+from empathy_lightning.devices import own_device
 from empathy_lightning.errors import InputError
 from empathy_lightning.filled_prompt import Turn as Turn
 from empathy_lightning.models import EmpatheticLM
@@ -58,7 +59,7 @@ class EmpatheticChatbot:
         Raises:
             CheckpointError: If the folder is incomplete or damaged.
         """
-        return cls(load(folder, trust).to(device or ("cuda" if torch.cuda.is_available() else "cpu")))
+        return cls(load(folder, trust).to(device or own_device()))
 
     @property
     def emotions(self) -> list[str]:

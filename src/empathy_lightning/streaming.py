@@ -138,7 +138,8 @@ class ReplyStream:
         A vocoder that is in the middle of a block is waited for a second at most, and ends behind it.
 
         What was not said does not enter the history: :attr:`.Reply.turn` holds the text that the speech decoder had
-        read for the last sound that was taken or, without sound or after a fault, the text that was taken.
+        read for the last sound that was taken, and nothing before the first one; of a bot without a voice, or after a
+        fault of it, the text that was taken.
 
         Returns:
             The first reply, as far as it was taken.
@@ -217,7 +218,7 @@ class ReplyStream:
         if row.sounds:
             reply.waveform, reply.sample_rate = torch.cat(row.sounds), self._sample_rate
         said = reply.text
-        if interrupted and row.sounds and reply.fault is None:
+        if interrupted and self._sample_rate is not None and reply.fault is None:
             said = reply.text[: row.characters].rstrip()
         reply.turn = replace(reply.turn, reply=said)
         first_text = None if row.first_text is None else row.first_text - self._began

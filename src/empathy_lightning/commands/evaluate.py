@@ -54,7 +54,7 @@ def emotion(
         probe: Also measure a logistic regression on means and deviations of the speech encoder's layers, fitted to
             the manifest's training split.
         enrol: Hear all recordings of the split first, without their labels, to know the speakers' voices (for a
-            LayerStatistics that was trained with SpeakerEnrolment).
+            LayerStatistics that was trained with SpeakerEnrolment); with --keep_encoded each is encoded once.
 
     Raises:
         InputError: If the checkpoint or the manifest cannot be used.

@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 import lightning as L
 import torch
-from torch.utils.data import DataLoader
 
 from empathy_lightning.audio import SAMPLE_RATE
 from empathy_lightning.corpora.corpus import Corpus, CorpusError
@@ -28,6 +27,7 @@ from empathy_lightning.data.mixture import (
 )
 from empathy_lightning.data.protocols import Protocol
 from empathy_lightning.data.published import protocol_named
+from empathy_lightning.data.resumable_loader import ResumableLoader
 from empathy_lightning.data.sampler import LengthBucketSampler, Position
 from empathy_lightning.emotion_words import chosen_emotion
 from empathy_lightning.errors import InputError, meant
@@ -317,31 +317,3 @@ class EmpathyDataModule(L.LightningDataModule):
         """Say how many files could not be read; trainers call it at the end of an epoch."""
         if count := sum(map(len, self.unreadable.values())):
             warnings.warn(f"{count} unreadable file(s) left out so far", stacklevel=2)
-
-
-class ResumableLoader(DataLoader[Any]):
-    """A DataLoader of the trainer's epoch, from the DataModule's position on.
-
-    Args:
-        trainer: Knows the epoch.
-        *args: As of DataLoader.
-        **kwargs: As of DataLoader.
-    """
-
-    def __init__(self, *args: Any, trainer: L.Trainer | None, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._trainer = trainer
-
-    def __iter__(self) -> Any:
-        if self._trainer is not None:
-            sampler: Any = self.batch_sampler
-            # Trainers make the first iterator of a resumed run before they know its epoch.
-            sampler.set_epoch(max(self._trainer.current_epoch, sampler.first_epoch))
-        return super().__iter__()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Nothing: the position is the DataModule's. That there is a state tells the trainer that it can resume."""
-        return {}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Nothing, as above."""

@@ -20,6 +20,7 @@ from empathy_lightning.data.batch import SpeechBatch, SpeechDataset
 from empathy_lightning.data.left_out import MOST, refuse_lost
 from empathy_lightning.data.reading import read_chosen
 from empathy_lightning.decoding import Decoding
+from empathy_lightning.devices import own_device
 from empathy_lightning.errors import InputError
 from empathy_lightning.evaluation import intervals
 from empathy_lightning.evaluation.recognisers import readable_batches
@@ -121,7 +122,7 @@ def evaluate_prompts(
     chosen = read_chosen(manifest, split, max_left_out, emotions=emotions)
     if not chosen:
         raise InputError(f"{manifest} has no utterance in split {split} with one of {', '.join(emotions)}")
-    model = load(checkpoint, trust).to("cuda" if torch.cuda.is_available() else "cpu")
+    model = load(checkpoint, trust).to(own_device())
     compared: list[Compared] = []
     unreadable: list[str] = []
     asked = conditions(seed)

@@ -17,6 +17,7 @@ from empathy_lightning.checkpoints import load
 from empathy_lightning.data.batch import SpeechBatch, SpeechDataset
 from empathy_lightning.data.left_out import MOST, refuse_lost
 from empathy_lightning.data.reading import read_chosen
+from empathy_lightning.devices import own_device
 from empathy_lightning.errors import InputError
 from empathy_lightning.evaluation.probe import linear_probe
 from empathy_lightning.evaluation.recognisers import Recognition, readable_batches, recogniser
@@ -81,7 +82,7 @@ def evaluate_emotion(
     probed = {"measured": chosen}
     for name in ("train", "validation") if probe else ():
         probed[name] = read_chosen(manifest, name, max_left_out, emotions=emotions)
-    model = load(checkpoint, trust).to("cuda" if torch.cuda.is_available() else "cpu")
+    model = load(checkpoint, trust).to(own_device())
     if model.responder is not None:
         model.responder.prompt, model.responder.system = question.user, question.system
     kept = None if keep_encoded is None else keep_encoded_speech(model.listener, keep_encoded)
@@ -95,20 +96,14 @@ def evaluate_emotion(
         kept.write()
     if not recognitions:
         raise InputError(f"none of {len(chosen)} utterances can be read, for example {unreadable[0]}")
-    heard = [path for u in chosen for path in (u.path, u.emotion_path) if path]
-    of = {
-        "manifest": digest(manifest),
-        "recordings": recordings_digest(heard, manifest.parent),
-        "checkpoint": folder_digest(checkpoint),
-        "split": split,
+    asked = {"split": split, "by": by, "question": vars(question), "parser": parser, "per_token": per_token}
+    asked |= {"max_new_tokens": max_new_tokens, "enrol": enrol}
+    measured = {
+        "made_from": _digests(checkpoint, manifest, chosen) | asked,
         "by": by,
         "question": vars(question),
-        "parser": parser,
-        "per_token": per_token,
-        "max_new_tokens": max_new_tokens,
-        "enrol": enrol,
+        "unreadable": unreadable,
     }
-    measured = {"made_from": of, "by": by, "question": vars(question), "unreadable": unreadable}
     measured |= figures(recognitions, emotions) | beside
     print(table(measured))
     if out is not None:
@@ -137,6 +132,16 @@ def _recognised(
             progress.update(len(recognitions) + len(unreadable) - progress.n)
     refuse_lost([("unreadable", reason) for reason in unreadable], count, max_left_out)
     return recognitions, unreadable
+
+
+def _digests(checkpoint: Path, manifest: Path, chosen: Sequence[Utterance]) -> dict[str, Any]:
+    """What the figures were made from, by its content."""
+    heard = [path for u in chosen for path in (u.path, u.emotion_path) if path]
+    return {
+        "manifest": digest(manifest),
+        "recordings": recordings_digest(heard, manifest.parent),
+        "checkpoint": folder_digest(checkpoint),
+    }
 
 
 def _entry(recognition: Recognition) -> dict[str, Any]:

@@ -119,17 +119,25 @@ def answer_manifest(
         if answered is None:
             print(f"process {rank} of {world_size} is done; the one that ends last writes {out}")
             return out
-        replies = _with_speech([u for u in answered if u.response is not None], out)
-        if not replies:
-            raise InputError(
-                f"none of {len(utterances)} recordings can be read and answered, for example {utterances[0].path}"
-            )
-        unread = [("unreadable", u.path) for u in answered if u.response is None]
-        refuse_lost(unread, len(answered), max_left_out)
+        replies = _replies(answered, out, max_left_out)
         Claim(out, {"manifest": digest(manifest), "split": split, **said}).write()
         write_manifest(out, replies)
     _report(out, answered, aloud)
     return out
+
+
+def _replies(answered: Sequence[Utterance], out: Path, max_left_out: float) -> list[Utterance]:
+    """What was answered, with its speech.
+
+    Raises:
+        InputError: If that is nothing, or too much could not be read.
+    """
+    replies = _with_speech([u for u in answered if u.response is not None], out)
+    if not replies:
+        raise InputError(f"none of {len(answered)} recordings can be read and answered, for example {answered[0].path}")
+    unread = [("unreadable", u.path) for u in answered if u.response is None]
+    refuse_lost(unread, len(answered), max_left_out)
+    return replies
 
 
 def _asked(checkpoint: Path, trust: Sequence[str], prompt: Prompt | None, aloud: bool) -> EmpatheticLM:

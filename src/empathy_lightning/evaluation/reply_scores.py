@@ -13,6 +13,7 @@ from torch import Tensor
 
 from empathy_lightning.checkpoints import load_empathy_classifier
 from empathy_lightning.conversion.epitome import MECHANISMS
+from empathy_lightning.devices import own_device
 from empathy_lightning.errors import InputError
 from empathy_lightning.evaluation.parsing import parse_words
 from empathy_lightning.metrics.text import chrf, distinct, greedy_match
@@ -62,7 +63,7 @@ def load_classifiers(folder: Path) -> dict[str, EmpathyClassifier]:
     present = [path for path in folders if path.is_dir()]
     if not present:
         raise InputError(f"{folder} holds no empathy classifier; write one with `empathy-lightning convert epitome`")
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = own_device()
     loaded = {}
     for path in present:
         classifier = load_empathy_classifier(path).to(device)
@@ -193,7 +194,7 @@ def _load_encoder(folder: Path) -> tuple[Any, Any]:
         raise InputError(f"BERTScore: {error}"[:300]) from None
     if encoder.config.is_encoder_decoder or tokenizer.pad_token is None:
         raise InputError(f"{folder} is no encoder: give --bert_score one such as a roberta-large")
-    return encoder.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer
+    return encoder.to(own_device()), tokenizer
 
 
 def variety(replies: Sequence[str]) -> dict[str, float]:

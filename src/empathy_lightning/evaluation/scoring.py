@@ -60,12 +60,7 @@ def evaluate_responses(
     Raises:
         InputError: If a file cannot be used, or an option needs another one.
     """
-    if against is not None and empathy_classifier is None and asr is None:
-        raise InputError("--against compares empathy or errors of speech: give --empathy_classifier too, or --asr")
-    if asr_language is not None and asr is None:
-        raise InputError("--asr_language is for the recogniser: give --asr too")
-    if bert_score is not None and references is None:
-        raise InputError("BERTScore compares with expected responses: give --references too")
+    _check_options(against, references, empathy_classifier, bert_score, asr, asr_language)
     files = {"replies": replies, "references": references, "against": against}
     check_target(out, files.values())
     utterances = _answered(replies, split)
@@ -97,18 +92,38 @@ def evaluate_responses(
         _measure_speech(utterances, others, recogniser, rows, figures)
     print(table(figures))
     if out is not None:
-        made_of = files | {"split": split, "empathy_classifier": empathy_classifier, "bert_score": bert_score}
-        made_of |= {"asr": asr, "asr_language": asr_language}
-        named = {name: value and str(value) for name, value in made_of.items()} | {"bert_layer": bert_layer}
-        read: dict[str, Any] = {name: digest(file) for name, file in files.items() if file is not None}
-        read |= {"split": split, "bert_layer": bert_layer, "asr_language": asr_language}
         models = {"empathy_classifier": empathy_classifier, "bert_score": bert_score, "asr": asr}
-        read |= {name: model_identity(str(model)) for name, model in models.items() if model is not None}
+        options = {"split": split, "bert_layer": bert_layer, "asr_language": asr_language}
+        named = {name: value and str(value) for name, value in (files | models).items()} | options
+        read = _digests(files, models) | options
         if asr is not None:
             heard = [u.response_path for u in (*utterances, *others) if u is not None and u.response_path is not None]
             read["recordings"] = recordings_digest(heard, replies.parent)
         write_json(out, {"of": named, "made_from": read} | figures | {"scores": rows})
     return figures
+
+
+def _check_options(
+    against: Path | None,
+    references: Path | None,
+    empathy_classifier: Path | None,
+    bert_score: Path | None,
+    asr: str | None,
+    asr_language: str | None,
+) -> None:
+    """Refuse an option that needs another one."""
+    if against is not None and empathy_classifier is None and asr is None:
+        raise InputError("--against compares empathy or errors of speech: give --empathy_classifier too, or --asr")
+    if asr_language is not None and asr is None:
+        raise InputError("--asr_language is for the recogniser: give --asr too")
+    if bert_score is not None and references is None:
+        raise InputError("BERTScore compares with expected responses: give --references too")
+
+
+def _digests(files: dict[str, Path | None], models: dict[str, Any]) -> dict[str, Any]:
+    """What the figures were made from, by its content."""
+    read: dict[str, Any] = {name: digest(file) for name, file in files.items() if file is not None}
+    return read | {name: model_identity(str(model)) for name, model in models.items() if model is not None}
 
 
 def _answered(manifest: Path, split: str) -> list[Utterance]:

@@ -160,6 +160,7 @@ class _Norm(NamedTuple):
 
     @classmethod
     def of(cls, norm: Any) -> _Norm:
+        """That of Qwen2's norm."""
         width = norm.weight.shape[0]
         epsilon = torch.tensor((width * norm.variance_epsilon) ** 0.5, device=norm.weight.device)
         return cls(norm.weight.float() * width**0.5, epsilon)
@@ -180,6 +181,7 @@ class _Linear(NamedTuple):
 
     @classmethod
     def of(cls, *layers: Any) -> _Linear:
+        """A copy of linear layers that read the same inputs."""
         weight = torch.cat([layer.weight.detach() for layer in layers]).t().contiguous()
         biases = [layer.bias.detach() for layer in layers if layer.bias is not None]
         return cls(weight, torch.cat(biases) if biases else None)
@@ -202,6 +204,7 @@ class _Layer(NamedTuple):
 
     @classmethod
     def of(cls, layer: Any) -> _Layer:
+        """A copy of a block of Qwen2."""
         attention, mlp = layer.self_attn, layer.mlp
         return cls(
             first=_Norm.of(layer.input_layernorm),

@@ -11,6 +11,7 @@ import lightning as L
 from lightning.pytorch.trainer.states import TrainerFn
 
 from empathy_lightning.data.batch import SpeechBatch, SpeechDataset, collate
+from empathy_lightning.progress import progress_bar
 from empathy_lightning.utterance import Utterance
 
 
@@ -43,8 +44,11 @@ class SpeakerEnrolment(L.Callback):
         data = trainer.datamodule
         for split in splits:
             chosen = some_of_each(data.splits[split], self.recordings)
-            for batch in _batches(SpeechDataset(chosen, data.max_seconds), data.emotions):
-                task.model.listener.enrol(batch.to(task.device))
+            shown = trainer.is_global_zero
+            with progress_bar(total=len(chosen), what=f"speakers of {split}", shown=shown) as progress:
+                for batch in _batches(SpeechDataset(chosen, data.max_seconds), data.emotions):
+                    task.model.listener.enrol(batch.to(task.device))
+                    progress.update(len(batch))
 
 
 def some_of_each(utterances: Sequence[Utterance], most: int | None) -> list[Utterance]:
