@@ -61,7 +61,14 @@ def test_a_bot_between_the_floor_and_the_cascade(rows, capsys):
 
 def test_what_is_left_out_is_not_measured(rows):
     found = figures()
-    assert set(found) == {"utterances", "likeness_floor", "each"}
+    assert set(found) == {"utterances", "left_out", "likeness_floor", "each"} and found["left_out"] == 0
+
+
+def test_all_figures_are_of_the_same_utterances(rows):
+    write_manifest("replies.jsonl", rows[:2])
+    found = figures("--replies=replies.jsonl", written("cascade", rows, response=[REPLIES[0], REPLIES[1], "None."]))
+    assert (found["utterances"], found["left_out"], len(found["each"])) == (2, 1, 2)
+    assert found["likeness_cascade"]["value"] == found["likeness_replies"]["value"] == 1.0
 
 
 def test_other_utterances_are_refused(rows, capsys):

@@ -31,7 +31,8 @@ def evaluate_understanding(
 
     Likeness is chrF of each reply and the reply to the transcript, averaged. The floor is that of the reply to another
     utterance's transcript (the next one's), and a share is how far from the floor to 1, or to the cascade, a reply
-    comes. All replies should be of one frozen model, the likeliest words, of one longest length.
+    comes. Only utterances that all the manifests have are measured. All replies should be of one frozen model, the
+    likeliest words, of one longest length.
 
     Args:
         expected: Manifest whose responses are the model's replies to the transcripts.
@@ -50,17 +51,18 @@ def evaluate_understanding(
     known = {key: u for key, u in _read(expected, split).items() if u.response and words(u.transcript or "")}
     if len(known) < 2:
         raise InputError(f"{expected} has fewer than two utterances of split {split} with transcript and response")
-    figures: dict[str, Any] = {"utterances": len(known)}
-    rows: dict[Key, dict[str, Any]] = {key: {"corpus": key[0], "id": key[1]} for key in known}
-    for name, path in (("repeated", repeated), ("heard", heard)):
-        if path is not None:
-            said = {key: u.response if name == "repeated" else u.transcript for key, u in _read(path, split).items()}
-            figures[f"word_error_rate_{name}"] = _word_errors(known, said, path, name, rows)
-    figures["likeness_floor"] = mean(_likeness(known, _of_others(known), expected, "floor", rows))
-    for name, path in (("cascade", cascade), ("replies", replies)):
-        if path is not None:
-            said = {key: u.response for key, u in _read(path, split).items()}
-            figures[f"likeness_{name}"] = mean(_likeness(known, said, path, name, rows))
+    given = {"repeated": repeated, "heard": heard, "cascade": cascade, "replies": replies}
+    said = {name: _said(path, split, name) for name, path in given.items() if path is not None}
+    everywhere = _common(known, said, given)
+    figures: dict[str, Any] = {"utterances": len(everywhere), "left_out": len(known) - len(everywhere)}
+    rows: dict[Key, dict[str, Any]] = {key: {"corpus": key[0], "id": key[1]} for key in everywhere}
+    for name in ("repeated", "heard"):
+        if name in said:
+            figures[f"word_error_rate_{name}"] = _word_errors(everywhere, said[name], name, rows)
+    said["floor"] = _of_others(known)
+    for name in ("floor", "cascade", "replies"):
+        if name in said:
+            figures[f"likeness_{name}"] = mean(_likeness(everywhere, said[name], name, rows))
     figures |= _shares(figures)
     if out is not None:
         write_json(out, {**figures, "each": list(rows.values())})
@@ -79,47 +81,58 @@ def _read(path: Path, split: str) -> dict[Key, Utterance]:
     return {(u.corpus, u.id): u for u in read_chosen(path, split, most=1.0, audio=False)}
 
 
-def _of_others(known: Mapping[Key, Utterance]) -> dict[Key, str | None]:
-    """For each utterance the reply to the next one's transcript."""
-    keys = list(known)
-    return {key: known[other].response for key, other in zip(keys, [*keys[1:], keys[0]], strict=True)}
-
-
-def _common(known: Mapping[Key, Utterance], said: Mapping[Key, str | None], path: Path) -> list[Key]:
-    found = [key for key in known if said.get(key) is not None]
-    if not found:
-        raise InputError(f"{path} has none of the utterances that are expected")
+def _said(path: Path, split: str, name: str) -> dict[Key, str]:
+    """The words of a manifest that are measured: what a recogniser wrote down, or else the responses."""
+    found: dict[Key, str] = {}
+    for key, utterance in _read(path, split).items():
+        text = utterance.transcript if name == "heard" else utterance.response
+        if text is not None:
+            found[key] = text
     return found
 
 
+def _of_others(known: Mapping[Key, Utterance]) -> dict[Key, str]:
+    """For each utterance the reply to the next one's transcript."""
+    keys = list(known)
+    return {key: known[other].response or "" for key, other in zip(keys, [*keys[1:], keys[0]], strict=True)}
+
+
+def _common(
+    known: Mapping[Key, Utterance], said: Mapping[str, Mapping[Key, str]], paths: Mapping[str, Path | None]
+) -> dict[Key, Utterance]:
+    """The utterances that every manifest has, so that all figures are of the same ones.
+
+    Raises:
+        InputError: If a manifest has none of them.
+    """
+    common = dict(known)
+    for name, texts in said.items():
+        common = {key: utterance for key, utterance in common.items() if key in texts}
+        if not common:
+            raise InputError(f"{paths[name]} has none of the utterances that are expected and in the other manifests")
+    return common
+
+
 def _likeness(
-    known: Mapping[Key, Utterance],
-    said: Mapping[Key, str | None],
-    path: Path,
-    name: str,
-    rows: Mapping[Key, dict[str, Any]],
+    known: Mapping[Key, Utterance], said: Mapping[Key, str], name: str, rows: Mapping[Key, dict[str, Any]]
 ) -> list[float]:
     values = []
-    for key in _common(known, said, path):
-        values.append(chrf([said[key] or ""], [known[key].response or ""]))
+    for key, utterance in known.items():
+        values.append(chrf([said[key]], [utterance.response or ""]))
         rows[key][f"likeness_{name}"] = round(values[-1], 4)
     return values
 
 
 def _word_errors(
-    known: Mapping[Key, Utterance],
-    said: Mapping[Key, str | None],
-    path: Path,
-    name: str,
-    rows: Mapping[Key, dict[str, Any]],
+    known: Mapping[Key, Utterance], said: Mapping[Key, str], name: str, rows: Mapping[Key, dict[str, Any]]
 ) -> dict[str, float]:
     from torchaudio.functional import edit_distance
 
     errors: list[float] = []
     lengths: list[float] = []
-    for key in _common(known, said, path):
-        wanted = words(known[key].transcript or "")
-        errors.append(edit_distance(words(said[key] or ""), wanted))
+    for key, utterance in known.items():
+        wanted = words(utterance.transcript or "")
+        errors.append(edit_distance(words(said[key]), wanted))
         lengths.append(len(wanted))
         rows[key][f"word_errors_{name}"], rows[key]["words"] = errors[-1], lengths[-1]
     return ratio(errors, lengths)

@@ -73,10 +73,8 @@ class VocoderTask(TrainedPartsTask):
     def _check_rates(vocoder: Any, quantizer: Any) -> None:
         """A unit has to be as long to the one as to the other."""
         each, rate = vocoder.samples_per_unit, vocoder.sample_rate
-        theirs, their_rate = (
-            getattr(quantizer, "samples_per_unit", None),
-            getattr(quantizer, "sample_rate", SAMPLE_RATE),
-        )
+        theirs = getattr(quantizer, "samples_per_unit", None)
+        their_rate = getattr(quantizer, "sample_rate", SAMPLE_RATE)
         if theirs is not None and theirs * rate != each * their_rate:
             raise InputError(
                 f"vocoder: {each} samples a unit at {rate} Hz, and the quantizer has {theirs} at {their_rate} Hz"
