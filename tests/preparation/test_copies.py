@@ -57,6 +57,16 @@ def test_a_run_that_was_interrupted_ends_with_the_same_bytes(manifest, capsys):
     assert "made from something else (seed changed)" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("file", ["0.wav", "noise/hum.wav"])
+def test_copies_of_other_recordings_or_other_noise_are_not_taken_for_these(file, manifest, capsys):
+    write(Path("noise/hum.wav"), 0.1 * torch.randn(16_000), 16_000)
+    assert copies(manifest, "--noise_folder", "noise") == 0
+    write(Path(file), 0.2 * torch.randn(9_000), 16_000)
+    assert copies(manifest, "--noise_folder", "noise") == 2
+    assert "made from something else" in capsys.readouterr().err
+    assert copies(manifest, "--noise_folder", "noise", "--again") == 0
+
+
 def test_nothing_to_copy_is_told(manifest, capsys):
     write_manifest("tests.jsonl", [replace(u, split="test") for u in read_manifest(manifest)])
     assert copies("tests.jsonl") == 2

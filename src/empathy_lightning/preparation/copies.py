@@ -14,7 +14,7 @@ from empathy_lightning.data.manifest import write_manifest
 from empathy_lightning.data.reading import read_chosen
 from empathy_lightning.errors import InputError
 from empathy_lightning.files import check_folder, check_target
-from empathy_lightning.jobs import Claim, alone, digest, seed_of, speech_file
+from empathy_lightning.jobs import Claim, alone, digest, recordings_digest, seed_of, speech_file
 from empathy_lightning.progress import progress_bar
 from empathy_lightning.utterance import Utterance
 
@@ -58,7 +58,8 @@ def prepare_copies(
     if not originals:
         raise InputError(f"{manifest} has no training utterance to copy: its split must be train")
     made_from: dict[str, Any] = {"manifest": digest(manifest), "copies": copies, "noise": noise, "rooms": rooms}
-    made_from |= {"noise_folder": noise_folder, "seed": seed}
+    made_from |= {"noise_folder": noise_folder and _noises(Path(noise_folder)), "seed": seed}
+    made_from["recordings"] = recordings_digest([u.path for u in originals], manifest.parent)
     change = Augmentation(noise, noise_folder, drop_frequencies=False, drop_stretches=False, rooms=rooms)
     change.probability = 0.8
     with alone(folder):
@@ -71,6 +72,11 @@ def prepare_copies(
         write_manifest(out, [*utterances, *changed])
     print(f"{len(changed)} copies of {len(originals)} training utterances")
     return out
+
+
+def _noises(folder: Path) -> str:
+    """Digest of the recordings of a folder."""
+    return recordings_digest([str(path) for path in sorted(folder.rglob("*")) if path.is_file()], folder)
 
 
 def _changed(
