@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 
 import pyarrow
@@ -26,6 +27,7 @@ VALID = {
     "valence": 0.5, "dominance": 0.5, "emotion_id": "c/2", "emotion_path": "/b.wav", "emotion_start": 0.5,
     "emotion_end": 1.0, "prompt": "{speech}?", "system": "Be kind.", "response": "ah", "response_cut": True,
     "response_path": "/r.wav", "units": [1, 2], "raw_labels": {"emotion": "SAD"}, "emotion_votes": {"sad": 1.0},
+    "suite": "s", "ability": "empathy/anger", "references": ["yes", "oui"],
 }  # fmt: skip
 ENCODED = ("raw_labels", "emotion_votes")
 
@@ -237,3 +239,18 @@ def test_votes_that_were_rounded_are_shares_again(tmp_path, name):
             pytest.approx([1 / 6] * 6, abs=1e-12),
         ]
         assert valid(found, "here") == found
+
+
+@pytest.mark.parametrize(
+    ("references", "said"),
+    [
+        ("yes", 'references are "yes", not a list of texts'),
+        (["yes", 3], 'references are ["yes", 3], not a list of texts'),
+        (["\ud800"], "references hold half a character"),
+    ],
+)
+def test_references_are_a_list_of_texts(tmp_path, references, said):
+    file = tmp_path / "m.jsonl"
+    file.write_text(json.dumps({"id": "1", "corpus": "c", "path": "a.wav", "references": references}))
+    with pytest.raises(InputError, match=re.escape(said)):
+        read_manifest(file)

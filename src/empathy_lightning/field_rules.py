@@ -24,7 +24,9 @@ FIELDS: tuple[str, ...] = tuple(f.name for f in fields(Utterance))
 REQUIRED = ("id", "corpus", "path")
 _NUMBERED = ("id", "speaker", "session")
 _PATHS = ("path", "emotion_path", "response_path")
-_NEVER_EMPTY = {*REQUIRED, *_PATHS, "speaker", "session", "split", "emotion", "language", "emotion_id"}
+_NEVER_EMPTY = {
+    *REQUIRED, *_PATHS, "speaker", "session", "split", "emotion", "language", "emotion_id", "suite", "ability",
+}  # fmt: skip
 _TIMES = ("start", "end", "duration", "emotion_start", "emotion_end")
 _LARGEST_UNIT = 2**31 - 1
 _ROUNDED = 0.02 + 1e-9
@@ -141,6 +143,21 @@ def _units_are_right(name: str, values: Sequence[Any], kinds: set[type]) -> bool
     return min(chain.from_iterable(given)) >= 0 and max(chain.from_iterable(given)) <= _LARGEST_UNIT
 
 
+def _references(name: str, value: Any) -> list[str]:
+    if type(value) is not list or not all(type(text) is str for text in value):
+        raise WrongValue(f"are {shown(value)}, not a list of texts")
+    if not all(map(_writable, value)):
+        raise WrongValue("hold half a character (an unpaired surrogate)")
+    return value
+
+
+def _references_are_right(name: str, values: Sequence[Any], kinds: set[type]) -> bool:
+    if not kinds <= {list}:
+        return False
+    texts = list(chain.from_iterable(values))
+    return set(map(type, texts)) <= {str} and _writable("".join(texts))
+
+
 def _labels(name: str, value: Any) -> dict[str, str]:
     if type(value) is not dict:
         raise WrongValue(f"are {shown(value)}, not an object of texts")
@@ -225,4 +242,5 @@ RULES |= {
     "response_cut": Rule(_flags_are_right, _flag),
     "raw_labels": Rule(_labels_are_right, _labels),
     "emotion_votes": Rule(_votes_are_right, _votes),
+    "references": Rule(_references_are_right, _references),
 }

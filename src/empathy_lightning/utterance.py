@@ -23,7 +23,7 @@ QUANTIZER = "reply_quantizer"
 SPOKEN: tuple[str, ...] = ("reply_engine", "reply_version", "reply_voice", "reply_style", "reply_seed", QUANTIZER)
 """Raw labels that tell how the speech of a reply (``response_path``) was made, as ``prepare speech`` writes them."""
 
-_DEFAULTS = (("start", 0.0), ("emotion_start", 0.0), ("response_cut", False))
+_DEFAULTS: tuple[tuple[str, object], ...] = (("start", 0.0), ("emotion_start", 0.0), ("response_cut", False), ("references", []))
 
 
 @dataclass(slots=True)
@@ -43,7 +43,6 @@ class Utterance:
         session: Recording session, where the corpus has one.
         split: ``"train"``, ``"validation"`` or ``"test"``, where the corpus states one.
         emotion: Category, spelt as in the task's list of emotions.
-        emotion_votes: Share of the raters who heard each category, summing to 1; empty where unknown.
         arousal: Rating in 0..1 (calm to excited), or None.
         valence: Rating in 0..1 (negative to positive), or None.
         dominance: Rating in 0..1 (weak to strong), or None.
@@ -59,6 +58,10 @@ class Utterance:
         response_path: The reply as speech, where it was rendered or recorded.
         units: The spoken reply as discrete units.
         raw_labels: The corpus's own labels, as written there.
+        emotion_votes: Share of the raters who heard each category, summing to 1; empty where unknown.
+        suite: Name of the evaluation suite that the utterance is a question of.
+        ability: What it tries, in the suite's own word, for example ``"empathy/anger"``.
+        references: Answers or replies that the suite holds for right, the best one first.
     """
 
     id: str
@@ -88,6 +91,9 @@ class Utterance:
     units: list[int] | None = None
     raw_labels: dict[str, str] = field(default_factory=dict)
     emotion_votes: dict[str, float] = field(default_factory=dict)
+    suite: str | None = None
+    ability: str | None = None
+    references: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields that are set, ready for JSON."""

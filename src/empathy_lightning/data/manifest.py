@@ -191,6 +191,7 @@ def to_table(utterances: Iterable[Utterance]) -> Any:
     numbers = ("start", "end", "duration", "emotion_start", "emotion_end", *RATINGS)
     kinds = dict.fromkeys(FIELDS, text) | dict.fromkeys(numbers, number)
     kinds |= {"units": pyarrow.list_(pyarrow.int32()), "response_cut": pyarrow.bool_()}
+    kinds["references"] = pyarrow.list_(text)
     columns = {name: [getattr(u, name) for u in rows] for name in FIELDS}
     for name in ENCODED:
         columns[name] = [json.dumps(v, ensure_ascii=False) if (v := getattr(u, name)) else None for u in rows]

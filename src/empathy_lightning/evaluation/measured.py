@@ -1,0 +1,47 @@
+"""What a measure of replies is: a function from replies to a row for each and figures over all.
+
+Every measure of :mod:`.measures` is one, and so is a user's own, named by its class path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+from empathy_lightning.utterance import Utterance
+
+
+class Measured(NamedTuple):
+    """What a measure found.
+
+    Attributes:
+        rows: What it says of each reply, JSON values by name, in the order of the replies; None where it cannot say
+            anything. Numbers of rows are what two systems are compared by.
+        figures: What it says of all: numbers, or numbers with their interval (see :mod:`.intervals`), by name.
+    """
+
+    rows: list[dict[str, Any] | None]
+    figures: dict[str, Any]
+
+
+class Measure(Protocol):
+    """Measures the replies of one system.
+
+    A class whose instances are called; its constructor's arguments are its options. What can be refused (a folder
+    that is not there, a package that is missing) is refused when it is built, before anything is answered.
+
+    Attributes:
+        name: Short name in tables and files, such as ``exists_match``.
+        needs: Fields of an utterance without which a reply has no row, such as ``("references",)``.
+    """
+
+    name: str
+    needs: tuple[str, ...]
+
+    def __call__(self, replies: Sequence[Utterance]) -> Measured:
+        """Measure.
+
+        Args:
+            replies: Utterances whose ``response`` is the reply and whose ``response_path`` its speech, if spoken;
+                ``suite``, ``ability`` and ``references`` are the question's own.
+        """
