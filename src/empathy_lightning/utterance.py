@@ -23,7 +23,12 @@ QUANTIZER = "reply_quantizer"
 SPOKEN: tuple[str, ...] = ("reply_engine", "reply_version", "reply_voice", "reply_style", "reply_seed", QUANTIZER)
 """Raw labels that tell how the speech of a reply (``response_path``) was made, as ``prepare speech`` writes them."""
 
-_DEFAULTS: tuple[tuple[str, object], ...] = (("start", 0.0), ("emotion_start", 0.0), ("response_cut", False), ("references", []))
+_DEFAULTS: tuple[tuple[str, object], ...] = (
+    ("start", 0.0),
+    ("emotion_start", 0.0),
+    ("response_cut", False),
+    ("references", []),
+)
 
 
 @dataclass(slots=True)
