@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections import Counter
 from functools import partial
 from typing import Any, Literal
 
@@ -15,7 +14,7 @@ from empathy_lightning.audio import SAMPLE_RATE
 from empathy_lightning.corpora.corpus import Corpus, CorpusError
 from empathy_lightning.data.augmentation import Augmentation
 from empathy_lightning.data.batch import SpeechBatch, SpeechDataset, collate
-from empathy_lightning.data.left_out import MOST, Tally, in_task
+from empathy_lightning.data.left_out import MOST, Tally, in_task, refuse_untaught
 from empathy_lightning.data.mixture import (
     Answer,
     MixedIn,
@@ -29,7 +28,6 @@ from empathy_lightning.data.protocols import Protocol
 from empathy_lightning.data.published import protocol_named
 from empathy_lightning.data.resumable_loader import ResumableLoader
 from empathy_lightning.data.sampler import LengthBucketSampler, Position
-from empathy_lightning.emotion_words import chosen_emotion
 from empathy_lightning.errors import InputError, meant
 from empathy_lightning.faults import cut
 from empathy_lightning.utterance import EMOTIONS, Utterance
@@ -180,18 +178,7 @@ class EmpathyDataModule(L.LightningDataModule):
         if not rows:
             counts = ", ".join(f"{name} {len(utterances)}" for name, utterances in self.splits.items())
             raise CorpusError(f"data.corpora: no utterance is in the training split ({counts})")
-        trained = {u.emotion for u in rows} | {heard for u in rows for heard in u.emotion_votes}
-        chosen = self.protocol.emotions if self.protocol is not None else None
-        # What the protocol leaves out was asked for.
-        wanted = [name for name in self.emotions if chosen is None or chosen_emotion(name, chosen) is not None]
-        empty = [name for name in wanted if name not in trained]
-        if empty:
-            labels = Counter(u.emotion for u in rows if u.emotion is not None)
-            found = ", ".join(f"{name} {count}" for name, count in labels.most_common(8)) or "no label at all"
-            raise CorpusError(
-                f"data.emotions: no training utterance is labelled {', '.join(empty)} (there are {found}); "
-                "take them out of data.emotions, or give --data.allow_empty_classes true"
-            )
+        refuse_untaught(rows, self.emotions, self.protocol.emotions if self.protocol is not None else None)
 
     def train_dataloader(self) -> Any:
         """Shuffled batches of the training split."""

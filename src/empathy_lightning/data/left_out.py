@@ -216,3 +216,27 @@ def refuse_lost(lost: Sequence[tuple[str, str]], whole: int, most: float) -> Non
     for reason, example in lost:
         tally.lose(reason, example)
     tally.refuse_above(most, "--allow_left_out")
+
+
+def refuse_untaught(utterances: Sequence[Utterance], emotions: Sequence[str], chosen: Sequence[str] | None) -> None:
+    """Stop where one of the emotions that are to be learnt has no utterance.
+
+    Args:
+        utterances: Of the training, with their labels as the task spells them.
+        emotions: The task's categories.
+        chosen: Those that the protocol takes; None takes all. What it leaves out was asked for.
+
+    Raises:
+        CorpusError: If one has none.
+    """
+    trained = {u.emotion for u in utterances} | {heard for u in utterances for heard in u.emotion_votes}
+    wanted = [name for name in emotions if chosen is None or chosen_emotion(name, chosen) is not None]
+    empty = [name for name in wanted if name not in trained]
+    if not empty:
+        return
+    labels = Counter(u.emotion for u in utterances if u.emotion is not None)
+    found = ", ".join(f"{name} {count}" for name, count in labels.most_common(8)) or "no label at all"
+    raise CorpusError(
+        f"data.emotions: no training utterance is labelled {', '.join(empty)} (there are {found}); "
+        "take them out of data.emotions, or give --data.allow_empty_classes true"
+    )
