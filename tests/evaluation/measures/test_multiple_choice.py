@@ -46,7 +46,7 @@ def test_what_names_none_or_several_is_wrong_and_reported():
     measured = MultipleChoice()(replies)
     assert [row and row["chosen"] for row in measured.rows] == ["B", "A", None, None, None, "B"]
     assert [row and row["correct"] for row in measured.rows] == [1, 0, 0, 0, None, 1]
-    assert shown(measured, "replies", "accuracy", "unmatched", "ambiguous") == [5, 0.4, 0.2, 0.2]
+    assert shown(measured, "replies", "correct", "unmatched", "ambiguous") == [5, 0.4, 0.2, 0.2]
     assert MultipleChoice()([]).figures == {"replies": 0}
     assert MultipleChoice("AB")([replied("C", "C")]).rows == [None]
 

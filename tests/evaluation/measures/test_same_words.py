@@ -39,7 +39,7 @@ def test_replies_that_fit_each_their_own_feeling_pass():
     assert shown(measured, "replies", "groups", "pairs", "passed", "swapped", "different", "advantage") == [
         3, 1, 3, 1, 0, 1, 1,
     ]  # fmt: skip
-    assert measured.rows == [{"passed": 1, "swapped": 0, "different": 1}] * 3
+    assert measured.rows == [{"passed": 1, "swapped": 0, "different": 1, "advantage": 1}] * 3
     assert measured.figures["fit"] == "likeness to the references"
 
 
@@ -62,10 +62,9 @@ def test_a_reader_of_words_that_draws_its_replies_gains_nothing():
         own = {f: SUITING[f] if generator.random() < 0.5 else generator.choice(list(SUITING.values())) for f in SUITING}
         hearing += group(own, **fields)
     blind, heard = SameWords()(drawn), SameWords()(hearing)
-    low, high = (blind.figures["advantage"][name] for name in ("low", "high"))
-    assert low <= 0 <= high and blind.figures["p"] > 0.05
-    assert blind.figures["passed"]["value"] > 0.05  # by chance, and as many are swapped
-    assert heard.figures["advantage"]["low"] > 0.1 and heard.figures["p"] == pytest.approx(1 / 2001)
+    assert abs(blind.figures["advantage"]) < 0.05 < blind.figures["p"]
+    assert blind.figures["passed"] > 0.05  # by chance, and as many are swapped
+    assert heard.figures["advantage"] > 0.2 and heard.figures["p"] == pytest.approx(1 / 2001)
 
 
 def test_the_probability_is_that_of_all_ways_to_deal_the_replies():
@@ -85,13 +84,20 @@ def test_the_probability_is_that_of_all_ways_to_deal_the_replies():
     own = _advantage({feeling: feeling for feeling in SUITING})
     expected = sum(_advantage(way) >= own for way in ways) / len(ways)
     measured = SameWords(permutations=20_000)(group(said))
-    assert measured.figures["advantage"]["value"] == pytest.approx(own / 3, abs=1e-6)
+    assert measured.figures["advantage"] == pytest.approx(own / 3, abs=1e-6)
     assert measured.figures["p"] == pytest.approx(expected, abs=0.02)
 
 
 def test_swapped_replies_are_counted_against_it():
     measured = SameWords()(group({"happy": SUITING["sad"], "sad": SUITING["happy"]}))
     assert shown(measured, "passed", "swapped", "advantage") == [0, 1, -1]
+
+
+def test_each_reply_counts_alike_however_many_pairs_it_has():
+    replies = [*group({"happy": SUITING["happy"], "sad": SUITING["sad"]}), *group({"sad": SUITING["happy"]})]
+    measured = SameWords()(replies)
+    assert [row["passed"] for row in measured.rows] == [0.5, 1, 0] and measured.figures["pairs"] == 2
+    assert measured.figures["passed"] == 0.5
 
 
 def test_without_references_the_emotion_that_is_named_decides():

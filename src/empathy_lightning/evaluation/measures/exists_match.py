@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
-from empathy_lightning.evaluation.intervals import mean
-from empathy_lightning.evaluation.measured import Measured
+from empathy_lightning.evaluation.measured import Measured, means_of
 from empathy_lightning.evaluation.other_recognisers import speech_recogniser
 from empathy_lightning.evaluation.reply_speech import Recording
 from empathy_lightning.utterance import Utterance
@@ -33,7 +32,7 @@ class ExistsMatch:
         self.recogniser = speech_recogniser(asr, asr_language) if asr else None
 
     def __call__(self, replies: Sequence[Utterance]) -> Measured:
-        """Rows with ``correct`` (0 or 1) and, by ear, ``heard`` and ``correct_heard``; figures over them.
+        """Rows with ``correct`` (0 or 1) and, by ear, ``heard`` and ``correct_heard``.
 
         A reply without speech is heard as nothing, and so is wrong; one whose speech cannot be read counts for
         nothing by ear, and is counted as ``unreadable``.
@@ -42,14 +41,8 @@ class ExistsMatch:
         for reply in replies:
             correct = found_in(reply.response, reply.references)
             rows.append(None if correct is None else {"correct": int(correct)})
-        figures: dict[str, Any] = {"replies": len(rows) - rows.count(None)}
-        if self.recogniser is not None:
-            figures["unreadable"] = self._listen(replies, rows)
-        for name, key in (("accuracy", "correct"), ("accuracy_heard", "correct_heard")):
-            values = [row[key] for row in rows if row is not None and row.get(key) is not None]
-            if values:
-                figures[name] = mean(values)
-        return Measured(rows, figures)
+        figures = {} if self.recogniser is None else {"unreadable": self._listen(replies, rows)}
+        return Measured(rows, figures | means_of(rows))
 
     def _listen(self, replies: Sequence[Utterance], rows: Sequence[dict[str, Any] | None]) -> int:
         """Add to the rows what was heard; how many could not be read."""

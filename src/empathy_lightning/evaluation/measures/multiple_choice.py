@@ -19,8 +19,7 @@ from functools import lru_cache
 from typing import Any
 
 from empathy_lightning.errors import InputError
-from empathy_lightning.evaluation.intervals import mean
-from empathy_lightning.evaluation.measured import Measured
+from empathy_lightning.evaluation.measured import Measured, means_of
 from empathy_lightning.evaluation.measures.exists_match import found_in
 from empathy_lightning.evaluation.suites.asking import OPTION
 from empathy_lightning.utterance import Utterance
@@ -75,12 +74,7 @@ class MultipleChoice:
                     "ambiguous": int(len(named) > 1),
                 }
             )
-        known = [row for row in rows if row is not None]
-        figures: dict[str, Any] = {"replies": len(known)}
-        for name, key in (("accuracy", "correct"), ("unmatched", "unmatched"), ("ambiguous", "ambiguous")):
-            if known:
-                figures[name] = mean([row[key] for row in known])
-        return Measured(rows, figures)
+        return Measured(rows, means_of(rows))
 
 
 def letters_in(reply: str, letters: str, options: Mapping[str, str] | None = None) -> set[str]:

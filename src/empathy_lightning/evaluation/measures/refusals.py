@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from empathy_lightning.evaluation.intervals import mean
-from empathy_lightning.evaluation.measured import Measured
+from empathy_lightning.evaluation.measured import Measured, means_of
 from empathy_lightning.utterance import Utterance
 
 PHRASES = (
@@ -50,11 +49,7 @@ class Refusals:
             rows.append(
                 {"refused": int(any(phrase in text for phrase in self.phrases)), "without_words": int(not text)}
             )
-        known = [row for row in rows if row is not None]
-        figures: dict[str, Any] = {"replies": len(known)}
-        if known:
-            figures |= {name: mean([row[name] for row in known]) for name in ("refused", "without_words")}
-        return Measured(rows, figures)
+        return Measured(rows, means_of(rows))
 
     def _is_asked(self, ability: str | None) -> bool:
         return not self.abilities or (ability or "").startswith(self.abilities)

@@ -8,8 +8,7 @@ from typing import Any
 
 from empathy_lightning.data.manifest import read_manifest
 from empathy_lightning.errors import InputError
-from empathy_lightning.evaluation.intervals import mean
-from empathy_lightning.evaluation.measured import Measured
+from empathy_lightning.evaluation.measured import Measured, means_of
 from empathy_lightning.utterance import Utterance
 
 
@@ -47,8 +46,4 @@ class SameAs:
                 continue
             same = (reply.response, reply.response_cut) == (other.response, other.response_cut)
             rows.append({"same": int(same)})
-        known = [row["same"] for row in rows if row is not None]
-        figures: dict[str, Any] = {"replies": len(known), "without_partner": rows.count(None)}
-        if known:
-            figures["same"] = mean(known)
-        return Measured(rows, figures)
+        return Measured(rows, {"without_partner": rows.count(None), **means_of(rows)})

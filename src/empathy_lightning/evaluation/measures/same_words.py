@@ -8,7 +8,8 @@ question better. Nothing is asked of a judge, unless the fit asks one.
 A system that reads the words alone gives a pair two replies from one distribution. If it takes the likeliest words,
 they are the same reply r, and s(r, A) > s(r, B) and s(r, B) > s(r, A) cannot both hold: it passes none. If it draws,
 passed and swapped are equally probable, so ``advantage``, the share of the passed minus that of the swapped, is 0 in
-the mean, and the test of it permutes the replies within each group. (A recogniser before it may mishear one feeling
+the mean, and the test of it deals out the replies of each group by chance. Shares are those of each reply's pairs,
+averaged over the replies. (A recogniser before it may mishear one feeling
 more than another; that is heard in the voice too, though it is no feeling.)
 """
 
@@ -24,8 +25,7 @@ from numpy.typing import NDArray
 
 from empathy_lightning.errors import InputError
 from empathy_lightning.evaluation.fits import Fit, LikeReferences, NamesEmotion
-from empathy_lightning.evaluation.intervals import ratio
-from empathy_lightning.evaluation.measured import Measured
+from empathy_lightning.evaluation.measured import Measured, means_of
 from empathy_lightning.text import words
 from empathy_lightning.utterance import Utterance
 
@@ -57,42 +57,31 @@ class SameWords:
         self.seed = seed
 
     def __call__(self, replies: Sequence[Utterance]) -> Measured:
-        """Rows with the shares of a reply's pairs that are ``passed``, ``swapped`` and ``different``.
-
-        Figures are shares of pairs, with intervals over the groups.
-        """
+        """Rows with the shares of a reply's pairs: ``passed``, ``swapped``, ``different``, and ``advantage``."""
         groups = [_Group.of([replies[place] for place in places], places, self.fit) for places in _groups(replies)]
         rows: list[dict[str, Any] | None] = [None] * len(replies)
         for group in groups:
             for place, row in zip(group.places, group.rows(), strict=True):
                 rows[place] = row
-        pairs = [len(group.pairs) for group in groups]
-        figures: dict[str, Any] = {"replies": len(rows) - rows.count(None), "groups": len(groups), "pairs": sum(pairs)}
-        if not groups:
-            return Measured(rows, figures)
-        figures["fit"] = ", ".join(sorted({group.fit for group in groups}))
-        outcomes = [group.outcomes() for group in groups]
-        passed = [float(own.sum()) for own, _ in outcomes]
-        swapped = [float(others.sum()) for _, others in outcomes]
-        advantages = [ours - theirs for ours, theirs in zip(passed, swapped, strict=True)]
-        figures["passed"] = ratio(passed, pairs)
-        figures["swapped"] = ratio(swapped, pairs)
-        figures["different"] = ratio([float(group.different.sum()) for group in groups], pairs)
-        figures["advantage"] = ratio(advantages, pairs)
-        if self.permutations:
-            figures["p"] = self._probability(groups, sum(advantages))
+        counts = {"groups": len(groups), "pairs": sum(len(group.pairs) for group in groups)}
+        figures: dict[str, Any] = {**means_of(rows), **counts}
+        if groups:
+            figures["fit"] = ", ".join(sorted({group.fit for group in groups}))
+        if groups and self.permutations:
+            figures["p"] = self._probability(groups)
         return Measured(rows, figures)
 
-    def _probability(self, groups: Sequence[_Group], advantage: float) -> float:
+    def _probability(self, groups: Sequence[_Group]) -> float:
         """Of as large an advantage where the replies of each group are dealt out by chance; one-sided."""
         generator = np.random.default_rng(self.seed)
-        totals = np.zeros(self.permutations)
+        own, dealt = 0.0, np.zeros(self.permutations)
         for group in groups:
             size = len(group.places)
-            dealt = generator.permuted(np.tile(np.arange(size), (self.permutations, 1)), axis=1)
-            passed, swapped = group.outcomes(dealt)
-            totals += passed.sum(axis=1) - swapped.sum(axis=1)
-        return float((1 + (totals >= advantage).sum()) / (1 + self.permutations))
+            order = generator.permuted(np.tile(np.arange(size), (self.permutations, 1)), axis=1)
+            own += float(group.advantage(np.arange(size)))
+            dealt += group.advantage(order)
+        # Sums of shares that are equal may differ in their last bits.
+        return float((1 + (dealt >= own - 1e-9).sum()) / (1 + self.permutations))
 
 
 class _Group:
@@ -126,27 +115,34 @@ class _Group:
         fits = np.array([known[text] for text in texts], dtype=np.float64)
         return cls(places, np.array(_pairs(replies)), fits, texts, fit.name)
 
-    def outcomes(self, dealt: NDArray[np.int_] | None = None) -> tuple[NDArray[np.int_], NDArray[np.int_]]:
-        """Whether each pair is passed, and whether it is swapped, each shape (..., P), 0 or 1.
+    def outcomes(self, dealt: NDArray[np.int_]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Whether each pair is passed, and whether it is swapped, each shape (..., P).
 
         Args:
-            dealt: Which reply stands at each question, shape (..., K); None leaves them where they are.
+            dealt: Which reply stands at each question, shape (..., K).
         """
-        if dealt is None:
-            dealt = np.arange(len(self.places))
         first, second = self.pairs.T
         left = self.fits[dealt[..., first], first] - self.fits[dealt[..., first], second]
         right = self.fits[dealt[..., second], second] - self.fits[dealt[..., second], first]
-        return ((left > 0) & (right > 0)).astype(int), ((left < 0) & (right < 0)).astype(int)
+        return (left > 0) & (right > 0), (left < 0) & (right < 0)
+
+    def advantage(self, dealt: NDArray[np.int_]) -> NDArray[np.float64]:
+        """Sum over the questions of the shares of their pairs that are passed minus swapped, shape (...)."""
+        passed, swapped = self.outcomes(dealt)
+        pairs_of = np.bincount(self.pairs.ravel(), minlength=len(self.places))
+        weights = (1 / pairs_of[self.pairs]).sum(axis=1)
+        shares: NDArray[np.float64] = (weights * passed).sum(axis=-1) - (weights * swapped).sum(axis=-1)
+        return shares
 
     def rows(self) -> list[dict[str, Any]]:
         """Shares of the pairs of each reply."""
-        passed, swapped = self.outcomes()
+        passed, swapped = self.outcomes(np.arange(len(self.places)))
         found = []
         for position in range(len(self.places)):
             own = (self.pairs == position).any(axis=1)
             shares = {"passed": passed[own], "swapped": swapped[own], "different": self.different[own]}
-            found.append({name: round(float(share.mean()), 6) for name, share in shares.items()})
+            row = {name: round(float(share.mean()), 6) for name, share in shares.items()}
+            found.append({**row, "advantage": round(row["passed"] - row["swapped"], 6)})
         return found
 
 
