@@ -23,6 +23,7 @@ from empathy_lightning.commands import (
     prepare,
     prepare_speech,
     recipes,
+    suites,
 )
 from empathy_lightning.errors import InputError, concerns_named_file
 from empathy_lightning.threads import share_the_machine
@@ -51,6 +52,7 @@ COMMANDS: dict[str, Callable[..., int | None]] = {
     "prepare copies": prepare_speech.copies,
     "prepare quantizer": prepare_speech.quantizer,
     "prepare units": prepare_speech.units,
+    "prepare suite": suites.prepare,
     "corpora list": corpora.list_corpora,
     "corpora check": corpora.check,
     "corpora export": corpora.export,
@@ -59,6 +61,7 @@ COMMANDS: dict[str, Callable[..., int | None]] = {
     "evaluate understanding": evaluate.understanding,
     "evaluate replies": evaluate.replies,
     "evaluate speech": evaluate.speech,
+    "evaluate suites": suites.list_suites,
     "memory": memory.memory,
     "ablate": ablate.ablate,
     "convert": convert.convert,

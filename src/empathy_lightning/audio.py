@@ -63,21 +63,26 @@ def _source(path: str | Path) -> bytes | io.BytesIO:
 
 
 def _row(shard: str, row: int) -> bytes:
-    group, place = _group(shard, row, os.getpid())
-    audio: bytes = group["audio"][place].as_py()
-    return audio
+    """The audio of a row: bytes, as in our shards, or a record that holds them, as on the Hugging Face hub."""
+    metadata = _shard(shard, os.getpid()).metadata
+    place = row
+    for index in range(metadata.num_row_groups):
+        size = metadata.row_group(index).num_rows
+        if place < size:
+            audio = _group(shard, index, os.getpid())["audio"][place].as_py()
+            found = audio.get("bytes") if isinstance(audio, dict) else audio
+            if not found:
+                raise AudioError(f"{shard}: row {row} holds no audio")
+            data: bytes = found
+            return data
+        place -= size
+    raise AudioError(f"{shard}: has no row {row}")
 
 
 @lru_cache(maxsize=8)
-def _group(shard: str, row: int, process: int) -> tuple[Any, int]:
-    """Row group that holds a row, and the row's place in it."""
-    file = _shard(shard, process)
-    for index in range(file.num_row_groups):
-        size = file.metadata.row_group(index).num_rows
-        if row < size:
-            return file.read_row_group(index, ["audio"]), row
-        row -= size
-    raise AudioError(f"{shard}: has no row {row}")
+def _group(shard: str, index: int, process: int) -> Any:
+    """The audio of a row group."""
+    return _shard(shard, process).read_row_group(index, ["audio"])
 
 
 @lru_cache(maxsize=64)

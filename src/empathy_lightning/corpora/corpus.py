@@ -92,12 +92,13 @@ class Corpus(ABC):
         """
         self.skipped = []
         folder = find_root(self.root, self.folders, self.access)
-        found: dict[str, Utterance] = {}
+        found: dict[tuple[str, str], Utterance] = {}
         for utterance in self.read(folder):
-            if utterance.id in found:
-                self._skip_doubled(utterance, found[utterance.id])
+            key = (utterance.corpus, utterance.id)
+            if key in found:
+                self._skip_doubled(utterance, found[key])
             else:
-                found[utterance.id] = utterance
+                found[key] = utterance
         utterances = self._valid(list(found.values()))
         if not utterances:
             reasons = "; ".join(f"{path}: {reason}" for path, reason, _ in self.skipped[:3])

@@ -5,7 +5,7 @@ Every measure of :mod:`.measures` is one, and so is a user's own, named by its c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from empathy_lightning.utterance import Utterance
@@ -22,6 +22,21 @@ class Measured(NamedTuple):
 
     rows: list[dict[str, Any] | None]
     figures: dict[str, Any]
+
+
+def means_of(rows: Sequence[Mapping[str, Any] | None]) -> dict[str, float]:
+    """How many replies have a row, and the mean of each number over the rows that hold it.
+
+    >>> means_of([{"correct": 1, "chosen": "B"}, None, {"correct": 0, "chosen": None}])
+    {'replies': 2, 'correct': 0.5}
+    """
+    numbers: dict[str, list[float]] = {}
+    for row in rows:
+        for name, value in (row or {}).items():
+            if isinstance(value, int | float):
+                numbers.setdefault(name, []).append(value)
+    means = {name: round(sum(values) / len(values), 6) for name, values in numbers.items()}
+    return {"replies": len(rows) - list(rows).count(None), **means}
 
 
 class Measure(Protocol):

@@ -1,0 +1,65 @@
+"""VoiceBench: what a voice assistant knows, follows and refuses; each subset is an ability.
+
+The hub holds a folder for each subset with Parquet files: ``prompt`` the words of the question, ``reference`` the
+answer where there is one (in multiple choice its letter; question and options are spoken). ``sd-qa`` has a file for
+each region of its speakers; VoiceBench's own figure is that of ``usa``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from empathy_lightning.corpora.corpus import Kind
+from empathy_lightning.evaluation.suites.rows import parquet_rows
+from empathy_lightning.evaluation.suites.suite import Suite, texts
+from empathy_lightning.utterance import Utterance
+
+_SEVERAL_TURNS = "mtbench"
+
+
+class VoiceBench(Suite):
+    """Questions of all subsets that are there, but for ``mtbench``, whose second turn leans on the first."""
+
+    name = "voicebench"
+    title = "VoiceBench, what a voice assistant knows, follows and refuses, English"
+    source = "https://github.com/MatthewCYM/VoiceBench"
+    access = "download https://huggingface.co/datasets/hlt-lab/voicebench, all of it or the folders of some subsets"
+    licence = "Apache 2.0"
+    citation = "Chen et al. 2024, VoiceBench: benchmarking LLM-based voice assistants, arXiv:2410.17196"
+    languages = ("en",)
+    counts = {
+        "alpacaeval": 199, "alpacaeval_full": 636, "commoneval": 200, "wildvoice": 1000, "openbookqa": 455,
+        "mmsu": 3074, "sd-qa/usa": 553, "ifeval": 345, "bbh": 1000, "advbench": 520,
+    }  # fmt: skip
+    scoring = (
+        "gpt-4o-mini: 1 to 5 (alpacaeval, commoneval, wildvoice) or Yes/No (sd-qa); the letter (openbookqa, mmsu;"
+        " guessed where none is found, which multiple_choice does not); strings of refusals (advbench); checks of each"
+        " instruction (ifeval)"
+    )
+    measures = ("multiple_choice", "refusals")
+    unconfirmed = (
+        "the strings that its advbench counts as refusals are not known here: those of the measure refusals are the"
+        " library's own; the parsers of bbh and the checks of ifeval are not built"
+    )
+
+    def read(self, folder: Path) -> Iterator[Utterance]:
+        """Read the Parquet files in the folders of the subsets."""
+        numbers: dict[str, int] = {}
+        for file in self.files(folder, "*.parquet"):
+            subset, part = file.parent.name, file.name.split("-")[0]
+            ability = subset if part == "test" or not part else f"{subset}/{part}"
+            if subset == _SEVERAL_TURNS:
+                self.skip(file, "questions of several turns, which are not asked", Kind.ASKED)
+                continue
+            for row in parquet_rows(file, self.skip):
+                numbers[ability] = numbers.get(ability, 0) + 1
+                yield Utterance(
+                    id=f"{ability.replace('/', '-')}-{numbers[ability]:05d}",
+                    corpus=self.name,
+                    path=row.audio or "",
+                    transcript=row.values.get("prompt"),
+                    language="en",
+                    ability=ability,
+                    references=texts(row.values.get("reference")),
+                )
