@@ -61,6 +61,8 @@ COMMANDS: dict[str, Callable[..., int | None]] = {
     "evaluate replies": evaluate.replies,
     "evaluate speech": evaluate.speech,
     "evaluate judge": judge.judge,
+    "evaluate consensus": judge.consensus,
+    "evaluate need": judge.need,
     "evaluate criteria": judge.criteria,
     "evaluate agreement": judge.agreement,
     "memory": memory.memory,

@@ -57,7 +57,10 @@ class Criterion:
             InputError: If a word is unknown, or its wording has no place for them.
         """
         wording = replace(self.wording, user=user or self.wording.user, reply=reply or self.wording.reply)
-        _check_given(wording, self.name)
+        try:
+            _check_given(wording)
+        except _Wrong as error:
+            raise InputError(f"criterion {self.name}: {error}") from None
         if reply is not None and "{reply}" not in wording.prompt:
             raise InputError(f"criterion {self.name} asks nothing of the reply: leave out reply {reply}")
         if user is not None and "{user}" not in wording.prompt:
@@ -145,7 +148,7 @@ def _criterion(content: dict[str, Any]) -> Criterion:
     reader = _reader(content["score"])
     choices = reader.words if isinstance(reader, Choice) else ()
     wording = Wording(content.get("system"), content["prompt"].strip(), content["user"], content["reply"], choices)
-    _check_given(wording, content["name"])
+    _check_given(wording)
     if unknown := wording.unknown_slots():
         raise _Wrong(f"prompt has the slot {{{unknown[0]}}}, which nothing fills")
     facts = [content[key] for key in ("name", "version", "title", "source", "wording")]
@@ -164,11 +167,11 @@ def _check_keys(place: str, content: Any, known: tuple[str, ...], optional: tupl
             raise _Wrong(f"{place}{key} is missing")
 
 
-def _check_given(wording: Wording, name: str) -> None:
+def _check_given(wording: Wording) -> None:
     for key, known in (("user", get_args(GivenOfUser)), ("reply", get_args(GivenOfReply))):
         given = getattr(wording, key)
         if given not in known:
-            raise InputError(f"criterion {name}: {key} {given!r} is none of {', '.join(known)}")
+            raise _Wrong(f"{key} {given!r} is none of {', '.join(known)}")
 
 
 def _sampling(content: Any) -> Sampling:

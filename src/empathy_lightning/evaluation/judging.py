@@ -65,7 +65,10 @@ def table(figures: dict[str, Any]) -> str:
 
 
 def _asked(facts: dict[str, Any]) -> list[str]:
-    """Who was asked what, with what of the user and the reply."""
+    """Who was asked what, with what of the user and the reply; of several, one after the other."""
+    if "judge" not in facts:
+        deeper = [value for value in facts.values() if isinstance(value, dict)]
+        return [line for value in deeper for line in _asked(value)]
     criterion = f"{facts['criterion']}, version {facts['version']}, prompt {facts['prompt_sha256'][:12]}"
     dates = facts["asked"] or {"first": "never", "last": "never"}
     return [

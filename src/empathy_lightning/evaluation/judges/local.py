@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from empathy_lightning.errors import InputError
 from empathy_lightning.evaluation.judges.judge import Answer, Pace, Question, Sampling
-from empathy_lightning.modules.language_model import LanguageModel, pack
-from empathy_lightning.preparation.engines import load_language_model
-from empathy_lightning.preparation.identity import model_identity
-from empathy_lightning.prompts import Prompt
-from empathy_lightning.thinking import is_only_thinking, reply_text
+
+if TYPE_CHECKING:
+    from empathy_lightning.modules.language_model import LanguageModel
+
+# What loads a model takes seconds to import, and judges behind an address do without it.
 
 
 class LocalJudge:
@@ -35,6 +33,8 @@ class LocalJudge:
         self.model = model
         self.dtype = dtype
         self.pace = Pace(batch_size=batch_size, attempts=1)
+        from empathy_lightning.preparation.identity import model_identity
+
         self._content = model_identity(model)
 
     def identity(self, sampling: Sampling) -> dict[str, Any]:
@@ -47,28 +47,37 @@ class LocalJudge:
     @cached_property
     def _loaded(self) -> LanguageModel:
         """The model, which is not needed where all answers are there."""
+        from empathy_lightning.preparation.engines import load_language_model
+
         return load_language_model(self.model, self.dtype)
 
-    @torch.no_grad()
     def ask(self, questions: Sequence[Question]) -> list[Answer]:
         """Answer a batch whose questions have one sampling; see :class:`.judge.Judge`.
 
         Raises:
             InputError: If a question is longer than the model reads.
         """
+        import torch
+
+        from empathy_lightning.modules.language_model import pack
+        from empathy_lightning.prompts import Prompt
+
         model, sampling = self._loaded, questions[0].sampling
         prompts = [Prompt("{speech}", q.system).text_ids(model.tokenizer, speech=q.text) for q in questions]
         self._check_lengths(prompts, sampling.max_tokens)
-        replies = model.generate(
-            *pack([model.embed(ids) for ids in prompts], left=True),
-            sampling.max_tokens,
-            temperature=sampling.temperature,
-            seed=[(q.seed or 0) if sampling.seed is not None else q.number for q in questions],
-            top_p=sampling.top_p or 1.0,
-        )
+        with torch.no_grad():
+            replies = model.generate(
+                *pack([model.embed(ids) for ids in prompts], left=True),
+                sampling.max_tokens,
+                temperature=sampling.temperature,
+                seed=[(sampling.seed or 0) + question.number for question in questions],
+                top_p=sampling.top_p or 1.0,
+            )
         return [self._answer(ids) for ids, _ in replies]
 
     def _answer(self, ids: list[int]) -> Answer:
+        from empathy_lightning.thinking import is_only_thinking, reply_text
+
         tokenizer = self._loaded.tokenizer
         cut = self._loaded.stop_ids.isdisjoint(ids)
         text = "" if is_only_thinking(tokenizer, ids) else reply_text(tokenizer, ids)
