@@ -1,0 +1,117 @@
+"""Whether a reply that is read alone carries the emotion that it should (emotion consensus, EC)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from empathy_lightning.emotion_words import chosen_emotion
+from empathy_lightning.errors import InputError
+from empathy_lightning.evaluation.criterion import load_criterion
+from empathy_lightning.evaluation.intervals import mean
+from empathy_lightning.evaluation.judges.judge import Judge
+from empathy_lightning.evaluation.judges.kept_answers import KeptAnswers
+from empathy_lightning.evaluation.judges.opinions import default_folder, opinions
+from empathy_lightning.evaluation.measured import Measured
+from empathy_lightning.utterance import Utterance
+
+EMOTIONS = ("happy", "angry", "sad", "neutral")
+"""The four of CE-CoT."""
+
+
+class EmotionConsensus:
+    """Compares the main emotion of each reply, named by a judge or by a text classifier, with the expected one.
+
+    CE-CoT (Interspeech 2026, 1271) asks Gemini Flash 2.0 and compares with the emotion of the user's voice. A reply in
+    which the judge names none has no consensus and counts as unparsed, not as wrong.
+
+    Args:
+        judge: Who names the emotion.
+        classifier: Folder or model id of a text classifier in its place, see :class:`.text_emotions.TextEmotions`.
+        emotions: Those that may be named; replies of which another one is expected are left out.
+        expected: Where the expected emotion stands: ``emotion``, the user's own, or the name of a raw label, such as
+            ``reply_emotion`` of SD-Eval.
+        cache: Folder of a judge's answers so far; None takes the user's own cache.
+
+    Raises:
+        InputError: If there is neither judge nor classifier, or both, or the classifier cannot be used.
+    """
+
+    name = "emotion_consensus"
+
+    def __init__(
+        self,
+        judge: Judge | None = None,
+        classifier: str | None = None,
+        emotions: Sequence[str] = EMOTIONS,
+        expected: str = "emotion",
+        cache: str | None = None,
+    ) -> None:
+        if (judge is None) == (classifier is None):
+            raise InputError("emotion_consensus: give a judge or a classifier of texts, one of them")
+        self.judge = judge
+        self.classifier = classifier
+        self.emotions = tuple(emotions)
+        self.expected = expected
+        self.cache = Path(cache) if cache is not None else default_folder()
+        self.needs = ("response", "emotion" if expected == "emotion" else "raw_labels")
+        self._classify = self._loaded()
+
+    def _loaded(self) -> Any:
+        if self.classifier is None:
+            return None
+        from empathy_lightning.evaluation.text_emotions import TextEmotions
+
+        return TextEmotions(self.classifier, self.emotions)
+
+    def __call__(self, replies: Sequence[Utterance]) -> Measured:
+        """Measure; see :class:`.measured.Measure`.
+
+        Raises:
+            InputError: If the judge is down; what it answered is kept.
+        """
+        wanted = [self._wanted(u) for u in replies]
+        asked = [i for i, emotion in enumerate(wanted) if emotion is not None]
+        named, facts = self._named([replies[i] for i in asked])
+        rows: list[dict[str, Any] | None] = [None] * len(replies)
+        for index, row in zip(asked, named, strict=True):
+            if row is None:
+                continue
+            found = row["named"]
+            rows[index] = {"consensus": None if found is None else float(found == wanted[index]), **row}
+        return Measured(rows, {**self._figures(rows, wanted), **facts})
+
+    def _wanted(self, utterance: Utterance) -> str | None:
+        """The expected emotion, where it is one of those that may be named and there is a reply."""
+        label = utterance.emotion if self.expected == "emotion" else utterance.raw_labels.get(self.expected)
+        if not label or not (utterance.response or "").strip():
+            return None
+        return chosen_emotion(label, self.emotions)
+
+    def _named(self, replies: list[Utterance]) -> tuple[list[dict[str, Any] | None], dict[str, Any]]:
+        """The emotion of each reply with the judge's words, and what stands beside the figures."""
+        if self.judge is None:
+            named = self._classify([u.response or "" for u in replies])
+            return [{"named": emotion} for emotion in named], {"asked": {"classifier": self.classifier}}
+        criterion = load_criterion("emotion_consensus").choosing(self.emotions)
+        found = opinions(self.judge, criterion, replies, KeptAnswers(self.cache))
+        rows: list[dict[str, Any] | None] = []
+        for opinion in found.each:
+            row = None if opinion is None else opinion.row()
+            rows.append(row and {"named": row.pop("score"), **row})
+        return rows, {**found.shares(), "asked": found.facts}
+
+    def _figures(self, rows: Sequence[dict[str, Any] | None], wanted: Sequence[str | None]) -> dict[str, Any]:
+        """Share of consensus, over all and for each expected emotion; replies that were left out."""
+        by_emotion: dict[str, list[float]] = defaultdict(list)
+        for row, emotion in zip(rows, wanted, strict=True):
+            if row is not None and emotion is not None and row["consensus"] is not None:
+                by_emotion[emotion].append(row["consensus"])
+        together = [value for values in by_emotion.values() for value in values]
+        return {
+            "consensus": mean(together) if together else {"replies": 0},
+            "by_emotion": {name: round(sum(v) / len(v), 6) for name, v in sorted(by_emotion.items())},
+            "left_out": wanted.count(None),
+        }

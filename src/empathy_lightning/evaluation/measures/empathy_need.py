@@ -1,0 +1,97 @@
+"""Whether replies are kind where kindness is asked for, and only there."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from empathy_lightning.evaluation.criterion import load_criterion
+from empathy_lightning.evaluation.intervals import mean
+from empathy_lightning.evaluation.judges.judge import Judge
+from empathy_lightning.evaluation.judges.kept_answers import KeptAnswers
+from empathy_lightning.evaluation.judges.opinions import default_folder, opinions
+from empathy_lightning.evaluation.measured import Measured
+from empathy_lightning.utterance import Utterance
+
+STANCES = ("seeking", "providing", "none")
+"""What a turn does with empathy (whEE, arXiv 2509.25200)."""
+
+
+class EmpathyNeed:
+    """Asks a judge whether the user's turn seeks empathy and whether the reply provides it.
+
+    A reply fits where it provides empathy to a turn that seeks it, or provides none to any other; kindness where none
+    is asked for is an error, as its lack is where it is (whEE).
+
+    Args:
+        judge: Who is asked of both.
+        need: Name of the raw label that states what a turn does, ``seeking``, ``providing`` or ``none``, where a suite
+            has one; None asks the judge.
+        cache: Folder of the answers so far; None takes the user's own cache.
+    """
+
+    name = "empathy_need"
+    needs = ("transcript", "response")
+
+    def __init__(self, judge: Judge, need: str | None = None, cache: str | None = None) -> None:
+        self.judge = judge
+        self.need = need
+        self.cache = Path(cache) if cache is not None else default_folder()
+
+    def __call__(self, replies: Sequence[Utterance]) -> Measured:
+        """Measure; see :class:`.measured.Measure`.
+
+        Raises:
+            InputError: If the judge is down; what it answered is kept.
+        """
+        kept = KeptAnswers(self.cache)
+        needs, need_facts = self._needs_of(replies, kept)
+        given, given_facts = self._told("empathy_given", replies, kept)
+        rows = [_row(*pair) for pair in zip(needs, given, strict=True)]
+        asked = {"need": need_facts.pop("asked"), "given": given_facts.pop("asked")}
+        shares = {"need_questions": need_facts, "given_questions": given_facts}
+        return Measured(rows, {**_figures(rows), **shares, "asked": asked})
+
+    def _needs_of(
+        self, replies: Sequence[Utterance], kept: KeptAnswers
+    ) -> tuple[list[dict[str, Any] | None], dict[str, Any]]:
+        if self.need is None:
+            return self._told("empathy_need", replies, kept)
+        stated = [u.raw_labels.get(self.need, "").strip().lower() for u in replies]
+        found = [{"score": label} if label in STANCES else None for label in stated]
+        return found, {"lacking": found.count(None), "asked": {"label": self.need}}
+
+    def _told(
+        self, criterion: str, replies: Sequence[Utterance], kept: KeptAnswers
+    ) -> tuple[list[dict[str, Any] | None], dict[str, Any]]:
+        found = opinions(self.judge, load_criterion(criterion), replies, kept)
+        rows = [None if opinion is None else opinion.row() for opinion in found.each]
+        return rows, {**found.shares(), "asked": found.facts}
+
+
+def _row(need: dict[str, Any] | None, given: dict[str, Any] | None) -> dict[str, Any] | None:
+    """What both are, and whether they fit; None where one of them was not asked about."""
+    if need is None or given is None:
+        return None
+    seeks, provides = need["score"], given["score"]
+    fits = None
+    if seeks is not None and provides is not None:
+        fits = float((seeks == "seeking") == (provides == "providing"))
+    answers = [*need.get("answers", []), *given.get("answers", [])]
+    return {"fits": fits, "need": seeks, "given": provides, "answers": answers}
+
+
+def _figures(rows: Sequence[dict[str, Any] | None]) -> dict[str, Any]:
+    """Share that fits, both kinds of error as shares of where they can occur, and counts of need and reply."""
+    told = [row for row in rows if row is not None and row["fits"] is not None]
+    sought = [1 - row["fits"] for row in told if row["need"] == "seeking"]
+    others = [1 - row["fits"] for row in told if row["need"] != "seeking"]
+    counts = Counter((row["need"], row["given"]) for row in told)
+    return {
+        "fits": mean([row["fits"] for row in told]) if told else {"replies": 0},
+        "missed": mean(sought) if sought else {"replies": 0},
+        "unasked": mean(others) if others else {"replies": 0},
+        "counts": {f"{need}, {given}": counts[need, given] for need in STANCES for given in STANCES},
+    }

@@ -1,0 +1,72 @@
+"""Replies as a judge scores them by a criterion."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from empathy_lightning.evaluation.criterion import load_criterion
+from empathy_lightning.evaluation.intervals import mean
+from empathy_lightning.evaluation.judges.judge import Judge
+from empathy_lightning.evaluation.judges.kept_answers import KeptAnswers
+from empathy_lightning.evaluation.judges.opinions import Opinions, check_hearing, default_folder, opinions
+from empathy_lightning.evaluation.measured import Measured
+from empathy_lightning.utterance import Utterance
+
+
+class Judged:
+    """Asks a judge about each reply; nothing that it did not say is guessed.
+
+    A row holds the scores, None where no answer could be read, the judge's words, and why answers could not be read.
+    The figures hold the mean of each score with its interval (of words their shares), the shares of the questions that
+    were unparsed, refused and unanswered, and under ``asked`` judge, settings, criterion, prompt hash and dates.
+
+    Args:
+        judge: Who is asked, such as :class:`.judges.OpenAIJudge`.
+        criterion: Name of one that comes with the package, or a YAML file.
+        cache: Folder of the answers so far; None takes the user's own cache.
+        user: What the judge is given of the user in the place of the criterion's own choice: ``transcript``,
+            ``speech``, ``both`` or ``nothing``.
+        reply: What it is given of the reply: ``text``, ``speech`` or ``both``.
+
+    Raises:
+        InputError: If the criterion cannot be used, or the judge does not hear what it asks about.
+    """
+
+    def __init__(
+        self,
+        judge: Judge,
+        criterion: str,
+        cache: str | None = None,
+        user: str | None = None,
+        reply: str | None = None,
+    ) -> None:
+        self.judge = judge
+        self.criterion = load_criterion(criterion).given(user, reply)
+        check_hearing(judge, self.criterion)
+        self.cache = Path(cache) if cache is not None else default_folder()
+        self.name = f"judged_{self.criterion.name}"
+        self.needs = self.criterion.wording.needs()
+
+    def __call__(self, replies: Sequence[Utterance]) -> Measured:
+        """Measure; see :class:`.measured.Measure`.
+
+        Raises:
+            InputError: If the judge is down; what it answered is kept.
+        """
+        found = opinions(self.judge, self.criterion, replies, KeptAnswers(self.cache))
+        rows = [None if opinion is None else opinion.row() for opinion in found.each]
+        figures: dict[str, Any] = {name: _figure(found, name) for name in self.criterion.reader.names}
+        return Measured(rows, {**figures, **found.shares(), "asked": found.facts})
+
+
+def _figure(found: Opinions, name: str) -> dict[str, Any]:
+    """Mean and interval of a score; shares of its words where it is one."""
+    given = [opinion.scores[name] for opinion in found.each if opinion is not None]
+    words = Counter(score for score in given if isinstance(score, str))
+    if words:
+        return {word: round(count / words.total(), 6) for word, count in sorted(words.items())}
+    numbers = found.scores(name)
+    return dict(mean(numbers)) if numbers else {"replies": 0}
