@@ -16,8 +16,8 @@ from empathy_lightning.__main__ import main
 from empathy_lightning.audio import write
 from empathy_lightning.data import write_manifest
 from empathy_lightning.evaluation import speech_measures
-from empathy_lightning.evaluation.intervals import mean, ratio
 from empathy_lightning.evaluation.speech_judges import SpeakerEncoder, installed_judges
+from empathy_lightning.evaluation.statistics import mean, ratio
 from empathy_lightning.evaluation.styles import FEATURES, StyleClassifier
 from empathy_lightning.utterance import EMOTIONS, Utterance
 

@@ -17,7 +17,7 @@ class Measured(NamedTuple):
     Attributes:
         rows: What it says of each reply, JSON values by name, in the order of the replies; None where it cannot say
             anything. Numbers of rows are what two systems are compared by.
-        figures: What it says of all: numbers, or numbers with their interval (see :mod:`.intervals`), by name.
+        figures: What it says of all: numbers, or numbers with their interval (see :mod:`.statistics`), by name.
     """
 
     rows: list[dict[str, Any] | None]
