@@ -50,6 +50,22 @@ def concordance(moments: Tensor) -> Tensor:
     return 2 * covariance / spread
 
 
+def pearson(moments: Tensor) -> Tensor:
+    """Pearson's correlation from pooled moments, as of :func:`concordance`; NaN also where one side does not vary."""
+    count, x, y, xx, yy, xy = moments
+    if count < 2:
+        return torch.full_like(count, torch.nan)
+    covariance = xy / count - (x / count) * (y / count)
+    spread = ((xx / count - (x / count) ** 2) * (yy / count - (y / count) ** 2)).sqrt()
+    return covariance / spread
+
+
+def mean_squared_error(moments: Tensor) -> Tensor:
+    """Mean squared difference from pooled moments, as of :func:`concordance`; NaN without a pair."""
+    count, _, _, xx, yy, xy = moments
+    return (xx - 2 * xy + yy) / count
+
+
 class Concordance(Metric):
     """Concordance of a dimension over all pairs of a split, pooled over batches and processes.
 
@@ -80,3 +96,19 @@ class Concordance(Metric):
     def compute(self) -> Tensor:
         """Coefficient over the pooled pairs; NaN for fewer than two."""
         return concordance(self.moments).float()
+
+
+class Pearson(Concordance):
+    """Pearson's correlation of a dimension; arguments as of :class:`Concordance`."""
+
+    def compute(self) -> Tensor:
+        """Coefficient over the pooled pairs; NaN for fewer than two."""
+        return pearson(self.moments).float()
+
+
+class RatingError(Concordance):
+    """Mean squared error of a dimension; arguments as of :class:`Concordance`."""
+
+    def compute(self) -> Tensor:
+        """Over the pooled pairs; NaN without one."""
+        return mean_squared_error(self.moments).float()
