@@ -69,16 +69,30 @@ def weighted_accuracy(confusion: Tensor) -> Tensor:
     return confusion.diagonal().sum() / confusion.sum()
 
 
+def precisions(confusion: Tensor) -> Tensor:
+    """Share of the answers of each class that are right, shape (classes,); NaN of classes that are never answered."""
+    size = len(confusion)
+    return confusion.diagonal() / confusion[:, :size].sum(0)
+
+
+def f1_scores(confusion: Tensor) -> Tensor:
+    """Harmonic mean of recall and precision of each reference class, shape (classes,); NaN of those that do not occur.
+
+    Args:
+        confusion: Counts as of :func:`recalls`.
+    """
+    total = confusion.sum(1)
+    f1 = 2 * confusion.diagonal() / (total + confusion[:, : len(confusion)].sum(0))
+    return f1.where(total > 0, torch.nan)
+
+
 def macro_f1(confusion: Tensor) -> Tensor:
     """Mean F1 over the classes present in the reference, from counts as in :func:`unweighted_accuracy`.
 
     scikit-learn's ``f1_score(average="macro")`` also averages over classes that are only predicted, each with 0, unless
     it is given the ``labels``.
     """
-    size = len(confusion)
-    total = confusion.sum(1)
-    f1 = 2 * confusion.diagonal() / (total + confusion[:, :size].sum(0))
-    return f1[total > 0].mean()
+    return f1_scores(confusion).nanmean()
 
 
 class EmotionConfusion(Metric):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -19,8 +20,53 @@ from empathy_lightning.metrics.classification import (
 )
 from empathy_lightning.metrics.regression import concordance, mean_squared_error, moments, pearson
 
-Pairs = tuple[Sequence[float], Sequence[float]]
-"""Ratings that were heard, and the reference's of the same utterances."""
+Pairs = tuple[Sequence[float | None], Sequence[float | None]]
+"""Ratings that were heard, and the reference's of the same utterances; None where there is none."""
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """What is true of utterances and what was heard, side by side.
+
+    Attributes:
+        emotions: Names of the categories.
+        true: The reference's category of each utterance.
+        heard: The one that was recognised; None where the answer names none, which is wrong.
+        probabilities: Of each category, for each utterance; empty where nothing gives them.
+        ratings: By name, such as ``arousal``.
+    """
+
+    emotions: Sequence[str]
+    true: Sequence[str]
+    heard: Sequence[str | None]
+    probabilities: Sequence[Mapping[str, float]] = ()
+    ratings: Mapping[str, Pairs] = field(default_factory=dict)
+
+    def figures(self) -> dict[str, Any]:
+        """See :func:`emotion_figures`."""
+        return emotion_figures(self.emotions, self.true, self.heard, self.probabilities, self.ratings)
+
+    def only(self, rows: Sequence[int]) -> Recognised:
+        """Some of the utterances."""
+        ratings = {}
+        for name, (heard, rated) in self.ratings.items():
+            ratings[name] = ([heard[row] for row in rows], [rated[row] for row in rows])
+        shares = [self.probabilities[row] for row in rows] if self.probabilities else ()
+        return Recognised(
+            self.emotions, [self.true[row] for row in rows], [self.heard[row] for row in rows], shares, ratings
+        )
+
+    def by(self, names: Sequence[str | None]) -> dict[str, dict[str, Any]]:
+        """Figures of each group, such as each corpus, sorted by name; none where there are not two groups.
+
+        Args:
+            names: Of each utterance's group; None where it has none.
+        """
+        groups: dict[str, list[int]] = {}
+        for row, name in enumerate(names):
+            if name:
+                groups.setdefault(name, []).append(row)
+        return {name: self.only(groups[name]).figures() for name in sorted(groups)} if len(groups) > 1 else {}
 
 
 def emotion_figures(
@@ -33,11 +79,11 @@ def emotion_figures(
     """Figures of the categories, and of the ratings where there are any.
 
     Args:
-        emotions: Names of the categories.
-        true: The reference's category of each utterance.
-        heard: The one that was recognised; None where the answer names none, which is wrong.
-        probabilities: Of each category, for each utterance; empty where nothing gives them.
-        ratings: By name, such as ``arousal``.
+        emotions: As the other arguments those of :class:`Recognised`.
+        true: See there.
+        heard: See there.
+        probabilities: See there.
+        ratings: See there.
 
     Returns:
         ``utterances``; ``unweighted_accuracy`` (mean of the ``recalls``), ``weighted_accuracy``, ``macro_f1``;
@@ -60,7 +106,7 @@ def emotion_figures(
     if probabilities:
         found |= _calibration(emotions, true, probabilities)
     for name, (own, rated) in (ratings or {}).items():
-        found |= rating_figures(name, moments(torch.tensor(own), torch.tensor(rated)))
+        found |= rating_figures(name, moments(_numbers(own), _numbers(rated)))
     return found
 
 
@@ -92,6 +138,10 @@ def _calibration(
     filled = bins[bins[:, 0] > 0]
     curve = [[int(count), round(sure / count, 6), round(right / count, 6)] for count, sure, right in filled.tolist()]
     return {"calibration_error": round(float(calibration_error(bins)), 6), "reliability": curve}
+
+
+def _numbers(values: Sequence[float | None]) -> Tensor:
+    return torch.tensor([math.nan if value is None else value for value in values])
 
 
 def _finite(values: Mapping[str, Tensor]) -> dict[str, float]:

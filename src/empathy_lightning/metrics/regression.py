@@ -16,13 +16,13 @@ def moments(predicted: Tensor, target: Tensor) -> Tensor:
     """Sums over the rated pairs, from which :func:`concordance` follows.
 
     Args:
-        predicted: Shape (B,).
+        predicted: Shape (B,), NaN where nothing rates.
         target: Shape (B,), NaN where there is no rating.
 
     Returns:
         Sums of 1, x, y, x², y² and xy, shape (6,), in double precision.
     """
-    rated = target.isfinite()
+    rated = target.isfinite() & predicted.isfinite()
     x, y = predicted[rated].double(), target[rated].double()
     return torch.stack([torch.ones_like(x), x, y, x * x, y * y, x * y]).sum(1)
 
