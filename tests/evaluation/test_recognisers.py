@@ -1,14 +1,15 @@
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
 from empathy_lightning.__main__ import main
 from empathy_lightning.checkpoints import save
-from empathy_lightning.data import read_manifest
+from empathy_lightning.data import read_manifest, write_manifest
 from empathy_lightning.evaluation.parsing import parse_substring, parse_words
+from empathy_lightning.evaluation.recognised import class_rows, figures, speaker_rows, table
 from empathy_lightning.evaluation.recognisers import Recognition, score_options
-from empathy_lightning.evaluation.recognition import class_rows, confusion, figures, speaker_rows, table
 from empathy_lightning.filled_prompt import FilledPrompt
 from empathy_lightning.modules.language_model import LanguageModel
 from empathy_lightning.responder import Responder
@@ -99,18 +100,42 @@ def test_concordance_is_over_the_rated_utterances_alone():
     covariance = ((x - x.mean()) * (y - y.mean())).mean()
     expected = 2 * covariance / (x.var(correction=0) + y.var(correction=0) + (x.mean() - y.mean()) ** 2)
     assert measured["concordance_arousal"] == pytest.approx(float(expected), abs=1e-5)
-    assert "concordance_valence" not in measured and f"arousal {expected:.3f}" in table(measured)
+    assert "concordance_valence" not in measured and f"{expected:.3f}" in table(measured).splitlines()[1]
 
 
 def test_one_rated_utterance_has_no_concordance():
     assert "concordance_arousal" not in figures([heard("sad", "sad", arousal=0.1, true_arousal=0.2)], ["sad"])
 
 
+def test_a_row_for_each_corpus_and_language_beside_the_pool(bot, corpus, tmp_path, capsys):
+    rows = [u for u in read_manifest(corpus) if u.split != "train"]
+    rows = [replace(u, corpus=f"c{row % 2}", language=("en", "fr", "fr")[row % 3]) for row, u in enumerate(rows)]
+    write_manifest(tmp_path / "m.jsonl", rows)
+    measured = evaluate(bot, tmp_path / "m.jsonl", tmp_path / "o.json", "--by", "classifier", "--split", "all")
+    assert {kind: list(named) for kind, named in measured["groups"].items()} == {
+        "corpus": ["c0", "c1"],
+        "language": ["en", "fr"],
+    }
+    alone = [replace(u, split="test") for u in rows if u.language == "fr"]
+    write_manifest(tmp_path / "fr.jsonl", alone)
+    printed = capsys.readouterr().out
+    only = evaluate(bot, tmp_path / "fr.jsonl", tmp_path / "fr.json", "--by", "classifier")
+    assert measured["groups"]["language"]["fr"].items() <= only.items() and only["groups"].keys() == {"corpus"}
+    names = [line.split("  ")[0] for line in printed.splitlines()]
+    expected = ["all", "corpus c0", "corpus c1", "mean of corpora", "language en", "language fr", "mean of languages"]
+    assert [name for name in names if name in expected] == expected
+
+
+def test_a_single_class_says_so():
+    measured = figures([heard("sad", "sad"), heard("sad", "happy")], ["sad", "happy"])
+    assert "every utterance is sad: UA is the recall of that alone" in table(measured)
+
+
 def test_classes_and_speakers_of_the_report():
     rows = [heard("sad", "sad"), heard("sad", "happy"), heard("sad", None, "b"), heard("happy", "happy", "b")]
     rows += [heard("happy", "happy", "c")]
     emotions = ["sad", "happy", "angry"]
-    ((sad, count, recall, precision, f1), happy) = class_rows(confusion(rows, emotions), emotions)
+    ((sad, count, recall, precision, f1), happy) = class_rows(figures(rows, emotions))
     assert (sad, count, precision) == ("sad", 3, 1.0)
     assert recall == pytest.approx(1 / 3) and f1 == pytest.approx(2 * precision * recall / (precision + recall))
     assert happy[:2] == ("happy", 2) and happy[3] == pytest.approx(2 / 3)
@@ -138,7 +163,8 @@ def test_the_command_measures_each_way(bot, model, corpus, tmp_path, capsys):
         right = sum(recognised[u.id] == u.emotion for u in test)
         assert measured["weighted_accuracy"] == pytest.approx(right / len(test))
         assert measured["unparseable"] == sum(name is None for name in recognised.values())
-        assert "UA " in capsys.readouterr().out
+        printed = capsys.readouterr().out
+        assert " UA " in printed and (" ECE" in printed) is (by != "answer")
     # A model of random weights says nothing that could be parsed, and options are always among those offered.
     assert {answer["answer"] for answer in json.loads((tmp_path / "options.json").read_text())["answers"]} <= {
         *EMOTIONS[:4],
@@ -172,7 +198,7 @@ def test_the_report_shows_what_was_measured(bot, corpus, tmp_path):
     measured = evaluate(bot, corpus, tmp_path / "o.json", "--by", "classifier", "--report", str(page))
     text = page.read_text()
     assert f"{measured['unweighted_accuracy']:.3f}" in text and f"{measured['concordance_valence']:.3f}" in text
-    for picture in ("confusion matrix", "arousal, heard against rated", "loss curves"):
+    for picture in ("confusion matrix", "reliability curve", "arousal, heard against rated", "loss curves"):
         assert f'<img alt="{picture}" src="data:image/png' in text
     assert "http" not in text.replace("data:", "")
 
@@ -186,8 +212,6 @@ def test_a_page_that_cannot_be_written_is_refused_before_the_work(bot, corpus, t
 def test_unreadable_recordings_are_left_out_and_named(bot, corpus, tmp_path):
     rows = [u for u in read_manifest(corpus) if u.split == "test"]
     rows[0].path = "/nowhere.wav"
-    from empathy_lightning.data import write_manifest
-
     write_manifest(tmp_path / "m.jsonl", rows)
     measured = evaluate(
         bot, tmp_path / "m.jsonl", tmp_path / "o.json", "--by", "classifier", "--split", "all", "--allow_left_out", "1"

@@ -16,8 +16,8 @@ from empathy_lightning.__main__ import main
 from empathy_lightning.audio import write
 from empathy_lightning.data import write_manifest
 from empathy_lightning.evaluation import speech_measures
-from empathy_lightning.evaluation.intervals import mean, ratio
-from empathy_lightning.evaluation.speech_judges import SpeakerEncoder, installed_judges
+from empathy_lightning.evaluation.speech_judges import SpeakerEncoder, installed_predictors
+from empathy_lightning.evaluation.statistics import mean, ratio
 from empathy_lightning.evaluation.styles import FEATURES, StyleClassifier
 from empathy_lightning.utterance import EMOTIONS, Utterance
 
@@ -253,7 +253,7 @@ def test_predictors_prefer_a_voice_to_noise(package, name):
     waveform, rate = render("Tell me more about the garden and your sister.", "gmw/en-US+f2", Prosody(), 0)
     voice = resample(torch.from_numpy(waveform), rate)
     noisy = voice + 0.1 * torch.randn(len(voice), generator=torch.Generator().manual_seed(0))
-    judge = installed_judges()[0][package]
+    judge = installed_predictors()[0][package]
     assert 1 <= judge(noisy)[name] < judge(voice)[name] - 0.2 <= 5
 
 

@@ -4,8 +4,11 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 
 import torch
+
+from empathy_lightning.data import read_manifest, write_manifest
 
 SCRIPT = """
 import sys
@@ -48,6 +51,7 @@ if __name__ == "__main__":
     trainer.fit(task, datamodule=EmpathyDataModule([Manifest(corpus)], batch_seconds=3, pool_batches=2))
     weights = {name: value for name, value in model.named_parameters()}
     torch.save({"heard": heard, "weights": weights}, f"{folder}/rank{trainer.global_rank}.pt")
+    trainer.test(task, datamodule=EmpathyDataModule([Manifest(corpus)], batch_seconds=1), verbose=False)
     torch.distributed.destroy_process_group()
 """
 
@@ -55,7 +59,9 @@ if __name__ == "__main__":
 def test_two_processes_share_the_utterances_and_end_with_the_same_weights(corpus, tmp_path):
     script = tmp_path / "run.py"
     script.write_text(SCRIPT)
-    words = [sys.executable, str(script), str(corpus), str(tmp_path)]
+    spoken = [replace(u, language=("en", "fr")[row % 2]) for row, u in enumerate(read_manifest(corpus))]
+    write_manifest(tmp_path / "m.jsonl", spoken)
+    words = [sys.executable, str(script), str(tmp_path / "m.jsonl"), str(tmp_path)]
     done = subprocess.run(
         words, capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"}
     )
@@ -75,3 +81,7 @@ def test_two_processes_share_the_utterances_and_end_with_the_same_weights(corpus
     assert orders[0] != orders[1]
     validated = {name for rank in (first, second) for _, ids in rank["heard"]["validation"] for name in ids}
     assert validated == {str(index) for index in range(20, 25)}
+    # Rows of the test split, whichever process heard them, said once.
+    said = [line.split()[:3] for line in done.stdout.splitlines() if line.startswith(("all ", "language "))]
+    assert [row[:2] for row in said] == [["all", "5"], ["language", "en"], ["language", "fr"]]
+    assert [row[2] for row in said[1:]] == ["2", "3"]

@@ -187,6 +187,31 @@ def test_weights_of_an_earlier_stage_are_trained_ones(place, capsys):
     assert run("test", "--ckpt_path=logs/run/last.ckpt") == 0
 
 
+def test_a_test_says_each_corpus_and_language_beside_the_pool(place, corpus, capsys):
+    found = []
+    for row, u in enumerate(read_manifest(corpus)):
+        split = u.split if u.split == "train" else "test" if row % 4 else "validation"
+        found.append(replace(u, corpus=f"c{row % 2}", language=("en", "fr", None)[row % 3], split=split))
+    write_manifest(place / "m.jsonl", found)
+    several = "--data.corpora.init_args.path=m.jsonl"
+    assert run("fit", "--trainer.max_epochs=1", several) == 0
+    assert run("test", "--ckpt_path=last", several) == 0
+    printed = capsys.readouterr().out
+    table = [
+        line.split() for line in printed.splitlines() if line.startswith(("all ", "corpus ", "language ", "mean "))
+    ]
+    counts = {" ".join(cells[:2]): cells[2] for cells in table if cells[0] in ("corpus", "language")}
+    tested = [u for u in found if u.split == "test"]
+    for kind in ("corpus", "language"):
+        for name in {getattr(u, kind) for u in tested} - {None}:
+            assert counts[f"{kind} {name}"] == str(sum(getattr(u, kind) == name for u in tested))
+    assert sum(1 for cells in table if cells[0] == "mean") == 2
+    logged = {key: value for row in rows(place / "logs/run/test/metrics.csv") for key, value in row.items() if value}
+    assert table[0][2] == f"{float(logged['test/unweighted_accuracy']):.3f}"
+    accuracies = [float(logged[f"test/weighted_accuracy/corpus/{name}"]) for name in ("c0", "c1", "mean")]
+    assert sum(accuracies[:2]) / 2 == pytest.approx(accuracies[2], abs=1e-5)
+
+
 def test_a_dry_run_exports_nothing(place):
     assert run("fit", "--trainer.max_epochs=1") == 0
     before = contents(place / "out"), contents(place / "logs/run")

@@ -134,16 +134,24 @@ def respond(
     """
     from empathy_lightning.evaluation.replies import answer_manifest
 
-    if decoding.chooses_units and not speech:
-        raise InputError("--unit_temperature and the other options of units are for speech: give --speech too")
-    asked, longest = _asked(paper, prompt, system)
-    if decoding.max_new_tokens is None:
-        decoding = replace(decoding, max_new_tokens=longest)
+    asked, longest = asked_prompt(paper, prompt, system)
+    decoding = chosen_decoding(decoding, longest, speech)
     how = (split, asked, decoding, speech, batch_size, per_shard, trust, again, allow_left_out, language)
     answer_manifest(checkpoint, manifest, out, *how)
 
 
-def _asked(paper: str | None, prompt: str | None, system: str | None) -> tuple[Prompt | None, int | None]:
+def chosen_decoding(decoding: Decoding, longest: int | None, speech: bool) -> Decoding:
+    """How replies are chosen, as long as the paper's where no length is given.
+
+    Raises:
+        InputError: If units are to be chosen where nothing is spoken.
+    """
+    if decoding.chooses_units and not speech:
+        raise InputError("--unit_temperature and the other options of units are for speech: give --speech too")
+    return replace(decoding, max_new_tokens=longest) if decoding.max_new_tokens is None else decoding
+
+
+def asked_prompt(paper: str | None, prompt: str | None, system: str | None) -> tuple[Prompt | None, int | None]:
     """The prompt that is given, None for the folder's own, and the longest reply of a paper."""
     from empathy_lightning.papers import paper_named
     from empathy_lightning.prompts import Prompt

@@ -17,7 +17,7 @@ class Measured(NamedTuple):
     Attributes:
         rows: What it says of each reply, JSON values by name, in the order of the replies; None where it cannot say
             anything. Numbers of rows are what two systems are compared by.
-        figures: What it says of all: numbers, or numbers with their interval (see :mod:`.intervals`), by name.
+        figures: What it says of all: numbers, or numbers with their interval (see :mod:`.statistics`), by name.
     """
 
     rows: list[dict[str, Any] | None]
@@ -44,6 +44,16 @@ class Measure(Protocol):
 
     A class whose instances are called; its constructor's arguments are its options. What can be refused (a folder
     that is not there, a package that is missing) is refused when it is built, before anything is answered.
+
+    What else it may have, all of it optional:
+
+    - ``ratios``, a dict of figures that are a sum over a sum, such as ``{"word_error_rate": ("word_errors", "words")}``
+      of numbers in the rows; every other number of the rows is averaged.
+    - ``figures(replies, rows)``, a method that gives the figures which are neither, again for some of the replies,
+      such as those of one corpus.
+    - ``lower_is_better``, names of such figures.
+    - ``made_from()``, a method that gives what decides the figures beside the arguments, such as digests of weights.
+    - an argument ``checkpoint`` of its constructor, for what only the bot itself can tell: the run fills it.
 
     Attributes:
         name: Short name in tables and files, such as ``exists_match``.

@@ -12,7 +12,7 @@ from empathy_lightning.data.batch import SpeechDataset
 from empathy_lightning.errors import InputError
 from empathy_lightning.evaluation.recognisers import readable_batches
 from empathy_lightning.listener import Listener
-from empathy_lightning.metrics import unweighted_accuracy
+from empathy_lightning.metrics import confusion_matrix, unweighted_accuracy
 from empathy_lightning.modules.layer_statistics import layer_statistics
 from empathy_lightning.progress import progress_bar
 from empathy_lightning.utterance import Utterance
@@ -81,9 +81,7 @@ def logistic_regression(rows: Tensor, labels: Tensor, classes: int, penalty: flo
 
 
 def _accuracy(classifier: nn.Linear, rows: Tensor, labels: Tensor) -> float:
-    counts = torch.zeros(classifier.out_features, classifier.out_features, dtype=torch.long)
-    for said, named in zip(labels.tolist(), classifier(rows).argmax(1).tolist(), strict=True):
-        counts[said, named] += 1
+    counts = confusion_matrix(classifier(rows), labels, classifier.out_features)
     return round(float(unweighted_accuracy(counts)), 6)
 
 

@@ -22,8 +22,8 @@ from empathy_lightning.data.reading import read_chosen
 from empathy_lightning.decoding import Decoding
 from empathy_lightning.devices import own_device
 from empathy_lightning.errors import InputError
-from empathy_lightning.evaluation import intervals
 from empathy_lightning.evaluation.recognisers import readable_batches
+from empathy_lightning.evaluation.statistics import intervals
 from empathy_lightning.files import check_target, write_json
 from empathy_lightning.filled_prompt import FilledPrompt, Turn
 from empathy_lightning.folders import read_config

@@ -80,16 +80,18 @@ class Recognition:
         answer: What was said, or the best option or class.
         emotion: The category, or None where the answer could not be parsed.
         ratings: What the rating heads heard, by name, in 0..1; empty where there are none.
+        probabilities: Of each category, by name; empty where the answer was parsed.
     """
 
     utterance: Utterance
     answer: str
     emotion: str | None
     ratings: dict[str, float] = field(default_factory=dict)
+    probabilities: dict[str, float] = field(default_factory=dict)
 
 
-Answers = list[tuple[str, str | None]]
-"""Of each utterance what was said, and the category that it means; None where it means none."""
+Answers = list[tuple[str, str | None, dict[str, float]]]
+"""Of each utterance what was said, the category that it means (None where it means none), and the probabilities."""
 
 
 def recogniser(
@@ -108,7 +110,7 @@ def recogniser(
     def _recognise(batch: SpeechBatch, utterances: Sequence[Utterance]) -> list[Recognition]:
         heard = model.listener(batch, words=by != "classifier")
         if by == "classifier":
-            answers: Answers = [(emotions[index], emotions[index]) for index in heard.emotion.logits.argmax(1).tolist()]
+            answers = _chosen(heard.emotion.logits, emotions, emotions)
         else:
             assert model.responder is not None
             contents = zip(HeardSpeech()(batch, heard), HeardEmotion()(batch, heard), strict=True)
@@ -146,7 +148,7 @@ def _parsed(
     responder: Responder, prompts: Sequence[FilledPrompt], emotions: Sequence[str], parser: str, max_new_tokens: int
 ) -> Answers:
     texts = [written.text for written in responder.write(prompts, Decoding(max_new_tokens))]
-    return [(text, PARSERS[parser](text, emotions)) for text in texts]
+    return [(text, PARSERS[parser](text, emotions), {}) for text in texts]
 
 
 def _likeliest(
@@ -154,7 +156,15 @@ def _likeliest(
 ) -> Answers:
     words = [offered(name, responder.prompt or "") for name in emotions]
     scores = score_options(responder, prompts, words, per_token)
-    return [(words[index], emotions[index]) for index in scores.argmax(1).tolist()]
+    return _chosen(scores, words, emotions)
+
+
+def _chosen(scores: Tensor, words: Sequence[str], emotions: Sequence[str]) -> Answers:
+    """The highest of scores (N, emotions) whose softmax are the probabilities."""
+    answers: Answers = []
+    for index, shares in zip(scores.argmax(1).tolist(), scores.float().softmax(-1).tolist(), strict=True):
+        answers.append((words[index], emotions[index], dict(zip(emotions, shares, strict=True))))
+    return answers
 
 
 def _recognitions(utterances: Sequence[Utterance], answers: Answers, heard: Heard) -> list[Recognition]:
@@ -162,10 +172,10 @@ def _recognitions(utterances: Sequence[Utterance], answers: Answers, heard: Hear
     if heard.emotion is not None:
         ratings = {name: getattr(heard.emotion, name).clamp(0, 1).tolist() for name in RATINGS}
     recognitions = []
-    for row, (utterance, answer) in enumerate(zip(utterances, answers, strict=True)):
+    for row, (utterance, (answer, emotion, shares)) in enumerate(zip(utterances, answers, strict=True)):
         # Heads that are not there, or never trained, rate NaN.
         rated = {name: values[row] for name, values in ratings.items() if isfinite(values[row])}
-        recognitions.append(Recognition(utterance, *answer, rated))
+        recognitions.append(Recognition(utterance, answer, emotion, rated, shares))
     return recognitions
 
 

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import html
-import json
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
-
-import torch
-from torch import Tensor
 
 from empathy_lightning.audio import LONGEST
 from empathy_lightning.checkpoints import load
@@ -20,16 +14,16 @@ from empathy_lightning.data.reading import read_chosen
 from empathy_lightning.devices import own_device
 from empathy_lightning.errors import InputError
 from empathy_lightning.evaluation.probe import linear_probe
+from empathy_lightning.evaluation.recognised import figures, table
 from empathy_lightning.evaluation.recognisers import Recognition, readable_batches, recogniser
 from empathy_lightning.files import check_target, write_json
 from empathy_lightning.folders import read_config
 from empathy_lightning.jobs import digest, folder_digest, recordings_digest
 from empathy_lightning.kept_speech import keep_encoded as keep_encoded_speech
-from empathy_lightning.metrics import concordance, moments, unweighted_accuracy, weighted_accuracy
 from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.progress import progress_bar
 from empathy_lightning.prompts import Prompt
-from empathy_lightning.utterance import RATINGS, Utterance
+from empathy_lightning.utterance import Utterance
 
 
 def evaluate_emotion(
@@ -109,6 +103,8 @@ def evaluate_emotion(
     if out is not None:
         write_json(out, measured | {"answers": [_entry(recognition) for recognition in recognitions]})
     if report is not None:
+        from empathy_lightning.evaluation.emotion_report import write_report
+
         write_report(report, measured, recognitions, checkpoint)
         print(f"report: {report}")
     return measured
@@ -147,132 +143,6 @@ def _digests(checkpoint: Path, manifest: Path, chosen: Sequence[Utterance]) -> d
 def _entry(recognition: Recognition) -> dict[str, Any]:
     utterance = recognition.utterance
     said = {"answer": recognition.answer, "recognised": recognition.emotion}
-    return {"id": utterance.id, "emotion": utterance.emotion, **said, **recognition.ratings}
-
-
-def confusion(recognitions: Sequence[Recognition], emotions: Sequence[str]) -> Tensor:
-    """Counts, shape (classes, classes + 1): rows by reference, the last column holds the unparseable answers."""
-    counts = torch.zeros(len(emotions), len(emotions) + 1, dtype=torch.long)
-    for recognition in recognitions:
-        column = len(emotions) if recognition.emotion is None else emotions.index(recognition.emotion)
-        counts[emotions.index(recognition.utterance.emotion or ""), column] += 1
-    return counts
-
-
-def rated(recognitions: Sequence[Recognition], name: str) -> list[Recognition]:
-    """Those with a rating of this name, in the reference and by the model."""
-    return [r for r in recognitions if name in r.ratings and getattr(r.utterance, name) is not None]
-
-
-def figures(recognitions: Sequence[Recognition], emotions: Sequence[str]) -> dict[str, Any]:
-    """UA, WA, unparseable answers, which are wrong ones, the confusion, and concordance where there are ratings."""
-    counts = confusion(recognitions, emotions)
-    measured = {
-        "utterances": len(recognitions),
-        "unweighted_accuracy": round(float(unweighted_accuracy(counts)), 6),
-        "weighted_accuracy": round(float(weighted_accuracy(counts)), 6),
-        "macro_f1": round(macro_f1(counts, emotions), 6),
-        "unparseable": int(counts[:, -1].sum()),
-        "emotions": list(emotions),
-        "confusion": counts.tolist(),
-    }
-    for name in RATINGS:
-        pairs = rated(recognitions, name)
-        heard, true = [r.ratings[name] for r in pairs], [getattr(r.utterance, name) for r in pairs]
-        value = concordance(moments(torch.tensor(heard), torch.tensor(true)))
-        if value.isfinite():
-            measured[f"concordance_{name}"] = round(float(value), 6)
-    return measured
-
-
-def table(measured: dict[str, Any]) -> str:
-    """The figures for the screen."""
-    names, width = [*measured["emotions"], "none"], max(map(len, [*measured["emotions"], "none"])) + 2
-    lines = [f"{'':<{width}}" + "".join(f"{name:>{width}}" for name in names)]
-    for name, row in zip(measured["emotions"], measured["confusion"], strict=True):
-        lines.append(f"{name:<{width}}" + "".join(f"{count:>{width}}" for count in row))
-    unread = len(measured.get("unreadable", ()))
-    agreed = "".join(f"  {name} {measured[key]:.3f}" for name in RATINGS if (key := f"concordance_{name}") in measured)
-    return (
-        f"UA {measured['unweighted_accuracy']:.3f}  WA {measured['weighted_accuracy']:.3f}  "
-        f"macro F1 {measured['macro_f1']:.3f}  "
-        f"{measured['unparseable']} of {measured['utterances']} answers unparseable\n"
-        + (f"concordance:{agreed}\n" if agreed else "")
-        + (probe_line(measured["probe"]) if "probe" in measured else "")
-        + "\n".join(lines)
-        + (f"\nunreadable, not counted: {unread} of {unread + measured['utterances']} recordings" if unread else "")
-    )
-
-
-def probe_line(probe: dict[str, float]) -> str:
-    """What a linear probe heard, for the screen."""
-    chosen = f"penalty {probe['penalty']}, chosen on validation with {probe['validation']:.3f}"
-    return f"UA {probe['unweighted_accuracy']:.3f} by a linear probe of the speech encoder's layers ({chosen})\n"
-
-
-def class_rows(counts: Tensor, emotions: Sequence[str]) -> list[tuple[str, int, float, float, float]]:
-    """Name, utterances, recall, precision and F1 of each class that occurs; counts as of :func:`confusion`."""
-    rows = []
-    for index, name in enumerate(emotions):
-        right, total, named = int(counts[index, index]), int(counts[index].sum()), int(counts[:, index].sum())
-        if total:
-            rows.append((name, total, right / total, right / max(1, named), 2 * right / (total + named)))
-    return rows
-
-
-def macro_f1(counts: Tensor, emotions: Sequence[str]) -> float:
-    """Mean F1 of the classes that occur in the reference; counts as of :func:`confusion`."""
-    scores = [f1 for *_, f1 in class_rows(counts, emotions)]
-    return sum(scores) / max(1, len(scores))
-
-
-def speaker_rows(recognitions: Sequence[Recognition]) -> list[tuple[str, int, float]]:
-    """Speaker (with the corpus where there are several), utterances and share recognised, the lowest share first."""
-    right = defaultdict(list)
-    several = len({recognition.utterance.corpus for recognition in recognitions}) > 1
-    for recognition in recognitions:
-        speaker = recognition.utterance.speaker or "unknown"
-        known = f"{recognition.utterance.corpus} {speaker}" if several else speaker
-        right[known].append(recognition.emotion == recognition.utterance.emotion)
-    rows = [(speaker, len(shares), sum(shares) / len(shares)) for speaker, shares in right.items()]
-    return sorted(rows, key=lambda row: (row[2], row[0]))
-
-
-def write_report(path: Path, measured: dict[str, Any], recognitions: Sequence[Recognition], checkpoint: Path) -> None:
-    """Write a page with the figures, the confusion, ratings, classes, speakers and the curves of the training.
-
-    Args:
-        path: The HTML file.
-        measured: From :func:`figures`.
-        recognitions: What they were measured on.
-        checkpoint: Folder whose ``training.json``, if it has one, gives the curves.
-    """
-    from empathy_lightning.evaluation import report
-
-    emotions, counts = measured["emotions"], torch.tensor(measured["confusion"])
-    figure = report.confusion_matrix(counts if counts[:, -1].any() else counts[:, :-1], emotions)
-    pictures = report.picture(figure, "confusion matrix")
-    names = [name for name in RATINGS if rated(recognitions, name)]
-    for name in names:
-        pairs = rated(recognitions, name)
-        heard, true = [r.ratings[name] for r in pairs], [getattr(r.utterance, name) for r in pairs]
-        groups = [r.utterance.emotion or "" for r in pairs]
-        scatter = report.rating_scatter({name: torch.tensor(heard)}, {name: torch.tensor(true)}, groups)
-        pictures += report.picture(scatter, f"{name}, heard against rated")
-    keys = ["unweighted_accuracy", "weighted_accuracy", "macro_f1", *(f"concordance_{name}" for name in RATINGS)]
-    rows = [(key.replace("_", " "), measured[key]) for key in keys if key in measured]
-    if "probe" in measured:
-        rows.append(("unweighted accuracy of a linear probe", measured["probe"]["unweighted_accuracy"]))
-    sections = [
-        ("Figures", report.table(rows, ("", "value"))),
-        ("What was heard", pictures),
-        ("Classes", report.table(class_rows(counts, emotions), ("emotion", "utterances", "recall", "precision", "F1"))),
-        ("Speakers", report.table(speaker_rows(recognitions), ("speaker", "utterances", "recognised"))),
-    ]
-    training = checkpoint / "training.json"
-    if training.is_file() and (history := json.loads(training.read_text(encoding="utf-8"))["history"]):
-        sections.append(("Training", report.picture(report.curves({checkpoint.name: history}), "loss curves")))
-    if measured["unreadable"]:
-        sections.append(("Not read", f"<p>{'<br>'.join(map(html.escape, measured['unreadable']))}</p>"))
-    note = f"{measured['utterances']} utterances, by {measured['by']}; {measured['unparseable']} answers unparseable."
-    report.write_page(path, "Emotion, recognised", note, sections)
+    confidence = max(recognition.probabilities.values(), default=None)
+    sure = {} if confidence is None else {"confidence": round(confidence, 6)}
+    return {"id": utterance.id, "emotion": utterance.emotion, **said, **sure, **recognition.ratings}

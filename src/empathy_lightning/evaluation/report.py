@@ -108,6 +108,22 @@ def confusion_matrix(matrix: Tensor, names: Sequence[str]) -> Figure:
     return figure
 
 
+def reliability_curve(points: Sequence[Sequence[float]]) -> Figure:
+    """Accuracy against confidence: a point for each filled part of the confidences, larger where more fall into it.
+
+    Args:
+        points: Utterances, mean confidence and accuracy of each part.
+    """
+    figure, axis = plt.subplots(figsize=(3.4, 3.2))
+    counts, confidences, accuracies = zip(*points, strict=True)
+    largest = max(counts)
+    axis.plot([0, 1], [0, 1], color="grey", linewidth=1)
+    axis.plot(confidences, accuracies, color="tab:blue", linewidth=1)
+    axis.scatter(confidences, accuracies, s=[10 + 90 * count / largest for count in counts], color="tab:blue")
+    axis.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="accuracy", title="reliability")
+    return figure
+
+
 def rating_scatter(predicted: dict[str, Tensor], target: dict[str, Tensor], groups: Sequence[str]) -> Figure:
     """Predicted against reference ratings, one panel per dimension, coloured by emotion."""
     figure, axes = plt.subplots(1, len(predicted), figsize=(3.4 * len(predicted), 3.2), sharey=True, squeeze=False)

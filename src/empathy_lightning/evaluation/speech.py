@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -14,18 +13,18 @@ from empathy_lightning.audio import AudioError, read
 from empathy_lightning.data.reading import read_chosen
 from empathy_lightning.errors import InputError
 from empathy_lightning.evaluation.other_recognisers import speech_recogniser
-from empathy_lightning.evaluation.speech_judges import SpeakerEncoder, installed_judges
+from empathy_lightning.evaluation.speech_judges import SpeakerEncoder, installed_predictors
 from empathy_lightning.evaluation.speech_measures import Instruments, Spoken, by_styles, measured, style_of
 from empathy_lightning.evaluation.speech_pictures import draw_speech
 from empathy_lightning.evaluation.speech_summary import summary, table
+from empathy_lightning.evaluation.target_speech import training_replies
 from empathy_lightning.faults import first_of
 from empathy_lightning.files import check_folder, check_target, write_json, write_text
 from empathy_lightning.jobs import alone, digest, recordings_digest
 from empathy_lightning.preparation.identity import model_identity
-from empathy_lightning.utterance import Utterance
 
-PER_STYLE = 100
-"""Training replies of a style that tell what it sounds like, the first ones."""
+ASKED = ("speechmos", "distillmos")
+"""Predictors of opinion scores that are asked where they are installed."""
 
 
 def evaluate_speech(
@@ -73,7 +72,7 @@ def evaluate_speech(
     made_from = _made_from(replies, references, spoken, {"split": split, "asr_language": asr_language})
     recogniser = speech_recogniser(asr, asr_language) if asr else None
     speaker = SpeakerEncoder(speaker_encoder) if speaker_encoder else None
-    judges, missing = installed_judges() if mos else ({}, [])
+    judges, missing = installed_predictors(ASKED) if mos else ({}, [])
     if missing:
         print(f"not installed: {', '.join(missing)}: pip install 'empathy_lightning[evaluation]', or give --mos=false")
     made_from |= {name: version(name) for name in judges}
@@ -108,18 +107,8 @@ def _spoken(replies: Path, references: Path | None, split: str) -> tuple[list[Sp
     if references and not any(target for _, target in pairs):
         raise InputError(f"{references} names the speech of none of these replies: corpora and ids have to agree")
     measured = [Spoken(u, target, style_of(u if target is None else target)) for u, target in pairs]
-    return [*measured, *_training(others)], len(written) - len(chosen)
-
-
-def _training(utterances: Sequence[Utterance]) -> list[Spoken]:
-    taken: Counter[str] = Counter()
-    found = []
-    for u in utterances:
-        style = style_of(u)
-        if u.split == "train" and u.response_path and style is not None and taken[style] < PER_STYLE:
-            taken[style] += 1
-            found.append(Spoken(u, None, style, training=True))
-    return found
+    training = [Spoken(u, None, style_of(u), training=True) for u in training_replies(others)]
+    return [*measured, *training], len(written) - len(chosen)
 
 
 def _made_from(

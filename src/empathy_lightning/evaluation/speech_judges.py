@@ -4,43 +4,105 @@ from __future__ import annotations
 
 import importlib.util
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from empathy_lightning.errors import InputError
+from empathy_lightning.errors import InputError, meant
 from empathy_lightning.modules.speechbrain_imports import speechbrain_imports
 
-Judge = Callable[[Tensor], dict[str, float]]
-"""Scores, by name, of a waveform (T,) at 16 kHz in -1..1."""
+
+class Predictor(Protocol):
+    """Predicts how good speech sounds."""
+
+    def __call__(self, waveform: Tensor, /) -> dict[str, float]:
+        """Scores, by name, of a waveform (T,) at 16 kHz in -1..1."""
 
 
-def installed_judges() -> tuple[dict[str, Judge], list[str]]:
-    """Predictors of mean opinion scores (1..5) by package, and the packages that are not installed."""
-    known: dict[str, Callable[[], Judge]] = {"speechmos": _dnsmos, "distillmos": _distillmos}
-    there = [name for name in known if importlib.util.find_spec(name) is not None]
-    return {name: known[name]() for name in there}, [name for name in known if name not in there]
+PREDICTORS = ("speechmos", "distillmos", "nisqa")
+"""Predictors of mean opinion scores (1..5): DNSMOS, DistillMOS and torchmetrics' NISQA."""
+
+_NISQA_WEIGHTS = Path("~/.torchmetrics/NISQA/nisqa.tar")
 
 
-def _dnsmos() -> Judge:
+def installed_predictors(names: Sequence[str] = PREDICTORS) -> tuple[dict[str, Predictor], list[str]]:
+    """Those of some predictors that can be asked, and the names of those that cannot.
+
+    Raises:
+        InputError: If there is no predictor of a name.
+    """
+    known: dict[str, Callable[[], Predictor]] = {"speechmos": _dnsmos, "distillmos": _distillmos, "nisqa": _nisqa}
+    for name in names:
+        if name not in known:
+            raise InputError(f"no predictor is named {name!r}; there are {', '.join(known)}{meant(name, known)}")
+    there = [name for name in names if _is_there(name)]
+    return {name: known[name]() for name in there}, [name for name in names if name not in there]
+
+
+def _is_there(name: str) -> bool:
+    if name == "nisqa":
+        # torchmetrics would fetch the weights where they are not there.
+        packages = ("librosa", "requests")
+        return _NISQA_WEIGHTS.expanduser().is_file() and all(importlib.util.find_spec(p) is not None for p in packages)
+    return importlib.util.find_spec(name) is not None
+
+
+def torchscript_predictor(name: str, file: str) -> Predictor:
+    """A predictor in a TorchScript file, such as an UTMOS that was traced (``utmos22_strong`` takes wave and rate).
+
+    Args:
+        name: Of its score.
+        file: Module from a waveform (1, T) at 16 kHz, and the rate where it takes two, to one score.
+
+    Raises:
+        InputError: If it is none.
+    """
+    try:
+        model = torch.jit.load(file, map_location="cpu").eval()
+        takes = len(model.forward.schema.arguments) - 1
+    except (RuntimeError, ValueError, OSError, AttributeError) as error:
+        raise InputError(f"{file} is no TorchScript module: {' '.join(str(error).split())}"[:300]) from None
+
+    @torch.no_grad()
+    def _predict(waveform: Tensor) -> dict[str, float]:
+        heard = (waveform[None], 16_000)[:takes]
+        return {name: float(torch.as_tensor(model(*heard)).squeeze())}
+
+    return _predict
+
+
+def _nisqa() -> Predictor:
+    """NISQA (Mittag et al. 2021): overall, noisiness, discontinuity, coloration, loudness."""
+    from torchmetrics.functional.audio.nisqa import non_intrusive_speech_quality_assessment
+
+    names = ("nisqa", "nisqa_noisiness", "nisqa_discontinuity", "nisqa_coloration", "nisqa_loudness")
+
+    def _predict(waveform: Tensor) -> dict[str, float]:
+        scores = non_intrusive_speech_quality_assessment(waveform, 16_000).tolist()
+        return dict(zip(names, scores, strict=True))
+
+    return _predict
+
+
+def _dnsmos() -> Predictor:
     """DNSMOS (Reddy et al. 2022): speech, background and overall."""
     from speechmos import dnsmos
 
-    def _judge(waveform: Tensor) -> dict[str, float]:
+    def _predict(waveform: Tensor) -> dict[str, float]:
         told = dnsmos.run(waveform.clamp(-1, 1).numpy(), sr=16_000)
         return {f"dnsmos_{ours}": float(told[f"{name}_mos"]) for ours, name in _DNSMOS.items()}
 
-    return _judge
+    return _predict
 
 
 _DNSMOS = {"overall": "ovrl", "speech": "sig", "background": "bak"}
 
 
-def _distillmos() -> Judge:
+def _distillmos() -> Predictor:
     """DistillMOS (Stahl and Gamper 2025)."""
     from distillmos import ConvTransformerSQAModel
 
@@ -49,10 +111,10 @@ def _distillmos() -> Judge:
         model = ConvTransformerSQAModel().eval()
 
     @torch.no_grad()
-    def _judge(waveform: Tensor) -> dict[str, float]:
+    def _predict(waveform: Tensor) -> dict[str, float]:
         return {"distillmos": float(model(waveform[None]).squeeze())}
 
-    return _judge
+    return _predict
 
 
 class SpeakerEncoder:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from empathy_lightning.audio import SAMPLE_RATE, AudioError, read
 from empathy_lightning.evaluation.reply_speech import SpeechRecogniser
-from empathy_lightning.evaluation.speech_judges import Judge, SpeakerEncoder
+from empathy_lightning.evaluation.speech_judges import Predictor, SpeakerEncoder
 from empathy_lightning.files import write_json
 from empathy_lightning.jobs import Claim
 from empathy_lightning.metrics.prosody import prosody
@@ -53,7 +53,7 @@ class Instruments:
 
     recogniser: SpeechRecogniser | None
     speaker: SpeakerEncoder | None
-    judges: Mapping[str, Judge]
+    judges: Mapping[str, Predictor]
 
 
 def style_of(utterance: Utterance) -> str | None:

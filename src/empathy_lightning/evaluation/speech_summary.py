@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from empathy_lightning.errors import InputError
-from empathy_lightning.evaluation.intervals import mean, ratio
+from empathy_lightning.evaluation.statistics import mean, ratio
 from empathy_lightning.evaluation.styles import FEATURES, StyleClassifier
 
 Row = dict[str, Any]

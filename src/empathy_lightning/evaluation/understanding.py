@@ -8,7 +8,7 @@ from typing import Any
 
 from empathy_lightning.data.reading import read_chosen
 from empathy_lightning.errors import InputError
-from empathy_lightning.evaluation.intervals import mean, ratio
+from empathy_lightning.evaluation.statistics import mean, ratio
 from empathy_lightning.files import check_target, write_json
 from empathy_lightning.metrics.text import chrf
 from empathy_lightning.text import words

@@ -5,35 +5,54 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torchmetrics import Metric
-from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from empathy_lightning.data.batch import SpeechBatch
 from empathy_lightning.outputs import EmpatheticOutput, estimate_of
 
 
-def confusion_matrix(logits: Tensor, target: Tensor, num_classes: int) -> Tensor:
-    """Counts of reference and prediction; unlabelled utterances are left out.
+def count_labels(target: Tensor, predicted: Tensor, num_classes: int) -> Tensor:
+    """Counts of reference and prediction; utterances without a reference are left out.
 
     Args:
-        logits: Shape (B, classes).
-        target: Shape (B,), negative for no label.
+        target: Category ids, shape (N,), negative for no label.
+        predicted: Category ids, shape (N,), negative where the answer names none.
         num_classes: Number of categories.
 
     Returns:
-        Shape (classes, classes), rows by reference, columns by prediction.
+        Shape (classes, classes + 1), rows by reference, columns by prediction; the last column is of the answers that
+        name none.
     """
     labelled = target >= 0
-    if not labelled.any():
-        return torch.zeros(num_classes, num_classes, dtype=torch.long, device=target.device)
-    counts: Tensor = multiclass_confusion_matrix(logits.argmax(-1)[labelled], target[labelled], num_classes)
-    return counts
+    columns = torch.where(predicted < 0, num_classes, predicted)[labelled]
+    cells = target[labelled] * (num_classes + 1) + columns
+    return torch.bincount(cells, minlength=num_classes * (num_classes + 1)).view(num_classes, num_classes + 1)
+
+
+def confusion_matrix(logits: Tensor, target: Tensor, num_classes: int) -> Tensor:
+    """Counts (classes, classes) of the likeliest categories; see :func:`count_labels`.
+
+    Args:
+        logits: Shape (N, classes).
+        target: Shape (N,), negative for no label.
+        num_classes: Number of categories.
+    """
+    return count_labels(target, logits.argmax(-1), num_classes)[:, :-1]
+
+
+def recalls(confusion: Tensor) -> Tensor:
+    """Share of each reference class that is recognised, shape (classes,); NaN of classes that do not occur.
+
+    Args:
+        confusion: Counts of :func:`count_labels` or :func:`confusion_matrix`.
+    """
+    return confusion.diagonal() / confusion.sum(1)
 
 
 def unweighted_accuracy(confusion: Tensor) -> Tensor:
     """Mean recall over the classes present in the reference (UA, balanced accuracy).
 
     Args:
-        confusion: Counts of :func:`confusion_matrix`.
+        confusion: Counts as of :func:`recalls`.
 
     Returns:
         Scalar in 0..1; NaN without any reference.
@@ -42,14 +61,38 @@ def unweighted_accuracy(confusion: Tensor) -> Tensor:
         >>> unweighted_accuracy(torch.tensor([[2, 0, 0], [1, 1, 0], [0, 0, 0]]))
         tensor(0.7500)
     """
-    counts = confusion.sum(1)
-    recall = confusion.diagonal()[counts > 0] / counts[counts > 0]
-    return recall.mean()
+    return recalls(confusion).nanmean()
 
 
 def weighted_accuracy(confusion: Tensor) -> Tensor:
     """Share of utterances recognised (WA, plain accuracy) from counts as in :func:`unweighted_accuracy`."""
     return confusion.diagonal().sum() / confusion.sum()
+
+
+def precisions(confusion: Tensor) -> Tensor:
+    """Share of the answers of each class that are right, shape (classes,); NaN of classes that are never answered."""
+    size = len(confusion)
+    return confusion.diagonal() / confusion[:, :size].sum(0)
+
+
+def f1_scores(confusion: Tensor) -> Tensor:
+    """Harmonic mean of recall and precision of each reference class, shape (classes,); NaN of those that do not occur.
+
+    Args:
+        confusion: Counts as of :func:`recalls`.
+    """
+    total = confusion.sum(1)
+    f1 = 2 * confusion.diagonal() / (total + confusion[:, : len(confusion)].sum(0))
+    return f1.where(total > 0, torch.nan)
+
+
+def macro_f1(confusion: Tensor) -> Tensor:
+    """Mean F1 over the classes present in the reference, from counts as in :func:`unweighted_accuracy`.
+
+    scikit-learn's ``f1_score(average="macro")`` also averages over classes that are only predicted, each with 0, unless
+    it is given the ``labels``.
+    """
+    return f1_scores(confusion).nanmean()
 
 
 class EmotionConfusion(Metric):
@@ -90,3 +133,11 @@ class WeightedAccuracy(EmotionConfusion):
     def compute(self) -> Tensor:
         """In 0..1; NaN without any label."""
         return weighted_accuracy(self.confusion)
+
+
+class MacroF1(EmotionConfusion):
+    """Mean F1 of the categories that occur; arguments as of the base."""
+
+    def compute(self) -> Tensor:
+        """In 0..1; NaN without any label."""
+        return macro_f1(self.confusion)

@@ -16,13 +16,13 @@ def moments(predicted: Tensor, target: Tensor) -> Tensor:
     """Sums over the rated pairs, from which :func:`concordance` follows.
 
     Args:
-        predicted: Shape (B,).
+        predicted: Shape (B,), NaN where nothing rates.
         target: Shape (B,), NaN where there is no rating.
 
     Returns:
         Sums of 1, x, y, x², y² and xy, shape (6,), in double precision.
     """
-    rated = target.isfinite()
+    rated = target.isfinite() & predicted.isfinite()
     x, y = predicted[rated].double(), target[rated].double()
     return torch.stack([torch.ones_like(x), x, y, x * x, y * y, x * y]).sum(1)
 
@@ -48,6 +48,22 @@ def concordance(moments: Tensor) -> Tensor:
     covariance = xy / count - mean_x * mean_y
     spread = xx / count - mean_x**2 + yy / count - mean_y**2 + (mean_x - mean_y) ** 2
     return 2 * covariance / spread
+
+
+def pearson(moments: Tensor) -> Tensor:
+    """Pearson's correlation from pooled moments, as of :func:`concordance`; NaN also where one side does not vary."""
+    count, x, y, xx, yy, xy = moments
+    if count < 2:
+        return torch.full_like(count, torch.nan)
+    covariance = xy / count - (x / count) * (y / count)
+    spread = ((xx / count - (x / count) ** 2) * (yy / count - (y / count) ** 2)).sqrt()
+    return covariance / spread
+
+
+def mean_squared_error(moments: Tensor) -> Tensor:
+    """Mean squared difference from pooled moments, as of :func:`concordance`; NaN without a pair."""
+    count, _, _, xx, yy, xy = moments
+    return (xx - 2 * xy + yy) / count
 
 
 class Concordance(Metric):
@@ -80,3 +96,19 @@ class Concordance(Metric):
     def compute(self) -> Tensor:
         """Coefficient over the pooled pairs; NaN for fewer than two."""
         return concordance(self.moments).float()
+
+
+class Pearson(Concordance):
+    """Pearson's correlation of a dimension; arguments as of :class:`Concordance`."""
+
+    def compute(self) -> Tensor:
+        """Coefficient over the pooled pairs; NaN for fewer than two."""
+        return pearson(self.moments).float()
+
+
+class RatingError(Concordance):
+    """Mean squared error of a dimension; arguments as of :class:`Concordance`."""
+
+    def compute(self) -> Tensor:
+        """Over the pooled pairs; NaN without one."""
+        return mean_squared_error(self.moments).float()

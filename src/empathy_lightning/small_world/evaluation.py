@@ -134,7 +134,7 @@ def _write_report(
     predicted = {name: getattr(heard.emotion, name) for name in RATINGS}
     target = {name: torch.tensor([getattr(u, name) for u in utterances]) for name in RATINGS}
     scatter = report.rating_scatter(predicted, target, [u.emotion or "" for u in utterances])
-    matrix = report.confusion_matrix(torch.tensor(metrics["emotion"]["confusion"]), bot.emotions)
+    matrix = report.confusion_matrix(torch.tensor(metrics["emotion"]["confusion"])[:, :-1], bot.emotions)
     styles = [
         (style, *(kinds[kind][key] for key in ("f0_mean", "f0_range", "rate") for kind in ("spoken", "target")))
         for style, kinds in metrics["reply_speech"]["styles"].items()

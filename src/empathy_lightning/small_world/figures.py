@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics.functional import concordance_corrcoef
 
 from empathy_lightning.audio import read
 from empathy_lightning.chatbot import EmpatheticChatbot
@@ -17,7 +16,7 @@ from empathy_lightning.decoding import Decoding
 from empathy_lightning.errors import InputError
 from empathy_lightning.filled_prompt import Turn
 from empathy_lightning.listener import Heard
-from empathy_lightning.metrics import confusion_matrix, unweighted_accuracy, weighted_accuracy
+from empathy_lightning.metrics.emotion import Recognised
 from empathy_lightning.metrics.prosody import prosody
 from empathy_lightning.modules.emotion_nuance import EmotionEstimate
 from empathy_lightning.progress import progress_bar
@@ -82,18 +81,14 @@ def hear_all(bot: EmpatheticChatbot, utterances: Sequence[Utterance]) -> HeardQu
 
 
 def emotion_figures(heard: HeardQuestions, utterances: Sequence[Utterance], emotions: Sequence[str]) -> dict[str, Any]:
-    """Unweighted and weighted accuracy, confusion matrix, and concordance of the ratings over the whole split."""
-    target = torch.tensor([list(emotions).index(u.emotion or "") for u in utterances])
-    counts = confusion_matrix(heard.emotion.logits, target, len(emotions))
-    figures: dict[str, Any] = {
-        "unweighted_accuracy": float(unweighted_accuracy(counts)),
-        "weighted_accuracy": float(weighted_accuracy(counts)),
-        "confusion": counts.tolist(),
-    }
+    """Figures of the categories and of the ratings over the whole split."""
+    shares = heard.emotion.logits.float().softmax(-1)
+    named = [emotions[index] for index in shares.argmax(1).tolist()]
+    probabilities = [dict(zip(emotions, row, strict=True)) for row in shares.tolist()]
+    ratings = {}
     for name in RATINGS:
-        target = torch.tensor([getattr(u, name) for u in utterances])
-        figures[f"concordance_{name}"] = float(concordance_corrcoef(getattr(heard.emotion, name), target))
-    return figures
+        ratings[name] = (getattr(heard.emotion, name).tolist(), [getattr(u, name) for u in utterances])
+    return Recognised(emotions, [u.emotion or "" for u in utterances], named, probabilities, ratings).figures()
 
 
 def names_emotion(reply: str, emotion: str) -> bool:

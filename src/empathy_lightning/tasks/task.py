@@ -18,6 +18,7 @@ from empathy_lightning.data.batch import SpeechBatch
 from empathy_lightning.errors import InputError
 from empathy_lightning.modules.cached_encoder import CachedSpeechEncoder
 from empathy_lightning.outputs import EmpatheticOutput, SpokenOutput, VocoderOutput
+from empathy_lightning.tasks.emotion_rows import EmotionRows
 from empathy_lightning.tasks.resumable import ResumableModule
 from empathy_lightning.tasks.schedule import Cosine, Schedule
 from empathy_lightning.tasks.settings import settings
@@ -72,6 +73,7 @@ class TrainedPartsTask(ResumableModule):
         self.initial_weights = list(initial_weights or [])
         self._filled = {part for folder in self.initial_weights for part in load_weights(folder, model)}
         self._in_training: set[nn.Module] | None = None
+        self._tested = EmotionRows()
 
     @property
     def learns_emotions(self) -> bool:
@@ -193,6 +195,8 @@ class TrainedPartsTask(ResumableModule):
         else:
             for metric in self._metrics(stage).values():
                 metric.update(output, batch)
+        if stage == "test" and self.metrics[stage]:
+            self._tested.note(output, batch)
         self.log_figures(stage, figures | {f"{stage}/loss": total}, len(batch))
         return total
 
@@ -212,8 +216,12 @@ class TrainedPartsTask(ResumableModule):
         self._log_metrics("validation")
 
     def on_test_epoch_end(self) -> None:
-        """Log the metrics over the whole split."""
+        """Log the metrics over the whole split, and say them of each corpus and language where there are several."""
         self._log_metrics("test")
+        table, figures = self._tested.gathered()
+        self.log_dict({f"test/{name}": value for name, value in figures.items()}, sync_dist=True)
+        if table and self.trainer.is_global_zero:
+            print(f"\n{table}", flush=True)
 
     def training_step(self, batch: SpeechBatch, batch_idx: int) -> Tensor:
         """Loss of a batch.

@@ -1,0 +1,132 @@
+"""The results of a run as a page: tables, pictures, and the best and the worst replies to listen to."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from empathy_lightning.audio import AudioError, read
+from empathy_lightning.evaluation import report
+from empathy_lightning.evaluation.emotion_report import emotion_pictures
+from empathy_lightning.evaluation.emotion_rows import side_by_side
+from empathy_lightning.evaluation.figures import number_names, value_of
+
+SHOWN = 3
+"""Best and worst replies of each measure that can be heard."""
+
+LONGEST = 20.0
+"""Seconds of a recording that the page holds."""
+
+
+def write_report(path: Path, metrics: Mapping[str, Any], predictions: Sequence[Mapping[str, Any]]) -> None:
+    """Write the page.
+
+    Args:
+        path: The HTML file.
+        metrics: Content of metrics.json.
+        predictions: Lines of predictions.jsonl.
+    """
+    sections = [("How it was made", report.table(_facts(metrics), ("", "")))]
+    if metrics["missing"]:
+        sections.append(("Missing", report.table(list(metrics["missing"].items()), ("measure", "why"))))
+    for suite, of_suite in metrics["suites"].items():
+        lines = [line for line in predictions if line["suite"] == suite]
+        sections.append((suite, report.table(figure_rows(of_suite["measures"]), _HEADS)))
+        for name, found in of_suite["measures"].items():
+            sections += _of_measure(suite, name, found, lines)
+    note = f"{len(predictions)} replies to {len(metrics['suites'])} suites."
+    report.write_page(path, "Replies, measured", note, sections)
+
+
+_HEADS = ("measure", "figure", "value", "95 % from", "to", "replies", "clusters")
+
+
+def figure_rows(measures: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    """Measure, figure, value, interval, replies and clusters of every single figure."""
+    rows: list[tuple[Any, ...]] = []
+    for name, found in measures.items():
+        for figure, held in found["figures"].items():
+            value = value_of(held)
+            if value is None:
+                continue
+            of = held if isinstance(held, dict) else {}
+            spread = [of.get(key, "") for key in ("low", "high", "replies", "clusters")]
+            rows.append((name, figure.replace("_", " "), value, *spread))
+    return rows
+
+
+def _facts(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
+    bot = metrics["bot"] or {"checkpoint": "replies that were given"}
+    facts = [(name.replace("_", " "), str(value)) for name, value in bot.items() if value is not None]
+    facts += [(f"manifest {name}", f"{of['path']}, {of['digest'][:12]}") for name, of in metrics["manifests"].items()]
+    facts += [("intervals drawn over", metrics["cluster"])]
+    return facts + [(f"version of {name}", number) for name, number in metrics["versions"].items()]
+
+
+def _of_measure(
+    suite: str, name: str, found: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]
+) -> list[tuple[str, str]]:
+    """Pictures, groups and players of a measure, as far as there are any."""
+    rows = [line["measures"].get(name) for line in lines]
+    sections = []
+    if "confusion" in found["figures"]:
+        heard = side_by_side(found["figures"]["emotions"], lines, rows)
+        pictures = emotion_pictures(found["figures"], heard)
+        sections.append((f"{suite}, {name}: what was heard", pictures))
+    for kind, groups in found["groups"].items():
+        sections.append((f"{suite}, {name}: by {kind}", _group_table(groups)))
+    # The first number that is a figure too is what replies are ranked by.
+    numbers = [figure for figure in number_names(rows) if figure in found["figures"]]
+    if numbers:
+        sections.append((f"{suite}, {name}: {numbers[0].replace('_', ' ')}", _extremes(numbers[0], found, lines, rows)))
+    return sections
+
+
+def _group_table(groups: Mapping[str, Mapping[str, Any]]) -> str:
+    names: dict[str, None] = {}
+    for figures in groups.values():
+        names |= {figure: None for figure, held in figures.items() if value_of(held) is not None}
+    rows = []
+    for group, figures in groups.items():
+        values = [value_of(figures.get(name)) for name in names]
+        rows.append((group, *("" if value is None else value for value in values)))
+    return report.table(rows, ("", *(name.replace("_", " ") for name in names)))
+
+
+def _extremes(
+    figure: str,
+    found: Mapping[str, Any],
+    lines: Sequence[Mapping[str, Any]],
+    rows: Sequence[Mapping[str, Any] | None],
+) -> str:
+    """The best and the worst replies by a number of their rows."""
+    ranked = [(row[figure], line) for line, row in zip(lines, rows, strict=True) if row and row.get(figure) is not None]
+    ranked.sort(key=lambda pair: pair[0], reverse=figure not in found["lower_is_better"])
+    few = min(SHOWN, len(ranked) // 2)
+    if few == 0:
+        return "<p>too few replies to rank</p>"
+    best = "".join(_talk(line, f"{figure} {value:g}") for value, line in ranked[:few])
+    worst = "".join(_talk(line, f"{figure} {value:g}") for value, line in ranked[-few:])
+    return f'<div class="side"><div><p>best</p>{best}</div><div><p>worst</p>{worst}</div></div>'
+
+
+def _talk(line: Mapping[str, Any], score: str) -> str:
+    """A question and its reply, to be read and heard."""
+    said = html.escape(line["transcript"] or "")
+    facts = html.escape(", ".join(filter(None, (line["corpus"], line["id"], line["emotion"], score))))
+    question = _player(line["question_path"], "question", line["question_start"], line["question_end"])
+    reply = _player(line["reply_path"], "reply")
+    words = html.escape(line["reply"] or "")
+    return f'<section class="talk"><p class="note">{facts}</p><p>{said}</p>{question}<p>{words}</p>{reply}</section>'
+
+
+def _player(path: str | None, label: str, start: float = 0.0, end: float | None = None) -> str:
+    if not path:
+        return ""
+    latest = start + LONGEST
+    try:
+        return report.player(read(path, start, latest if end is None else min(end, latest)), label)
+    except AudioError:
+        return f'<p class="note">{label} cannot be read</p>'

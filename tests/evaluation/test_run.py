@@ -1,0 +1,312 @@
+"""``evaluate run``: manifests are answered, measured and reported, and all of it can be done again."""
+
+import json
+import os
+from dataclasses import replace
+
+import pytest
+import torch
+
+from empathy_lightning.__main__ import main
+from empathy_lightning.checkpoints import save
+from empathy_lightning.data import read_manifest, write_manifest
+from empathy_lightning.evaluation.statistics import mean, ratio
+from empathy_lightning.metrics.text import chrf
+from empathy_lightning.utterance import EMOTIONS
+from tests.tiny import spoken
+
+MEASURE = """
+import json
+from pathlib import Path
+
+from empathy_lightning.errors import InputError
+from empathy_lightning.evaluation.measured import Measured
+
+
+class Length:
+    '''Characters of each reply, at least ``least``.'''
+
+    name = "length"
+    needs = ()
+    lower_is_better = ("characters",)
+    ratios = {"mean_share": ("characters_of", "all_of")}
+
+    def __init__(self, least: int = 0, calls: str = "calls") -> None:
+        self.least, self.calls = least, Path(calls)
+
+    def __call__(self, replies):
+        with self.calls.open("a") as file:
+            file.write(f"{len(replies)} ")
+        rows = [{"characters": max(self.least, len(u.response)), "characters_of": len(u.response), "all_of": 7}
+                for u in replies]
+        return Measured(rows, {"longest": max(row["characters"] for row in rows), "note": "words"})
+
+
+class Down:
+    '''A judge that is down.'''
+
+    name = "down"
+    needs = ()
+
+    def __call__(self, replies):
+        raise InputError("the judge at 127.0.0.1 does not answer: start it")
+
+
+class Broken(Down):
+    '''A measure with a fault.'''
+
+    name = "broken"
+
+    def __call__(self, replies):
+        raise KeyError("oops")
+
+
+class Short(Down):
+    name = "short"
+
+    def __call__(self, replies):
+        return Measured([], {})
+"""
+
+
+@pytest.fixture
+def place(tmp_path, corpus, monkeypatch):
+    """A working folder with replies of 15 questions of two suites, and a user's own measures."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "mine_measures.py").write_text(MEASURE)
+    rows = []
+    for index, u in enumerate(read_manifest(corpus)[:15]):
+        suite, ability = ("feelings", f"empathy/{u.emotion}") if index < 10 else (None, None)
+        reply = ["I am so sorry.", "How lovely!", "Is it so?"][index % 3] + " Tell me." * (index % 2)
+        facts = {"suite": suite, "ability": ability, "references": ["I am sorry.", "Oh."], "language": "en"}
+        rows.append(replace(u, split="test", response=reply, response_path=u.path, **facts))
+    write_manifest(tmp_path / "questions.jsonl", rows)
+    return tmp_path
+
+
+@pytest.fixture
+def bot(model, tmp_path):
+    save(tmp_path / "bot", spoken(model, list(EMOTIONS)))
+    return "bot"
+
+
+def run(*words, out="results", manifest="questions.jsonl"):
+    return main(["evaluate", "run", manifest, "--out", out, *words])
+
+
+def metrics(out="results"):
+    return json.loads(open(f"{out}/metrics.json").read())
+
+
+def predictions(out="results"):
+    return [json.loads(line) for line in open(f"{out}/predictions.jsonl")]
+
+
+def test_replies_are_measured_by_suite_and_group(place):
+    assert run("--measures", "variety", "overlap", "named_emotions", "mine_measures.Length") == 0
+    replies, found = read_manifest("questions.jsonl"), metrics()["suites"]
+    assert {suite: of["replies"] for suite, of in found.items()} == {"feelings": 10, "questions": 5}
+    lines = predictions()
+    assert [(line["id"], line["reply"], line["suite"]) for line in lines] == [
+        (u.id, u.response, u.suite or "questions") for u in replies
+    ]
+    first = replies[:10]
+    measured = found["feelings"]["measures"]
+    own = [chrf([u.response], ["I am sorry."]) for u in first]
+    assert [line["measures"]["overlap"]["chrf_of_reply"] for line in lines[:10]] == pytest.approx(own, abs=1e-6)
+    # Intervals are drawn over speakers, of whom there are six.
+    speakers = [u.speaker for u in first]
+    expected = mean([round(value, 6) for value in own], speakers)
+    figure = measured["overlap"]["figures"]["chrf_of_reply"]
+    assert {key: figure[key] for key in expected} == expected and figure["clusters"] == 6
+    assert measured["overlap"]["figures"]["chrf"] == pytest.approx(
+        chrf([u.response for u in first], ["I am sorry."] * 10), abs=1e-6
+    )
+    lengths = [len(u.response) for u in first]
+    share = ratio(lengths, [7.0] * 10, speakers)
+    assert measured["length"]["figures"]["mean_share"] == share and measured["length"]["figures"]["longest"] == max(
+        lengths
+    )
+    by = measured["length"]["groups"]
+    assert set(by) == {"speaker", "ability", "emotion"}
+    one = [len(u.response) for u in first if u.ability == "empathy/sad"]
+    assert by["ability"]["empathy/sad"]["characters"]["value"] == pytest.approx(sum(one) / len(one))
+    other = found["questions"]["measures"]["variety"]["groups"]["speaker"]
+    assert set(other) == {u.speaker for u in replies[10:]} and all("distinct_1" in of for of in other.values())
+
+
+def test_what_was_measured_is_not_measured_again(place, capsys):
+    assert run("--measures", "mine_measures.Length") == 0
+    assert run("--measures", "mine_measures.Length", "variety") == 0
+    assert (place / "calls").read_text() == "10 5 " and set(metrics()["suites"]["feelings"]["measures"]) == {
+        "length",
+        "variety",
+    }
+    assert run("--measures", "mine_measures.Length", "Length.least=20") == 0
+    assert (place / "calls").read_text() == "10 5 10 5 "
+    assert metrics()["suites"]["feelings"]["measures"]["length"]["figures"]["characters"]["value"] >= 20
+    rows = read_manifest("questions.jsonl")
+    write_manifest(place / "questions.jsonl", [replace(rows[0], response="No."), *rows[1:]])
+    assert run("--measures", "mine_measures.Length", "Length.least=20") == 0
+    assert (place / "calls").read_text() == "10 5 10 5 10 "  # of the suite whose reply changed
+    assert run("--measures", "mine_measures.Length", "Length.least=20", "--again") == 0
+    assert (place / "calls").read_text() == "10 5 10 5 10 10 5 "
+
+
+def test_a_measure_that_fails_leaves_the_others(place, capsys):
+    assert run("--measures", "variety", "mine_measures.Down", "mine_measures.Short", "mine_measures.Length") == 1
+    said = capsys.readouterr().out
+    assert "missing: feelings: down: the judge at 127.0.0.1 does not answer: start it" in said
+    assert "missing: questions: short: short gave 0 rows for 5 replies" in said
+    assert set(metrics()["missing"]) == {
+        f"{suite}: {name}" for suite in ("feelings", "questions") for name in ("down", "short")
+    }
+    assert set(predictions()[0]["measures"]) == {"variety", "length"}
+    assert "does not answer" in (place / "results/report.html").read_text()
+    # A fault is shown as one, after what the others say was written.
+    (place / "results/metrics.json").unlink()
+    with pytest.raises(KeyError, match="oops"):
+        run("--measures", "mine_measures.Broken", "variety")
+    assert metrics()["missing"].keys() == {"feelings: broken", "questions: broken"}
+    assert set(predictions()[0]["measures"]) == {"variety"}
+
+
+def test_a_full_disk_leaves_what_was_scored(place, monkeypatch, capsys):
+    assert run("--measures", "mine_measures.Length") == 0
+    before = (place / "results/metrics.json").read_text()
+    room = [3]
+
+    def _write(path, text):
+        room[0] -= 1
+        if room[0] < 0:
+            raise OSError(28, "No space left on device")
+        path.write_bytes(text.encode())
+
+    monkeypatch.setattr("pathlib.Path.write_text", lambda self, text, **_: _write(self, text))
+    assert run("--measures", "variety", "mine_measures.Length", "named_emotions") == 2
+    assert "No space left on device" in capsys.readouterr().err.splitlines()[-1]
+    monkeypatch.undo()
+    os.chdir(place)
+    assert (place / "results/metrics.json").read_text() == before
+    assert not [path.name for path in (place / "results").rglob(".*.json*")]
+    kept = {path.name for path in (place / "results/measured").iterdir()}
+    assert {"length.feelings.json", "variety.feelings.json"} <= kept
+
+
+def test_a_bot_answers_and_the_folder_says_from_what(place, bot, model):
+    words = (
+        "--checkpoint",
+        bot,
+        "--max_new_tokens",
+        "6",
+        "--temperature",
+        "1",
+        "--measures",
+        "variety",
+        "heard_emotion",
+    )
+    assert run(*words) == 0
+    found, lines = metrics(), predictions()
+    replies = read_manifest(place / "results/replies/questions.jsonl")
+    assert [line["reply"] for line in lines] == [u.response for u in replies] and len({u.response for u in replies}) > 5
+    assert found["bot"]["max_new_tokens"] == 6 and len(found["bot"]["checkpoint_digest"]) == 64
+    assert found["manifests"]["questions"]["digest"] and found["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert found["measures"][1] == {"class_path": "heard_emotion", "init_args": {}}
+    main(
+        [
+            "evaluate",
+            "emotion",
+            "--checkpoint",
+            bot,
+            "--manifest",
+            "questions.jsonl",
+            "--by",
+            "classifier",
+            "--out",
+            "e.json",
+        ]
+    )
+    alone = json.loads((place / "e.json").read_text())
+    rows = [line["measures"]["heard_emotion"] for line in lines]
+    assert [row["emotion"] for row in rows] == [
+        next(a["recognised"] for a in alone["answers"] if a["id"] == line["id"]) for line in lines
+    ]
+    by_suite = found["suites"]["questions"]["measures"]["heard_emotion"]["figures"]
+    right = [row["right"] for row, line in zip(rows, lines, strict=True) if line["suite"] == "questions"]
+    assert by_suite["weighted_accuracy"] == pytest.approx(sum(right) / 5) == by_suite["right"]["value"]
+    assert {"unweighted_accuracy", "confusion", "calibration_error", "concordance_arousal"} <= set(by_suite)
+    text = (place / "results/report.html").read_text()
+    for picture in ("confusion matrix", "reliability curve", "valence, heard against rated"):
+        assert f'<img alt="{picture}" src="data:image/png' in text
+    assert 'aria-label="question"' in text and ">best<" in text and "http" not in text.replace("data:", "")
+
+
+def test_processes_share_the_answering_and_one_of_them_measures(place, bot, monkeypatch, capsys):
+    words = ("--checkpoint", bot, "--max_new_tokens", "4", "--per_shard", "4", "--measures", "variety")
+    assert run(*words, out="whole") == 0
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank, done in (("1", False), ("0", True)):
+        monkeypatch.setenv("RANK", rank)
+        assert run(*words) == 0
+        assert (place / "results/metrics.json").is_file() is done
+    assert [line["reply"] for line in predictions()] == [line["reply"] for line in predictions("whole")]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--measures", "varietty"], "no measure is named 'varietty'"),
+        (["--measures", "mine_measures.Lenght"], "mine_measures has no class Lenght; did you mean Length?"),
+        (["--measures", "nowhere.Length"], "No module named 'nowhere'"),
+        (["--measures", "json.JSONDecoder"], "is no measure"),
+        (["--measures", "variety", "variety"], "two measures are named variety"),
+        (["--measures", "variety", "variety.loud=1"], "has no argument 'loud'"),
+        (["--measures", "overlap", "variety.loud=1"], "not named before it"),
+        (["--measures", "empathy"], "empathy needs folder: give empathy.folder=..."),
+        (["--measures", "empathy", "empathy.folder=nowhere"], "nowhere holds no empathy classifier"),
+        (["--measures", "list.yaml"], "no measures at list.yaml"),
+        (["--measures", "heard_emotion"], "heard_emotion needs checkpoint"),
+        (["--split", "train"], "has no responses in split train"),
+        (["--checkpoint", "nowhere"], "nowhere"),
+        (["--cluster", "corpus"], "cluster"),
+    ],
+)
+def test_what_cannot_be_used_is_one_line_before_the_work(place, words, told, capsys):
+    assert run(*words) == 2
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith("error: ") and told in line
+    assert not list(place.glob("results/*.json*"))
+
+
+def test_manifests_of_one_name_and_empty_ones_are_refused(place, capsys):
+    (place / "more").mkdir()
+    rows = read_manifest("questions.jsonl")
+    write_manifest(place / "more/questions.jsonl", rows)
+    assert main(["evaluate", "run", "questions.jsonl", "more/questions.jsonl", "--out", "r"]) == 2
+    assert "have one name" in capsys.readouterr().err
+    write_manifest(place / "others.jsonl", rows[:2])
+    assert main(["evaluate", "run", "questions.jsonl", "others.jsonl", "--out", "r"]) == 2
+    assert "in two manifests: give it once" in capsys.readouterr().err
+    (place / "empty.jsonl").write_text("")
+    assert main(["evaluate", "run", "empty.jsonl", "--out", "r"]) == 2
+    assert main(["evaluate", "run", "--out", "r"]) == 2
+    assert "give one manifest or more" in capsys.readouterr().err
+
+
+def test_measures_come_from_a_file_too(place):
+    (place / "list.yaml").write_text("- variety\n- class_path: mine_measures.Length\n  init_args: {least: 9}\n")
+    assert run("--measures", "list.yaml") == 0
+    assert metrics()["measures"][1] == {"class_path": "mine_measures.Length", "init_args": {"least": 9}}
+
+
+def test_replies_without_what_a_measure_needs_have_no_row(place, capsys):
+    rows = read_manifest("questions.jsonl")
+    write_manifest(
+        place / "questions.jsonl", [replace(u, references=[] if int(u.id) % 2 else ["Oh."]) for u in rows[:10]]
+    )
+    assert run("--measures", "overlap") == 0
+    assert [line["measures"]["overlap"] is None for line in predictions()] == [bool(index % 2) for index in range(10)]
+    write_manifest(place / "questions.jsonl", [replace(u, references=[]) for u in rows[:10]])
+    assert run("--measures", "overlap", "variety") == 1
+    assert "missing: feelings: overlap: no reply has references" in capsys.readouterr().out
