@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from empathy_lightning.evaluation.criterion import load_criterion
-from empathy_lightning.evaluation.intervals import mean
 from empathy_lightning.evaluation.judges.judge import Judge
 from empathy_lightning.evaluation.judges.kept_answers import KeptAnswers
 from empathy_lightning.evaluation.judges.opinions import default_folder, opinions
 from empathy_lightning.evaluation.measured import Measured
+from empathy_lightning.evaluation.statistics import mean
 from empathy_lightning.utterance import Utterance
 
 STANCES = ("seeking", "providing", "none")
