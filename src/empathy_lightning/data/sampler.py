@@ -7,7 +7,9 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from heapq import heapify, heappop, heappush
 from itertools import cycle, islice
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -218,12 +220,8 @@ class LengthBucketSampler(Sampler[list[Draw]]):
             # Sorted as a whole, they are as few as can be.
             batches = [slots[rows].tolist() for rows in cut(lengths, max(1, len(lengths)), batching)]
         wanted = most if whole else -(-len(batches) // batching.num_replicas) * batching.num_replicas
-        while 0 < len(batches) < wanted:
-            largest = max(range(len(batches)), key=lambda i: len(batches[i]))
-            rows = batches[largest]
-            if len(rows) == 1:
-                break
-            batches[largest : largest + 1] = [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
+        if len(batches) < wanted:
+            batches = halved(batches, wanted)
         if self.shuffle:
             random.Random(f"{self.seed} {epoch} order").shuffle(batches)
         # Ranks must take the same number of steps; the first batches fill the last round.
@@ -270,3 +268,24 @@ def cut(lengths: NDArray[np.float64], pool: int, batching: Batching) -> Iterator
             size = min(size, batching.batch_size or size)
             yield rows[start : start + size]
             start += size
+
+
+def halved(batches: list[list[int]], wanted: int) -> list[list[int]]:
+    """Batches of which the largest, the first of them, is halved until there are enough, or each is of one row.
+
+    Args:
+        batches: Rows of each.
+        wanted: How many there are to be.
+
+    >>> halved([[1, 2], [3, 4, 5, 6]], 4)
+    [[1], [2], [3, 4], [5, 6]]
+    """
+    # A half's place is that of the whole with one number more, so that the order of places stays that of the batches.
+    heap = [(-len(rows), (place,), rows) for place, rows in enumerate(batches)]
+    heapify(heap)
+    while 0 < len(heap) < wanted and heap[0][0] < -1:
+        _, place, rows = heappop(heap)
+        middle = len(rows) // 2
+        for half, part in enumerate((rows[:middle], rows[middle:])):
+            heappush(heap, (-len(part), (*place, half), part))
+    return [rows for _, _, rows in sorted(heap, key=itemgetter(1))]
