@@ -19,7 +19,7 @@ from empathy_lightning.data import read_manifest, write_manifest
 from empathy_lightning.data.batch import collate
 from empathy_lightning.decoding import Decoding
 from empathy_lightning.errors import InputError
-from empathy_lightning.evaluation.answering import Answerer
+from empathy_lightning.evaluation.answering import Respondent
 from empathy_lightning.jobs import alone as lock
 from empathy_lightning.jobs import seed_of
 from empathy_lightning.modules.emotion_nuance import EmotionNuance
@@ -510,13 +510,13 @@ def test_another_recording_of_an_older_date_is_answered_anew(bot, model, corpus,
     write_manifest(tmp_path / "m.jsonl", rows)
     words = (bot, tmp_path / "m.jsonl", tmp_path / "r.jsonl", "--per_shard", "3")
     assert respond(*words) == 0
-    answer, asked = Answerer.recordings, []
+    answer, asked = Respondent.recordings, []
 
     def _answer(self, utterances, progress):
         asked.append([u.id for u in utterances])
         return answer(self, utterances, progress)
 
-    monkeypatch.setattr(Answerer, "recordings", _answer)
+    monkeypatch.setattr(Respondent, "recordings", _answer)
     shutil.copyfile(read_manifest(corpus)[0].path, rows[1].path)
     os.utime(rows[1].path, (1e9, 1e9))
     assert respond(*words) == 0 and asked == [[rows[1].id]]

@@ -19,7 +19,7 @@ from empathy_lightning.utterance import Utterance
 
 
 @dataclass(frozen=True)
-class Answerer:
+class Respondent:
     """A bot that answers shards of utterances; those that cannot be read or spoken to their end have no reply.
 
     Attributes:
@@ -69,7 +69,7 @@ class _Answers:
     """What was answered so far.
 
     Attributes:
-        out: As of :class:`Answerer`.
+        out: As of :class:`Respondent`.
         utterances: All that are asked.
         answered: Those that have a reply, by the utterance's identity.
         unspoken: Why replies could not be spoken.

@@ -15,7 +15,7 @@ from empathy_lightning.data.reading import read_chosen
 from empathy_lightning.decoding import Decoding
 from empathy_lightning.devices import own_device
 from empathy_lightning.errors import InputError
-from empathy_lightning.evaluation.answering import Answerer
+from empathy_lightning.evaluation.answering import Respondent
 from empathy_lightning.evaluation.changed_recordings import is_changed, with_state
 from empathy_lightning.faults import first_of
 from empathy_lightning.files import check_folder, check_target
@@ -104,10 +104,10 @@ def answer_manifest(
         model.responder.system = follow_language(model.responder.system, language)
         _settle_prompts(model.responder, utterances, shards)
         _tell_of_labels(model)
-        answerer = Answerer(model, decoding, batch_size, out if aloud else None)
+        respondent = Respondent(model, decoding, batch_size, out if aloud else None)
         if words:
-            return answerer.words
-        return lambda rows, progress: with_state(rows, answerer.recordings, progress, manifest.parent)
+            return respondent.words
+        return lambda rows, progress: with_state(rows, respondent.recordings, progress, manifest.parent)
 
     def _lost(utterance: Utterance, row: Utterance) -> bool:
         silent = aloud and bool(row.units) and not speech_file(out, row).is_file()
