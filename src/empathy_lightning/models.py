@@ -153,22 +153,69 @@ class EmpatheticLM(nn.Module):
             InputError: If there is no responder, or nothing to fill a slot of the prompt.
         """
         began = monotonic()
+        responder = self._answering()
+        heard = self.listener(batch)
+        turns = responder.turns(batch, heard)
+        replies = [Reply("", turn=Turn(turn.speech, turn.emotion)) for turn in turns]
+        if heard.emotion is not None:
+            for row, reply in enumerate(replies):
+                hear_emotion(reply, heard.emotion, row, self.emotions)
+        past = list(history) or [()] * len(turns)
+        conversations = [[*earlier, turn] for earlier, turn in zip(past, turns, strict=True)]
+        default = None if system is None else responder.asked(system)
+        asked = [prompt or default for prompt in batch.prompts or [None] * len(turns)]
+        return self._streamed(conversations, asked, replies, decoding or Decoding(), seeds, aloud, began)
+
+    @torch.no_grad()
+    def stream_words(
+        self,
+        words: Sequence[str],
+        decoding: Decoding | None = None,
+        prompts: Sequence[Prompt | None] = (),
+        seeds: Sequence[int] = (),
+        aloud: bool = True,
+    ) -> ReplyStream:
+        """Answer what is typed, where no voice is heard: the frozen language model as it is, but for what is trained.
+
+        Args:
+            words: Of each user.
+            decoding: As for :meth:`stream`.
+            prompts: Of each; None, or none at all, puts the words alone into the user's turn, below the model's own
+                system message.
+            seeds: As for :meth:`stream`.
+            aloud: As for :meth:`stream`.
+
+        Raises:
+            InputError: If there is no responder, or a prompt wants a feeling.
+        """
+        began = monotonic()
+        responder = self._answering()
+        turns = [Turn(said) for said in words]
+        replies = [Reply("", turn=turn) for turn in turns]
+        alone = Prompt(SPEECH_ONLY, responder.system)
+        asked = [prompt or alone for prompt in prompts or [None] * len(turns)]
+        return self._streamed([[turn] for turn in turns], asked, replies, decoding or Decoding(), seeds, aloud, began)
+
+    def _answering(self) -> Responder:
         if self.responder is None:
             raise InputError("this model cannot answer: it has no responder")
-        decoding = decoding or Decoding()
-        heard = self.listener(batch)
-        turns = self.responder.turns(batch, heard)
-        past = list(history) or [()] * len(turns)
-        own = batch.prompts or [None] * len(turns)
-        prompts, replies = [], []
-        for row, (earlier, turn, prompt) in enumerate(zip(past, turns, own, strict=True)):
-            asked = prompt or (None if system is None else self.responder.asked(system))
-            prompts.append(self.fitting([*earlier, turn], asked, decoding.longest))
-            reply = Reply("", turn=Turn(turn.speech, turn.emotion))
-            if heard.emotion is not None:
-                hear_emotion(reply, heard.emotion, row, self.emotions)
-            replies.append(reply)
-        write = partial(self.responder.write, prompts, decoding, seeds)
+        return self.responder
+
+    def _streamed(
+        self,
+        conversations: Sequence[Sequence[Turn]],
+        asked: Sequence[Prompt | None],
+        replies: Sequence[Reply],
+        decoding: Decoding,
+        seeds: Sequence[int],
+        aloud: bool,
+        began: float,
+    ) -> ReplyStream:
+        """Write the replies to conversations, and say them."""
+        prompts = []
+        for turns, prompt in zip(conversations, asked, strict=True):
+            prompts.append(self.fitting(turns, prompt, decoding.longest))
+        write = partial(self._answering().write, prompts, decoding, seeds)
         if self.talker is None or not aloud:
             return ReplyStream(write, None, replies, began=began)
         units = UnitDecoding.of(decoding)
@@ -187,6 +234,6 @@ class EmpatheticLM(nn.Module):
             warnings.warn(
                 f"{len(filled)} positions of prompt, {max_new_tokens} of reply exceed the language model's {window}: "
                 "the reply may make no sense: give shorter speech",
-                stacklevel=3,
+                stacklevel=4,
             )
         return filled

@@ -19,7 +19,7 @@ from empathy_lightning.data import read_manifest, write_manifest
 from empathy_lightning.data.batch import collate
 from empathy_lightning.decoding import Decoding
 from empathy_lightning.errors import InputError
-from empathy_lightning.evaluation import replies
+from empathy_lightning.evaluation.answering import Respondent
 from empathy_lightning.jobs import alone as lock
 from empathy_lightning.jobs import seed_of
 from empathy_lightning.modules.emotion_nuance import EmotionNuance
@@ -364,10 +364,10 @@ def test_speech_depends_on_the_utterance_and_the_seed_alone(talker, corpus, tmp_
 
 KILLED = """
 import os, signal, sys
-import empathy_lightning.evaluation.replies as replies
+import empathy_lightning.evaluation.answering as answering
 from empathy_lightning.__main__ import main
 
-write, count = replies.write, [0]
+write, count = answering.write, [0]
 
 def _write(*arguments):
     count[0] += 1
@@ -376,7 +376,7 @@ def _write(*arguments):
         os.kill(os.getpid(), signal.SIGKILL)
     write(*arguments)
 
-replies.write = _write
+answering.write = _write
 main(sys.argv[1:])
 """
 
@@ -510,13 +510,13 @@ def test_another_recording_of_an_older_date_is_answered_anew(bot, model, corpus,
     write_manifest(tmp_path / "m.jsonl", rows)
     words = (bot, tmp_path / "m.jsonl", tmp_path / "r.jsonl", "--per_shard", "3")
     assert respond(*words) == 0
-    answer, asked = replies._answer, []
+    answer, asked = Respondent.recordings, []
 
-    def _answer(loaded, decoding, batch_size, out, utterances, progress):
+    def _answer(self, utterances, progress):
         asked.append([u.id for u in utterances])
-        return answer(loaded, decoding, batch_size, out, utterances, progress)
+        return answer(self, utterances, progress)
 
-    monkeypatch.setattr(replies, "_answer", _answer)
+    monkeypatch.setattr(Respondent, "recordings", _answer)
     shutil.copyfile(read_manifest(corpus)[0].path, rows[1].path)
     os.utime(rows[1].path, (1e9, 1e9))
     assert respond(*words) == 0 and asked == [[rows[1].id]]

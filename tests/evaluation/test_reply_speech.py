@@ -24,6 +24,7 @@ from transformers import (
 from empathy_lightning.__main__ import main
 from empathy_lightning.audio import write
 from empathy_lightning.data import read_manifest, write_manifest
+from empathy_lightning.evaluation.measures.exists_match import ExistsMatch
 from empathy_lightning.evaluation.reply_speech import Heard, SpeechRecogniser, speech_figures
 from empathy_lightning.utterance import Utterance
 
@@ -482,3 +483,24 @@ def test_a_folder_whose_generation_config_names_no_languages_has_them_from_its_t
     assert set(found.languages.values()) == {"en", "zh"}
     for stated in ([None, None], ["en", "zh"]):
         assert found.transcribe(waves, stated) == known.transcribe(waves, stated)
+
+
+def test_an_answer_is_looked_for_in_what_is_heard_too(whisper, tmp_path):
+    """Spoken question answering: what the reply says in writing, and what its speech says."""
+    write(tmp_path / "low.wav", tone("low"), 16_000)
+    (tmp_path / "broken.wav").write_bytes(b"no sound")
+    replies = []
+    for number, (text, file) in enumerate((("Blue.", "low"), ("Grey.", None), ("Grey!", "broken"), ("Grey", "low"))):
+        path = file and str(tmp_path / f"{file}.wav")
+        replies.append(Utterance(str(number), "c", "q.wav", response=text, response_path=path, references=["GREY"]))
+    replies.append(Utterance("4", "c", "q.wav", response="Grey", response_path=replies[0].response_path))
+    measured = ExistsMatch(asr=str(whisper))(replies)
+    assert measured.rows == [
+        {"correct": 0, "heard": "Your colour is grey.", "correct_heard": 1},
+        {"correct": 1, "heard": "", "correct_heard": 0},
+        {"correct": 1, "heard": None, "correct_heard": None},
+        {"correct": 1, "heard": "Your colour is grey.", "correct_heard": 1},
+        None,
+    ]
+    assert measured.figures["replies"] == 4 and measured.figures["unreadable"] == 1
+    assert measured.figures["correct"] == 0.75 and measured.figures["correct_heard"] == pytest.approx(2 / 3, abs=1e-6)

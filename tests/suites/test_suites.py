@@ -1,13 +1,21 @@
 """Suites through the command that makes manifests of them, from fakers in their official forms."""
 
+import re
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
+
 import pytest
 
 from empathy_lightning.__main__ import main
 from empathy_lightning.audio import AudioError, read
 from empathy_lightning.data import read_manifest
 from empathy_lightning.data.manifest import valid
+from empathy_lightning.evaluation import measures
 from empathy_lightning.evaluation.suites import SUITES
 from empathy_lightning.evaluation.suites.asking import letter_of, options_of
+from tests.conftest import ROOT
+from tests.corpora.noise import noise
 from tests.suites import (
     echo_mind,
     humdial_eibench,
@@ -194,11 +202,68 @@ def test_echo_mind_has_deliveries_and_choices(tmp_path):
     assert found["synthesis-understanding-q1"].references == ["B"] == found["synthesis-reasoning-q1"].references
 
 
-def test_the_recording_stands_in_a_choice_as_the_bot_asks_for_it(tmp_path):
+def test_the_recording_stands_in_a_choice_as_the_bot_asks_for_it(tmp_path, capsys):
     told = "{speech}(with a {emotion} emotional tone)."
-    suite = SUITES["echo_mind"](str(echo_mind.write(tmp_path)), speech=told)
-    prompts = [u.prompt for u in suite.utterances() if u.prompt]
+    found = prepared("echo_mind", echo_mind.write(tmp_path), "--speech", told)
+    prompts = [u.prompt for u in found.values() if u.prompt]
     assert len(prompts) == 2 and all(prompt.startswith(f"{told}\n") for prompt in prompts)
+    words = ["prepare", "suite", "echo_mind", str(tmp_path), "--out", str(tmp_path / "q.jsonl"), "--speech", "hello"]
+    assert main(words) == 2
+    assert "no {speech} in it" in capsys.readouterr().err
+
+
+MINE = """
+from empathy_lightning.evaluation.suites import Suite
+from empathy_lightning.utterance import Utterance
+
+
+class Riddles(Suite):
+    name, access = "riddles", "Ask me."
+
+    def read(self, folder):
+        for path in self.audio(folder):
+            yield Utterance(path.stem, self.name, str(path), ability="riddles", references=["egg"])
+"""
+
+
+def test_a_suite_of_ones_own_is_named_by_its_class(tmp_path, monkeypatch, capsys):
+    (tmp_path / "my_suite.py").write_text(MINE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    noise(tmp_path / "one.wav")
+    assert prepared("my_suite.Riddles", tmp_path)["one"].suite == "riddles"
+    for name, reason in (("my_suite.Riddle", "no class of a Suite"), ("nowhere.Riddles", "on PYTHONPATH")):
+        assert main(["prepare", "suite", name, str(tmp_path), "--out", str(tmp_path / "q.jsonl")]) == 2
+        assert reason in capsys.readouterr().err
+
+
+def test_measures_and_criteria_that_suit_a_suite_are_there():
+    for suite in SUITES.values():
+        for name in suite.measures:
+            kind = "".join(word.capitalize() for word in name.split("_"))
+            assert getattr(import_module(f"{measures.__name__}.{name}"), kind).name == name
+    criteria = Path(measures.__path__[0]).parent / "criteria"
+    if not criteria.is_dir():
+        pytest.skip("no criteria here")
+    named = {name for suite in SUITES.values() for name in suite.criteria}
+    assert named <= {path.stem for path in criteria.glob("*.yaml")}
+
+
+PAGE = (ROOT / "docs/suites.md").read_text()
+
+
+def test_the_page_says_what_the_code_says():
+    rows = re.findall(r"^\| `(\w+)` \|(.*)\|$", PAGE.partition("## Measures")[0], re.MULTILINE)
+    assert [name for name, _ in rows] == list(SUITES)
+    for name, row in rows:
+        suite = SUITES[name]
+        languages, questions, licence, measures_, judged, source = (cell.strip() for cell in row.split("|"))
+        assert languages == ", ".join(suite.languages) and licence == suite.licence and source == suite.source
+        assert questions == str(sum(suite.counts.values()) or "")
+        assert re.findall(r"`(\w+)`", measures_) == list(suite.measures)
+        assert re.findall(r"`(\w+)`", judged) == list(suite.criteria)
+        assert suite.title in PAGE and suite.unconfirmed in PAGE and suite.access[1:] in PAGE
+    named = re.findall(r"^\| `(\w+)` \|", PAGE.partition("## Measures")[2], re.MULTILINE)
+    assert set(named) <= {found.name for found in iter_modules(measures.__path__)} and len(named) == 5
 
 
 def test_options_and_answers_in_the_forms_in_which_they_come():

@@ -107,6 +107,7 @@ def respond(
     language: str | None = None,
     decoding: Annotated[Decoding, Flat] = Decoding(),  # noqa: B008 - frozen
     speech: bool = False,
+    words: bool = False,
     batch_size: int = 16,
     per_shard: int = 512,
     trust: Trust = (),
@@ -126,6 +127,7 @@ def respond(
         language: Of the replies, as in chat: auto (the user's own) or a name.
         decoding: How the replies are chosen.
         speech: Speak the replies too: WAV files in OUT.speech.
+        words: Answer the transcripts as if they were typed, and listen to nothing.
         batch_size: Recordings at a time.
         per_shard: Utterances in a shard, the most that an interruption costs.
 
@@ -137,7 +139,7 @@ def respond(
     asked, longest = asked_prompt(paper, prompt, system)
     decoding = chosen_decoding(decoding, longest, speech)
     how = (split, asked, decoding, speech, batch_size, per_shard, trust, again, allow_left_out, language)
-    answer_manifest(checkpoint, manifest, out, *how)
+    answer_manifest(checkpoint, manifest, out, *how, words=words)
 
 
 def chosen_decoding(decoding: Decoding, longest: int | None, speech: bool) -> Decoding:

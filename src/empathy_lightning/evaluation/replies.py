@@ -7,19 +7,16 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from empathy_lightning.audio import LONGEST, write
 from empathy_lightning.checkpoints import CheckpointError, load
-from empathy_lightning.data.batch import SpeechDataset
 from empathy_lightning.data.left_out import MOST, refuse_lost
 from empathy_lightning.data.manifest import write_manifest
 from empathy_lightning.data.reading import read_chosen
 from empathy_lightning.decoding import Decoding
 from empathy_lightning.devices import own_device
 from empathy_lightning.errors import InputError
+from empathy_lightning.evaluation.answering import Respondent
 from empathy_lightning.evaluation.changed_recordings import is_changed, with_state
-from empathy_lightning.evaluation.recognisers import readable_batches
 from empathy_lightning.faults import first_of
 from empathy_lightning.files import check_folder, check_target
 from empathy_lightning.jobs import (
@@ -28,7 +25,6 @@ from empathy_lightning.jobs import (
     digest,
     rank_and_world_size,
     relative,
-    seed_of,
     settled,
     speech_file,
     speech_files,
@@ -37,7 +33,7 @@ from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.parts import entries, is_loaded
 from empathy_lightning.preparation.answers import AnswerShard, check_shards, in_shards, shards_of
 from empathy_lightning.preparation.identity import model_identity
-from empathy_lightning.prompts import Prompt, follow_language
+from empathy_lightning.prompts import SPEECH_ONLY, Prompt, follow_language
 from empathy_lightning.responder import Responder
 from empathy_lightning.slots import HeardEmotion
 from empathy_lightning.utterance import Utterance
@@ -57,6 +53,7 @@ def answer_manifest(
     again: bool = False,
     max_left_out: float = MOST,
     language: str | None = None,
+    words: bool = False,
 ) -> Path:
     """Let a bot answer recordings, and write a manifest with its replies as the responses.
 
@@ -77,6 +74,8 @@ def answer_manifest(
         again: Make anew what is there, whatever it was made from.
         max_left_out: Share of the recordings that may be missing or unreadable.
         language: Of the replies, see :func:`.prompts.follow_language`; it is asked for in each system message.
+        words: Answer the transcripts, as if they were typed, and listen to nothing; where no prompt is given, they
+            alone are the user's turn.
 
     Raises:
         InputError: If the checkpoint, the manifest or ``out`` cannot be used, or the shards answer something else.
@@ -86,30 +85,33 @@ def answer_manifest(
     check_target(out, [manifest])
     shards, (rank, world_size) = shards_of(out), rank_and_world_size()
     check_shards(out, again)
-    utterances = [_wishing(u, language) for u in _to_be_answered(manifest, split, prompt, max_left_out)]
+    asked_about = _to_be_answered(manifest, split, prompt, max_left_out, words)
+    utterances = [_wishing(u, language) for u in asked_about]
     decoding = decoding or Decoding()
     fields = ("response", "response_cut", *["units"] * aloud)
     if aloud:
         _check_speech_files(out, utterances)
     asked = vars(prompt) if prompt else {"user": None, "system": None}
     chosen = {"speech": aloud, **vars(decoding), "max_new_tokens": decoding.longest}
-    said = {**_fingerprint(checkpoint, utterances, manifest.parent), **asked, **chosen, "language": language}
+    read = _read(utterances) if words else _recordings(utterances, manifest.parent)
+    said = {**_fingerprint(checkpoint), **read, **asked, **chosen, "language": language}
 
     def _load() -> AnswerShard:
         model = _asked(checkpoint, trust, prompt, aloud)
+        if words and prompt is None and model.responder is not None:
+            model.responder.prompt = SPEECH_ONLY
         assert model.responder is not None
         model.responder.system = follow_language(model.responder.system, language)
         _settle_prompts(model.responder, utterances, shards)
         _tell_of_labels(model)
-
-        def _shard(rows: Sequence[Utterance], progress: Any) -> list[Utterance]:
-            return _answer(model, decoding, out if aloud else None, batch_size, rows, progress)
-
-        return lambda rows, progress: with_state(rows, _shard, progress, manifest.parent)
+        respondent = Respondent(model, decoding, batch_size, out if aloud else None)
+        if words:
+            return respondent.words
+        return lambda rows, progress: with_state(rows, respondent.recordings, progress, manifest.parent)
 
     def _lost(utterance: Utterance, row: Utterance) -> bool:
         silent = aloud and bool(row.units) and not speech_file(out, row).is_file()
-        return row.response is None or silent or is_changed(utterance, row, manifest.parent)
+        return row.response is None or silent or (not words and is_changed(utterance, row, manifest.parent))
 
     with alone(shards):
         if again:
@@ -178,8 +180,15 @@ def _check_speech_files(out: Path, utterances: Sequence[Utterance]) -> None:
         check_folder(folder)
 
 
-def _to_be_answered(manifest: Path, split: str, prompt: Prompt | None, max_left_out: float) -> list[Utterance]:
-    utterances = read_chosen(manifest, split, max_left_out)
+def _to_be_answered(
+    manifest: Path, split: str, prompt: Prompt | None, max_left_out: float, words: bool
+) -> list[Utterance]:
+    if words:
+        read = read_chosen(manifest, split, max_left_out, audio=False, lacking=_wordless)
+        utterances = [u for u in read if _wordless(u) is None]
+        _refuse_emotions([prompt.user] if prompt else [u.prompt or "" for u in utterances])
+    else:
+        utterances = read_chosen(manifest, split, max_left_out)
     if not utterances:
         raise InputError(f"{manifest} has no utterance in split {split}; --split all takes every one")
     for u in utterances:
@@ -191,11 +200,31 @@ def _to_be_answered(manifest: Path, split: str, prompt: Prompt | None, max_left_
     return utterances if prompt is None else [replace(u, prompt=None, system=None) for u in utterances]
 
 
-def _fingerprint(checkpoint: Path, utterances: Sequence[Utterance], home: Path) -> dict[str, str]:
-    """What is asked and heard, beside transcripts and labels, so that shards of another training are not taken."""
+def _wordless(utterance: Utterance) -> str | None:
+    return None if (utterance.transcript or "").strip() else "no transcript"
+
+
+def _refuse_emotions(prompts: Sequence[str]) -> None:
+    """Refuse prompts that words cannot fill.
+
+    Raises:
+        InputError: If one has a slot for the emotion.
+    """
+    wanting = [user for user in prompts if "{emotion}" in user]
+    if wanting:
+        raise InputError(f"--words: no voice fills the {{emotion}} of the prompt {wanting[0]!r:.80}: leave it out")
+
+
+def _fingerprint(checkpoint: Path) -> dict[str, str]:
+    """What answers, so that shards of another training are not taken."""
     files = [checkpoint / name for name in ("config.json", "model.safetensors")]
     if not all(file.is_file() for file in files):
         raise CheckpointError(f"{checkpoint} is no checkpoint folder: config.json or model.safetensors is missing")
+    return {"checkpoint": " ".join(map(digest, files)), **_backbones(checkpoint)}
+
+
+def _recordings(utterances: Sequence[Utterance], home: Path) -> dict[str, str]:
+    """What is asked and heard, beside transcripts and labels."""
 
     def _named(path: str | None) -> str | None:
         return None if path is None else relative(path, home)
@@ -204,11 +233,13 @@ def _fingerprint(checkpoint: Path, utterances: Sequence[Utterance], home: Path) 
         (_named(u.path), u.start, u.end, _named(u.emotion_path), u.emotion_start, u.emotion_end, u.prompt, u.system)
         for u in utterances
     ]
-    return {
-        "checkpoint": " ".join(map(digest, files)),
-        **_backbones(checkpoint),
-        "recordings": hashlib.sha256(repr(heard).encode()).hexdigest(),
-    }
+    return {"recordings": hashlib.sha256(repr(heard).encode()).hexdigest()}
+
+
+def _read(utterances: Sequence[Utterance]) -> dict[str, str]:
+    """What is asked in words."""
+    typed = [(u.transcript, u.prompt, u.system) for u in utterances]
+    return {"words": hashlib.sha256(repr(typed).encode()).hexdigest()}
 
 
 def _backbones(checkpoint: Path) -> dict[str, str]:
@@ -248,43 +279,3 @@ def _settle_prompts(responder: Responder, utterances: Sequence[Utterance], shard
     asked = list(dict.fromkeys([responder.asked(), *own]))
     rendered = settled(shards, "prompts", lambda: [responder.segments(prompt) for prompt in asked])
     responder.rendered = dict(zip(asked, rendered, strict=True))
-
-
-def _answer(
-    model: EmpatheticLM,
-    decoding: Decoding,
-    speech: Path | None,
-    batch_size: int,
-    utterances: Sequence[Utterance],
-    progress: Any,
-) -> list[Utterance]:
-    """The utterances with replies, spoken beside the manifest ``speech``.
-
-    Those that cannot be read, or whose reply cannot be spoken to its end, have none.
-    """
-    answered = {id(u): replace(u, response=None, response_cut=False, units=None) for u in utterances}
-    unreadable: list[str] = []
-    unspoken: list[str] = []
-    endless = 0
-    dataset = SpeechDataset(utterances, LONGEST)
-    for batch, heard in readable_batches(dataset, model.emotions, unreadable, batch_size):
-        seeds = [seed_of(decoding.seed, u) for u in heard]
-        replies = model.reply(batch.to(model.device), decoding, seeds=seeds, aloud=speech is not None)
-        for utterance, reply in zip(heard, replies, strict=True):
-            if reply.fault is not None:
-                unspoken.append(f"{utterance.path}: {reply.fault}")
-                continue
-            endless += reply.speech_cut
-            row = replace(utterance, response=reply.text, response_cut=reply.cut, units=None)
-            if speech is not None and reply.units:
-                assert reply.waveform is not None and reply.sample_rate is not None
-                write(speech_file(speech, row), reply.waveform, reply.sample_rate)
-                row.units = reply.units
-            answered[id(utterance)] = row
-        progress.update(len(heard))
-    progress.update(len(unreadable))
-    if endless:
-        progress.write(f"speech cut at --units_per_token: {endless} of {len(utterances)} replies")
-    for reason in unreadable + unspoken:
-        progress.write(f"left out: {reason}")
-    return list(answered.values())

@@ -11,6 +11,7 @@ from empathy_lightning.__main__ import main
 from empathy_lightning.data import read_manifest, write_manifest
 from empathy_lightning.errors import InputError
 from empathy_lightning.evaluation.fits import LikeReferences, NamesEmotion
+from empathy_lightning.evaluation.measures import same_words
 from empathy_lightning.evaluation.measures.same_words import SameWords
 from empathy_lightning.metrics.text import chrf
 from tests.corpora import cremad, esd, jl_corpus, ravdess
@@ -88,6 +89,13 @@ def test_the_probability_is_that_of_all_ways_to_deal_the_replies():
     assert measured.figures["p"] == pytest.approx(expected, abs=0.02)
 
 
+def test_large_groups_are_tested_in_parts(monkeypatch):
+    said = group({"happy": "glad for you", "sad": "sorry, that must weigh", "angry": "anybody"})
+    whole = SameWords()(said).figures
+    monkeypatch.setattr(same_words, "_AT_ONCE", 7)
+    assert SameWords()(said).figures == whole
+
+
 def test_swapped_replies_are_counted_against_it():
     measured = SameWords()(group({"happy": SUITING["sad"], "sad": SUITING["happy"]}))
     assert shown(measured, "passed", "swapped", "advantage") == [0, 1, -1]
@@ -135,6 +143,9 @@ class Longer:
 def test_a_fit_of_ones_own_takes_the_place():
     measured = SameWords(fit=Longer())(group({"angry": "A long reply to that.", "sad": ""}))
     assert measured.figures["fit"] == "length" and shown(measured, "passed") == [0]
+    # A fit that needs references leaves out what has none.
+    mixed = [*group({"angry": "a", "sad": "b"}), *group({"angry": "a", "sad": "b"}, references=None, speaker="b")]
+    assert shown(SameWords(fit=LikeReferences())(mixed), "replies", "groups") == [2, 1]
     with pytest.raises(InputError, match="permutations"):
         SameWords(permutations=-1)
 

@@ -9,8 +9,8 @@ A system that reads the words alone gives a pair two replies from one distributi
 they are the same reply r, and s(r, A) > s(r, B) and s(r, B) > s(r, A) cannot both hold: it passes none. If it draws,
 passed and swapped are equally probable, so ``advantage``, the share of the passed minus that of the swapped, is 0 in
 the mean, and the test of it deals out the replies of each group by chance. Shares are those of each reply's pairs,
-averaged over the replies. (A recogniser before it may mishear one feeling
-more than another; that is heard in the voice too, though it is no feeling.)
+averaged over the replies. (A recogniser before it may mishear one feeling more than another; that is heard in the
+voice too, though it is no feeling.)
 """
 
 from __future__ import annotations
@@ -31,6 +31,9 @@ from empathy_lightning.utterance import Utterance
 
 Key = tuple[str, str | None, str | None, tuple[str, ...]]
 """Corpus, language, speaker and words of a group."""
+
+_AT_ONCE = 1_000_000
+"""Pairs that are looked at together in the test."""
 
 
 class SameWords:
@@ -58,7 +61,10 @@ class SameWords:
 
     def __call__(self, replies: Sequence[Utterance]) -> Measured:
         """Rows with the shares of a reply's pairs: ``passed``, ``swapped``, ``different``, and ``advantage``."""
-        groups = [_Group.of([replies[place] for place in places], places, self.fit) for places in _groups(replies)]
+        needs = () if self.fit is None else self.fit.needs
+        groups = []
+        for places in _groups(replies, needs):
+            groups.append(_Group.of([replies[place] for place in places], places, self.fit))
         rows: list[dict[str, Any] | None] = [None] * len(replies)
         for group in groups:
             for place, row in zip(group.places, group.rows(), strict=True):
@@ -79,7 +85,10 @@ class SameWords:
             size = len(group.places)
             order = generator.permuted(np.tile(np.arange(size), (self.permutations, 1)), axis=1)
             own += float(group.advantage(np.arange(size)))
-            dealt += group.advantage(order)
+            # Where no speaker is known, a group may be large.
+            few = max(1, _AT_ONCE // len(group.pairs))
+            for start in range(0, self.permutations, few):
+                dealt[start : start + few] += group.advantage(order[start : start + few])
         # Sums of shares that are equal may differ in their last bits.
         return float((1 + (dealt >= own - 1e-9).sum()) / (1 + self.permutations))
 
@@ -146,12 +155,13 @@ class _Group:
         return found
 
 
-def _groups(replies: Sequence[Utterance]) -> list[list[int]]:
-    """Places of the replies of each group that has two emotions or more."""
+def _groups(replies: Sequence[Utterance], needs: Sequence[str]) -> list[list[int]]:
+    """Places of the replies of each group that has two emotions or more; those that lack what is needed are none."""
     groups: dict[Key, list[int]] = defaultdict(list)
     for place, reply in enumerate(replies):
         said = tuple(words(reply.transcript or ""))
-        if said and reply.emotion and reply.response is not None:
+        whole = all(getattr(reply, name) for name in needs)
+        if said and whole and reply.emotion and reply.response is not None:
             groups[reply.corpus, reply.language, reply.speaker, said].append(place)
     return [places for places in groups.values() if _pairs([replies[place] for place in places])]
 

@@ -42,16 +42,15 @@ def letter_of(answer: Any, options: dict[str, str]) -> str | None:
     return found[0] if len(found) == 1 else None
 
 
-def asked(question: str, options: dict[str, str], speech: str = "{speech}") -> str:
+def asked(question: str, options: dict[str, str]) -> str:
     """The user's turn: the recording, the question, its options, and that a letter is wanted.
 
     Args:
         question: In words.
         options: By letter.
-        speech: How the recording stands in the prompt of the bot that is asked.
     """
     lines = [f"{letter}. {text}" for letter, text in options.items()]
-    return "\n".join([speech, "", question, *lines, "Answer with the letter alone."])
+    return "\n".join(["{speech}", "", question, *lines, "Answer with the letter alone."])
 
 
 def labels_of(options: dict[str, str]) -> dict[str, str]:

@@ -21,12 +21,7 @@ _DELIVERIES = ("target", "neutral", "alternative")
 
 
 class EchoMind(Suite):
-    """Replies to each delivery (``reply/target``, ...) and multiple choice (``mcq/understanding``, ...).
-
-    Args:
-        root: Folder of the suite.
-        speech: How the recording stands in the prompt of the bot that is asked.
-    """
+    """Replies to each delivery (``reply/target``, ...) and multiple choice (``mcq/understanding``, ...)."""
 
     name = "echo_mind"
     title = "EchoMind, one English script in a target, a neutral and another delivery"
@@ -46,10 +41,6 @@ class EchoMind(Suite):
         " which of the three deliveries its conflict set joins, and what the alternative sounds like, which has no"
         " label here; its own instructions are not used"
     )
-
-    def __init__(self, root: str, speech: str = "{speech}") -> None:
-        super().__init__(root)
-        self.speech = speech
 
     def read(self, folder: Path) -> Iterator[Utterance]:
         """Read scripts and multiple choice of all kinds of data that are there."""
@@ -99,7 +90,7 @@ class EchoMind(Suite):
             corpus=self.name,
             path=path,
             language="en",
-            prompt=asked(str(values.get("question", "")), options, self.speech),
+            prompt=asked(str(values.get("question", "")), options),
             raw_labels=labels_of(options),
             ability=f"mcq/{file.stem}",
             references=[answer],

@@ -25,12 +25,7 @@ _ABILITIES = {"1": "T1 trajectory", "2": "T2 cause", "3": "T3 reply", "4": "T4 c
 
 
 class HumDialEIBench(Suite):
-    """Questions of the tasks whose files are there; a file's task is told by its name or that of its folder.
-
-    Args:
-        root: Folder of the suite.
-        speech: How the recording stands in the prompt of the bot that is asked.
-    """
+    """Questions of the tasks whose files are there; a file's task is told by its name or that of its folder."""
 
     name = "humdial_eibench"
     title = "HumDial-EIBench, recorded Chinese and English dialogues: what is felt, why, and against the words"
@@ -42,15 +37,12 @@ class HumDialEIBench(Suite):
     counts = {"T1 trajectory": 300, "T2 cause": 283, "T3 reply": 294, "T4 conflict": 200}
     scoring = "accuracy (T1, T2, T4); Qwen3-Omni-30B-A3B-Instruct, 1 to 5 of words, voice and sound (T3)"
     measures = ("multiple_choice",)
+    criteria = ("humdial_t3",)
     unconfirmed = (
         "the licence and the layout of the data; the keys of multiple choice, which are read as question, options,"
         " answer and audio; a question with several recordings is left out; of task 3 the asked turn is heard without"
         " those before it; how its authors word their questions"
     )
-
-    def __init__(self, root: str, speech: str = "{speech}") -> None:
-        super().__init__(root)
-        self.speech = speech
 
     def read(self, folder: Path) -> Iterator[Utterance]:
         """Read the JSON and JSON Lines files of the four tasks."""
@@ -102,7 +94,7 @@ class HumDialEIBench(Suite):
             corpus=self.name,
             path=path,
             language=_language(question),
-            prompt=asked(question, options, self.speech),
+            prompt=asked(question, options),
             raw_labels=labels_of(options),
             references=[answer],
         )

@@ -38,6 +38,7 @@ class SameWords(Suite):
     languages = ("any",)
     scoring = "made here: share of pairs in which each reply fits its own feeling better than the other's"
     measures = ("same_words",)
+    criteria = ("cogaudio_conflict", "emotion_consensus")
 
     def __init__(self, root: str) -> None:
         super().__init__(str(Path(root).parent))

@@ -32,6 +32,7 @@ class SDEval(Suite):
     languages = ("en",)
     scoring = "GPT-4o, 1 to 10 against the replies, and overlap with them"
     measures = ("same_words",)
+    criteria = ("sd_eval",)
     unconfirmed = "the words for its other emotions than sad, which are taken as emotion words where they are"
 
     def read(self, folder: Path) -> Iterator[Utterance]:

@@ -19,7 +19,7 @@ class SpeechAlpaca(Suite):
     """Instructions with the emotion in which each is spoken."""
 
     name = "speech_alpaca"
-    title = "SpeechAlpaca, written English instructions spoken by a synthesiser in four tones or more"
+    title = "SpeechAlpaca, written English instructions spoken by a synthesiser in an emotional tone"
     source = "https://github.com/cwang621/blsp-emo"
     access = "download SpeechAlpaca by the links in the README of https://github.com/cwang621/blsp-emo and put its jsonl file beside the folder of its audio"  # noqa: E501
     licence = "not confirmed (its code: Apache 2.0)"
@@ -28,6 +28,7 @@ class SpeechAlpaca(Suite):
     emotions = {"cheerful": "happy", "unfriendly": "angry"}
     counts = {"empathy": 400}
     scoring = "GPT-4o: quality and empathy of the text; of speech also by Gemini, as FreezeEmpath does"
+    criteria = ("freezeempath_quality", "freezeempath_empathy", "freezeempath_acoustic")
     unconfirmed = (
         "the licence; the words of its emotions beside cheerful and angry, which are taken as emotion words where they"
         " are, cheerful as happy and unfriendly as angry; of the jsonl file one line was seen"

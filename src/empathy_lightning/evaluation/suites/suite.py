@@ -20,11 +20,13 @@ class Suite(Corpus):
         counts: Published number of questions by ability; empty where none is published.
         scoring: How its authors score replies, in a line.
         measures: Measures of :mod:`empathy_lightning.evaluation.measures` that suit it, by name.
+        criteria: What a judge may be asked of its replies, by the names of the criteria's files.
     """
 
     emotions: ClassVar[Mapping[str, str]] = {}
     scoring: ClassVar[str]
     measures: ClassVar[tuple[str, ...]] = ()
+    criteria: ClassVar[tuple[str, ...]] = ()
 
     def utterances(self) -> list[Utterance]:
         """All questions, for the test split; ``skipped`` then says what was left out and why.

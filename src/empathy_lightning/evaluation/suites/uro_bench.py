@@ -32,6 +32,7 @@ class UROBench(Suite):
         "UnderEmotion: GPT, 1 to 5 of the reply's words, the user's feeling and the reference, times 20; GenEmotion:"
         " emotion2vec_plus_large's probability of the wanted feeling in the speech, times 1 - WER, times 100"
     )
+    criteria = ("uro_under_emotion",)
     folders = ("URO-Bench-data", "")
     unconfirmed = "the key of the emotion: one named emotion is read where it is"
 

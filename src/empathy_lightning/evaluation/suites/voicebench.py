@@ -38,6 +38,7 @@ class VoiceBench(Suite):
         " instruction (ifeval)"
     )
     measures = ("multiple_choice", "refusals")
+    criteria = ("voicebench_open", "voicebench_sd_qa")
     unconfirmed = (
         "the strings that its advbench counts as refusals are not known here: those of the measure refusals are the"
         " library's own; the parsers of bbh and the checks of ifeval are not built"

@@ -30,6 +30,7 @@ class VStyleEmpathy(Suite):
     }  # fmt: skip
     counts = {"empathy": 278}
     scoring = "Gemini 2.5 Pro hears the reply and reads the user's words: 1 to 5, mean of each ability"
+    criteria = ("vstyle_empathy",)
     unconfirmed = (
         "the layout and the columns of the input set on the hub, and the licence of the data: lines are read in the"
         " form of its results"

@@ -1,0 +1,109 @@
+"""Replies to the utterances of a shard: to their recordings, or to their transcripts in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from empathy_lightning.audio import LONGEST, write
+from empathy_lightning.data.batch import SpeechDataset
+from empathy_lightning.decoding import Decoding
+from empathy_lightning.evaluation.recognisers import readable_batches
+from empathy_lightning.jobs import seed_of, speech_file
+from empathy_lightning.models import EmpatheticLM
+from empathy_lightning.prompts import Prompt
+from empathy_lightning.reply import Reply
+from empathy_lightning.utterance import Utterance
+
+
+@dataclass(frozen=True)
+class Respondent:
+    """A bot that answers shards of utterances; those that cannot be read or spoken to their end have no reply.
+
+    Attributes:
+        model: The bot.
+        decoding: How the replies are chosen.
+        batch_size: Utterances of like length that are answered together.
+        out: Manifest beside which the replies are spoken; None writes them alone.
+    """
+
+    model: EmpatheticLM
+    decoding: Decoding
+    batch_size: int
+    out: Path | None = None
+
+    def recordings(self, utterances: Sequence[Utterance], progress: Any) -> list[Utterance]:
+        """The utterances with replies to what is heard of them."""
+        answers = _Answers(self.out, list(utterances))
+        unreadable: list[str] = []
+        dataset = SpeechDataset(utterances, LONGEST)
+        for batch, heard in readable_batches(dataset, self.model.emotions, unreadable, self.batch_size):
+            seeds = [seed_of(self.decoding.seed, u) for u in heard]
+            on_device = batch.to(self.model.device)
+            answers.take(heard, self.model.reply(on_device, self.decoding, seeds=seeds, aloud=self.out is not None))
+            progress.update(len(heard))
+        progress.update(len(unreadable))
+        return answers.told(progress, unreadable)
+
+    def words(self, utterances: Sequence[Utterance], progress: Any) -> list[Utterance]:
+        """The utterances with replies to their transcripts, typed in the place of the speech."""
+        assert self.model.responder is not None
+        answers = _Answers(self.out, list(utterances))
+        asked = self.model.responder.asked()
+        in_order = sorted(utterances, key=lambda u: len(u.transcript or ""))
+        for start in range(0, len(in_order), self.batch_size):
+            few = in_order[start : start + self.batch_size]
+            prompts = [asked if u.prompt is None else Prompt(u.prompt, u.system) for u in few]
+            seeds = [seed_of(self.decoding.seed, u) for u in few]
+            said = [u.transcript or "" for u in few]
+            stream = self.model.stream_words(said, self.decoding, prompts, seeds, aloud=self.out is not None)
+            answers.take(few, stream.drained())
+            progress.update(len(few))
+        return answers.told(progress, [])
+
+
+@dataclass
+class _Answers:
+    """What was answered so far.
+
+    Attributes:
+        out: As of :class:`Respondent`.
+        utterances: All that are asked.
+        answered: Those that have a reply, by the utterance's identity.
+        unspoken: Why replies could not be spoken.
+        endless: Replies whose speech was cut.
+    """
+
+    out: Path | None
+    utterances: list[Utterance]
+    answered: dict[int, Utterance] = field(default_factory=dict)
+    unspoken: list[str] = field(default_factory=list)
+    endless: int = 0
+
+    def take(self, utterances: Sequence[Utterance], replies: Sequence[Reply]) -> None:
+        """Keep replies, and write their speech."""
+        for utterance, reply in zip(utterances, replies, strict=True):
+            if reply.fault is not None:
+                self.unspoken.append(f"{utterance.path}: {reply.fault}")
+                continue
+            self.endless += reply.speech_cut
+            row = replace(utterance, response=reply.text, response_cut=reply.cut, units=None)
+            if self.out is not None and reply.units:
+                assert reply.waveform is not None and reply.sample_rate is not None
+                write(speech_file(self.out, row), reply.waveform, reply.sample_rate)
+                row.units = reply.units
+            self.answered[id(utterance)] = row
+
+    def told(self, progress: Any, unreadable: Sequence[str]) -> list[Utterance]:
+        """All utterances, after a word on those without a reply."""
+        if self.endless:
+            progress.write(f"speech cut at --units_per_token: {self.endless} of {len(self.utterances)} replies")
+        for reason in (*unreadable, *self.unspoken):
+            progress.write(f"left out: {reason}")
+        found = []
+        for utterance in self.utterances:
+            silent = replace(utterance, response=None, response_cut=False, units=None)
+            found.append(self.answered.get(id(utterance), silent))
+        return found
