@@ -48,6 +48,7 @@ class SpeechBatch:
             utterance names one, else of the utterance itself; None where no utterance names one.
         emotion_lengths: Valid samples of those, shape (B,).
         speakers: Who speaks, with the corpus, "" where unknown; empty where nobody said.
+        raw_labels: The corpora's own labels.
     """
 
     waveform: Tensor
@@ -69,6 +70,7 @@ class SpeechBatch:
     emotion_waveform: Tensor | None = None
     emotion_lengths: Tensor | None = None
     speakers: list[str] = field(default_factory=list)
+    raw_labels: list[dict[str, str]] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -246,6 +248,7 @@ def collate(rows: Sequence[Row | AudioError], emotions: Sequence[str]) -> Speech
         emotion_waveform=torch.nn.utils.rnn.pad_sequence(heard, batch_first=True) if paired else None,
         emotion_lengths=torch.tensor([len(waveform) for waveform in heard]) if paired else None,
         speakers=[f"{u.corpus} {u.speaker}" if u.speaker else "" for u in utterances],
+        raw_labels=[u.raw_labels for u in utterances],
     )
 
 
