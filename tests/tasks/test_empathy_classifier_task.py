@@ -12,18 +12,19 @@ from empathy_lightning.checkpoints import load_empathy_classifier
 from empathy_lightning.corpora.corpus import CorpusError
 from empathy_lightning.corpora.epitome_reddit import EpitomeReddit
 from empathy_lightning.data import write_manifest
+from empathy_lightning.data.batch import collate
+from empathy_lightning.losses import RationaleLoss
 from empathy_lightning.metrics import macro_f1
 from empathy_lightning.modules.empathy_classifier import from_roberta, rationale_tokens
-from empathy_lightning.tasks import Linear
+from empathy_lightning.tasks import EmpathyClassifierTask, Linear
 from empathy_lightning.utterance import Utterance
 from tests.conftest import ROOT
 from tests.corpora import epitome_reddit
 
 
-@pytest.fixture(scope="module")
-def roberta(tmp_path_factory):
+def write_roberta(folder):
     """A RoBERTa of random weights that reads bytes."""
-    folder = tmp_path_factory.mktemp("roberta")
+    folder.mkdir(exist_ok=True)
     tokens = ["<s>", "<pad>", "</s>", "<unk>", *sorted(pre_tokenizers.ByteLevel.alphabet()), "<mask>"]
     (folder / "vocab.json").write_text(json.dumps({token: index for index, token in enumerate(tokens)}))
     (folder / "merges.txt").write_text("#version: 0.2\n")
@@ -38,6 +39,11 @@ def roberta(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def roberta(tmp_path_factory):
+    return write_roberta(tmp_path_factory.mktemp("roberta"))
+
+
 def words(root, roberta, mechanism, *more):
     return [
         f"--config={ROOT / 'examples/epitome.yaml'}", f"--data.corpora.root={root}", f"--out=out/{mechanism}",
@@ -50,7 +56,7 @@ def test_from_the_files_to_scores_of_replies(tmp_path, roberta, monkeypatch, cap
     monkeypatch.chdir(tmp_path)
     root = epitome_reddit.write(tmp_path / "clone", 120)
     quick = (
-        "--trainer.max_epochs=8",
+        "--trainer.max_epochs=10",
         "--model.optimizer.lr=1e-2",
         "--trainer.log_every_n_steps=1",
         "--data.batch_size=16",
@@ -69,7 +75,14 @@ def test_from_the_files_to_scores_of_replies(tmp_path, roberta, monkeypatch, cap
     for name, value in loaded.seeker_encoder.state_dict().items():
         assert torch.equal(value, untrained[name])
     rows = [
-        Utterance(id=str(n), corpus="c", path="x.wav", split="test", transcript="My day was bad", response=reply)
+        Utterance(
+            id=str(n),
+            corpus="c",
+            path="x.wav",
+            split="test",
+            transcript="My day 3\nwas bad, \u00fcbel",
+            response=f"{reply}.",
+        )
         for n, (reply, _) in epitome_reddit.SHOWN.items()
     ]
     write_manifest(tmp_path / "replies.jsonl", rows)
@@ -125,6 +138,28 @@ def test_rationales_are_told_by_their_words(roberta):
     # The first token is the mark of the beginning, the next ones the bytes of the text.
     assert marks[0] == "." + ".xx.xxxxx..xx....".ljust(23, ".") and len(text) == 17
     assert marks[1] == "x" * 19 + "." * 5 and marks[2] == "." * 24 and marks[3] == "." * 15 + "xxx" + "." * 6
+
+
+def test_both_losses_are_the_formulas(roberta):
+    classifier = from_roberta(str(roberta)).eval()
+    task = EmpathyClassifierTask(classifier, "exploration").eval()
+    said, replies = ["Bad day", "Hello"], ["Oh no, why?", "Fine"]
+    labels = [{"mechanism": "exploration", "level": level, "rationales": r} for level, r in (("2", "why?"), ("0", ""))]
+    rows = [
+        (torch.zeros(1), Utterance(id=str(n), corpus="c", path="", transcript=s, response=r, raw_labels=own))
+        for n, (s, r, own) in enumerate(zip(said, replies, labels, strict=True))
+    ]
+    batch = collate(rows, [])
+    output = task.output(batch)
+    estimate = classifier.estimate(said, replies)
+    level = -(estimate.logits.log_softmax(-1)[0, 2] + estimate.logits.log_softmax(-1)[1, 0]) / 2
+    torch.testing.assert_close(output.losses, {"level": level})
+    # " oh no, why?" and " fine" are 12 and 5 bytes, with a mark before and after; the last four of the first count.
+    terms = []
+    for row, (length, own) in enumerate([(14, range(9, 13)), (7, range(7))]):
+        scores = estimate.rationale_logits[row].log_softmax(-1)
+        terms += [-scores[place, int(place in own)] for place in range(length)]
+    torch.testing.assert_close(RationaleLoss()(output, batch), torch.stack(terms).mean())
 
 
 def test_macro_f1_is_scikit_learn_s():
