@@ -59,7 +59,7 @@ def demo(tmp_path_factory):
 def test_every_yaml_is_tested():
     names = {path.relative_to(ROOT / "examples").as_posix() for path in (ROOT / "examples").rglob("*.yaml")}
     here = {f"demo/{stage}.yaml" for stage in STAGES} | {"ravdess.yaml", "ravdess_whisper.yaml"}
-    here |= {"custom_loss.yaml", "ablations.yaml"}
+    here |= {"custom_loss.yaml", "ablations.yaml", "epitome.yaml"}
     voices = {"vocoder.yaml", "demo/vocoder.yaml", "demo/vocoder_adversarial.yaml"}  # tests/test_own_voice.py
     recipes = {f"freezeempath/{stage}.yaml" for stage in FREEZEEMPATH} | {f"{name}.yaml" for name in RE_LLM + BLSP_EMO}
     bases = {f"{family}/base.yaml" for family in ("demo", "freezeempath", "blsp_emo", "re_llm", "real")}

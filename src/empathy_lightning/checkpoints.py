@@ -37,12 +37,13 @@ from empathy_lightning.round_trip import check_round_trip
 from empathy_lightning.utterance import RATINGS
 
 
-def save(folder: str | Path, model: nn.Module) -> None:
+def save(folder: str | Path, model: nn.Module, **facts: Any) -> None:
     """Write what was trained; each file appears whole or not at all.
 
     Args:
         folder: Made if it does not exist.
         model: A whole model, or a part alone; of a backbone that was trained on, the trained weights are kept.
+        **facts: What else config.json is to hold.
 
     Raises:
         CheckpointError: If :func:`load` could not bring a part back.
@@ -56,7 +57,7 @@ def save(folder: str | Path, model: nn.Module) -> None:
         weights |= {f"{path}.{name}".lstrip("."): value for name, value in kept_weights(module).items()}
     origins = {path: getattr(module, "quantizer_digest", None) for path, module in tree(model)}
     known = {path: origin for path, origin in origins.items() if origin is not None}
-    write_folder(folder, found, weights, **({"quantizers": known} if known else {}))
+    write_folder(folder, found, weights, **({"quantizers": known} if known else {}), **facts)
 
 
 def check_savable(model: nn.Module) -> None:
@@ -239,7 +240,7 @@ def load_quantizer(folder: str, trust: list[str] | None = None) -> nn.Module:
 
 
 def load_empathy_classifier(folder: str | Path) -> EmpathyClassifier:
-    """Load a classifier that ``convert epitome`` wrote, in eval mode, with its tokenizer.
+    """Load a classifier that ``convert epitome`` or a training wrote, in eval mode, with its tokenizer.
 
     Raises:
         CheckpointError: If the folder holds none, or its tokenizer cannot be loaded.

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from empathy_lightning.errors import InputError
 from empathy_lightning.listener import Heard
 from empathy_lightning.modules.emotion_nuance import EmotionEstimate
+
+if TYPE_CHECKING:
+    from empathy_lightning.modules.empathy_classifier import EmpathyEstimate
 
 
 @dataclass
@@ -99,6 +103,34 @@ class VocoderOutput:
     def losses(self) -> dict[str, Tensor]:
         """The task's own loss by its name."""
         return {"mel": self.mel_loss}
+
+
+@dataclass
+class EmpathyOutput:
+    """What an empathy classifier finds in the replies of a batch, and what there is to find.
+
+    Attributes:
+        level_loss: Mean cross-entropy of the levels.
+        estimate: Logits of levels and rationales.
+        levels: 0, 1 or 2, shape (B,).
+        rationales: Which tokens of the replies are part of the reason, bool, shape (B, T).
+        mask: Shape (B, T), True where a reply has a token.
+    """
+
+    level_loss: Tensor
+    estimate: EmpathyEstimate
+    levels: Tensor
+    rationales: Tensor
+    mask: Tensor
+
+    @property
+    def losses(self) -> dict[str, Tensor]:
+        """The task's own loss by its name."""
+        return {"level": self.level_loss}
+
+
+Output = EmpatheticOutput | SpokenOutput | VocoderOutput | EmpathyOutput
+"""What the tasks' models make of a batch."""
 
 
 def estimate_of(output: EmpatheticOutput) -> EmotionEstimate:

@@ -137,6 +137,7 @@ def test_kindness_where_none_is_asked_for_is_an_error(replies):
         assert len(server.requests) == 12
     # By the labels turn 2 seeks nothing, so the plain reply fits.
     assert [row["fits"] for row in stated["scores"]] == [1, 1, 1, 0, None, 0]
+    assert [row.get("missed") for row in stated["scores"]] == [0, 0, None, None, None, None]
     assert stated["asked"]["need"] == {"label": "turn"}
 
 

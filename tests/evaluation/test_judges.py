@@ -4,7 +4,9 @@ import base64
 import io
 import json
 import os
+import re
 import resource
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,13 +17,15 @@ import pytest
 import soundfile
 import torch
 
-from empathy_lightning.__main__ import main
+from empathy_lightning.__main__ import application, main
 from empathy_lightning.audio import write
 from empathy_lightning.data import write_manifest
 from empathy_lightning.errors import InputError
+from empathy_lightning.evaluation.criterion import criterion_names
 from empathy_lightning.evaluation.judges import Answer, AskAgain, LocalJudge, OpenAIJudge, Pace
 from empathy_lightning.evaluation.measures.judged import Judged
 from empathy_lightning.utterance import Utterance
+from tests.conftest import ROOT
 from tests.evaluation.judge_server import Reply, candidate, completion, serving, words
 
 
@@ -205,14 +209,17 @@ def test_one_question_that_finds_no_answer_costs_itself_only(replies, capsys):
         return Reply(b"", 500) if number_in(request) == 2 else rated(number, request)
 
     with serving(_fails) as server:
-        assert main(command(replies, server, "--attempts=1", "--at_once=1")) == 0
+        options = ("--attempts=1", "--at_once=1")
+        assert main(command(replies, server, *options)) == 2
+        assert "16.7% of the questions found no answer (the judge at" in capsys.readouterr().err
+        assert len(server.requests) == 6 and not (replies.parent / "judged.json").exists()
+        assert main(command(replies, server, *options, "--allow_unanswered=0.2")) == 0
         found = written(replies)
         assert [row["score"] for row in found["scores"]] == [3, 4, None, 6, 7, 8]
         assert found["unanswered"] == round(1 / 6, 6) and "500" in found["scores"][2]["faults"][0]
-        assert "1 questions were not answered" in capsys.readouterr().out
         server.answer = rated
         assert main(command(replies, server)) == 0
-    assert len(server.requests) == 7 and written(replies)["unanswered"] == 0
+    assert len(server.requests) == 8 and written(replies)["unanswered"] == 0
 
 
 @pytest.mark.parametrize(
@@ -493,3 +500,32 @@ def test_answers_are_kept_in_the_user_s_cache_where_no_folder_is_given(replies, 
     Judged(OwnJudge(), "freezeempath_quality")(manifest(replies))
     assert (tmp_path / "mine/empathy_lightning/judges/answers.jsonl").read_text().count("\n") == 6
     assert os.listdir(tmp_path / "mine") == ["empathy_lightning"]
+
+
+PAGE = (ROOT / "docs/judges.md").read_text()
+
+
+def test_the_judge_of_the_page(replies, monkeypatch):
+    monkeypatch.chdir(replies.parent)
+    (example,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    names = {}
+    exec(example, names)
+    assert [row["score"] for row in names["measured"].rows] == [2] * 6
+
+
+def test_the_criterion_of_the_page(replies):
+    (example,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+    (replies.parent / "mine.yaml").write_text(example)
+    with serving(lambda n, request: Reply(completion(["[[2]]", "[[4]]"][n % 2]))) as server:
+        assert main(command(replies, server, "--at_once=1", criterion=str(replies.parent / "mine.yaml"))) == 0
+    assert len(server.requests) == 18 and {request["seed"] for request in server.requests} == {1, 2, 3}
+    assert written(replies)["score"]["value"] == 3
+
+
+def test_the_page_names_every_criterion_and_every_option():
+    assert all(f"`{name}`" in PAGE for name in criterion_names())
+    commands = [shlex.split(line) for line in re.findall(r"^empathy-lightning (.*?)$", PAGE.replace("\\\n", ""), re.M)]
+    assert len(commands) > 8
+    for words_of_command in commands:
+        if words_of_command[0] == "evaluate":
+            application().parse_args(words_of_command, print_error=False, exit_on_error=False)

@@ -81,7 +81,8 @@ def heard(folder, rank=0):
 
 def exported(folder):
     """All that a stage leaves behind, times apart."""
-    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
     facts = json.loads(files.pop("training.json"))
     del facts["seconds"]
     return files, facts

@@ -10,8 +10,9 @@ from empathy_lightning.checkpoints import save
 from empathy_lightning.configurations import located, read_yaml, recipe_names
 from empathy_lightning.data import read_manifest, write_manifest
 from empathy_lightning.modules.cached_encoder import CachedSpeechEncoder
-from tests.corpora import ravdess
+from tests.corpora import epitome_reddit, ravdess
 from tests.preparation.test_units import quantizer
+from tests.tasks.test_empathy_classifier_task import write_roberta
 from tests.tasks.test_resume import WATCH, exported, heard
 from tests.test_examples import STAGES
 from tests.test_recipes import (
@@ -37,6 +38,7 @@ FAMILIES = {
     "ravdess": ["ravdess", "ravdess_whisper"],
     "real": list(REAL),
     "demo": [f"demo/{stage}" for stage in STAGES],
+    "epitome": ["epitome"],
     "voice": ["demo/vocoder", "demo/vocoder_adversarial", "vocoder"],
 }
 TALKER = "--model.model.talker.speech_decoder.init_args"
@@ -60,6 +62,7 @@ WORDS = {
     # Its averaged weights, its precision, and a validation at the end.
     "ravdess": ["--data.batch_size=8", "--trainer.precision=bf16-mixed", "--trainer.check_val_every_n_epoch=1"],
     "ravdess_whisper": ["--data.batch_size=8"],
+    "epitome": ["--data.batch_size=8", "--model.classifier.name_or_path=roberta"],
     **{recipe: ["--data.batch_seconds=4"] for recipe in FAMILIES["demo"]},
     **dict.fromkeys(FAMILIES["voice"], VOICE),
 }  # fmt: skip
@@ -72,6 +75,8 @@ def everything(place, released, corpus):  # noqa: F811
     for name in TEN:
         import_module(f"tests.corpora.{name}").write(place / "data" / name)
     ravdess.write(place / "data/ravdess")
+    epitome_reddit.write(place / "Empathy-Mental-Health")
+    write_roberta(place / "roberta")
     for name in ("labelled", "units"):
         write_manifest(place / "outputs/demo/corpus" / f"{name}.jsonl", read_manifest(corpus))
     write_manifest(place / "voice/manifest.jsonl", read_manifest(corpus))

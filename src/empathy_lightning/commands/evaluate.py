@@ -166,7 +166,7 @@ def replies(
     Args:
         replies: Manifest whose responses are the replies.
         split: Which to score, or all.
-        empathy_classifier: Folder that convert epitome wrote.
+        empathy_classifier: Folder that convert epitome wrote, or of trainings by recipe:epitome.
         asr: Recogniser that transcribes the spoken replies, a Whisper such as openai/whisper-large-v3 or another of
             transformers' (model id or folder): word and character error rates against their text.
         asr_language: Code of all replies' language, or auto to hear it (default: each utterance's own).

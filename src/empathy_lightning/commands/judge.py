@@ -28,6 +28,7 @@ class Asked:
         timeout: Seconds that one answer may take.
         attempts: Requests until a question counts as not answered.
         cache: Folder of the answers so far (default: the user's own cache).
+        allow_unanswered: Share of the questions that may find no answer.
     """
 
     model: str | None = None
@@ -39,11 +40,13 @@ class Asked:
     timeout: float | None = None
     attempts: int | None = None
     cache: Path | None = None
+    allow_unanswered: float = 0.0
 
     @property
-    def folder(self) -> str | None:
-        """The cache."""
-        return None if self.cache is None else str(self.cache)
+    def keeping(self) -> dict[str, Any]:
+        """Arguments of a measure that asks: where answers are kept, and how many may be missing."""
+        cache = None if self.cache is None else str(self.cache)
+        return {"cache": cache, "allow_unanswered": self.allow_unanswered}
 
     def built(self) -> Judge:
         """The judge.
@@ -112,7 +115,8 @@ def judge(
     from empathy_lightning.evaluation.judging import evaluate_measure
     from empathy_lightning.evaluation.measures.judged import Judged
 
-    evaluate_measure(replies, Judged(asked.built(), criterion, asked.folder, user, reply), split, out)
+    measure = Judged(asked.built(), criterion, user=user, reply=reply, **asked.keeping)
+    evaluate_measure(replies, measure, split, out)
 
 
 def consensus(
@@ -145,7 +149,8 @@ def consensus(
     if classifier is not None and asked != Asked():
         raise InputError("give --classifier, or the options of a judge, one of them")
     who = None if classifier is not None else asked.built()
-    evaluate_measure(replies, EmotionConsensus(who, classifier, emotions, expected, asked.folder), split, out)
+    measure = EmotionConsensus(who, classifier, emotions, expected, **asked.keeping)
+    evaluate_measure(replies, measure, split, out)
 
 
 def need(
@@ -171,7 +176,7 @@ def need(
     from empathy_lightning.evaluation.judging import evaluate_measure
     from empathy_lightning.evaluation.measures.empathy_need import EmpathyNeed
 
-    evaluate_measure(replies, EmpathyNeed(asked.built(), label, asked.folder), split, out)
+    evaluate_measure(replies, EmpathyNeed(asked.built(), label, **asked.keeping), split, out)
 
 
 def criteria() -> None:

@@ -50,6 +50,7 @@ class SpeechBatch:
         speakers: Who speaks, with the corpus, "" where unknown; empty where nobody said.
         corpora: Names of the corpora; empty where nobody said.
         languages: BCP 47 tags, "" where unknown; empty where nobody said.
+        raw_labels: The corpora's own labels.
     """
 
     waveform: Tensor
@@ -73,6 +74,7 @@ class SpeechBatch:
     speakers: list[str] = field(default_factory=list)
     corpora: list[str] = field(default_factory=list)
     languages: list[str] = field(default_factory=list)
+    raw_labels: list[dict[str, str]] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -252,6 +254,7 @@ def collate(rows: Sequence[Row | AudioError], emotions: Sequence[str]) -> Speech
         speakers=[f"{u.corpus} {u.speaker}" if u.speaker else "" for u in utterances],
         corpora=[u.corpus for u in utterances],
         languages=[u.language or "" for u in utterances],
+        raw_labels=[u.raw_labels for u in utterances],
     )
 
 

@@ -54,7 +54,7 @@ class Empathy:
 
 
 def load_classifiers(folder: Path) -> dict[str, EmpathyClassifier]:
-    """EPITOME's classifiers by mechanism, from what ``convert epitome`` wrote or one mechanism's folder of it.
+    """EPITOME's classifiers by mechanism, from what ``convert epitome`` or trainings wrote, or one mechanism's folder.
 
     Raises:
         InputError: If there is none.
@@ -62,7 +62,7 @@ def load_classifiers(folder: Path) -> dict[str, EmpathyClassifier]:
     folders = [folder] if (folder / "config.json").is_file() else [folder / name for name in MECHANISMS]
     present = [path for path in folders if path.is_dir()]
     if not present:
-        raise InputError(f"{folder} holds no empathy classifier; write one with `empathy-lightning convert epitome`")
+        raise InputError(f"{folder} holds no empathy classifier; train one (recipe:epitome) or convert one")
     device = own_device()
     loaded = {}
     for path in present:

@@ -16,6 +16,7 @@ from empathy_lightning.losses.contrastive import SupervisedContrastiveLoss
 from empathy_lightning.losses.distillation import InputDistillationLoss, ResponseDistillationLoss
 from empathy_lightning.losses.quantity import QuantityLoss
 from empathy_lightning.losses.ratings import ConcordanceLoss, RatingLoss
+from empathy_lightning.losses.rationale import RationaleLoss
 from empathy_lightning.losses.spectral import MultiResolutionSpectralLoss
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "MultiResolutionSpectralLoss",
     "QuantityLoss",
     "RatingLoss",
+    "RationaleLoss",
     "ResponseDistillationLoss",
     "SoftLabelLoss",
     "SupervisedContrastiveLoss",

@@ -22,6 +22,7 @@ from empathy_lightning.metrics.classification import (
     weighted_accuracy,
 )
 from empathy_lightning.metrics.emotion import emotion_figures
+from empathy_lightning.metrics.empathy import LevelAccuracy, LevelMacroF1, RationaleF1
 from empathy_lightning.metrics.heard_words import HeardWordErrorRate
 from empathy_lightning.metrics.regression import (
     Concordance,
@@ -54,9 +55,12 @@ __all__ = [
     "Concordance",
     "EmotionConfusion",
     "HeardWordErrorRate",
+    "LevelAccuracy",
+    "LevelMacroF1",
     "MacroF1",
     "Pearson",
     "RatingError",
+    "RationaleF1",
     "UnweightedAccuracy",
     "WeightedAccuracy",
     "calibration_bins",

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import RobertaConfig, RobertaModel
+from transformers import RobertaConfig, RobertaModel, RobertaTokenizer
+
+from empathy_lightning.modules.pretrained import opened
 
 
 @dataclass
@@ -141,12 +143,92 @@ def encode_posts(
     Raises:
         ValueError: If a text is empty.
     """
-    if not all(post.strip() for post in posts):
-        raise ValueError("an empty text has no empathy to score: leave it out")
-    if lower_case:
-        posts = [post.lower() if post[0].isspace() else f" {post.lower()}" for post in posts]
     # A control token written out in a text is characters like any others.
-    encode = partial(tokenizer, list(posts), split_special_tokens=True)
+    encode = partial(tokenizer, _as_read(posts, lower_case), split_special_tokens=True)
     lengths = torch.tensor([len(ids) for ids in encode().input_ids])
     encoded = encode(max_length=max_length, truncation=True, padding="max_length", return_tensors="pt")
     return encoded.input_ids, encoded.attention_mask.bool(), lengths > max_length
+
+
+def _as_read(posts: Sequence[str], lower_case: bool) -> list[str]:
+    """Texts as the tokenizer is given them."""
+    if not all(post.strip() for post in posts):
+        raise ValueError("an empty text has no empathy to score: leave it out")
+    if not lower_case:
+        return list(posts)
+    return [post.lower() if post[0].isspace() else f" {post.lower()}" for post in posts]
+
+
+def rationale_tokens(
+    tokenizer: Any,
+    posts: Sequence[str],
+    rationales: Sequence[Sequence[str]],
+    max_length: int = 64,
+    lower_case: bool = True,
+) -> Tensor:
+    """Which tokens of replies belong to a rationale, in the places of :func:`encode_posts`.
+
+    As in the original, all of a reply is the rationale where none of its parts is named; where the named ones are not
+    in the reply, word by word, none is.
+
+    Args:
+        tokenizer: RoBERTa's.
+        posts: Replies, not empty.
+        rationales: Parts of each reply; empty ones do not count.
+        max_length: As there.
+        lower_case: As there.
+
+    Returns:
+        Shape (B, max_length), bool.
+    """
+    texts = _as_read(posts, lower_case)
+    encoded = tokenizer(
+        texts, max_length=max_length, truncation=True, padding="max_length", return_offsets_mapping=True,
+        split_special_tokens=True,
+    )  # fmt: skip
+    found = torch.zeros(len(posts), max_length, dtype=torch.bool)
+    for row, (text, parts) in enumerate(zip(texts, rationales, strict=True)):
+        wanted = [part.strip().lower() if lower_case else part.strip() for part in parts if part.strip()]
+        if not wanted:
+            found[row] = torch.tensor(encoded["attention_mask"][row], dtype=torch.bool)
+        for begin, end in _spans(text, wanted):
+            for place, (first, last) in enumerate(encoded["offset_mapping"][row]):
+                found[row, place] |= first < end and begin < last
+    return found
+
+
+def _spans(text: str, parts: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """First and last character of each part of a text, each time that it is there."""
+    for part in parts:
+        begin = text.find(part)
+        while begin >= 0:
+            yield begin, begin + len(part)
+            begin = text.find(part, begin + len(part))
+
+
+def from_roberta(name_or_path: str, lower_case: bool = True) -> EmpathyClassifier:
+    """A classifier to be trained: both encoders and the tokenizer of a RoBERTa, all other layers new.
+
+    Args:
+        name_or_path: Folder or model id, such as ``roberta-base``.
+        lower_case: See :class:`EmpathyClassifier`.
+
+    Raises:
+        PretrainedError: If it cannot be loaded.
+    """
+    with opened(name_or_path) as (place, where):
+        roberta = RobertaModel.from_pretrained(place, add_pooling_layer=False, **where)
+        tokenizer = RobertaTokenizer.from_pretrained(place, **where)
+    config = roberta.config
+    classifier = EmpathyClassifier(
+        config.vocab_size, config.hidden_size, config.num_hidden_layers, config.num_attention_heads,
+        config.intermediate_size, config.max_position_embeddings, lower_case=lower_case,
+    )  # fmt: skip
+    for encoder in (classifier.seeker_encoder, classifier.response_encoder):
+        encoder.load_state_dict(roberta.state_dict())
+    for layer in classifier.children():
+        if isinstance(layer, nn.Linear):
+            nn.init.normal_(layer.weight, std=0.02)
+            nn.init.zeros_(layer.bias)
+    classifier.tokenizer = tokenizer
+    return classifier

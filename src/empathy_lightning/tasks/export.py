@@ -15,7 +15,7 @@ from lightning.pytorch.strategies import FSDPStrategy
 from torch import nn
 from torch.distributed.tensor import DTensor
 
-from empathy_lightning.checkpoints import check_savable, emotion_names, save
+from empathy_lightning.checkpoints import check_savable, emotion_names
 from empathy_lightning.errors import InputError
 from empathy_lightning.files import check_folder, write_json
 from empathy_lightning.models import EmpatheticLM
@@ -89,7 +89,7 @@ class Export(L.Callback):
             listener = pl_module.model.listener
             folders, reached = pl_module.initial_weights, pl_module.heads.reached()
             listener.untrained_heads = untrained_heads(listener.emotion_nuance, reached, folders)
-        save(self.folder, pl_module.model)
+        pl_module.export(self.folder)
         facts = {
             "seconds": round(self._seconds(), 1),
             "frozen_sha256": digest,

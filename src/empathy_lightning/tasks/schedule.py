@@ -60,6 +60,26 @@ class WarmupDecay(Schedule):
         return max(0.0, (steps - step) / max(1.0, steps - rising))
 
 
+class Linear(Schedule):
+    """A linear rise and a linear fall (EPITOME: without a rise); where the end is unknown, the rate stays up.
+
+    Args:
+        warmup: Rise: below 1 a share of the optimiser steps, else their number; 0 begins at the peak.
+    """
+
+    def __init__(self, warmup: float = 0.0) -> None:
+        self.warmup = warmup
+
+    def factor(self, step: int, steps: float) -> float:
+        """In 0..1; 0 from the last step on."""
+        rising = warmup_steps(steps, self.warmup) if self.warmup else 0
+        if step < rising:
+            return (step + 1) / rising
+        if math.isinf(steps):
+            return 1.0
+        return max(0.0, (steps - step) / max(1.0, steps - rising))
+
+
 def warmup_steps(steps: float, warmup: float) -> int:
     """Optimiser steps in which the rate rises, at least one.
 

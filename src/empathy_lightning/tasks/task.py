@@ -13,11 +13,11 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from empathy_lightning.checkpoints import load_weights
+from empathy_lightning.checkpoints import load_weights, save
 from empathy_lightning.data.batch import SpeechBatch
 from empathy_lightning.errors import InputError
 from empathy_lightning.modules.cached_encoder import CachedSpeechEncoder
-from empathy_lightning.outputs import EmpatheticOutput, SpokenOutput, VocoderOutput
+from empathy_lightning.outputs import Output
 from empathy_lightning.tasks.emotion_rows import EmotionRows
 from empathy_lightning.tasks.resumable import ResumableModule
 from empathy_lightning.tasks.schedule import Cosine, Schedule
@@ -179,9 +179,9 @@ class TrainedPartsTask(ResumableModule):
         ones = [p.flatten()[:1].float().sum() * 0.0 for p in self.parameters() if p.requires_grad]
         return torch.stack(ones).sum() if ones else torch.zeros((), device=self.device)
 
-    def output(self, batch: SpeechBatch) -> EmpatheticOutput | SpokenOutput | VocoderOutput:
+    def output(self, batch: SpeechBatch) -> Output:
         """What losses and metrics read."""
-        found: EmpatheticOutput = self.model(batch)
+        found: Output = self.model(batch)
         return found
 
     def _step(self, batch: SpeechBatch, stage: str) -> Tensor:
@@ -256,6 +256,14 @@ class TrainedPartsTask(ResumableModule):
         """
         own = fields if self.loss_weights.get(self.own_loss, 1.0) > 0 else ()
         check_training_data(self.trainer, own, weighty(self.auxiliary_losses, self.loss_weights))
+
+    def export(self, folder: str) -> None:
+        """Write what was trained to a folder.
+
+        Args:
+            folder: Made if it does not exist.
+        """
+        save(folder, self.model)
 
     def settings(self) -> dict[str, Any]:
         """What decides the training beside data, trainer and parts."""

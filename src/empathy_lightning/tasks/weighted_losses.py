@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from empathy_lightning.data.batch import SpeechBatch
 from empathy_lightning.errors import InputError, meant
 from empathy_lightning.losses.categorical import CategoricalLoss, FocalLoss, SoftLabelLoss
-from empathy_lightning.outputs import EmpatheticOutput, SpokenOutput, VocoderOutput
+from empathy_lightning.outputs import Output
 
 EMOTION_LOSSES = (CategoricalLoss, FocalLoss, SoftLabelLoss)
 """Losses that compare with the labels, so that a class without any cannot be learnt."""
@@ -44,9 +44,7 @@ def weighty(auxiliary_losses: nn.ModuleDict, weights: dict[str, float]) -> dict[
     return {name: loss for name, loss in auxiliary_losses.items() if weights.get(name, 1.0)}
 
 
-def losses_of(
-    output: EmpatheticOutput | SpokenOutput | VocoderOutput, batch: SpeechBatch, auxiliary_losses: nn.ModuleDict
-) -> dict[str, Tensor]:
+def losses_of(output: Output, batch: SpeechBatch, auxiliary_losses: nn.ModuleDict) -> dict[str, Tensor]:
     """Each loss by name, before its weight."""
     losses = dict(output.losses)
     for name, loss in auxiliary_losses.items():

@@ -90,7 +90,13 @@ def check_hearing(judge: Judge, criterion: Criterion) -> None:
         )
 
 
-def opinions(judge: Judge, criterion: Criterion, utterances: Sequence[Utterance], kept: KeptAnswers) -> Opinions:
+def opinions(
+    judge: Judge,
+    criterion: Criterion,
+    utterances: Sequence[Utterance],
+    kept: KeptAnswers,
+    allow_unanswered: float = 0.0,
+) -> Opinions:
     """Ask a judge about replies; what it was asked before is not asked again.
 
     Args:
@@ -98,12 +104,22 @@ def opinions(judge: Judge, criterion: Criterion, utterances: Sequence[Utterance]
         criterion: What.
         utterances: Whose ``response`` and ``response_path`` are the replies.
         kept: Its answers so far; what it says is added.
+        allow_unanswered: Share of the questions that may find no answer.
 
     Raises:
-        InputError: If it is down or refuses the calls themselves; what it answered is kept.
+        InputError: If it is down, refuses the calls themselves, or leaves more without an answer; what it answered is
+            kept.
     """
     check_hearing(judge, criterion)
-    return _Round(judge, criterion, kept).over(utterances)
+    found = _Round(judge, criterion, kept).over(utterances)
+    missing = found.shares()["unanswered"]
+    if missing > allow_unanswered:
+        fault = next(o.faults[-1] for o in found.each if o is not None and "unanswered" in o.ends)
+        raise InputError(
+            f"{criterion.name}: {missing:.1%} of the questions found no answer ({fault}): run again, which asks "
+            "those alone, or allow it with allow_unanswered"
+        )
+    return found
 
 
 class _Round:
@@ -191,6 +207,10 @@ class _Round:
                 if end == "read":
                     read.append(scores)
                     break
+            missing = [self._unanswered[key] for key in attempts if key in self._unanswered]
+            if end == "unparsed" and missing:
+                # Another attempt was due, and may yet be read.
+                end, fault = "unanswered", missing[0]
             opinion.ends.append(end)
             if fault:
                 opinion.faults.append(fault)
@@ -215,9 +235,6 @@ class _Round:
             say(f"{self._criterion.name}: {lacking} of {total} replies lack what is asked about ({needs})")
         if unreadable:
             say(f"{self._criterion.name}: {len(unreadable)} recordings cannot be read: {unreadable[0]}")
-        if self._unanswered:
-            reason = next(iter(self._unanswered.values()))
-            say(f"{self._criterion.name}: {len(self._unanswered)} questions were not answered ({reason}); run again")
 
 
 @dataclass(frozen=True)

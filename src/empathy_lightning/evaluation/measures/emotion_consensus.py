@@ -34,6 +34,7 @@ class EmotionConsensus:
         expected: Where the expected emotion stands: ``emotion``, the user's own, or the name of a raw label, such as
             ``reply_emotion`` of SD-Eval.
         cache: Folder of a judge's answers so far; None takes the user's own cache.
+        allow_unanswered: Share of a judge's questions that may find no answer.
 
     Raises:
         InputError: If there is neither judge nor classifier, or both, or the classifier cannot be used.
@@ -48,6 +49,7 @@ class EmotionConsensus:
         emotions: Sequence[str] = EMOTIONS,
         expected: str = "emotion",
         cache: str | None = None,
+        allow_unanswered: float = 0.0,
     ) -> None:
         if (judge is None) == (classifier is None):
             raise InputError("emotion_consensus: give a judge or a classifier of texts, one of them")
@@ -55,6 +57,8 @@ class EmotionConsensus:
         self.classifier = classifier
         self.emotions = tuple(emotions)
         self.expected = expected
+        self.allow_unanswered = allow_unanswered
+        self._criterion = load_criterion("emotion_consensus").choosing(self.emotions)
         self.cache = Path(cache) if cache is not None else default_folder()
         self.needs = ("response", "emotion" if expected == "emotion" else "raw_labels")
         self._classify = self._loaded()
@@ -95,13 +99,20 @@ class EmotionConsensus:
         if self.judge is None:
             named = self._classify([u.response or "" for u in replies])
             return [{"named": emotion} for emotion in named], {"asked": {"classifier": self.classifier}}
-        criterion = load_criterion("emotion_consensus").choosing(self.emotions)
-        found = opinions(self.judge, criterion, replies, KeptAnswers(self.cache))
+        found = opinions(self.judge, self._criterion, replies, KeptAnswers(self.cache), self.allow_unanswered)
         rows: list[dict[str, Any] | None] = []
         for opinion in found.each:
             row = None if opinion is None else opinion.row()
             rows.append(row and {"named": row.pop("score"), **row})
         return rows, {**found.shares(), "asked": found.facts}
+
+    def made_from(self) -> dict[str, Any]:
+        """What decides the figures beside the arguments: content of the classifier, or judge, settings and words."""
+        if self.judge is not None:
+            return {"judge": self.judge.identity(self._criterion.sampling), **self._criterion.facts()}
+        from empathy_lightning.preparation.identity import model_identity
+
+        return {"classifier": model_identity(str(self.classifier))}
 
     def _figures(self, rows: Sequence[dict[str, Any] | None], wanted: Sequence[str | None]) -> dict[str, Any]:
         """Share of consensus, over all and for each expected emotion; replies that were left out."""

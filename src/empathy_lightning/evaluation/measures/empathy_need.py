@@ -30,14 +30,19 @@ class EmpathyNeed:
         need: Name of the raw label that states what a turn does, ``seeking``, ``providing`` or ``none``, where a suite
             has one; None asks the judge.
         cache: Folder of the answers so far; None takes the user's own cache.
+        allow_unanswered: Share of the questions that may find no answer.
     """
 
     name = "empathy_need"
     needs = ("transcript", "response")
+    lower_is_better = ("missed", "unasked")
 
-    def __init__(self, judge: Judge, need: str | None = None, cache: str | None = None) -> None:
+    def __init__(
+        self, judge: Judge, need: str | None = None, cache: str | None = None, allow_unanswered: float = 0.0
+    ) -> None:
         self.judge = judge
         self.need = need
+        self.allow_unanswered = allow_unanswered
         self.cache = Path(cache) if cache is not None else default_folder()
 
     def __call__(self, replies: Sequence[Utterance]) -> Measured:
@@ -66,32 +71,38 @@ class EmpathyNeed:
     def _told(
         self, criterion: str, replies: Sequence[Utterance], kept: KeptAnswers
     ) -> tuple[list[dict[str, Any] | None], dict[str, Any]]:
-        found = opinions(self.judge, load_criterion(criterion), replies, kept)
+        found = opinions(self.judge, load_criterion(criterion), replies, kept, self.allow_unanswered)
         rows = [None if opinion is None else opinion.row() for opinion in found.each]
         return rows, {**found.shares(), "asked": found.facts}
+
+    def made_from(self) -> dict[str, Any]:
+        """What decides the figures: judge, settings and words."""
+        asked = [load_criterion(name) for name in ("empathy_need", "empathy_given")]
+        return {one.name: {"judge": self.judge.identity(one.sampling), **one.facts()} for one in asked}
 
 
 def _row(need: dict[str, Any] | None, given: dict[str, Any] | None) -> dict[str, Any] | None:
     """What both are, and whether they fit; None where one of them was not asked about."""
     if need is None or given is None:
         return None
-    seeks, provides = need["score"], given["score"]
-    fits = None
-    if seeks is not None and provides is not None:
-        fits = float((seeks == "seeking") == (provides == "providing"))
     answers = [*need.get("answers", []), *given.get("answers", [])]
-    return {"fits": fits, "need": seeks, "given": provides, "answers": answers}
+    told = {"need": need["score"], "given": given["score"], "answers": answers}
+    if None in told.values():
+        return {"fits": None, **told}
+    sought, provided = told["need"] == "seeking", told["given"] == "providing"
+    error = float(sought != provided)
+    return {"fits": 1 - error, "missed" if sought else "unasked": error, **told}
 
 
 def _figures(rows: Sequence[dict[str, Any] | None]) -> dict[str, Any]:
     """Share that fits, both kinds of error as shares of where they can occur, and counts of need and reply."""
     told = [row for row in rows if row is not None and row["fits"] is not None]
-    sought = [1 - row["fits"] for row in told if row["need"] == "seeking"]
-    others = [1 - row["fits"] for row in told if row["need"] != "seeking"]
     counts = Counter((row["need"], row["given"]) for row in told)
+    figures: dict[str, Any] = {}
+    for name in ("fits", "missed", "unasked"):
+        values = [row[name] for row in told if name in row]
+        figures[name] = mean(values) if values else {"replies": 0}
     return {
-        "fits": mean([row["fits"] for row in told]) if told else {"replies": 0},
-        "missed": mean(sought) if sought else {"replies": 0},
-        "unasked": mean(others) if others else {"replies": 0},
+        **figures,
         "counts": {f"{need}, {given}": counts[need, given] for need in STANCES for given in STANCES},
     }

@@ -30,6 +30,8 @@ class Judged:
         user: What the judge is given of the user in the place of the criterion's own choice: ``transcript``,
             ``speech``, ``both`` or ``nothing``.
         reply: What it is given of the reply: ``text``, ``speech`` or ``both``.
+        allow_unanswered: Share of the questions that may find no answer; above it the measure is refused.
+        name: In tables and files; None takes ``judged_`` and the criterion's.
 
     Raises:
         InputError: If the criterion cannot be used, or the judge does not hear what it asks about.
@@ -42,12 +44,15 @@ class Judged:
         cache: str | None = None,
         user: str | None = None,
         reply: str | None = None,
+        allow_unanswered: float = 0.0,
+        name: str | None = None,
     ) -> None:
         self.judge = judge
         self.criterion = load_criterion(criterion).given(user, reply)
         check_hearing(judge, self.criterion)
         self.cache = Path(cache) if cache is not None else default_folder()
-        self.name = f"judged_{self.criterion.name}"
+        self.allow_unanswered = allow_unanswered
+        self.name = name or f"judged_{self.criterion.name}"
         self.needs = self.criterion.wording.needs()
 
     def __call__(self, replies: Sequence[Utterance]) -> Measured:
@@ -56,10 +61,15 @@ class Judged:
         Raises:
             InputError: If the judge is down; what it answered is kept.
         """
-        found = opinions(self.judge, self.criterion, replies, KeptAnswers(self.cache))
+        kept = KeptAnswers(self.cache)
+        found = opinions(self.judge, self.criterion, replies, kept, self.allow_unanswered)
         rows = [None if opinion is None else opinion.row() for opinion in found.each]
         figures: dict[str, Any] = {name: _figure(found, name) for name in self.criterion.reader.names}
         return Measured(rows, {**figures, **found.shares(), "asked": found.facts})
+
+    def made_from(self) -> dict[str, Any]:
+        """What decides the figures: judge, settings and words."""
+        return {"judge": self.judge.identity(self.criterion.sampling), **self.criterion.facts()}
 
 
 def _figure(found: Opinions, name: str) -> dict[str, Any]:
