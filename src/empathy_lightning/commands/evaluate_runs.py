@@ -20,6 +20,9 @@ ClusterName = Literal["speaker", "session", "none"]
 TestName = Literal["wilcoxon", "permutation"]
 """Tests of differences, see :mod:`empathy_lightning.evaluation.comparison`."""
 
+SpreadName = Literal["interval", "deviation", "none"]
+"""What stands beside a value in a table, see :mod:`empathy_lightning.evaluation.result_tables`."""
+
 Several = Parameter(consume_multiple=True)
 
 
@@ -82,3 +85,81 @@ def run(
     for measure, why in missing.items():
         print(f"missing: {measure}: {why}")
     return 1 if missing else 0
+
+
+def table(
+    *folders: Path,
+    format: TableFormat = "markdown",
+    figures: Annotated[tuple[str, ...], Several] = (),
+    spread: SpreadName = "interval",
+    out: Path | None = None,
+) -> None:
+    """Put the figures of several runs side by side.
+
+    Args:
+        folders: Of evaluate run.
+        format: How the table is written.
+        figures: Patterns of suite/measure/figure, such as "*/empathy/*" (default: all figures).
+        spread: What stands beside a value: its 95 % interval, the deviation of the replies, or none.
+        out: File for the table (default: the screen alone).
+
+    Raises:
+        InputError: If a folder holds no results.
+    """
+    from empathy_lightning.evaluation.result_tables import result_table
+    from empathy_lightning.files import check_target, write_text
+
+    check_target(out, [])
+    text = result_table(folders, format, figures, spread)
+    print(text, end="")
+    if out is not None:
+        write_text(out, text)
+
+
+def compare(
+    *folders: Path, test: TestName = "wilcoxon", format: TableFormat = "markdown", out: Path | None = None
+) -> None:
+    """Test whether systems differ on the same questions: difference, p, effect size, how many questions it needs.
+
+    Args:
+        folders: Of evaluate run, two or more.
+        test: Of numbers: wilcoxon (McNemar's of 0 and 1), or permutation, which swaps whole speakers.
+        format: How the table is written.
+        out: JSON file of the comparisons.
+
+    Raises:
+        InputError: If the folders hold answers to other questions, or measures that do not compare.
+    """
+    from empathy_lightning.evaluation.comparison import as_json, comparison_table
+    from empathy_lightning.evaluation.comparison import compare as compared
+    from empathy_lightning.files import check_target, write_json
+
+    check_target(out, [])
+    found = compared(folders, test)
+    print(comparison_table(found, format), end="")
+    print(f"\n{_LEGEND}")
+    if out is not None:
+        write_json(out, as_json(found))
+
+
+_LEGEND = (
+    "* p < 0.05, ** p < 0.01, *** p < 0.001, after Holm's adjustment over the figures and pairs of systems of a "
+    "measure; d Cohen's d_z, r rank-biserial, n the questions that a difference of this size needs (power 0.8)"
+)
+
+
+def power(*, effect: float, power: float = 0.8, alpha: float = 0.05) -> None:
+    """How many questions it takes to find a difference between two systems.
+
+    Args:
+        effect: The difference, divided by the standard deviation of the differences question by question (Cohen's d_z).
+        power: Chance to find it.
+        alpha: Level of the two-sided test.
+
+    Raises:
+        InputError: If a value is out of range.
+    """
+    from empathy_lightning.evaluation.statistics import utterances_needed
+
+    needed = utterances_needed(effect, power, alpha)
+    print("more than ten million" if needed is None else needed)

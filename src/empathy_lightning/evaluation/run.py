@@ -259,6 +259,7 @@ def _write(
     from empathy_lightning.evaluation.run_report import write_report
 
     lines = []
+    chosen = dict(zip(measures, metrics["measures"], strict=True))
     metrics["suites"] = {}
     for suite, replies in suites.items():
         of_suite: dict[str, Any] = {}
@@ -267,6 +268,7 @@ def _write(
             of_suite[name] = {
                 "figures": figures_of(measure, replies, measured, cluster),
                 "groups": groups_of(measure, replies, measured.rows, cluster),
+                "made_from": {**chosen[name], **getattr(measure, "made_from", dict)()},
                 "lower_is_better": list(getattr(measure, "lower_is_better", ())),
                 "ratios": {figure: list(pair) for figure, pair in getattr(measure, "ratios", {}).items()},
             }

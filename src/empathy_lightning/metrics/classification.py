@@ -40,12 +40,12 @@ def confusion_matrix(logits: Tensor, target: Tensor, num_classes: int) -> Tensor
 
 
 def recalls(confusion: Tensor) -> Tensor:
-    """Share of each reference class that is recognised, shape (classes,); NaN of classes that do not occur.
+    """Share of each reference class that is recognised, shape (..., classes); NaN of classes that do not occur.
 
     Args:
-        confusion: Counts of :func:`count_labels` or :func:`confusion_matrix`.
+        confusion: Counts of :func:`count_labels` or :func:`confusion_matrix`, shape (..., classes, columns).
     """
-    return confusion.diagonal() / confusion.sum(1)
+    return _right(confusion) / confusion.sum(-1)
 
 
 def unweighted_accuracy(confusion: Tensor) -> Tensor:
@@ -55,34 +55,33 @@ def unweighted_accuracy(confusion: Tensor) -> Tensor:
         confusion: Counts as of :func:`recalls`.
 
     Returns:
-        Scalar in 0..1; NaN without any reference.
+        In 0..1, shape (...); NaN without any reference.
 
     Example:
         >>> unweighted_accuracy(torch.tensor([[2, 0, 0], [1, 1, 0], [0, 0, 0]]))
         tensor(0.7500)
     """
-    return recalls(confusion).nanmean()
+    return recalls(confusion).nanmean(-1)
 
 
 def weighted_accuracy(confusion: Tensor) -> Tensor:
     """Share of utterances recognised (WA, plain accuracy) from counts as in :func:`unweighted_accuracy`."""
-    return confusion.diagonal().sum() / confusion.sum()
+    return _right(confusion).sum(-1) / confusion.sum((-2, -1))
 
 
 def precisions(confusion: Tensor) -> Tensor:
-    """Share of the answers of each class that are right, shape (classes,); NaN of classes that are never answered."""
-    size = len(confusion)
-    return confusion.diagonal() / confusion[:, :size].sum(0)
+    """Share of the answers of each class that are right, shape (..., classes); NaN of classes never answered."""
+    return _right(confusion) / _answered(confusion)
 
 
 def f1_scores(confusion: Tensor) -> Tensor:
-    """Harmonic mean of recall and precision of each reference class, shape (classes,); NaN of those that do not occur.
+    """Harmonic mean of recall and precision of each reference class, shape (..., classes); NaN of absent ones.
 
     Args:
         confusion: Counts as of :func:`recalls`.
     """
-    total = confusion.sum(1)
-    f1 = 2 * confusion.diagonal() / (total + confusion[:, : len(confusion)].sum(0))
+    total = confusion.sum(-1)
+    f1 = 2 * _right(confusion) / (total + _answered(confusion))
     return f1.where(total > 0, torch.nan)
 
 
@@ -92,7 +91,16 @@ def macro_f1(confusion: Tensor) -> Tensor:
     scikit-learn's ``f1_score(average="macro")`` also averages over classes that are only predicted, each with 0, unless
     it is given the ``labels``.
     """
-    return f1_scores(confusion).nanmean()
+    return f1_scores(confusion).nanmean(-1)
+
+
+def _right(confusion: Tensor) -> Tensor:
+    return confusion.diagonal(dim1=-2, dim2=-1)
+
+
+def _answered(confusion: Tensor) -> Tensor:
+    """How often each class is the answer."""
+    return confusion[..., : confusion.shape[-2]].sum(-2)
 
 
 class EmotionConfusion(Metric):

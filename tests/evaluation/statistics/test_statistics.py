@@ -21,6 +21,7 @@ from empathy_lightning.evaluation.statistics import (
     signed_rank,
     spread_of,
     stars,
+    swapped,
     utterances_needed,
 )
 
@@ -55,13 +56,36 @@ def test_a_paired_difference_is_drawn_together():
 
 
 def test_any_figure_has_an_interval():
-    values = torch.tensor(DRAWN.normal(size=50))
-    assert spread_of(lambda rows: float(values[rows].mean()), 50) == pytest.approx(mean(values.tolist()), abs=2e-6)
-    medians = stats.bootstrap(
-        (values.numpy(),), np.median, method="percentile", n_resamples=2000, random_state=np.random.default_rng(1)
-    ).confidence_interval
-    found = spread_of(lambda rows: float(np.median(values[rows].numpy())), 50)
-    assert [found["low"], found["high"]] == pytest.approx(list(medians), abs=0.1)
+    values, speakers = torch.tensor(DRAWN.normal(size=50)), [row % 10 for row in range(50)]
+
+    def _root(counts):
+        return (counts @ values.square() / counts.sum(1)).sqrt()
+
+    expected = stats.bootstrap(
+        (values.numpy(),), lambda x, axis: np.sqrt((x**2).mean(axis)), method="percentile", n_resamples=4000,
+        random_state=np.random.default_rng(1),
+    ).confidence_interval  # fmt: skip
+    found = spread_of(_root, 50)
+    assert found["value"] == pytest.approx(float(values.square().mean().sqrt()), abs=1e-6)
+    assert [found["low"], found["high"]] == pytest.approx(list(expected), abs=0.03)
+    means = spread_of(lambda counts: counts @ values / counts.sum(1), 50, speakers)
+    assert means == {
+        name: pytest.approx(value) for name, value in mean(values.tolist(), speakers).items() if name != "clusters"
+    }
+
+
+def test_a_swap_of_any_figure_is_the_permutation_test_of_means():
+    own, other = torch.tensor(DRAWN.normal(0.3, 1, (2, 60)))[0], torch.tensor(DRAWN.normal(0, 1, 60))
+
+    def _difference(swaps):
+        return (own - other).mean() + 2 * swaps @ (other - own) / 60
+
+    assert swapped(_difference, 60) == pytest.approx(permutation(own, other), abs=0.02)
+    ones = torch.ones(40).double()
+    alone = swapped(lambda swaps: (1 - 2 * swaps) @ ones, 40, [row % 4 for row in range(40)])
+    assert (
+        alone == pytest.approx(2 / 2**4, abs=0.02) and swapped(lambda swaps: (1 - 2 * swaps) @ ones, 40) == 1 / 10_000
+    )
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -19,8 +19,8 @@ class AnsweredEmotion:
     Args:
         emotions: The task's categories.
         parser: ``words`` or ``substring``, see :mod:`.parsing`.
-        field: Where replies are chains of fields, such as "Emotion: sad. Reply: ...", the one that is parsed; a reply
-            without it answers nothing.
+        field: Where replies are chains of fields, such as "Emotion: sad. Reply: ..." or JSON, the one that is parsed; a
+            reply without it answers nothing.
 
     Raises:
         InputError: If there is no such parser.
@@ -49,7 +49,7 @@ class AnsweredEmotion:
         """The answer: the reply, or its field up to the end of the line or the next field."""
         if self.field is None:
             return reply
-        found = re.search(rf"\b{re.escape(self.field)}\s*:\s*(.*?)(?=\n|\b[A-Z][\w ]*:|$)", reply, re.IGNORECASE)
+        found = re.search(rf"(?i:\b{re.escape(self.field)})\"?\s*:\s*(.*?)(?=\n|\",|\b[A-Z][\w ]*:|$)", reply)
         return found[1] if found else ""
 
     def figures(self, replies: Sequence[Utterance], rows: Sequence[dict[str, Any] | None]) -> dict[str, Any]:

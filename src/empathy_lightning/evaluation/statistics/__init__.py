@@ -9,6 +9,7 @@ from empathy_lightning.evaluation.statistics.families import holm, stars
 from empathy_lightning.evaluation.statistics.intervals import difference, mean, ratio, spread_of
 from empathy_lightning.evaluation.statistics.paired import mcnemar, permutation, signed_rank
 from empathy_lightning.evaluation.statistics.power import utterances_needed
+from empathy_lightning.evaluation.statistics.swapping import swapped
 
 __all__ = [
     "cohen_dz",
@@ -22,5 +23,6 @@ __all__ = [
     "signed_rank",
     "spread_of",
     "stars",
+    "swapped",
     "utterances_needed",
 ]

@@ -64,38 +64,38 @@ def _less(sums: Tensor) -> Tensor:
 
 
 def spread_of(
-    figure: Callable[[Tensor], float], utterances: int, clusters: Sequence[Hashable] | None = None, draws: int = DRAWS
+    figure: Callable[[Tensor], Tensor], utterances: int, clusters: Sequence[Hashable] | None = None
 ) -> dict[str, float]:
     """Any figure over utterances with its interval, such as an unweighted accuracy.
 
     Args:
-        figure: From rows (N,) of utterances, of which some come several times, to the figure; NaN of a draw that has
-            none.
+        figure: From how often each utterance counts, shape (draws, N), in double precision, to the figure of each draw,
+            shape (draws,); NaN of a draw that has none.
         utterances: Their number.
         clusters: Whose each utterance is.
-        draws: How many.
 
     Returns:
         As :func:`ratio`.
     """
-    groups = _groups(clusters) if clusters is not None else [[row] for row in range(utterances)]
-    rows = [torch.tensor(group) for group in groups]
-    values = [figure(torch.cat([rows[index] for index in drawn])) for drawn in _drawn(len(rows), draws).tolist()]
-    spread = torch.tensor(values, dtype=torch.float64)
-    return _rounded(figure(torch.arange(utterances)), spread[spread.isfinite()], utterances)
+    owners = torch.tensor(_owners(clusters, utterances))
+    drawn = _drawn(int(owners.max()) + 1)
+    counts = torch.zeros(drawn.shape, dtype=torch.float64).scatter_add_(1, drawn, torch.ones(drawn.shape).double())
+    values = figure(counts[:, owners]).double()
+    whole = float(figure(torch.ones(1, utterances, dtype=torch.float64)))
+    return _rounded(whole, values[values.isfinite()], utterances)
 
 
-def _drawn(count: int, draws: int = DRAWS) -> Tensor:
+def _owners(clusters: Sequence[Hashable] | None, utterances: int) -> list[int]:
+    """The number of each utterance's cluster; its own where there are none."""
+    if clusters is None:
+        return list(range(utterances))
+    rows = {cluster: row for row, cluster in enumerate(dict.fromkeys(clusters))}
+    return [rows[cluster] for cluster in clusters]
+
+
+def _drawn(count: int) -> Tensor:
     """Rows of each draw, shape (draws, count)."""
-    return torch.randint(count, (draws, count), generator=torch.Generator().manual_seed(0))
-
-
-def _groups(clusters: Sequence[Hashable]) -> list[list[int]]:
-    """Rows of each cluster, in the order in which they first come."""
-    found: dict[Hashable, list[int]] = {}
-    for row, cluster in enumerate(clusters):
-        found.setdefault(cluster, []).append(row)
-    return list(found.values())
+    return torch.randint(count, (DRAWS, count), generator=torch.Generator().manual_seed(0))
 
 
 def _sums(columns: Sequence[Sequence[float]], clusters: Sequence[Hashable] | None) -> Tensor:
@@ -103,7 +103,8 @@ def _sums(columns: Sequence[Sequence[float]], clusters: Sequence[Hashable] | Non
     values = torch.tensor([list(column) for column in columns], dtype=torch.float64)
     if clusters is None:
         return values
-    return torch.stack([values[:, group].sum(1) for group in _groups(clusters)], 1)
+    owners = torch.tensor(_owners(clusters, values.shape[1]))
+    return torch.zeros(len(values), int(owners.max()) + 1, dtype=torch.float64).index_add_(1, owners, values)
 
 
 def _rounded(value: float, draws: Tensor, utterances: int) -> dict[str, float]:

@@ -1,0 +1,47 @@
+"""Tables as Markdown, CSV and LaTeX."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+
+Lines = Sequence[Sequence[str]]
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+}  # fmt: skip
+
+
+def markdown(head: Sequence[str], rows: Lines) -> str:
+    """A Markdown table; bars in cells are escaped."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
+
+
+def comma_separated(head: Sequence[str], rows: Lines) -> str:
+    """CSV with a head."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([head, *rows])
+    return text.getvalue()
+
+
+def latex(head: Sequence[str], rows: Lines) -> str:
+    """A tabular between the rules of booktabs, the first column left and the others right."""
+
+    def _line(cells: Sequence[str]) -> str:
+        escaped = ("".join(_LATEX.get(letter, letter) for letter in cell) for cell in cells)
+        return f"{' & '.join(escaped)} \\\\\n"
+
+    body = "".join(map(_line, rows))
+    columns = "l" + "r" * (len(head) - 1)
+    return f"\\begin{{tabular}}{{{columns}}}\n\\toprule\n{_line(head)}\\midrule\n{body}\\bottomrule\n\\end{{tabular}}\n"
+
+
+FORMATS: dict[str, Callable[[Sequence[str], Lines], str]] = {
+    "markdown": markdown,
+    "csv": comma_separated,
+    "latex": latex,
+}
+"""By the name of the format."""
