@@ -11,10 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile, record_function
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from empathy_lightning.data.batch import SpeechBatch
 from empathy_lightning.models import EmpatheticLM
+from empathy_lightning.tasks.one_pass import in_one_pass
 
 MARK = "part: "
 KINDS = {"mm": "products", "addmm": "products", "bmm": "products", "mkldnn_convolution": "products"}
@@ -32,30 +34,40 @@ def peak_of_products(size: int = 1024) -> float:
     return 2 * size**3 / min(times)
 
 
-def attention_flop(query: Sequence[int], key: Sequence[int], products: int) -> int:
+def attention_flop(query: Tensor, key: Tensor, products: int) -> int:
     """FLOP of products of the size of queries (B, H, T, D) with keys (B, H, S, D)."""
-    batch, heads, length, width = query
-    return 2 * products * batch * heads * length * key[2] * width
+    return 2 * products * query.numel() * key.shape[2]
 
 
-def _forward(query: Sequence[int], key: Sequence[int], *_: Any, **__: Any) -> int:
-    return attention_flop(query, key, 2)
+class Flop(TorchDispatchMode):
+    """Counts products, convolutions and attention, the causal one whole.
 
+    torch's own ``FlopCounterMode`` keeps track of modules besides, and fails where some run without gradient.
+    """
 
-def _backward(_gradient: Any, query: Sequence[int], key: Sequence[int], *_: Any, **__: Any) -> int:
-    return attention_flop(query, key, 5)
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run an operation, and count it."""
+        found = func(*args, **(kwargs or {}))
+        name = func._overloadpacket
+        # The kernel for CPUs is not among those that torch knows.
+        if name == torch.ops.aten._scaled_dot_product_flash_attention_for_cpu:
+            self.total += attention_flop(args[0], args[1], 2)
+        elif name == torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward:
+            self.total += attention_flop(args[1], args[2], 5)
+        elif name in flop_registry:
+            self.total += flop_registry[name](*args, **(kwargs or {}), out_val=found)
+        return found
 
 
 def counted(work: Callable[[], Any]) -> int:
-    """FLOP of products, convolutions and attention in some work; causal attention counts whole."""
-    # The kernel for CPUs is not among those that torch counts.
-    kernels = {
-        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _forward,
-        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _backward,
-    }
-    with FlopCounterMode(display=False, custom_mapping=kernels) as counter:
+    """FLOP in some work."""
+    with Flop() as flop:
         work()
-    return counter.get_total_flops()
+    return flop.total
 
 
 def shares(
@@ -72,7 +84,7 @@ def shares(
         loss_of: A batch's loss.
         loader: Gives as many batches from the disk; only the time until they are there counts.
     """
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)
+    optimizer = in_one_pass(torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3))
     mark_parts(model)
     waiting = iter(loader)
     loss_of(model, work[-1]).backward()

@@ -16,7 +16,7 @@ from empathy_lightning.modules.language_model import IGNORE
 from empathy_lightning.prompts import response_ids
 from empathy_lightning.tasks.speech_decoder import SpeechDecoderTask
 
-MEASURES = ("own_length", "buckets", "supervised_logits", "shared_prefix", "running_sum", "still")
+MEASURES = ("own_length", "buckets", "supervised_logits", "shared_prefix", "running_sum", "still", "packed_rows")
 
 
 def total_loss(response: Tensor, logits: Tensor | None, batch: SpeechBatch) -> Tensor:
@@ -143,12 +143,13 @@ def switch_off(model: EmpatheticLM, measure: str) -> None:
     assert model.responder is not None
     language_model: Any = model.responder.language_model
     nuance: Any = model.listener.emotion_nuance
+    forward = language_model.forward
     if measure == "shared_prefix":
-        forward = language_model.forward
         language_model.forward = lambda rows, mask, prefix, still=None: forward(rows, mask, (), still)
     elif measure == "still":
-        forward = language_model.forward
         language_model.forward = lambda rows, mask, prefix, still=None: forward(rows, mask, prefix)
+    elif measure == "packed_rows":
+        language_model.packs_rows = False
     elif measure == "supervised_logits":
 
         def _all_positions(hidden: Tensor, labels: Tensor) -> Tensor:

@@ -41,6 +41,7 @@ from empathy_lightning.data.batch import SpeechBatch
 from empathy_lightning.kept_speech import keep_encoded
 from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.modules.language_model import checkpoint_blocks
+from empathy_lightning.tasks.one_pass import in_one_pass
 
 Loss = Callable[[EmpatheticLM, SpeechBatch], Tensor]
 WAYS = ("reference", "ours", "padded", "kept", "checkpointed", *(f"without_{name}" for name in MEASURES))
@@ -83,6 +84,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     model, work, loss_of = prepared(options)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-3)
+    if options.way != "reference":
+        in_one_pass(optimizer)
     before = resident()
     losses, cpu, wall, peaks = [], [], [], []
     for batch in work:
