@@ -24,8 +24,8 @@ from dataclasses import replace
 from statistics import median
 
 import torch
+from step_models import batches, build
 from torch import Tensor, nn
-from training_step import batches, build
 from transformers import DynamicCache
 
 from empathy_lightning.data.batch import SpeechBatch
@@ -227,7 +227,7 @@ def first_audio(model: EmpatheticLM, batch: SpeechBatch) -> float:
 def pipeline(runs: int) -> tuple[str, float, float, bool]:
     """First sound against its raw forwards, in turns; the first pair of each warms up."""
     model = talking_model()
-    (batch,) = batches(1, 1, False, 8000)
+    (batch,) = batches(1, 1, False, model.responder.language_model.tokenizer)
     batch = replace(batch, responses=[None])
     raw, whole = [], []
     for _ in range(5 * runs + 1):

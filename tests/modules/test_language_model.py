@@ -79,7 +79,8 @@ def rows_after(language_model, prefix, lengths=(5, 9, 3)):
     return own, embeddings, mask, labels
 
 
-def loss_and_gradients(language_model, own, embeddings, mask, labels, prefix=(), still=None):
+def loss_and_gradients(language_model, own, embeddings, mask, labels, prefix=(), still=None, packed=False):
+    language_model.packs_rows = packed
     loss = language_model.response_loss(language_model(embeddings, mask, prefix, still), labels)
     return loss.detach(), torch.autograd.grad(loss, own, retain_graph=True)
 
@@ -92,9 +93,10 @@ def batches_seen(language_model):
     return seen
 
 
+@pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("checkpointed", [False, True])
 @pytest.mark.parametrize("kind", ["qwen2", "llama", "qwen3"])
-def test_a_shared_prefix_is_computed_once_and_changes_nothing(kind, checkpointed, language_model):
+def test_a_shared_prefix_is_computed_once_and_changes_nothing(kind, checkpointed, packed, language_model):
     prefix = [5, 9, 11, 4]
     model = tiny(kind, language_model.tokenizer)
     rows = rows_after(model, prefix)
@@ -102,15 +104,16 @@ def test_a_shared_prefix_is_computed_once_and_changes_nothing(kind, checkpointed
     if checkpointed:
         checkpoint_blocks(model.model)
     seen = batches_seen(model)
-    loss, gradients = loss_and_gradients(model, *rows, prefix)
-    assert seen[:2] == [(1, 4), (3, 9)]
+    loss, gradients = loss_and_gradients(model, *rows, prefix, packed=packed)
+    assert seen[:2] == [(1, 4), (1, 5 + 9 + 3) if packed else (3, 9)]
     torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(gradients, expected_gradients, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("checkpointed", [False, True])
 @pytest.mark.parametrize("kind", ["qwen2", "llama"])
-def test_positions_without_gradient_change_nothing_for_the_others(kind, checkpointed, language_model):
+def test_positions_without_gradient_change_nothing_for_the_others(kind, checkpointed, packed, language_model):
     prefix, still = [5, 9, 11, 4], [6, 11, 5]
     model = tiny(kind, language_model.tokenizer)
     own, *rest = rows_after(model, prefix)
@@ -119,13 +122,15 @@ def test_positions_without_gradient_change_nothing_for_the_others(kind, checkpoi
         checkpoint_blocks(model.model)
     seen = batches_seen(model)
     for start in ([], prefix):
-        loss, gradients = loss_and_gradients(model, own, *rest, start, still)
+        loss, gradients = loss_and_gradients(model, own, *rest, start, still, packed)
         torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-6)
         for row, count in enumerate(still):
             first = count - len(prefix)
             assert (gradients[row][:first] == 0).all()
             torch.testing.assert_close(gradients[row][first:], expected_gradients[row][first:], rtol=1e-5, atol=1e-6)
-    assert [s for s in seen if s[0] == 1] == [(1, 4)] and (3, 3) in seen
+    # Whole rows in the first round; in the second a prefix, what stands still, and what has a gradient.
+    whole, again = ([(1, 22), (1, 7)], [(1, 10), (1, 7)]) if packed else ([(3, 11), (3, 3)], [(3, 7), (3, 3)])
+    assert list(dict.fromkeys(seen)) == list(dict.fromkeys([*whole, (1, 4), *again]))
     with torch.no_grad():
         hidden, plain = model(rest[0], rest[1], prefix, still), model(rest[0], rest[1])
     torch.testing.assert_close(hidden[rest[1]], plain[rest[1]], rtol=1e-5, atol=1e-6)
@@ -155,7 +160,34 @@ def test_rows_that_begin_otherwise_are_computed_whole(language_model):
     other[1, 0] += 1
     seen = batches_seen(language_model)
     assert torch.equal(language_model(other, mask, [5, 9, 11]), language_model(other, mask))
-    assert seen == [(3, 12), (3, 12)]
+    assert seen == [(1, 26), (1, 26)]
+
+
+def test_rows_without_padding_are_not_packed(language_model):
+    _, embeddings, mask, _ = rows_after(language_model, [5, 9, 11], (6, 6))
+    seen = batches_seen(language_model)
+    language_model(embeddings, mask)
+    assert seen == [(2, 9)]
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "opt", "bloom", "gemma2", "granite", "phi3", "olmo2", "mistral"])
+def test_rows_of_any_family_have_the_same_states_packed_or_not_and_generate_as_before(kind, language_model):
+    torch.manual_seed(3)
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "ffn_dim": 48, "num_hidden_layers": 2, "n_layer": 2}
+    sizes |= {"num_attention_heads": 4, "n_head": 4, "num_key_value_heads": 2, "head_dim": 8, "n_embd": 32}
+    sizes |= {"word_embed_proj_dim": 32, "max_position_embeddings": 64, "bos_token_id": None, "pad_token_id": 0}
+    size = len(language_model.tokenizer)
+    bare = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, vocab_size=size, **sizes)).eval()
+    ids = torch.tensor([[5, 6, 7]])
+    options = {"attention_mask": torch.ones_like(ids), "max_new_tokens": 6, "do_sample": False}
+    expected = bare.generate(ids, **options)
+    model = LanguageModel(bare, language_model.tokenizer)
+    _, embeddings, mask, _ = rows_after(model, [5, 9])
+    with torch.no_grad():
+        packed = model(embeddings, mask, [5, 9])
+        model.packs_rows = False
+        torch.testing.assert_close(packed[mask], model(embeddings, mask, [5, 9])[mask], rtol=1e-4, atol=1e-5)
+    assert torch.equal(bare.generate(ids, **options), expected)
 
 
 def test_windows_of_attention_do_not_share_a_prefix(language_model):

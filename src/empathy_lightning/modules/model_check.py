@@ -11,6 +11,8 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from empathy_lightning.errors import InputError
+from empathy_lightning.modules.context_cache import ContextCache
+from empathy_lightning.modules.packed_rows import NAME, PackedRows, run_packed
 
 if TYPE_CHECKING:
     from empathy_lightning.modules.language_model import LanguageModel
@@ -105,6 +107,45 @@ def keeps_all_keys(language_model: LanguageModel) -> bool:
     # Attention that transformers never gave another kernel may count its window over what is masked too.
     own_kernel = not getattr(language_model.model, "_supports_sdpa", False)
     return not own_kernel and all(type(layer) is DynamicLayer for layer in layers)
+
+
+@torch.no_grad()
+def packs_rows(language_model: LanguageModel) -> bool:
+    """Whether rows may be computed behind one another; if so, the decoder's attention is made to do it.
+
+    Tried on rows of two and of three tokens, behind nothing and behind a token that is in the cache.
+    """
+    config = language_model.decoder.config
+    if config._attn_implementation != "sdpa" or not _can_run(language_model.model):
+        return False
+    embeddings = language_model.embed(_three_tokens(language_model.model))
+    expected = torch.cat([_alone(language_model, embeddings[1:]), _alone(language_model, embeddings)])
+    config._attn_implementation = NAME
+    try:
+        if _packs_as(language_model, embeddings, expected):
+            return True
+    except torch.OutOfMemoryError:
+        raise
+    except Exception:  # A model may refuse what it does not know by whatever it likes.
+        pass
+    config._attn_implementation = "sdpa"
+    return False
+
+
+def _alone(language_model: LanguageModel, embeddings: Tensor) -> Tensor:
+    mask = torch.ones(1, len(embeddings), dtype=torch.bool, device=embeddings.device)
+    return language_model(embeddings[None], mask)[0]
+
+
+def _packs_as(language_model: LanguageModel, embeddings: Tensor, expected: Tensor) -> bool:
+    decoder, device = language_model.decoder, embeddings.device
+    both = torch.cat([embeddings[1:], embeddings])
+    once = run_packed(decoder, both, PackedRows(0, 2, device), [2, 3], ContextCache(config=decoder.config))
+    # The second row alone, its first token and then the others.
+    rows, cache = PackedRows(0, 1, device), ContextCache(config=decoder.config)
+    split = [run_packed(decoder, part, rows, [len(part)], cache) for part in embeddings.split([1, 2])]
+    plain = _alone(language_model, embeddings)
+    return alike(once, expected) and alike(torch.cat(split), expected[2:]) and alike(plain, expected[2:])
 
 
 def alike(found: Tensor, expected: Tensor) -> bool:

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers.models.qwen2.modeling_qwen2 import apply_rotary_pos_emb
 
 
-def read_packed(model: Any, replies: Sequence[Tensor]) -> Tensor:
+def read_packed(model: Any, rows: Tensor, lengths: Sequence[int]) -> Tensor:
     """Last hidden states of replies that lie behind each other; each attends to itself only, from position 0.
 
     Norms, projections and feed-forward layers see one row without padding. For the attention the heads are laid out
@@ -19,13 +19,13 @@ def read_packed(model: Any, replies: Sequence[Tensor]) -> Tensor:
 
     Args:
         model: A ``Qwen2Model``.
-        replies: Embeddings of each, (T_i, D).
+        rows: Embeddings of all replies, (sum of T_i, D).
+        lengths: Of the replies, T_i.
 
     Returns:
         After the final norm, shape (sum of T_i, D).
     """
-    lengths = [len(reply) for reply in replies]
-    hidden = torch.cat(list(replies))[None]
+    hidden = rows[None]
     places = torch.cat([torch.arange(length, device=hidden.device) for length in lengths])
     rotation = model.rotary_emb(hidden, places[None])
     # Where each position stands among the padded replies.
@@ -46,14 +46,15 @@ def _attended(
     key = attention.k_proj(hidden).view(shape).transpose(1, 2)
     value = attention.v_proj(hidden).view(shape).transpose(1, 2)
     query, key = apply_rotary_pos_emb(query, key, *rotation)
-    query, key, value = _apart(query, lengths), _apart(key, lengths), _apart(value, lengths)
-    found = scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=True)
+    apart = [_apart(heads, lengths, at) for heads in (query, key, value)]
+    found = scaled_dot_product_attention(*apart, is_causal=True, enable_gqa=True)
     found = found.transpose(1, 2).flatten(0, 1).index_select(0, at)
     attended: Tensor = attention.o_proj(found.flatten(1))[None]
     return attended
 
 
-def _apart(heads: Tensor, lengths: Sequence[int]) -> Tensor:
+def _apart(heads: Tensor, lengths: Sequence[int], at: Tensor) -> Tensor:
     """Heads (1, H, T, size) of replies behind one another as rows of their own, (B, H, longest, size)."""
-    replies = heads[0].transpose(0, 1).split(list(lengths))
-    return nn.utils.rnn.pad_sequence(list(replies), batch_first=True).transpose(1, 2)
+    behind = heads[0].transpose(0, 1)
+    padded = behind.new_zeros(len(lengths) * max(lengths), *behind.shape[1:]).index_copy(0, at, behind)
+    return padded.view(len(lengths), max(lengths), *behind.shape[1:]).transpose(1, 2)

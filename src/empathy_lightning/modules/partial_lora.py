@@ -38,6 +38,12 @@ def _layers(model: Any) -> Any:
     return layers
 
 
+def _check_rows(speech: Tensor, rows: int) -> None:
+    """Refuse speech of other rows than those of a call."""
+    if rows % len(speech):
+        raise ValueError(f"partial LoRA was told the speech of {len(speech)} rows, but the call has {rows}")
+
+
 class LowRankUpdate(nn.Module):
     """The product of two factors, zero at first: ``scale * B A dropout(x)``.
 
@@ -166,7 +172,11 @@ class PartialLora(nn.Module):
         tokens = kwargs.get("inputs_embeds")
         tokens = args[0] if tokens is None and args else kwargs["input_ids"] if tokens is None else tokens
         cache = kwargs.get("past_key_values")
-        heard = self._window(call[1], 0 if cache is None else int(cache.get_seq_length()), *tokens.shape[:2])
+        if packing := kwargs.get("packing"):
+            _check_rows(call[1], len(packing.queries))
+            heard = self._scoped(packing.of_rows(call[1]))
+        else:
+            heard = self._window(call[1], 0 if cache is None else int(cache.get_seq_length()), *tokens.shape[:2])
         # As an argument of the layers it is there again when gradient checkpointing runs them again.
         return None if heard is None else (args, {**kwargs, self._argument: heard})
 
@@ -183,10 +193,14 @@ class PartialLora(nn.Module):
             # One row may stand for all where none has speech, as before the first slot of a prompt.
             if self.scope == "audio" and not known.any():
                 return None
-            raise ValueError(f"partial LoRA was told the speech of {len(speech)} rows, but the call has {rows}")
+            _check_rows(speech, rows)
         acts = nn.functional.pad(known, (0, width - known.shape[1]))
-        acts = torch.ones_like(acts) if self.scope == "global" else ~acts if self.scope == "text" else acts
-        return acts.repeat_interleave(rows // len(speech), 0)[..., None]
+        return self._scoped(acts.repeat_interleave(rows // len(speech), 0))
+
+    def _scoped(self, speech: Tensor) -> Tensor:
+        """Where the updates act, shape (B, T, 1), by where speech is, shape (B, T)."""
+        acts = torch.ones_like(speech) if self.scope == "global" else ~speech if self.scope == "text" else speech
+        return acts[..., None]
 
     def _enter(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         heard = kwargs.get(self._argument)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+
 
 @dataclass(frozen=True)
 class ReadWriteSchedule:
@@ -37,3 +40,15 @@ class ReadWriteSchedule:
             last = turn == count - 1
             turns.append((text, slice(turn * self.write, units_length if last else (turn + 1) * self.write)))
         return turns
+
+    def order(self, text_length: int, units_length: int) -> Tensor:
+        """Where each position of the turns comes from; arguments as of :meth:`turns`.
+
+        Returns:
+            Indices into the text with the units behind it, shape (text_length + units_length,).
+        """
+        pieces = []
+        for text, units in self.turns(text_length, units_length):
+            pieces.append(torch.arange(text.start, text.stop))
+            pieces.append(torch.arange(text_length + units.start, text_length + min(units.stop, units_length)))
+        return torch.cat(pieces)

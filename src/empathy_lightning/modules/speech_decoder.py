@@ -129,16 +129,29 @@ class SpeechDecoder(nn.Module):
         Returns:
             Input rows (T + 1 + U + 1, hidden_size) and labels, -100 on text.
         """
-        separator = tokens.new_full((1,), self.separator_id)
-        text = torch.cat([self.fuse(states, tokens), self.embed(separator)])
-        ids = torch.cat([units + self.separator_id + 1, units.new_full((1,), self.end_token_id)])
-        written = self.embed(ids)
-        rows: list[Tensor] = []
-        labels: list[Tensor] = []
-        for reading, writing in ReadWriteSchedule(*self.schedule).turns(len(text), len(ids)):
-            rows += [text[reading], written[writing]]
-            labels += [torch.full_like(ids[:1], IGNORE).expand(len(text[reading])), ids[writing]]
-        return torch.cat(rows), torch.cat(labels)
+        return self.interleaved([states], [tokens], [units])
+
+    def interleaved(
+        self, states: Sequence[Tensor], tokens: Sequence[Tensor], units: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Rows and labels of replies behind each other, each as in :meth:`sequence`.
+
+        All embeddings are looked up at once: the gradient of a look-up is as large as the vocabulary.
+        """
+        ids, labels, fused = [], [], []
+        for text, written in zip(tokens, units, strict=True):
+            marks = text.new_tensor([self.separator_id, self.end_token_id])
+            whole = torch.cat([text, marks[:1], written + self.separator_id + 1, marks[1:]])
+            order = ReadWriteSchedule(*self.schedule).order(len(text) + 1, len(written) + 1).to(text.device)
+            ids.append(whole[order])
+            labels.append(whole.index_fill(0, torch.arange(len(text) + 1, device=text.device), IGNORE)[order])
+            fused.append(order < len(text))
+        embedded = self.embed(torch.cat(ids))
+        at = torch.cat(fused).nonzero()[:, 0]
+        of_text = self.fused(torch.cat(list(states)).to(embedded.dtype), embedded.index_select(0, at))
+        places = torch.arange(len(embedded), device=at.device)
+        places[at] = len(embedded) + torch.arange(len(at), device=at.device)
+        return torch.cat([embedded, of_text]).index_select(0, places), torch.cat(labels)
 
     def forward(self, states: Sequence[Tensor], tokens: Sequence[Tensor], units: Sequence[Tensor]) -> Tensor:
         """Mean cross-entropy of the units of a batch of replies, which are read packed into one row.
@@ -155,10 +168,11 @@ class SpeechDecoder(nn.Module):
             InputError: If a unit is none of 0 to ``num_units`` - 1.
         """
         self._check_units(units)
-        sequences = [self.sequence(*reply) for reply in zip(states, tokens, units, strict=True)]
-        hidden = read_packed(self.model.model, [rows for rows, _ in sequences])
+        rows, labels = self.interleaved(states, tokens, units)
+        lengths = [len(text) + len(written) + 2 for text, written in zip(tokens, units, strict=True)]
+        hidden = read_packed(self.model.model, rows, lengths)
         # Each reply begins with text, so that nothing is predicted across a border.
-        labels = torch.cat([label for _, label in sequences])[1:]
+        labels = labels[1:]
         supervised = labels != IGNORE
         logits = self.model.lm_head(hidden[:-1][supervised])
         return nn.functional.cross_entropy(logits.float(), labels[supervised])

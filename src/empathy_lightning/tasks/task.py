@@ -19,6 +19,7 @@ from empathy_lightning.errors import InputError
 from empathy_lightning.modules.cached_encoder import CachedSpeechEncoder
 from empathy_lightning.outputs import Output
 from empathy_lightning.tasks.emotion_rows import EmotionRows
+from empathy_lightning.tasks.one_pass import in_one_pass
 from empathy_lightning.tasks.resumable import ResumableModule
 from empathy_lightning.tasks.schedule import Cosine, Schedule
 from empathy_lightning.tasks.settings import settings
@@ -151,7 +152,7 @@ class TrainedPartsTask(ResumableModule):
 
     def configure_optimizers(self) -> Any:
         """Optimiser over the trained parameters, and a schedule per step."""
-        optimizer = self._new_optimizer()
+        optimizer = in_one_pass(self._new_optimizer())
         steps = max(1.0, float(self.trainer.estimated_stepping_batches))
         if math.isinf(steps):
             warnings.warn(
