@@ -169,6 +169,8 @@ class ReplyStream:
                 self._close(row, interrupted=True)
             kept = [event for event in self._ready if isinstance(event, Reply) or event.row != row]
             self._ready = deque(kept)
+            if self._closed:
+                self._making.stop.set()
         return self.replies[row]
 
     def drained(self) -> list[Reply]:
