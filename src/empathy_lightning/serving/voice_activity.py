@@ -39,7 +39,7 @@ class Utterances:
         self._rest = b""
         self._frames: list[bytes] = []
         self._loud: list[bool] = []
-        self._noise = _QUIETEST
+        self._noise: float | None = None
         self._quiet = 0
 
     def push(self, data: bytes) -> Iterator[bytes | None]:
@@ -62,9 +62,9 @@ class Utterances:
                 yield from self._wait(frame, self._is_loud(float(level)))
 
     def _is_loud(self, level: float) -> bool:
-        loud = level > max(self._noise, _QUIETEST) + _ABOVE_NOISE
-        self._noise = min(level, self._noise + _RISE * _FRAME)
-        return loud
+        noise = level if self._noise is None else self._noise
+        self._noise = min(level, noise + _RISE * _FRAME)
+        return level > max(noise, _QUIETEST) + _ABOVE_NOISE
 
     def _wait(self, frame: bytes, loud: bool) -> Iterator[None]:
         self._frames = [*self._frames, frame][-round(_BEFORE / _FRAME) - _OF_THE_LAST :]
