@@ -85,6 +85,8 @@ def listening(host: str, port: int, stall_seconds: float) -> socket.socket:
     Raises:
         InputError: If it cannot be had.
     """
+    if not 0 <= port < 1 << 16:
+        raise InputError(f"--port {port} has to be 0 to 65535")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         taken = socket.socket(family, kind, protocol)
@@ -93,6 +95,6 @@ def listening(host: str, port: int, stall_seconds: float) -> socket.socket:
             taken.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(stall_seconds * 1_000))
         taken.bind(address)
         taken.listen(256)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise InputError(f"{host}:{port} cannot be had: {error}; give another --host or --port") from None
     return taken
