@@ -4,6 +4,7 @@ import torch
 
 from empathy_lightning.audio import AudioError, check_speech, duration_of, read, resample, write
 from empathy_lightning.errors import InputError
+from empathy_lightning.sources import InMemory
 
 
 @pytest.fixture
@@ -17,6 +18,7 @@ def test_any_format_becomes_mono_at_16_khz(tmp_path, sine, suffix, channels):
     path = tmp_path / f"a.{suffix}"
     soundfile.write(path, sine[:, None].expand(-1, channels).numpy(), 44_100)
     waveform = read(path)
+    assert torch.equal(read(InMemory(path.read_bytes())), waveform)
     assert abs(len(waveform) - 16_000) < 1_200
     spectrum = torch.fft.rfft(waveform[2_000:10_000]).abs()
     assert abs(int(spectrum.argmax()) * 2 - 440) <= 2

@@ -48,7 +48,7 @@ def test_modules_import_only_each_other(name):
 
 FLOORS = (
     "__init__ audio configurations constructor containers decoding devices emotion_words errors faults field_rules "
-    "files flac jobs levels progress records splits text threads utterance walk",
+    "files flac jobs levels progress records sources splits text threads utterance walk",
     "corpora modules prompts papers thinking",
     "data",
     "filled_prompt listener responder slots speaking talker writing",
@@ -56,6 +56,7 @@ FLOORS = (
     "checkpoints folders kept_speech losses memory metrics part_weights parts round_trip",
     "chatbot explanation tasks",
     "conversion evaluation preparation small_world",
+    "serving",
     "commands",
     "__main__",
 )

@@ -16,6 +16,7 @@ from torch import nn
 from empathy_lightning.__main__ import main
 from empathy_lightning.chatbot import AudioBlock, EmpatheticChatbot, Reply, TextPiece, Turn
 from empathy_lightning.checkpoints import save
+from empathy_lightning.data.batch import batch_of
 from empathy_lightning.decoding import Decoding
 from empathy_lightning.errors import InputError
 from empathy_lightning.modules.contracts import VocoderError
@@ -241,6 +242,30 @@ def test_it_can_be_cancelled_from_another_thread_while_it_is_awaited(bot, monkey
     events = list(stream)
     canceller.join()
     assert stream.reply not in events and stream.reply.interrupted and not at_work()
+
+
+def test_one_reply_of_a_batch_is_left_and_the_others_go_on(bot, monkeypatch):
+    questions = [QUESTION, QUESTION.flip(0), QUESTION.roll(4_000)]
+    alone = bot.respond(questions, decoding=DRAWN)
+    batch = batch_of(questions, bot.emotions)
+    stream = bot.model.stream(batch, DRAWN)
+    gone = next(event.row for event in stream if isinstance(event, AudioBlock))
+    left = stream.leave(gone)
+    events = list(stream)
+    assert left.interrupted and left.turn.reply and alone[gone].text.startswith(left.turn.reply)
+    assert gone not in {getattr(event, "row", None) for event in events} and left not in events
+    for row in {0, 1, 2} - {gone}:
+        reply = stream.replies[row]
+        assert (reply.text, reply.units, reply.interrupted) == (alone[row].text, alone[row].units, False)
+        assert reply in events
+    assert stream.leave(gone) is left and not at_work()
+    # Where all are left, nobody has to take what was made of them.
+    monkeypatch.setattr(type(bot.responder.language_model), "stop_ids", set())
+    stream = bot.model.stream(batch, Decoding(400, temperature=3.0, seed=2))
+    next(stream)
+    time.sleep(0.5)
+    assert all(stream.leave(row).interrupted for row in range(3)) and list(stream) == []
+    wait_until(lambda: not at_work())
 
 
 def test_cancelled_streams_leave_nothing_behind(bot):

@@ -25,6 +25,7 @@ from empathy_lightning.commands import (
     prepare,
     prepare_speech,
     recipes,
+    serve,
     suites,
 )
 from empathy_lightning.errors import InputError, concerns_named_file
@@ -45,6 +46,7 @@ COMMANDS: dict[str, Callable[..., int | None]] = {
     "test": fit.test,
     "chat": chat.chat,
     "respond": chat.respond,
+    "serve": serve.serve,
     "prepare instructions": prepare.instructions,
     "prepare responses": prepare.responses,
     "prepare pseudo_dialogues": prepare.pseudo_dialogues,

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import soundfile
@@ -26,6 +25,7 @@ from empathy_lightning.containers import UNKNOWN_FRAMES, with_true_length
 from empathy_lightning.errors import AudioError as AudioError
 from empathy_lightning.files import whole
 from empathy_lightning.levels import LISTENED, Levels, measure, measure_file, mixed, unclipped
+from empathy_lightning.sources import InMemory, Source, content, source_of
 
 SAMPLE_RATE = 16_000
 """Rate of all waveforms inside the library, in Hz."""
@@ -52,60 +52,15 @@ def resample(waveform: Tensor, source: int, target: int = SAMPLE_RATE) -> Tensor
     return resampled
 
 
-def _source(path: str | Path) -> bytes | io.BytesIO:
-    """What soundfile opens: a file's name in the system's bytes, or the audio in a row of a Parquet shard."""
-    shard, _, row = str(path).rpartition("#")
-    if shard.endswith(".parquet"):
-        return io.BytesIO(_row(shard, int(row)))
-    if not Path(path).is_file():
-        raise AudioError(f"{path}: {'a folder; give its files' if Path(path).is_dir() else 'no such file'}")
-    return os.fsencode(path)
-
-
-def _row(shard: str, row: int) -> bytes:
-    """The audio of a row: bytes, as in our shards, or a record that holds them, as on the Hugging Face hub."""
-    metadata = _shard(shard, os.getpid()).metadata
-    place = row
-    for index in range(metadata.num_row_groups):
-        size = metadata.row_group(index).num_rows
-        if place < size:
-            audio = _group(shard, index, os.getpid())["audio"][place].as_py()
-            found = audio.get("bytes") if isinstance(audio, dict) else audio
-            if not found:
-                raise AudioError(f"{shard}: row {row} holds no audio")
-            data: bytes = found
-            return data
-        place -= size
-    raise AudioError(f"{shard}: has no row {row}")
-
-
-@lru_cache(maxsize=8)
-def _group(shard: str, index: int, process: int) -> Any:
-    """The audio of a row group."""
-    return _shard(shard, process).read_row_group(index, ["audio"])
-
-
-@lru_cache(maxsize=64)
-def _shard(name: str, process: int) -> Any:
-    """An open shard; loader processes must not share one."""
-    import fsspec
-    import pyarrow.parquet
-
-    try:
-        return pyarrow.parquet.ParquetFile(fsspec.open(name, "rb").open())
-    except (OSError, pyarrow.ArrowException) as error:
-        raise AudioError(f"{name}: {' '.join(str(error).split())}") from None
-
-
 @contextmanager
-def opened(path: str | Path) -> Iterator[soundfile.SoundFile]:
+def opened(path: Source) -> Iterator[soundfile.SoundFile]:
     """Open a file, with the number of frames that are there whatever its header says.
 
     Raises:
         AudioError: If the file is missing or cannot be decoded, now or while it is open.
     """
     try:
-        with soundfile.SoundFile(_source(path)) as file:
+        with soundfile.SoundFile(source_of(path)) as file:
             # Only these are known to be wrong; anything else is never read twice.
             doubtful = file.format == "MP3" or not 0 < file.frames < UNKNOWN_FRAMES
             other = with_true_length(content(path), file.format, file.frames) if doubtful else None
@@ -121,12 +76,6 @@ def opened(path: str | Path) -> Iterator[soundfile.SoundFile]:
         raise AudioError(f"{path}: {say}") from None
 
 
-def content(path: str | Path) -> bytes:
-    """All bytes of a file, or of the audio in a row of a shard."""
-    source = _source(path)
-    return source.getvalue() if isinstance(source, io.BytesIO) else Path(path).read_bytes()
-
-
 def samples_of(file: soundfile.SoundFile, first: int = 0, last: int | None = None) -> NDArray[np.float32]:
     """Samples from one frame to another as they are decoded, shape (T, C); in MP3, found by decoding from the start."""
     last = file.frames if last is None else min(last, file.frames)
@@ -139,14 +88,14 @@ def samples_of(file: soundfile.SoundFile, first: int = 0, last: int | None = Non
     return samples[first - begin :]
 
 
-def read(path: str | Path, start: float = 0.0, end: float | None = None, sample_rate: int = SAMPLE_RATE) -> Tensor:
+def read(path: Source, start: float = 0.0, end: float | None = None, sample_rate: int = SAMPLE_RATE) -> Tensor:
     """Read a file or a segment of one.
 
     Float samples in the scale of 16-bit integers are divided by 32768, a constant offset is taken out, dead channels
     are left out of the mix and those of opposite sign turned round; loudness stays as it is.
 
     Args:
-        path: WAV, FLAC, MP3, OGG or whatever else soundfile decodes, or ``SHARD.parquet#ROW``.
+        path: WAV, FLAC, MP3, OGG or whatever else soundfile decodes, or ``SHARD.parquet#ROW``; or one in memory.
         start: First second.
         end: Last second; None for the end of the file.
         sample_rate: Of the waveform, in Hz.
@@ -171,10 +120,13 @@ def read(path: str | Path, start: float = 0.0, end: float | None = None, sample_
     return resample(mixed(samples, levels, str(path)), rate, sample_rate)
 
 
-def levels_of(path: str | Path, samples: NDArray[np.float32] | None, rate: int) -> Levels:
+def levels_of(path: Source, samples: NDArray[np.float32] | None, rate: int) -> Levels:
     """What is done to a file, told from all its samples (T, C) where they are here and it is not long."""
     if samples is not None and len(samples) <= LISTENED * rate:
         return measure(samples, rate, str(path))
+    if isinstance(path, InMemory):
+        with opened(path) as file:
+            return measure_file(file, str(path))
     return _levels_of(str(path), _version(path))
 
 
@@ -211,11 +163,12 @@ def split_at_pauses(waveform: Tensor, longest: float) -> list[Tensor]:
     return [*pieces, waveform]
 
 
-def read_speech(path: str | Path) -> Tensor:
+def read_speech(path: Source, longest: float = LONGEST) -> Tensor:
     """Read a recording that is to be answered; one that is too long is refused before it is decoded.
 
     Args:
         path: As in :func:`read`.
+        longest: Most seconds.
 
     Returns:
         Waveform at 16 kHz, mono, shape (T,), in -1..1.
@@ -227,18 +180,18 @@ def read_speech(path: str | Path) -> Tensor:
         seconds = duration_of(path)
     except AudioError:
         seconds = 0.0  # Reading it will say what is wrong.
-    _check_longest(seconds, path, LONGEST)
+    _check_longest(seconds, path, longest)
     waveform = read(path)
-    check_speech(waveform, path)
+    check_speech(waveform, path, longest=longest)
     return waveform
 
 
-def _check_longest(seconds: float, path: str | Path, longest: float) -> None:
+def _check_longest(seconds: float, path: Source, longest: float) -> None:
     if seconds > longest + 0.5:  # MP3 pads its ends
         raise AudioError(f"{path}: {seconds:.0f} s is too long; at most {longest:.0f} s can be answered")
 
 
-def check_speech(waveform: Tensor, path: str | Path, shortest: float = 0.2, longest: float = LONGEST) -> None:
+def check_speech(waveform: Tensor, path: Source, shortest: float = 0.2, longest: float = LONGEST) -> None:
     """Refuse what no one could answer.
 
     Args:
@@ -274,7 +227,7 @@ def from_samples(samples: Tensor, name: str) -> Tensor:
     return waveform
 
 
-def duration_of(path: str | Path, start: float = 0.0, end: float | None = None) -> float:
+def duration_of(path: Source, start: float = 0.0, end: float | None = None) -> float:
     """Seconds of a segment, from the file's header where it can be trusted, else counted; nothing is decoded.
 
     Raises:

@@ -139,6 +139,20 @@ class EmpatheticChatbot:
         batch = batch_of(_waveforms([recording]), self.emotions).to(self.model.device)
         return self.model.stream(batch, decoding, [history], system, aloud=aloud)
 
+    @torch.no_grad()
+    def hear(self, recording: Recording) -> Turn:
+        """Hear a recording as an earlier turn, whose reply is known: ``replace(bot.hear(file), reply="I see.")``.
+
+        Args:
+            recording: As for :meth:`respond`.
+
+        Raises:
+            AudioError: If the recording cannot be used.
+        """
+        batch = batch_of(_waveforms([recording]), self.emotions).to(self.model.device)
+        (turn,) = self.responder.turns(batch, self.model.listener(batch))
+        return turn
+
     def _system(self, language: str | None) -> str | None:
         """The system message that asks for a language; None for the model's own."""
         return None if language is None else follow_language(self.responder.system, language)

@@ -45,12 +45,14 @@ class Making:
         begin: Begins to say them; None leaves them as text.
 
     Attributes:
+        left: Rows of the replies that are wanted no more, while the others go on.
         stop: Once it is set, both end within a step, and the speech with what the vocoder is saying.
         waited: Seconds for which the speech has waited for the consumer.
     """
 
     def __init__(self, write: Write, begin: Begin | None) -> None:
         self.stop = threading.Event()
+        self.left: frozenset[int] = frozenset()
         self.write = write
         self.speech = None if begin is None else begin(stopped=self.stop.is_set)
         self.patience = 0.0 if self.speech is None else self.speech.patience
@@ -114,7 +116,7 @@ class Making:
             if piece is not None and (piece.text or piece.ended):
                 self._put(self.made, (row, piece, at), self._wanted)
         self._put(self.handed, pieces, self._listening)
-        return () if self._wanted() else range(len(pieces))
+        return self.left if self._wanted() else range(len(pieces))
 
     def _wanted(self) -> bool:
         return not self.stop.is_set()
@@ -137,8 +139,10 @@ class Making:
                 continue
             if pieces is None:
                 break
+            speech.leave(self.left)
             speech.read(pieces)
             for block in speech.write():
+                speech.leave(self.left)
                 block.worked = block.at - self.waited
                 self.waited += self._put(self.made, block, self._listening)
                 if not self._listening():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
@@ -109,6 +109,12 @@ class Speech:
             for row in self._rows:
                 if not row.ended:
                     yield self._block(row, None)
+
+    def leave(self, rows: Collection[int]) -> None:
+        """Say no more of some replies; between what :meth:`write` gives out, too."""
+        for number in rows:
+            if not self._rows[number].ended:
+                self._let_go(self._rows[number])
 
     def close(self) -> None:
         """Let go of all that is held, in the middle of a reply too."""

@@ -45,11 +45,13 @@ class AudioBlock:
         waveform: Shape (t,), in -1..1, on the CPU.
         sample_rate: In Hz.
         row: Of the reply in its batch.
+        characters: How much of the reply's text the speech decoder had read for it, in all.
     """
 
     waveform: Tensor
     sample_rate: int
     row: int = 0
+    characters: int = 0
 
 
 Event = TextPiece | AudioBlock | Reply
@@ -110,6 +112,8 @@ class ReplyStream:
                 if self._ready:
                     return self._ready.popleft()
                 if self._closed:
+                    # What is still made of replies that were left is not waited for.
+                    self._making.stop.set()
                     self._making.join()
                     raise StopIteration
             if self._making.stop.is_set():
@@ -153,6 +157,22 @@ class ReplyStream:
                     self._close(number, interrupted=True)
         return self.reply
 
+    def leave(self, row: int) -> Reply:
+        """End one reply of the batch as :meth:`cancel` ends all, from any thread; the others go on.
+
+        Returns:
+            The reply, as far as it was taken.
+        """
+        with self._lock:
+            self._making.left |= {row}
+            if not self._rows[row].closed:
+                self._close(row, interrupted=True)
+            kept = [event for event in self._ready if isinstance(event, Reply) or event.row != row]
+            self._ready = deque(kept)
+            if self._closed:
+                self._making.stop.set()
+        return self.replies[row]
+
     def drained(self) -> list[Reply]:
         """The whole replies, once they are there."""
         with self:
@@ -180,6 +200,8 @@ class ReplyStream:
 
     def _read(self, number: int, piece: Piece, at: float) -> None:
         row, reply = self._rows[number], self.replies[number]
+        if row.closed:
+            return
         reply.text += piece.text
         reply.cut, reply.fault, row.written = piece.cut, reply.fault or piece.fault, piece.ended
         if piece.text:
@@ -188,7 +210,7 @@ class ReplyStream:
 
     def _hear(self, block: Block) -> None:
         row, reply = self._rows[block.row], self.replies[block.row]
-        if row.spoken:
+        if row.spoken or row.closed:
             return
         row.spoken, reply.fault, reply.speech_cut = block.ended, reply.fault or block.fault, block.cut
         if len(block.units):
@@ -200,7 +222,7 @@ class ReplyStream:
             row.sounds.append(block.waveform)
             self._worked = max(self._worked, block.worked - self._began)
             self._seconds += len(block.waveform) / self._sample_rate
-            self._ready.append(AudioBlock(block.waveform, self._sample_rate, block.row))
+            self._ready.append(AudioBlock(block.waveform, self._sample_rate, block.row, block.characters))
 
     def _silence(self) -> None:
         """Go on without speech, if the vocoder has stalled."""

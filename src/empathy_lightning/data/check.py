@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from empathy_lightning.audio import AudioError, content, levels_of, opened, samples_of
+from empathy_lightning.audio import AudioError, levels_of, opened, samples_of
 from empathy_lightning.containers import missing_part
 from empathy_lightning.corpora.corpus import Corpus, Kind, Skipped
 from empathy_lightning.data.left_out import Tally
@@ -20,6 +20,7 @@ from empathy_lightning.data.sentences import words_of
 from empathy_lightning.jobs import digest
 from empathy_lightning.levels import faults, mixed
 from empathy_lightning.progress import progress_bar
+from empathy_lightning.sources import content
 from empathy_lightning.utterance import Utterance
 
 

@@ -1,0 +1,1 @@
+"""A server to talk to: HTTP, WebSocket and a page, around one bot."""

@@ -1,0 +1,115 @@
+"""The command line: a server of its own process, its end by a signal, and its memory."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+from empathy_lightning.__main__ import main
+from empathy_lightning.audio import SAMPLE_RATE
+from empathy_lightning.checkpoints import save
+from empathy_lightning.serving.sound import pcm, wave
+from tests.serving.conftest import question
+
+
+@contextmanager
+def started(bot, folder, *options):
+    """A server's process and its port."""
+    save(folder, bot.model)
+    words = [sys.executable, "-m", "empathy_lightning", "serve", str(folder), "--port=0", "--trust=tests", *options]
+    environment = os.environ | {"PYTHONPATH": ":".join(sys.path), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    try:
+        line = process.stdout.readline()
+        assert line.startswith(f"{folder} answers at http://127.0.0.1:"), process.stderr.read()
+        yield process, int(line.rpartition(":")[2])
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def post(port, number, path="/v1/respond"):
+    connection = HTTPConnection("127.0.0.1", port, timeout=60)
+    connection.request("POST", path, wave(question(number), SAMPLE_RATE))
+    response = connection.getresponse()
+    return response.status, json.loads(response.read())
+
+
+def test_a_server_lets_replies_end_when_it_is_terminated(bot, tmp_path, monkeypatch):
+    monkeypatch.setattr(type(bot.responder.language_model), "stop_ids", set())
+    with started(bot, tmp_path / "bot", "--temperature=3", "--max_new_tokens=60", "--units_per_token=2") as (
+        process,
+        port,
+    ):
+        with connect(f"ws://127.0.0.1:{port}/v1/live") as live, ThreadPoolExecutor(1) as clients:
+            answer = clients.submit(post, port, 1)
+            live.send(pcm(question(2)))
+            live.send(json.dumps({"type": "commit"}))
+            while "heard" not in str(live.recv(60)):
+                pass
+            process.send_signal(signal.SIGTERM)
+            kinds = []
+            with pytest.raises(ConnectionClosed, match="1012"):
+                while message := live.recv(60):
+                    kinds += [json.loads(message)["type"]] if isinstance(message, str) else []
+            assert kinds[-1] == "reply" and answer.result()[0] == 200 and answer.result()[1]["text"]
+        assert process.wait(30) == 0
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port))
+
+
+def resident(process):
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0]) / 1_024
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
+def test_memory_is_flat_over_a_thousand_conversations(bot, tmp_path):
+    def _talk(port, number):
+        with connect(f"ws://127.0.0.1:{port}/v1/live") as live:
+            for _ in range(2):
+                live.send(pcm(question(number)))
+                live.send(json.dumps({"type": "commit"}))
+                while '"reply"' not in (message := live.recv(60)):
+                    assert '"error"' not in message if isinstance(message, str) else message
+                if number % 5 == 0:
+                    return
+
+    options = ("--temperature=3", "--max_new_tokens=2", "--units_per_token=1", "--batch_size=16")
+    with started(bot, tmp_path / "bot", *options) as (process, port), ThreadPoolExecutor(16) as clients:
+        list(clients.map(lambda number: _talk(port, number), range(300)))
+        before = resident(process)
+        list(clients.map(lambda number: _talk(port, number), range(300, 1_000)))
+        print(before, resident(process))
+        assert resident(process) < before + 16
+        assert post(port, 1)[0] == 200
+
+
+def test_what_the_command_line_refuses(bot, tmp_path, capsys):
+    save(tmp_path / "bot", bot.model)
+    (tmp_path / "token").write_text("\n")
+    taken = socket.create_server(("127.0.0.1", 0))
+    port = taken.getsockname()[1]
+    for options, message in [
+        (["--host=0.0.0.0"], "whoever reaches 0.0.0.0 could use the bot: give --token_file, or --open_to_all"),
+        ([f"--port={port}"], f"127.0.0.1:{port} cannot be had"),
+        (["--port=70000"], "--port 70000 has to be 0 to 65535"),
+        ([f"--token_file={tmp_path / 'token'}"], "holds no token"),
+        (["--seconds=900"], "at most 300 s of speech can be answered: give fewer --seconds"),
+        (["--waiting=0"], "waiting has to be above 0"),
+    ]:
+        assert main(["serve", str(tmp_path / "bot"), "--trust=tests", "--device=cpu", *options]) == 2
+        assert message in capsys.readouterr().err.splitlines()[-1]
+    taken.close()
+    assert main(["serve", str(tmp_path / "none")]) == 2
+    assert str(tmp_path / "none") in capsys.readouterr().err
