@@ -23,6 +23,7 @@ from empathy_lightning.evaluation.probe import linear_probe
 from empathy_lightning.evaluation.recognisers import Recognition, readable_batches, recogniser
 from empathy_lightning.files import check_target, write_json
 from empathy_lightning.folders import read_config
+from empathy_lightning.hub import local_folder
 from empathy_lightning.jobs import digest, folder_digest, recordings_digest
 from empathy_lightning.kept_speech import keep_encoded as keep_encoded_speech
 from empathy_lightning.metrics import concordance, moments, unweighted_accuracy, weighted_accuracy
@@ -140,7 +141,7 @@ def _digests(checkpoint: Path, manifest: Path, chosen: Sequence[Utterance]) -> d
     return {
         "manifest": digest(manifest),
         "recordings": recordings_digest(heard, manifest.parent),
-        "checkpoint": folder_digest(checkpoint),
+        "checkpoint": folder_digest(local_folder(checkpoint)),
     }
 
 
@@ -269,7 +270,7 @@ def write_report(path: Path, measured: dict[str, Any], recognitions: Sequence[Re
         ("Classes", report.table(class_rows(counts, emotions), ("emotion", "utterances", "recall", "precision", "F1"))),
         ("Speakers", report.table(speaker_rows(recognitions), ("speaker", "utterances", "recognised"))),
     ]
-    training = checkpoint / "training.json"
+    training = local_folder(checkpoint) / "training.json"
     if training.is_file() and (history := json.loads(training.read_text(encoding="utf-8"))["history"]):
         sections.append(("Training", report.picture(report.curves({checkpoint.name: history}), "loss curves")))
     if measured["unreadable"]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from empathy_lightning.audio import LONGEST, write
+from empathy_lightning.checkpoint_backbones import backbones_in, found_here
 from empathy_lightning.checkpoints import CheckpointError, load
 from empathy_lightning.data.batch import SpeechDataset
 from empathy_lightning.data.left_out import MOST, refuse_lost
@@ -22,6 +23,8 @@ from empathy_lightning.evaluation.changed_recordings import is_changed, with_sta
 from empathy_lightning.evaluation.recognisers import readable_batches
 from empathy_lightning.faults import first_of
 from empathy_lightning.files import check_folder, check_target
+from empathy_lightning.folders import read_config
+from empathy_lightning.hub import local_folder
 from empathy_lightning.jobs import (
     Claim,
     alone,
@@ -34,7 +37,6 @@ from empathy_lightning.jobs import (
     speech_files,
 )
 from empathy_lightning.models import EmpatheticLM
-from empathy_lightning.parts import entries, is_loaded
 from empathy_lightning.preparation.answers import AnswerShard, check_shards, in_shards, shards_of
 from empathy_lightning.preparation.identity import model_identity
 from empathy_lightning.prompts import Prompt, follow_language
@@ -193,7 +195,8 @@ def _to_be_answered(manifest: Path, split: str, prompt: Prompt | None, max_left_
 
 def _fingerprint(checkpoint: Path, utterances: Sequence[Utterance], home: Path) -> dict[str, str]:
     """What is asked and heard, beside transcripts and labels, so that shards of another training are not taken."""
-    files = [checkpoint / name for name in ("config.json", "model.safetensors")]
+    folder = local_folder(checkpoint)
+    files = [folder / name for name in ("config.json", "model.safetensors")]
     if not all(file.is_file() for file in files):
         raise CheckpointError(f"{checkpoint} is no checkpoint folder: config.json or model.safetensors is missing")
 
@@ -206,23 +209,19 @@ def _fingerprint(checkpoint: Path, utterances: Sequence[Utterance], home: Path) 
     ]
     return {
         "checkpoint": " ".join(map(digest, files)),
-        **_backbones(checkpoint),
+        **_backbones(folder),
         "recordings": hashlib.sha256(repr(heard).encode()).hexdigest(),
     }
 
 
-def _backbones(checkpoint: Path) -> dict[str, str]:
+def _backbones(folder: Path) -> dict[str, str]:
     """Which models the folder names, wherever they lie."""
     try:
-        config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
-        names = {}
-        for path, found in entries(config["model"]):
-            if is_loaded(found):
-                names[path.rpartition(".")[2]] = str(found["init_args"]["name_or_path"])
+        named = list(backbones_in(read_config(folder)["model"]))
     except (ValueError, TypeError, KeyError, AttributeError):
         return {}  # Loading it says what is wrong.
-    inside = {part: str(checkpoint / name) for part, name in names.items() if (checkpoint / name).is_dir()}
-    return {part: model_identity(name) for part, name in (names | inside).items()}
+    places = {path: found_here(found["name_or_path"], found.get("revision"), folder) for path, found in named}
+    return {path.rpartition(".")[2]: model_identity(place) for path, place in places.items()}
 
 
 def _check(model: EmpatheticLM, checkpoint: Path, aloud: bool) -> None:
