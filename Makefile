@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 BOUNDS := tests/test_imports.py tests/test_chatbot.py tests/test_examples.py tests/tasks/test_runs.py
 
-.PHONY: demo real test check bounds clean
+.PHONY: demo real test check bounds docs clean
 
 demo: $(READY)
 	$(BIN)/empathy-lightning demo run
@@ -20,6 +20,10 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# The site, into site/: strict, so that a dead link fails, and without a network.
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
 
 # At the lowest versions that setup.cfg allows, and at the newest that there are.
 bounds: .venv-lowest/.ready .venv-newest/.ready
@@ -38,8 +42,8 @@ bounds: .venv-lowest/.ready .venv-newest/.ready
 
 $(READY): setup.py setup.cfg pyproject.toml constraints.txt
 	python3 -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,serve,synthetic]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,docs,serve,synthetic]'
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-lowest .venv-newest outputs build dist
+	rm -rf $(VENV) .venv-lowest .venv-newest outputs build dist site

@@ -1,14 +1,17 @@
 """The Python examples of the pages run as they stand."""
 
 import re
+from importlib.util import module_from_spec, spec_from_file_location
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from empathy_lightning.__main__ import main
+from empathy_lightning.__main__ import COMMANDS, main
 from empathy_lightning.audio import write
 from empathy_lightning.chatbot import EmpatheticChatbot
 from empathy_lightning.checkpoints import check_savable, load, load_quantizer, save
+from empathy_lightning.corpora import CORPORA
 from empathy_lightning.decoding import Decoding
 from empathy_lightning.modules.speech_decoder import SpeechDecoder
 from empathy_lightning.modules.unit_language_model import Qwen2Body
@@ -92,3 +95,19 @@ def test_the_parts_of_the_page_return(model, tmp_path, monkeypatch):
     save(tmp_path / "quantizer", quantizer)
     loaded = load_quantizer(str(tmp_path / "quantizer"), ["my_quantizer"])
     assert torch.equal(loaded.encode(waveform), quantizer.encode(waveform)) and len(loaded.encode(waveform)) == 25
+
+
+def test_the_tables_of_the_site_hold_all_that_there_is():
+    """They are made from the code when the site is built, and a page that is named nowhere gets a place."""
+    spec = spec_from_file_location("tables", ROOT / "docs" / "tables.py")
+    tables = module_from_spec(spec)
+    spec.loader.exec_module(tables)
+    shown = tables.on_page_markdown("<!-- table: corpora -->\n\n<!-- table: commands -->\n\n<!-- table: recipes -->")
+    names = re.findall(r"^\| `(.*?)` \|", shown, re.MULTILINE)
+    assert {*CORPORA, *COMMANDS, "recipe:freezeempath/1_semantic_alignment"} <= set(names)
+    assert len({line.count("|") for line in shown.split("\n\n")[0].splitlines()}) == 1
+    assert "(how-to/extend.md)" in tables.on_page_markdown("<!-- file: CONTRIBUTING.md -->")
+    pages = [SimpleNamespace(src_uri=name) for name in ("index.md", "new.md", "how-to/new.md")]
+    nav = [{"Start": "index.md"}, {"How-to": ["how-to/chat.md"]}, {"Evaluate": []}]
+    tables.on_files(SimpleNamespace(documentation_pages=lambda: pages), SimpleNamespace(nav=nav))
+    assert nav == [{"Start": "index.md"}, {"How-to": ["how-to/chat.md", "how-to/new.md"]}, {"Evaluate": ["new.md"]}]

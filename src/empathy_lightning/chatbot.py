@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -12,14 +13,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from empathy_lightning.audio import AudioError, from_samples, read_speech
-from empathy_lightning.checkpoints import CheckpointError, load
+from empathy_lightning.checkpoints import CheckpointError, load, save
 from empathy_lightning.data.batch import batch_of
 from empathy_lightning.decoding import Decoding
 from empathy_lightning.devices import own_device
 from empathy_lightning.errors import InputError
+from empathy_lightning.files import write_text
 from empathy_lightning.filled_prompt import Turn as Turn
+from empathy_lightning.hub import local_folder
 from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.prompts import follow_language
+from empathy_lightning.publishing import push
 from empathy_lightning.reply import Reply as Reply
 from empathy_lightning.streaming import AudioBlock as AudioBlock
 from empathy_lightning.streaming import ReplyStream
@@ -44,22 +48,67 @@ class EmpatheticChatbot:
             raise CheckpointError("this checkpoint cannot chat: it has no responder or no emotion nuance module")
         self.model = model.eval()
         self.responder = model.responder
+        self.folder: Path | None = None
 
     @classmethod
     def from_pretrained(
-        cls, folder: str | Path, device: str | None = None, trust: Sequence[str] = ()
+        cls,
+        folder: str | Path,
+        device: str | None = None,
+        trust: Sequence[str] = (),
+        *,
+        revision: str | None = None,
+        backbones: Mapping[str, str] | None = None,
+        dtype: str | None = None,
+        quantization: str | None = None,
     ) -> EmpatheticChatbot:
-        """Load a checkpoint folder and the backbones that it names.
+        """Load a checkpoint and the backbones that it names.
 
         Args:
-            folder: Written by a trainer.
+            folder: Written by a trainer, or ``user/name`` or ``user/name@revision`` of the Hub.
             device: For example ``"cuda"``; None takes a GPU if there is one.
             trust: Packages besides this library whose classes the folder may name, see :func:`.checkpoints.load`.
+            revision: Branch, tag or commit on the Hub.
+            backbones: See :func:`.checkpoints.load`.
+            dtype: As well.
+            quantization: As well.
 
         Raises:
             CheckpointError: If the folder is incomplete or damaged.
+            InputError: If it cannot be fetched, or another argument cannot be used.
         """
-        return cls(load(folder, trust).to(device or own_device()))
+        chosen = {"revision": revision, "dtype": dtype, "quantization": quantization}
+        bot = cls(load(folder, trust, backbones=backbones, device=device or own_device(), **chosen))
+        bot.folder = local_folder(folder, revision)
+        return bot
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write what was trained, see :func:`.checkpoints.save`, and what was told of its training."""
+        save(folder, self.model)
+        told = None if self.folder is None else self.folder / "training.json"
+        if told is not None and told.is_file():
+            write_text(Path(folder) / told.name, told.read_text(encoding="utf-8"))
+
+    def push_to_hub(
+        self, name: str, *, private: bool = False, branch: str = "main", commit_message: str = "Checkpoint"
+    ) -> str:
+        """Publish the bot, with a model card; see :func:`.publishing.push`, which takes more.
+
+        Args:
+            name: ``user/name``; is made if it is not there.
+            private: Whether only its owner sees it, where it is made.
+            branch: Is made if it is not there.
+            commit_message: Of the commit.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            InputError: If its backbones are folders that nobody else has, or the Hub refuses it.
+        """
+        with TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            return push(Path(folder), name, private=private, branch=branch, message=commit_message)
 
     @property
     def emotions(self) -> list[str]:
@@ -93,11 +142,11 @@ class EmpatheticChatbot:
         """
         if batch_size < 1:
             raise InputError("batch_size has to be at least 1")
-        recordings = _as_list(recordings)
+        recordings = as_list(recordings)
         if history is not None and len(history) != len(recordings):
             raise InputError(f"{len(history)} histories for {len(recordings)} recordings: give one for each")
         system = self._system(language)
-        waveforms = _waveforms(recordings)
+        waveforms = waveforms_of(recordings)
         replies: list[Reply] = []
         for start in range(0, len(waveforms), batch_size):
             few = slice(start, start + batch_size)
@@ -136,7 +185,7 @@ class EmpatheticChatbot:
             InputError: If another argument cannot be used.
         """
         system = self._system(language)
-        batch = batch_of(_waveforms([recording]), self.emotions).to(self.model.device)
+        batch = batch_of(waveforms_of([recording]), self.emotions).to(self.model.device)
         return self.model.stream(batch, decoding, [history], system, aloud=aloud)
 
     @torch.no_grad()
@@ -149,7 +198,7 @@ class EmpatheticChatbot:
         Raises:
             AudioError: If the recording cannot be used.
         """
-        batch = batch_of(_waveforms([recording]), self.emotions).to(self.model.device)
+        batch = batch_of(waveforms_of([recording]), self.emotions).to(self.model.device)
         (turn,) = self.responder.turns(batch, self.model.listener(batch))
         return turn
 
@@ -158,7 +207,7 @@ class EmpatheticChatbot:
         return None if language is None else follow_language(self.responder.system, language)
 
 
-def _as_list(recordings: Recording | Sequence[Recording]) -> Sequence[Recording]:
+def as_list(recordings: Recording | Sequence[Recording]) -> Sequence[Recording]:
     """The recordings, also where one was given that could be taken for a list: of letters, or of samples."""
     if isinstance(recordings, str | Path):
         return [recordings]
@@ -167,7 +216,7 @@ def _as_list(recordings: Recording | Sequence[Recording]) -> Sequence[Recording]
     return recordings
 
 
-def _waveforms(recordings: Sequence[Recording]) -> list[Tensor]:
+def waveforms_of(recordings: Sequence[Recording]) -> list[Tensor]:
     """Waveforms of all recordings, checked."""
     waveforms = []
     for number, recording in enumerate(recordings, 1):

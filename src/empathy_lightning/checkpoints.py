@@ -6,21 +6,23 @@ those of backbones, which come from where the folder says.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from empathy_lightning.checkpoint_backbones import chosen, warn_of_others
 from empathy_lightning.errors import InputError
 from empathy_lightning.folders import CheckpointError as CheckpointError
 from empathy_lightning.folders import read_config, read_folder, write_folder
+from empathy_lightning.hub import local_folder
 from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.modules.cached_encoder import CachedSpeechEncoder
 from empathy_lightning.modules.empathy_classifier import EmpathyClassifier
 from empathy_lightning.modules.model_files import PretrainedError
-from empathy_lightning.modules.pretrained import opened, shipped
+from empathy_lightning.modules.pretrained import opened
 from empathy_lightning.part_weights import fill, kept_weights, own_weights, tune, warm_start_from
 from empathy_lightning.parts import (
     behind_cache,
@@ -28,7 +30,6 @@ from empathy_lightning.parts import (
     class_path,
     described,
     entries,
-    is_entry,
     is_loaded,
     known_class,
     tree,
@@ -116,17 +117,36 @@ def load_weights(folder: str | Path, model: nn.Module) -> list[str]:
     return filled
 
 
-def load(folder: str | Path, trust: Sequence[str] = ()) -> EmpatheticLM:
+def load(
+    folder: str | Path,
+    trust: Sequence[str] = (),
+    *,
+    revision: str | None = None,
+    backbones: Mapping[str, str] | None = None,
+    dtype: str | None = None,
+    quantization: str | None = None,
+    device: str | None = None,
+) -> EmpatheticLM:
     """Load a folder that :func:`save` wrote, with its backbones, in eval mode.
 
     Args:
-        folder: Written by a trainer or a converter.
+        folder: Written by a trainer or a converter; ``user/name`` or ``user/name@revision`` is fetched from the Hub.
         trust: Packages besides this library whose classes may be imported, for example ``["mine"]``.
+        revision: Branch, tag or commit on the Hub.
+        backbones: Other folders or model ids than those that the folder names, by the parts' names, for example
+            ``{"language_model": "/models/qwen"}``. It is told if their weights are not those of the training.
+        dtype: Precision of the frozen language model, for example ``bfloat16``; None as it was trained.
+        quantization: Of the frozen language model: ``bitsandbytes-4bit`` or ``torchao-int8``.
+        device: Where it computes, for example ``cuda``; None leaves it on the CPU.
 
     Raises:
         CheckpointError: If the folder is incomplete, damaged, does not fit, or holds classes that are not trusted.
+        InputError: If it cannot be fetched, or another argument cannot be used.
     """
-    model = load_part(folder, "", trust)
+    place = local_folder(folder, revision)
+    config, weights = read_folder(place)
+    config["model"] = chosen(config["model"], place, backbones, dtype, quantization)
+    model = _built(folder, config, weights, "", trust)
     if not isinstance(model, EmpatheticLM):
         raise CheckpointError(f"{folder} holds a {type(model).__name__}, no {EmpatheticLM.__name__}")
     if model.talker is not None:
@@ -136,29 +156,43 @@ def load(folder: str | Path, trust: Sequence[str] = ()) -> EmpatheticLM:
         raise CheckpointError(f"{folder}/config.json: untrained_heads names no head {sorted(unknown)[0]!r}")
     if listener.emotion_nuance is not None:
         emotion_names(model.emotions, listener.emotion_nuance.num_emotions)
-    return model
+    return model if device is None else model.to(device)
 
 
-def load_part(folder: str | Path, path: str, trust: Sequence[str] = ()) -> nn.Module:
+def load_part(
+    folder: str | Path,
+    path: str,
+    trust: Sequence[str] = (),
+    revision: str | None = None,
+    backbones: Mapping[str, str] | None = None,
+) -> nn.Module:
     """Load one part of a folder, with those below it, in eval mode.
 
     Args:
-        folder: Written by :func:`save`.
+        folder: Written by :func:`save`, here or on the Hub.
         path: Such as ``talker.vocoder``; "" for the whole.
         trust: Packages besides this library whose classes may be imported.
+        revision: Branch, tag or commit on the Hub.
+        backbones: As for :func:`load`.
 
     Raises:
         CheckpointError: If the folder holds none at that path, or it does not fit.
     """
-    config, weights = read_folder(folder)
-    try:
-        found = dict(entries(config["model"])).get(path)
-    except (KeyError, TypeError, AttributeError):
-        found = None
+    place = local_folder(folder, revision)
+    config, weights = read_folder(place)
+    config["model"] = chosen(config["model"], place, backbones)
+    return _built(folder, config, weights, path, trust)
+
+
+def _built(
+    folder: str | Path, config: dict[str, Any], weights: dict[str, Any], path: str, trust: Sequence[str]
+) -> nn.Module:
+    """One part of what was read, with those below it; the folder is for the messages."""
+    found = dict(entries(config["model"])).get(path)
     if found is None:
         raise CheckpointError(f"{folder} holds no {path.rpartition('.')[2].replace('_', ' ')}")
     try:
-        built = build(_inside(found, Path(folder)), trust)
+        built = build(found, trust)
     except PretrainedError as error:
         line = f"{folder}: a backbone cannot be loaded: {error}"
         # The backbone's own file and key come first where there is no room for both.
@@ -170,6 +204,7 @@ def load_part(folder: str | Path, path: str, trust: Sequence[str] = ()) -> nn.Mo
         raise CheckpointError(f"{folder} cannot be loaded: {reason}") from None
     if not isinstance(built, nn.Module):
         raise CheckpointError(f"{folder}/config.json: {path} is no module")
+    warn_of_others(found, path, config.get("backbones", {}), folder)
     parts = dict(tree(built, path))
     for place, entry in entries(found, path):
         own = own_weights(place, entry, weights)
@@ -189,17 +224,6 @@ def _origins(config: dict[str, Any]) -> dict[str, str]:
     return found if isinstance(found, dict) else {}
 
 
-def _inside(found: Any, folder: Path) -> Any:
-    """An entry whose backbones are taken from the folder's subfolders where it brings them along."""
-    if not is_entry(found):
-        return found
-    arguments = {name: _inside(value, folder) for name, value in found["init_args"].items()}
-    name = arguments.get("name_or_path")
-    if is_loaded(found) and isinstance(name, str) and (folder / name).is_dir():
-        arguments["name_or_path"] = str(folder / name)
-    return {"class_path": found["class_path"], "init_args": arguments}
-
-
 def _place_of_vocoder(folder: str) -> str:
     """Its path in a whole model's folder, "" in one of its own."""
     return "talker.vocoder" if "listener" in dict(entries(read_config(folder)["model"])) else ""
@@ -215,7 +239,6 @@ def load_vocoder(folder: str, trust: list[str] | None = None) -> nn.Module:
     Raises:
         CheckpointError: If the folder holds none.
     """
-    folder = shipped(folder)
     vocoder = load_part(folder, _place_of_vocoder(folder), trust or ())
     if not hasattr(vocoder, "sample_rate"):
         raise CheckpointError(f"{folder} holds a {type(vocoder).__name__}, no vocoder: it has no sample_rate")
@@ -232,7 +255,6 @@ def load_quantizer(folder: str, trust: list[str] | None = None) -> nn.Module:
     Raises:
         CheckpointError: If the folder holds none.
     """
-    folder = shipped(folder)
     quantizer = load_part(folder, _place_of_vocoder(folder), trust or ())
     if not callable(getattr(quantizer, "encode", None)):
         raise CheckpointError(f"{folder} holds a {type(quantizer).__name__}, no quantizer: it has no encode(waveform)")
@@ -251,7 +273,7 @@ def load_empathy_classifier(folder: str | Path) -> EmpathyClassifier:
     if not isinstance(classifier, EmpathyClassifier):
         raise CheckpointError(f"{folder} holds no empathy classifier")
     name = read_config(folder)["tokenizer"]
-    inside = Path(folder) / name
+    inside = local_folder(folder) / name
     source = str(inside) if inside.is_dir() else name
     try:
         with opened(source) as (place, where):

@@ -13,10 +13,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from empathy_lightning import __version__
+from empathy_lightning.checkpoint_backbones import portable, recorded
 from empathy_lightning.errors import InputError
 from empathy_lightning.files import usual_mode, whole, write_json
+from empathy_lightning.hub import local_folder
 from empathy_lightning.modules.model_files import PretrainedError, check_file
-from empathy_lightning.parts import is_entry
+from empathy_lightning.parts import entries, is_entry
 
 
 class CheckpointError(InputError):
@@ -26,11 +28,14 @@ class CheckpointError(InputError):
 def read_folder(folder: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """What both files hold.
 
+    Args:
+        folder: A folder or a name of the Hub, see :func:`.hub.local_folder`.
+
     Raises:
         CheckpointError: If one is missing or damaged, or of another version.
     """
     config = read_config(folder)
-    file = Path(folder) / "model.safetensors"
+    file = local_folder(folder) / "model.safetensors"
     if not file.is_file():
         raise CheckpointError(f"{folder} is no checkpoint folder: {file.name} is missing")
     try:
@@ -45,10 +50,13 @@ def read_folder(folder: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
 def read_config(folder: str | Path) -> dict[str, Any]:
     """What config.json holds.
 
+    Args:
+        folder: A folder or a name of the Hub, see :func:`.hub.local_folder`.
+
     Raises:
         CheckpointError: If it is missing or damaged, or of another version.
     """
-    file = Path(folder) / "config.json"
+    file = local_folder(folder) / "config.json"
     if not file.is_file():
         lacking = "config.json is missing" if file.parent.is_dir() else "there is nothing; train it first"
         raise CheckpointError(f"{folder} is no checkpoint folder: {lacking}")
@@ -63,6 +71,10 @@ def read_config(folder: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"{file} was not written by this library")
     if not is_entry(config.get("model")):
         raise CheckpointError(f"{folder} has the form of an older version: train or convert it again with this one")
+    try:
+        list(entries(config["model"]))
+    except (KeyError, TypeError, AttributeError):
+        raise CheckpointError(f"{folder} is damaged: the model in config.json is no tree of parts") from None
     return config
 
 
@@ -80,5 +92,7 @@ def write_folder(folder: str | Path, model: dict[str, Any], weights: dict[str, A
     with whole(folder / "model.safetensors") as partial:
         save_file(weights, partial, metadata={"format": "pt"})
         usual_mode(partial)
+    model = portable(model, folder)
+    facts["backbones"] = recorded(model, folder)
     config = {"library": "empathy_lightning", "version": __version__, **facts, "model": model}
     write_json(folder / "config.json", config)

@@ -81,7 +81,30 @@ class Reply:
         return f"  heard    {', '.join(heard) or 'an emotion without a name'}\n  reply    {self.text}"
 
 
-def hear_emotion(reply: Reply, estimate: EmotionEstimate, row: int, emotions: Sequence[str]) -> None:
+@dataclass
+class RecognisedEmotion:
+    """What was heard in a voice, without a reply.
+
+    Attributes:
+        emotion: Likeliest category, or None if the classifier was never trained.
+        probabilities: Of each category, by name; empty without a trained classifier.
+        arousal: In 0..1, or None if the checkpoint does not rate.
+        valence: As arousal.
+        dominance: As arousal.
+        estimate: As tensors, in a batch of one.
+    """
+
+    emotion: str | None = None
+    probabilities: dict[str, float] = field(default_factory=dict)
+    arousal: float | None = None
+    valence: float | None = None
+    dominance: float | None = None
+    estimate: EmotionEstimate | None = field(default=None, repr=False)
+
+
+def hear_emotion(
+    reply: Reply | RecognisedEmotion, estimate: EmotionEstimate, row: int, emotions: Sequence[str]
+) -> None:
     """Put into a reply what was heard in the voice.
 
     Args:

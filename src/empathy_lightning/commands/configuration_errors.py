@@ -25,6 +25,7 @@ import empathy_lightning.tasks
 from empathy_lightning.configurations import config_files, read_yaml
 from empathy_lightning.data.datamodule import EmpathyDataModule
 from empathy_lightning.errors import InputError, meant
+from empathy_lightning.hub import local_folder
 from empathy_lightning.modules.pretrained import locate
 from empathy_lightning.tasks.before_loading import class_at
 
@@ -261,7 +262,7 @@ def check_paths(config: Any, key: str = "") -> None:
             check_paths(value, key if name == "initial_weights" else f"{key}[{number}]")
     elif not isinstance(config, str):
         return
-    elif name == "initial_weights" and not (Path(config) / "config.json").is_file():
+    elif name == "initial_weights" and not (local_folder(config) / "config.json").is_file():
         raise InputError(f"{_short(key)}: no checkpoint folder at {config}: train the stage before first")
     elif name == "ckpt_path" and config not in ("best", "last", "hpc") and "://" not in config:
         if not Path(config).exists():

@@ -15,10 +15,10 @@ def list_recipes() -> None:
     for name in recipe_names():
         # What only others stand on is no recipe of its own.
         if Path(name).name != "base":
-            print(f"{name:<46}{_purpose(located(RECIPE + name))}")
+            print(f"{name:<46}{purpose(located(RECIPE + name))}")
 
 
-def _purpose(file: Path) -> str:
+def purpose(file: Path) -> str:
     """The first sentence of the comment at a file's head."""
     words: list[str] = []
     for line in file.read_text(encoding="utf-8").splitlines():

@@ -79,7 +79,7 @@ def write_report(path: Path, measured: dict[str, Any], recognitions: Sequence[Re
     if of_groups := group_rows(measured["groups"]):
         heads = ("", "utterances", "UA", "WA", "macro F1")
         sections.insert(1, ("Corpora and languages", report.table(of_groups, heads)))
-    training = checkpoint / "training.json"
+    training = local_folder(checkpoint) / "training.json"
     if training.is_file() and (history := json.loads(training.read_text(encoding="utf-8"))["history"]):
         sections.append(("Training", report.picture(report.curves({checkpoint.name: history}), "loss curves")))
     if measured["unreadable"]:

@@ -27,6 +27,7 @@ from empathy_lightning.evaluation.statistics import intervals
 from empathy_lightning.files import check_target, write_json
 from empathy_lightning.filled_prompt import FilledPrompt, Turn
 from empathy_lightning.folders import read_config
+from empathy_lightning.hub import local_folder
 from empathy_lightning.jobs import digest, folder_digest, recordings_digest
 from empathy_lightning.listener import Heard
 from empathy_lightning.models import EmpatheticLM
@@ -138,7 +139,7 @@ def evaluate_prompts(
         "made_from": {
             "manifest": digest(manifest),
             "recordings": recordings_digest([u.path for u in chosen], manifest.parent),
-            "checkpoint": folder_digest(checkpoint),
+            "checkpoint": folder_digest(local_folder(checkpoint)),
             "split": split,
             "max_new_tokens": max_new_tokens,
             "seed": seed,

@@ -18,6 +18,7 @@ from empathy_lightning.evaluation.recognised import figures, table
 from empathy_lightning.evaluation.recognisers import Recognition, readable_batches, recogniser
 from empathy_lightning.files import check_target, write_json
 from empathy_lightning.folders import read_config
+from empathy_lightning.hub import local_folder
 from empathy_lightning.jobs import digest, folder_digest, recordings_digest
 from empathy_lightning.kept_speech import keep_encoded as keep_encoded_speech
 from empathy_lightning.models import EmpatheticLM
@@ -136,7 +137,7 @@ def _digests(checkpoint: Path, manifest: Path, chosen: Sequence[Utterance]) -> d
     return {
         "manifest": digest(manifest),
         "recordings": recordings_digest(heard, manifest.parent),
-        "checkpoint": folder_digest(checkpoint),
+        "checkpoint": folder_digest(local_folder(checkpoint)),
     }
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from empathy_lightning.checkpoint_backbones import backbones_in, found_here
 from empathy_lightning.checkpoints import CheckpointError, load
 from empathy_lightning.data.left_out import MOST, refuse_lost
 from empathy_lightning.data.manifest import write_manifest
@@ -19,6 +20,8 @@ from empathy_lightning.evaluation.answering import Respondent
 from empathy_lightning.evaluation.changed_recordings import is_changed, with_state
 from empathy_lightning.faults import first_of
 from empathy_lightning.files import check_folder, check_target
+from empathy_lightning.folders import read_config
+from empathy_lightning.hub import local_folder
 from empathy_lightning.jobs import (
     Claim,
     alone,
@@ -30,7 +33,6 @@ from empathy_lightning.jobs import (
     speech_files,
 )
 from empathy_lightning.models import EmpatheticLM
-from empathy_lightning.parts import entries, is_loaded
 from empathy_lightning.preparation.answers import AnswerShard, check_shards, in_shards, shards_of
 from empathy_lightning.preparation.identity import model_identity
 from empathy_lightning.prompts import SPEECH_ONLY, Prompt, follow_language
@@ -217,7 +219,8 @@ def _refuse_emotions(prompts: Sequence[str]) -> None:
 
 def _fingerprint(checkpoint: Path) -> dict[str, str]:
     """What answers, so that shards of another training are not taken."""
-    files = [checkpoint / name for name in ("config.json", "model.safetensors")]
+    folder = local_folder(checkpoint)
+    files = [folder / name for name in ("config.json", "model.safetensors")]
     if not all(file.is_file() for file in files):
         raise CheckpointError(f"{checkpoint} is no checkpoint folder: config.json or model.safetensors is missing")
     return {"checkpoint": " ".join(map(digest, files)), **_backbones(checkpoint)}
@@ -242,18 +245,14 @@ def _read(utterances: Sequence[Utterance]) -> dict[str, str]:
     return {"words": hashlib.sha256(repr(typed).encode()).hexdigest()}
 
 
-def _backbones(checkpoint: Path) -> dict[str, str]:
+def _backbones(folder: Path) -> dict[str, str]:
     """Which models the folder names, wherever they lie."""
     try:
-        config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
-        names = {}
-        for path, found in entries(config["model"]):
-            if is_loaded(found):
-                names[path.rpartition(".")[2]] = str(found["init_args"]["name_or_path"])
+        named = list(backbones_in(read_config(folder)["model"]))
     except (ValueError, TypeError, KeyError, AttributeError):
         return {}  # Loading it says what is wrong.
-    inside = {part: str(checkpoint / name) for part, name in names.items() if (checkpoint / name).is_dir()}
-    return {part: model_identity(name) for part, name in (names | inside).items()}
+    places = {path: found_here(found["name_or_path"], found.get("revision"), folder) for path, found in named}
+    return {path.rpartition(".")[2]: model_identity(place) for path, place in places.items()}
 
 
 def _check(model: EmpatheticLM, checkpoint: Path, aloud: bool) -> None:

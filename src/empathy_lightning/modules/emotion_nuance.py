@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+
+from empathy_lightning.modules.part_of_checkpoint import part_of_checkpoint
 
 Pooling = Literal["attention", "mean", "statistics"]
 """How frames become one vector."""
@@ -233,6 +235,20 @@ class EmotionNuance(nn.Module):
             self.arousal_head = nn.Linear(output_size, 1)
             self.valence_head = nn.Linear(output_size, 1)
             self.dominance_head = nn.Linear(output_size, 1)
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str, revision: str | None = None) -> Self:
+        """Load this part alone from a checkpoint folder of a bot or a recogniser, in eval mode.
+
+        Args:
+            name_or_path: Folder, or ``user/name`` or ``user/name@revision`` of the Hub.
+            revision: Branch, tag or commit on the Hub.
+
+        Raises:
+            PretrainedError: If the folder cannot be used, or holds no such part.
+        """
+        part: Self = part_of_checkpoint(cls, name_or_path, revision)
+        return part
 
     def forward(self, layers: Sequence[Tensor], mask: Tensor) -> EmotionEstimate:
         """Estimate the emotion of each utterance.

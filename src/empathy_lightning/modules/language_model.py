@@ -320,8 +320,8 @@ def _quantization_config(name: str, dtype: torch.dtype) -> Any:
     if name not in needed:
         raise ValueError(f"quantization {name} is not known: choose {' or '.join(needed)}{meant(name, needed)}")
     if any(find_spec(package) is None for package in needed[name]):
-        extra = needed[name][0]
-        raise ModuleNotFoundError(f"quantization {name} needs {extra}: pip install 'empathy_lightning[{extra}]'")
+        package = needed[name][0]
+        raise ModuleNotFoundError(f"quantization {name} needs {package}: pip install 'empathy_lightning[quantization]'")
     if name == "bitsandbytes-4bit":
         return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
     return TorchAoConfig(import_module("torchao.quantization").Int8WeightOnlyConfig())

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 from empathy_lightning.modules.emotion_nuance import EmotionEstimate, masked_statistics
+from empathy_lightning.modules.part_of_checkpoint import part_of_checkpoint
 
 PRIOR = 2
 """Recordings of a speaker that count as much as what is known of nobody in particular."""
@@ -145,6 +147,20 @@ class LayerStatistics(nn.Module):
             self.arousal_head = nn.Linear(output_size, 1)
             self.valence_head = nn.Linear(output_size, 1)
             self.dominance_head = nn.Linear(output_size, 1)
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str, revision: str | None = None) -> Self:
+        """Load this part alone from a checkpoint folder of a bot or a recogniser, in eval mode.
+
+        Args:
+            name_or_path: Folder, or ``user/name`` or ``user/name@revision`` of the Hub.
+            revision: Branch, tag or commit on the Hub.
+
+        Raises:
+            PretrainedError: If the folder cannot be used, or holds no such part.
+        """
+        part: Self = part_of_checkpoint(cls, name_or_path, revision)
+        return part
 
     def enrol(self, layers: Sequence[Tensor], mask: Tensor, speakers: Sequence[str]) -> None:
         """Hear recordings to know their speakers' voices; as :meth:`forward`, with the name of each row's speaker."""

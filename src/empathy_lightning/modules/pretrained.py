@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -12,7 +11,6 @@ from contextvars import ContextVar
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import torch
 from transformers import AutoConfig, AutoTokenizer
@@ -22,6 +20,7 @@ from transformers.utils.hub import cached_file
 
 from empathy_lightning.errors import meant
 from empathy_lightning.modules.chat_format import check_chat_template
+from empathy_lightning.modules.hub_access import why_unreachable
 from empathy_lightning.modules.model_files import (
     PretrainedError,
     check_folder,
@@ -48,20 +47,33 @@ def shipped(name: str) -> str:
 
 
 def locate(name_or_path: str) -> str:
-    """Folder of a shipped backbone, or the name as it is for transformers to load.
+    """Folder of a model that is on this machine, or the name as it is for transformers to load.
+
+    Where there is no such folder, one with the name's last part is looked for in EMPATHY_BACKBONES, if that is set.
 
     Raises:
         PretrainedError: If the name is a path, and nothing is there, or the folder's files are not whole.
     """
     if (folder_here := shipped(name_or_path)) != name_or_path:
         return folder_here
-    if name_or_path.startswith(("/", "./", "../", "~")) and not Path(name_or_path).expanduser().is_dir():
-        raise PretrainedError(f"no model folder at {name_or_path}")
     folder = Path(name_or_path).expanduser()
+    if not folder.is_dir():
+        folder = _among_backbones(folder.name) or folder
     if folder.is_dir():
         check_folder(folder)
         return str(folder)
+    if name_or_path.startswith(("/", "./", "../", "~")):
+        raise PretrainedError(f"no model folder at {name_or_path}")
     return name_or_path
+
+
+def _among_backbones(name: str) -> Path | None:
+    """The folder of this name in EMPATHY_BACKBONES, in its own letters or in small ones."""
+    home = os.environ.get("EMPATHY_BACKBONES")
+    if not home or not name:
+        return None
+    places = (Path(home) / name, Path(home) / name.lower())
+    return next((place for place in places if place.is_dir()), None)
 
 
 def dtype_named(name: str) -> torch.dtype:
@@ -80,20 +92,6 @@ def dtype_named(name: str) -> torch.dtype:
 def _computes_in_bfloat16() -> bool:
     """Whether there is a GPU or a processor with instructions for it; others are slower in it than in float32."""
     return torch.cuda.is_available() or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-
-
-def _offline(folder: str) -> bool:
-    """Whether the Hub is out of reach; transformers would try for half a minute a file."""
-    if Path(folder).is_dir() or os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
-        return True
-    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
-        return False
-    host = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co").hostname
-    try:
-        socket.getaddrinfo(host, 443)
-    except OSError:
-        return True
-    return False
 
 
 def embedding_width(config: Any) -> int | None:
@@ -115,7 +113,7 @@ def opened(name_or_path: str, revision: str | None = None) -> Iterator[tuple[str
         PretrainedError: What is wrong inside, in one line that names the model, and file and key where they are known.
     """
     folder = locate(name_or_path)
-    options: dict[str, Any] = {"revision": revision or "main", "local_files_only": _offline(folder)}
+    options: dict[str, Any] = {"revision": revision or "main", "local_files_only": True, "trust_remote_code": False}
     level = transformers_logging.get_verbosity()
     bars = transformers_logging.is_progress_bar_enabled()
     # Its report of what does not fit is a table; the same comes as one line. Bars are for terminals.
@@ -124,7 +122,7 @@ def opened(name_or_path: str, revision: str | None = None) -> Iterator[tuple[str
         transformers_logging.disable_progress_bar()
     try:
         if not Path(folder).is_dir():
-            _check_cached(folder, options)
+            options["local_files_only"] = _only_cached(folder, options["revision"])
         yield folder, options
     except (PretrainedError, ModuleNotFoundError, torch.OutOfMemoryError):
         raise
@@ -138,22 +136,26 @@ def opened(name_or_path: str, revision: str | None = None) -> Iterator[tuple[str
             transformers_logging.enable_progress_bar()
 
 
-def _check_cached(name: str, options: dict[str, Any]) -> None:
-    """Of a model id without a network, what the cache holds."""
-    if not options["local_files_only"]:
-        return
+def _only_cached(name: str, revision: str) -> bool:
+    """Whether the Hub cannot be reached; the cache holds the model then."""
+    reason = why_unreachable(name, revision)
+    if reason is None:
+        return False
     quietly = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
-    config: str | None = cached_file(name, "config.json", **quietly, **options)
+    config: str | None = cached_file(name, "config.json", revision=revision, local_files_only=True, **quietly)
     if config is None:
         raise PretrainedError(
-            f"{name} is no folder and not in the cache, and the Hub cannot be reached: check the name, or fetch it "
-            f"where there is a network (`hf download {name}`) and give its folder"
+            f"{name} is no folder and not in the cache, and the Hub cannot be reached ({reason}): check the name, or "
+            f"fetch it where there is a network (`hf download {name}`) and give its folder"
         )
     check_folder(Path(config).parent)
+    return True
 
 
 def _reason(folder: str, error: Exception) -> str:
     """An error of transformers in short, with file and key where it is the configuration's."""
+    if "trust_remote_code" in str(error):
+        return "it comes with code of its own, which is never run: take a model that transformers knows by itself"
     config = Path(folder) / "config.json"
     values = read_json_object(config) if config.is_file() else {}
     kind = values.get("model_type")

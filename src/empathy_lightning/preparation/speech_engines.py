@@ -105,7 +105,7 @@ class PiperStyle:
 
 
 class Piper:
-    """A Piper voice (extra ``piper``).
+    """A Piper voice (extra ``voices``).
 
     A style that draws noise loads the voice anew for each text, because what it draws goes on from what was said
     before otherwise; that takes seconds.
@@ -127,7 +127,7 @@ class Piper:
         try:
             from piper import PiperVoice
         except ImportError:
-            raise InputError("Piper is not installed: pip install 'empathy_lightning[piper]'") from None
+            raise InputError("Piper is not installed: pip install 'empathy_lightning[voices]'") from None
         settings = self.voice.with_name(f"{self.voice.name}.json")
         for path in (self.voice, settings):
             if not path.is_file():

@@ -10,8 +10,8 @@ from empathy_lightning.data.left_out import MOST, refuse_lost
 from empathy_lightning.data.reading import read_chosen
 from empathy_lightning.errors import InputError
 from empathy_lightning.files import check_folder, check_target
+from empathy_lightning.hub import local_folder
 from empathy_lightning.jobs import Claim, digest, folder_digest, recordings_digest
-from empathy_lightning.modules.pretrained import shipped
 from empathy_lightning.preparation.answers import shards_of
 from empathy_lightning.preparation.unit_shards import write_units
 from empathy_lightning.utterance import Utterance
@@ -47,7 +47,7 @@ def prepare_units(
     """
     if train is not None and train < 0:
         raise InputError(f"--train is {train}: give at least 0")
-    manifest, out, folder = Path(manifest), Path(out), Path(shipped(str(quantizer_folder)))
+    manifest, out, folder = Path(manifest), Path(out), local_folder(quantizer_folder)
     check_target(out, [manifest])
     check_folder(shards_of(out))
     if not (folder / "config.json").is_file():

@@ -16,6 +16,7 @@ from empathy_lightning.corpora import CorpusError
 from empathy_lightning.data.left_out import MOST
 from empathy_lightning.data.reading import read_chosen
 from empathy_lightning.files import check_folder, check_target, write_json
+from empathy_lightning.hub import local_folder
 from empathy_lightning.jobs import digest, folder_digest
 from empathy_lightning.small_world.figures import (
     HeardQuestions,
@@ -66,7 +67,7 @@ def evaluate(
     reply = reply_figures(bot, heard, utterances)
     trainings = {stage.name: json.loads((stage / "training.json").read_text()) for stage in stages}
     metrics: dict[str, Any] = {
-        "made_from": {"manifest": digest(manifest), "checkpoint": folder_digest(checkpoint)},
+        "made_from": {"manifest": digest(manifest), "checkpoint": folder_digest(local_folder(checkpoint))},
         "test_utterances": len(utterances),
         "emotion": emotion_figures(heard, utterances, bot.emotions),
         "reply": reply,

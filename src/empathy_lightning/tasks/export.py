@@ -21,6 +21,7 @@ from empathy_lightning.files import check_folder, write_json
 from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.tasks.finite import check_finite
 from empathy_lightning.tasks.heads import untrained_heads
+from empathy_lightning.tasks.stage_record import stages_of
 
 
 class Export(L.Callback):
@@ -28,7 +29,8 @@ class Export(L.Callback):
 
     A dry run (``fast_dev_run``), one that was interrupted and one whose weights are not finite write nothing, and
     what an earlier run wrote stays as it is. Beside the weights lies ``training.json``: the logged figures per epoch,
-    the time that training took, and whether the frozen weights are byte-identical to those before it.
+    the time that training took, the stages so far with their corpora, and whether the frozen weights are byte-identical
+    to those before it.
 
     Args:
         folder: Where to write.
@@ -94,6 +96,7 @@ class Export(L.Callback):
             "seconds": round(self._seconds(), 1),
             "frozen_sha256": digest,
             "frozen_unchanged": digest == self._frozen,
+            "stages": stages_of(trainer, pl_module, self.history),
             "history": self.history,
         }
         write_json(Path(self.folder) / "training.json", facts)

@@ -1,0 +1,253 @@
+"""A model card from what a checkpoint folder knows of itself: nothing in it that the folder does not say."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import ModelCardData
+from safetensors import safe_open
+
+from empathy_lightning.checkpoint_backbones import backbones_in
+from empathy_lightning.errors import InputError
+from empathy_lightning.folders import read_config
+from empathy_lightning.jobs import folder_digest
+from empathy_lightning.parts import entries, is_loaded
+
+UNKNOWN = "not recorded"
+
+_PAPERS = (
+    "FreezeEmpath (arXiv 2604.18159), for the adapter, the emotion nuance module and the speech decoder",
+    "RE-LLM (arXiv 2602.10716), for the ratings of arousal, valence and dominance",
+)
+
+
+def model_card(
+    folder: Path,
+    name: str,
+    config: dict[str, Any] | None = None,
+    figures: Sequence[Path] = (),
+    licence: str | None = None,
+    licences: Mapping[str, str | None] | None = None,
+) -> str:
+    """Markdown with the Hub's metadata at its head.
+
+    Args:
+        folder: Of the checkpoint.
+        name: ``user/name`` under which it is to be found.
+        config: Of the folder, as it is to be published; None reads it.
+        figures: JSON files of ``evaluate``; those that say of which checkpoint they are have to be of this one.
+        licence: The Hub's identifier of the terms of what was trained here.
+        licences: Of the backbones, by name.
+
+    Raises:
+        InputError: If a file of figures cannot be used, or is of another checkpoint.
+    """
+    config = config or read_config(folder)
+    parts = dict(entries(config["model"]))
+    stages = _stages(folder)
+    corpora = _corpora(stages)
+    sections = [
+        f"# {name.rpartition('/')[2]}\n\n{_summary(parts, config)}",
+        f"## Use\n\n{_use(name, parts)}",
+        f"## What it is made of\n\n{_made_of(folder, parts, config, licences or {})}",
+        f"## How it was trained\n\n{_training(stages, corpora)}",
+        f"## What was measured\n\n{_measured(folder, stages, figures)}",
+        f"## What it is for\n\n{_INTENDED}",
+        f"## What it cannot do\n\n{_limits(parts, config, stages, corpora)}",
+        f"## Licence\n\n{_licence(licence)}",
+        f"## How to cite\n\n{_citations(corpora)}",
+    ]
+    return f"---\n{_metadata(config, corpora, licence).to_yaml()}\n---\n\n" + "\n\n".join(sections) + "\n"
+
+
+_INTENDED = """\
+Research on spoken dialogue that hears how something is said, and prototypes of it with people who know that they talk \
+to a machine and who agreed to be heard. It is not for judging, hiring, insuring or watching people, nor for medicine \
+or crises; recognising emotions at work and in schools is forbidden in some places (in the EU, by Article 5 of the AI \
+Act)."""
+
+
+def _metadata(config: dict[str, Any], corpora: Sequence[dict[str, Any]], licence: str | None) -> ModelCardData:
+    named = {arguments["name_or_path"] for _, arguments in backbones_in(config["model"])}
+    speaks = "talker" in dict(entries(config["model"]))
+    return ModelCardData(
+        license=licence or "other",
+        library_name="empathy_lightning",
+        tags=["speech", "emotion-recognition", "spoken-dialogue", "empathy"],
+        base_model=sorted(name for name in named if "/" in name and not name.startswith("small-world/")) or None,
+        datasets=None,
+        pipeline_tag="audio-to-audio" if speaks else "audio-classification",
+        language=sorted({tag for corpus in corpora for tag in corpus.get("languages") or ()}) or None,
+    )
+
+
+def _summary(parts: Mapping[str, Any], config: dict[str, Any]) -> str:
+    does = []
+    if "listener.emotion_nuance" in parts:
+        named = config["model"]["init_args"].get("emotions") or []
+        does.append(f"hears the emotion of speech ({', '.join(named)})" if named else "hears the emotion of speech")
+    if "responder" in parts:
+        does.append("answers in words")
+    if "talker" in parts:
+        does.append("says its answer" if "talker.vocoder" in parts else "writes speech units of its answer")
+    kind = parts[""]["class_path"].rpartition(".")[2]
+    about = f"A spoken chatbot that {_listed(does)}." if does else f"A {kind}."
+    return f"{about} The language model and the speech encoder around which it was trained are frozen and not in here."
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def _use(name: str, parts: Mapping[str, Any]) -> str:
+    if "responder" not in parts:
+        code = (
+            "from empathy_lightning.recogniser import EmotionRecogniser\n\n"
+            f'print(EmotionRecogniser.from_pretrained("{name}").recognise("question.wav"))'
+        )
+        return f"```python\n{code}\n```"
+    code = (
+        "from empathy_lightning.chatbot import EmpatheticChatbot\n\n"
+        f'(reply,) = EmpatheticChatbot.from_pretrained("{name}").respond("question.wav")\nprint(reply)'
+    )
+    return f"```python\n{code}\n```\n\n```\nempathy-lightning chat question.wav --checkpoint {name} --out replies\n```"
+
+
+def _made_of(folder: Path, parts: Mapping[str, Any], config: dict[str, Any], licences: Mapping[str, str | None]) -> str:
+    digests = config.get("backbones", {})
+    rows = []
+    for path, found in backbones_in(config["model"]):
+        name, revision = found["name_or_path"], found.get("revision")
+        how = [found[key] for key in ("dtype", "quantization") if found.get(key)]
+        weights = (digests.get(path) or UNKNOWN)[:12]
+        rows.append((path, name, revision or UNKNOWN, licences.get(name) or UNKNOWN, ", ".join(how) or "", weights))
+    frozen = _table(("frozen backbone", "model", "revision", "licence", "loaded as", "weights (sha256)"), rows)
+    trained = []
+    for path, count in _sizes(folder, parts).items():
+        trained.append((path or "all", parts[path]["class_path"].rpartition(".")[2], f"{count:,}"))
+    return f"{frozen}\n\n{_table(('in this folder', 'class', 'numbers'), trained)}"
+
+
+def _sizes(folder: Path, parts: Mapping[str, Any]) -> dict[str, int]:
+    """How many numbers the folder holds of each part: of the innermost that is meant."""
+    sizes: dict[str, int] = {}
+    with safe_open(folder / "model.safetensors", "pt") as stored:
+        for key in stored.keys():  # noqa: SIM118 - it is no dictionary
+            home = max((path for path in parts if not path or key.startswith(f"{path}.")), key=len)
+            count = 1
+            for size in stored.get_slice(key).get_shape():
+                count *= size
+            sizes[home] = sizes.get(home, 0) + count
+    return dict(sorted(sizes.items()))
+
+
+def _stages(folder: Path) -> list[dict[str, Any]]:
+    file = folder / "training.json"
+    found: list[dict[str, Any]] = (
+        json.loads(file.read_text(encoding="utf-8")).get("stages", []) if file.is_file() else []
+    )
+    return found
+
+
+def _corpora(stages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those of all stages, each once."""
+    found = {corpus["name"]: corpus for stage in stages for corpus in stage["corpora"]}
+    return [found[name] for name in sorted(found)]
+
+
+def _training(stages: Sequence[dict[str, Any]], corpora: Sequence[dict[str, Any]]) -> str:
+    if not stages:
+        return f"By what and on what it was trained is {UNKNOWN}."
+    rows = []
+    for number, stage in enumerate(stages, 1):
+        heard = ", ".join(f"{c['name']} ({c['utterances'].get('train', 0):,})" for c in stage["corpora"])
+        trained = ", ".join(stage["trained"])
+        rows.append((number, stage["task"], trained, heard or UNKNOWN, stage["epochs"], f"{stage['steps']:,}"))
+    table = _table(("stage", "task", "trained", "corpora (training utterances)", "epochs", "steps"), rows)
+    terms = []
+    for corpus in corpora:
+        speakers = corpus["speakers"] or UNKNOWN
+        terms.append((corpus["name"], corpus["title"] or UNKNOWN, speakers, corpus["licence"] or UNKNOWN))
+    return f"{table}\n\n{_table(('corpus', 'what', 'speakers', 'licence'), terms)}" if terms else table
+
+
+def _measured(folder: Path, stages: Sequence[dict[str, Any]], files: Sequence[Path]) -> str:
+    rows = [(*row, file.stem) for file in files for row in _figures(folder, file)]
+    if stages:
+        told = stages[-1]["validation"].items()
+        rows += [(name, f"{value:.4g}", "validation of the last stage") for name, value in told if value is not None]
+    if not rows:
+        return f"Nothing that this folder tells. What it is worth is {UNKNOWN}."
+    return _table(("figure", "value (95 % interval)", "of"), rows)
+
+
+def _figures(folder: Path, file: Path) -> Iterator[tuple[str, str]]:
+    """Numbers of a file of ``evaluate``, with their intervals where it has them."""
+    try:
+        measured = json.loads(file.read_text(encoding="utf-8"))
+        of = measured.get("made_from", {}).get("checkpoint")
+    except (OSError, ValueError, AttributeError) as error:
+        raise InputError(f"{file} holds no figures: {error}") from None
+    if of not in (None, folder_digest(folder)):
+        raise InputError(f"{file} was measured on another checkpoint than {folder}: measure this one")
+    for name, value in measured.items():
+        words = name.replace("_", " ")
+        if isinstance(value, dict) and {"value", "low", "high"} <= value.keys():
+            yield words, f"{value['value']:.3f} ({value['low']:.3f} to {value['high']:.3f})"
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield words, str(value)
+
+
+def _limits(
+    parts: Mapping[str, Any],
+    config: dict[str, Any],
+    stages: Sequence[dict[str, Any]],
+    corpora: Sequence[dict[str, Any]],
+) -> str:
+    lines = []
+    if named := config["model"]["init_args"].get("emotions"):
+        lines.append(f"It knows no other emotions than {', '.join(named)}, and takes every voice for one of them.")
+    listener = parts.get("listener", {"init_args": {}})["init_args"]
+    if untrained := listener.get("untrained_heads"):
+        lines.append(f"It does not tell {', '.join(untrained)}: nothing has trained that.")
+    if "responder" not in parts:
+        lines.append("It does not answer: it has no language model.")
+    elif "talker" not in parts:
+        lines.append("It does not speak: its answers are text.")
+    if stages:
+        named_corpora = ", ".join(corpus["name"] for corpus in corpora) or "corpora that are not recorded"
+        lines.append(
+            f"It has met {named_corpora} alone; other voices, languages, rooms and microphones may mislead it."
+        )
+    if any(
+        found["init_args"].get("name_or_path", "").startswith("small-world/")
+        for found in parts.values()
+        if is_loaded(found)
+    ):
+        lines.append(
+            "Its backbones are those of a small synthetic world: real speech gets an answer, but no sensible one."
+        )
+    lines.append(
+        "What it says comes from a language model, which may be wrong and may hurt; it is no help in a crisis."
+    )
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _licence(licence: str | None) -> str:
+    if licence:
+        return f"What was trained here: {licence}. The backbones and the corpora above have terms of their own."
+    return "Whoever published this has stated no licence. The terms of the backbones and corpora above bind it."
+
+
+def _citations(corpora: Sequence[dict[str, Any]]) -> str:
+    cited = [f"- {corpus['citation']} ({corpus['name']})" for corpus in corpora if corpus["citation"]]
+    return "\n".join([*(f"- {paper}" for paper in _PAPERS), *cited])
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    lines = [" | ".join(head), " | ".join("---" for _ in head)]
+    lines += [" | ".join(str(cell).replace("|", "\\|") for cell in row) for row in rows]
+    return "\n".join(f"| {line} |" for line in lines)
