@@ -13,6 +13,7 @@ import torch
 from empathy_lightning.evaluation import report
 from empathy_lightning.evaluation.recognised import class_rows, columns, speaker_rows
 from empathy_lightning.evaluation.recognisers import Recognition
+from empathy_lightning.hub import local_folder
 from empathy_lightning.metrics.emotion import Recognised
 from empathy_lightning.utterance import RATINGS
 
