@@ -2,7 +2,7 @@
 
     python benchmarks/data.py padding
     python benchmarks/data.py loader --workers 2
-    python benchmarks/data.py manifest --utterances 1000000
+    python benchmarks/data.py manifest --utterances 1000000 --format jsonl
 
 Each prints one JSON object. The audio is synthetic noise; the lengths are log-normal.
 """
@@ -15,7 +15,9 @@ import random
 import resource
 import tempfile
 import time
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ import torch
 from empathy_lightning.audio import read
 from empathy_lightning.data import Manifest, read_manifest, write_manifest
 from empathy_lightning.data.datamodule import EmpathyDataModule
+from empathy_lightning.data.protocols import LeaveOneOut, RandomSubset, SentenceSplit
 from empathy_lightning.data.sampler import LengthBucketSampler
 from empathy_lightning.data.shards import Shards, write_shards
 from empathy_lightning.utterance import Utterance
@@ -95,29 +98,50 @@ def write_noise(folder: Path, count: int) -> Path:
 
 
 def manifest(options: argparse.Namespace) -> dict[str, Any]:
-    """Seconds and peak memory of opening a large manifest, and of its first order of batches."""
+    """Seconds and peak memory of what is done with a large manifest: opened, split, put in batches, gone on with."""
     count = options.utterances or 1_000_000
+    took: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "manifest.parquet"
-        seconds = log_normal(1_000)
-        pid = ProcessPoolExecutor(1)
-        pid.submit(write_large, path, count, seconds).result()
-        pid.shutdown()
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        begin = time.perf_counter()
-        utterances = read_manifest(path)
-        opened = time.perf_counter() - begin
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        sampler = LengthBucketSampler([u.duration or 0.0 for u in utterances], 80.0)
-        next(iter(sampler))
-        ordered = time.perf_counter() - begin - opened
-    return {
-        "utterances": len(utterances),
-        "seconds_to_open": round(opened, 2),
-        "seconds_to_first_batch": round(ordered, 2),
-        "peak_gigabytes_with_imports": round(peak / 2**20, 2),
-        "imports_gigabytes": round(before / 2**20, 2),
-    }
+        path = Path(folder) / f"manifest.{options.format}"
+        with ProcessPoolExecutor(1) as pool:
+            pool.submit(write_large, path, count, log_normal(1_000)).result()
+        imports = peak()
+        with timed(took, "open"):
+            utterances = read_manifest(path)
+        opened = peak()
+        with timed(took, "split_by_speaker"):
+            LeaveOneOut()(utterances)
+        with timed(took, "split_by_sentence"):
+            SentenceSplit()(utterances)
+        with timed(took, "random_subset"):
+            RandomSubset({"train": count // 10})(utterances)
+    seconds = [u.duration or 0.0 for u in utterances]
+    for name, weights in {"": None, "_weighted": [1.5] * count}.items():
+        with timed(took, f"first_batch{name}"):
+            sampler = LengthBucketSampler(seconds, 80.0, weights=weights)
+            next(iter(sampler))
+        half = sampler.position(0, len(sampler) // 2, finished=False)
+        for processes in (1, 4):
+            with timed(took, f"resume_on_{processes}{name}"):
+                sampler = LengthBucketSampler(seconds, 80.0, weights=weights, num_replicas=processes)
+                sampler.resume(half)
+                next(iter(sampler))
+    memory = {"imports": imports, "opened": opened, "in_all": peak()}
+    return {"utterances": len(utterances), "format": options.format, "seconds": took, "peak_gigabytes": memory}
+
+
+@contextmanager
+def timed(took: dict[str, Any], name: str) -> Iterator[None]:
+    """Note the seconds that a step takes, on the clock and of the processor."""
+    clock, processor = time.perf_counter(), time.process_time()
+    yield
+    clock, processor = time.perf_counter() - clock, time.process_time() - processor
+    took[name] = f"{clock:.2f}, of the processor {processor:.2f}"
+
+
+def peak() -> float:
+    """The most memory that this process has held, in GB."""
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
 
 
 def write_large(path: Path, count: int, seconds: list[float]) -> None:
@@ -144,6 +168,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["padding", "loader", "manifest"])
     parser.add_argument("--utterances", type=int, help="how many (default: 20,000, 1,500 and 1,000,000)")
+    parser.add_argument("--format", choices=["parquet", "jsonl"], default="parquet", help="of the manifest")
     parser.add_argument("--workers", type=int, default=2, help="loader processes (default 2)")
     arguments = parser.parse_args()
     measure = {"padding": padding, "loader": loader, "manifest": manifest}[arguments.what]
