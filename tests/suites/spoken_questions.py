@@ -22,7 +22,8 @@ def web_questions(root):
 
 def trivia_qa(root):
     """In two files, of which one holds its answers as a list of spellings."""
+    root = Path(root)
     for part in (0, 1):
         columns = {"question": [f"Which one, {part}?"] * 3, "answer": [["Elgar", "Sir Edward Elgar"]] * 3}
-        parquet.write(Path(root) / f"test-0000{part}-of-00002.parquet", columns)
-    return Path(root)
+        parquet.write(root / f"test-0000{part}-of-00002.parquet", columns)
+    return root

@@ -1,6 +1,7 @@
 """Suites through the command that makes manifests of them, from fakers in their official forms."""
 
 import re
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
@@ -9,11 +10,14 @@ import pytest
 
 from empathy_lightning.__main__ import main
 from empathy_lightning.audio import AudioError, read
+from empathy_lightning.checkpoints import save
 from empathy_lightning.data import read_manifest
 from empathy_lightning.data.manifest import valid
 from empathy_lightning.evaluation import measures
+from empathy_lightning.evaluation.measures.exists_match import ExistsMatch
 from empathy_lightning.evaluation.suites import SUITES
 from empathy_lightning.evaluation.suites.asking import letter_of, options_of
+from empathy_lightning.utterance import EMOTIONS
 from tests.conftest import ROOT
 from tests.corpora.noise import noise
 from tests.suites import (
@@ -28,6 +32,7 @@ from tests.suites import (
     voicebench,
     vstyle,
 )
+from tests.tiny import spoken
 
 WRITERS = {
     "llama_questions": (spoken_questions.llama_questions, 2), "trivia_qa": (spoken_questions.trivia_qa, 6),
@@ -118,6 +123,20 @@ def test_spoken_questions_have_their_answers(tmp_path):
     assert [u.transcript for u in found.values()] == ["Which one, 0?"] * 3 + ["Which one, 1?"] * 3
     # The row that the path names is the row of the words: the faker's recordings grow by a tenth of a second.
     assert [round(len(read(u.path)) / 1600) for u in found.values()] == [2, 3, 4, 2, 3, 4]
+
+
+def test_a_bot_answers_a_suite_and_is_measured(model, tmp_path):
+    """From the hub's Parquet files to figures; what it hears are the rows' recordings."""
+    save(tmp_path / "bot", spoken(model, list(EMOTIONS)))
+    prepared("trivia_qa", spoken_questions.trivia_qa(tmp_path / "suite"))
+    words = ["respond", str(tmp_path / "suite/questions.jsonl"), "--checkpoint", str(tmp_path / "bot")]
+    assert main([*words, "--max_new_tokens", "6", "--temperature", "1", "--out", str(tmp_path / "r.jsonl")]) == 0
+    replies = read_manifest(tmp_path / "r.jsonl")
+    assert [(u.suite, u.references) for u in replies] == [("trivia_qa", ["Elgar", "Sir Edward Elgar"])] * 6
+    assert len({u.response for u in replies}) > 1
+    assert ExistsMatch()(replies).figures == {"replies": 6, "correct": 0}
+    knowing = [replace(u, response=f"{u.response} elgar!") for u in replies]
+    assert ExistsMatch()(knowing).figures == {"replies": 6, "correct": 1}
 
 
 def test_a_question_without_an_answer_is_lost(tmp_path, capsys):
