@@ -39,6 +39,7 @@ class SpeechBatch:
         responses: Expected replies, None where there is none.
         units: Units of the spoken replies, each (U,), None where there are none.
         ids: Ids of the utterances.
+        raw_labels: The corpora's own labels.
         emotion_votes: Shares of the raters by category, shape (B, categories); a row of zeros where unknown.
         categories: What the category ids stand for.
         unreadable: Why utterances that belonged here are not here, one line each.
@@ -48,7 +49,6 @@ class SpeechBatch:
             utterance names one, else of the utterance itself; None where no utterance names one.
         emotion_lengths: Valid samples of those, shape (B,).
         speakers: Who speaks, with the corpus, "" where unknown; empty where nobody said.
-        raw_labels: The corpora's own labels.
     """
 
     waveform: Tensor
@@ -66,11 +66,11 @@ class SpeechBatch:
     categories: tuple[str, ...] = EMOTIONS
     unreadable: list[str] = field(default_factory=list)
     cut: list[bool] = field(default_factory=list)
+    raw_labels: list[dict[str, str]] = field(default_factory=list)
     prompts: list[Prompt | None] = field(default_factory=list)
     emotion_waveform: Tensor | None = None
     emotion_lengths: Tensor | None = None
     speakers: list[str] = field(default_factory=list)
-    raw_labels: list[dict[str, str]] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -241,6 +241,7 @@ def collate(rows: Sequence[Row | AudioError], emotions: Sequence[str]) -> Speech
         responses=[u.response for u in utterances],
         units=[None if u.units is None else torch.tensor(u.units) for u in utterances],
         ids=[u.id for u in utterances],
+        raw_labels=[u.raw_labels for u in utterances],
         emotion_votes=torch.tensor([[u.emotion_votes.get(name, 0.0) for name in emotions] for u in utterances]),
         unreadable=unreadable,
         cut=[u.response_cut for u in utterances] if any(u.response_cut for u in utterances) else [],
@@ -248,7 +249,6 @@ def collate(rows: Sequence[Row | AudioError], emotions: Sequence[str]) -> Speech
         emotion_waveform=torch.nn.utils.rnn.pad_sequence(heard, batch_first=True) if paired else None,
         emotion_lengths=torch.tensor([len(waveform) for waveform in heard]) if paired else None,
         speakers=[f"{u.corpus} {u.speaker}" if u.speaker else "" for u in utterances],
-        raw_labels=[u.raw_labels for u in utterances],
     )
 
 

@@ -16,7 +16,6 @@ from empathy_lightning.metrics.classification import (
     unweighted_accuracy,
     weighted_accuracy,
 )
-from empathy_lightning.metrics.empathy import LevelAccuracy, LevelMacroF1, RationaleF1, macro_f1
 from empathy_lightning.metrics.heard_words import HeardWordErrorRate
 from empathy_lightning.metrics.regression import Concordance, concordance, moments
 from empathy_lightning.metrics.text import chrf, distinct, greedy_match
@@ -38,9 +37,6 @@ __all__ = [
     "Concordance",
     "EmotionConfusion",
     "HeardWordErrorRate",
-    "LevelAccuracy",
-    "LevelMacroF1",
-    "RationaleF1",
     "UnweightedAccuracy",
     "WeightedAccuracy",
     "chrf",
@@ -49,7 +45,6 @@ __all__ = [
     "distinct",
     "emotion_metrics",
     "greedy_match",
-    "macro_f1",
     "moments",
     "unweighted_accuracy",
     "weighted_accuracy",

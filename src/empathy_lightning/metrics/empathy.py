@@ -13,24 +13,6 @@ from empathy_lightning.metrics.classification import EmotionConfusion, confusion
 _LEVELS = 3
 
 
-def macro_f1(confusion: Tensor) -> Tensor:
-    """Mean F1 of the classes that occur in reference or prediction, as scikit-learn's macro average.
-
-    Args:
-        confusion: Counts, rows by reference, columns by prediction.
-
-    Returns:
-        Scalar in 0..1; NaN without any count.
-
-    Example:
-        >>> macro_f1(torch.tensor([[2, 0, 0], [1, 1, 0], [0, 0, 0]]))
-        tensor(0.7333)
-    """
-    both = confusion.sum(0) + confusion.sum(1)
-    occurs = both > 0
-    return (2 * confusion.diagonal()[occurs] / both[occurs]).mean()
-
-
 class LevelAccuracy(EmotionConfusion):
     """Share of the replies whose level is recognised."""
 
@@ -47,11 +29,13 @@ class LevelAccuracy(EmotionConfusion):
 
 
 class LevelMacroF1(LevelAccuracy):
-    """Mean F1 of the levels that occur."""
+    """Mean F1 of the levels that occur in the reference."""
 
     def compute(self) -> Tensor:
         """In 0..1."""
-        return macro_f1(self.confusion)
+        occurs = self.confusion.sum(1) > 0
+        both = self.confusion.sum(0) + self.confusion.sum(1)
+        return (2 * self.confusion.diagonal()[occurs] / both[occurs]).mean()
 
 
 class RationaleF1(LevelAccuracy):

@@ -1,1 +1,1 @@
-"""What can be measured of replies: one measure a file, found because it lies here."""
+"""Measures of replies: one file each, whose class is the file's name in capitals (``exists_match``: ExistsMatch)."""
