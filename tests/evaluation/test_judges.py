@@ -22,7 +22,7 @@ from empathy_lightning.__main__ import application, main
 from empathy_lightning.audio import write
 from empathy_lightning.data import write_manifest
 from empathy_lightning.errors import InputError
-from empathy_lightning.evaluation.criterion import criterion_names
+from empathy_lightning.evaluation.criterion_files import criterion_names
 from empathy_lightning.evaluation.judges import Answer, AskAgain, LocalJudge, OpenAIJudge, Pace
 from empathy_lightning.evaluation.measures.judged import Judged
 from empathy_lightning.utterance import Utterance
