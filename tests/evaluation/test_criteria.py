@@ -7,7 +7,7 @@ import pytest
 
 from empathy_lightning.__main__ import main
 from empathy_lightning.errors import InputError
-from empathy_lightning.evaluation.criterion import criterion_names, load_criterion, read_criterion
+from empathy_lightning.evaluation.criterion_files import criterion_names, load_criterion, read_criterion
 from empathy_lightning.evaluation.score_readers import Choice, InJson, InPattern, Scale, Unread
 from empathy_lightning.utterance import Utterance
 
@@ -117,6 +117,8 @@ prompt: "{user} -> {reply}"
         (("[1, 5]", "5"), "lowest and the highest"),
         (("score: {pattern: '(\\d)', scale: [1, 5]}", "score: {choices: [Yes, No]}"), "put it in quotes"),
         (("score: {pattern: '(\\d)', scale: [1, 5]}", "score: 5"), "needs one of pattern"),
+        (("score: {pattern: '(\\d)', scale: [1, 5]}", "score: {json: [asked], scale: [1, 5]}"), "named 'asked'"),
+        (("score: {pattern: '(\\d)', scale: [1, 5]}", "score: {choices: [a, b], values: {a: x, b: 1}}"), "a number"),
         (("prompt:", "sampling: {temprature: 1}\nprompt:"), "did you mean temperature?"),
         (("prompt:", "sampling: {seed: yes}\nprompt:"), "sampling.seed"),
         (("prompt:", "samples: 0\nprompt:"), "samples is 0"),

@@ -14,8 +14,9 @@ from empathy_lightning.corpora.epitome_reddit import EpitomeReddit
 from empathy_lightning.data import write_manifest
 from empathy_lightning.data.batch import collate
 from empathy_lightning.losses import RationaleLoss
-from empathy_lightning.metrics import macro_f1
-from empathy_lightning.modules.empathy_classifier import from_roberta, rationale_tokens
+from empathy_lightning.metrics.empathy import LevelAccuracy, LevelMacroF1, RationaleF1
+from empathy_lightning.modules.empathy_classifier import EmpathyEstimate, from_roberta, rationale_tokens
+from empathy_lightning.outputs import EmpathyOutput
 from empathy_lightning.tasks import EmpathyClassifierTask, Linear
 from empathy_lightning.utterance import Utterance
 from tests.conftest import ROOT
@@ -56,8 +57,8 @@ def test_from_the_files_to_scores_of_replies(tmp_path, roberta, monkeypatch, cap
     monkeypatch.chdir(tmp_path)
     root = epitome_reddit.write(tmp_path / "clone", 120)
     quick = (
-        "--trainer.max_epochs=10",
-        "--model.optimizer.lr=1e-2",
+        "--trainer.max_epochs=12",
+        "--model.optimizer.lr=5e-3",
         "--trainer.log_every_n_steps=1",
         "--data.batch_size=16",
     )
@@ -162,10 +163,21 @@ def test_both_losses_are_the_formulas(roberta):
     torch.testing.assert_close(RationaleLoss()(output, batch), torch.stack(terms).mean())
 
 
-def test_macro_f1_is_scikit_learn_s():
-    # f1_score([0, 0, 1, 1, 2, 2, 2], [0, 1, 1, 1, 2, 0, 2], average="macro"): 0.5, 0.8 and 0.8.
-    confusion = torch.tensor([[1, 1, 0], [0, 2, 0], [1, 0, 2]])
-    torch.testing.assert_close(macro_f1(confusion), torch.tensor((0.5 + 0.8 + 0.8) / 3))
+def test_figures_of_levels_and_rationales():
+    """Macro F1 as scikit-learn's f1_score with the labels of the reference: 0.5, 0.8 and 0.8 of three levels."""
+    guessed, levels = torch.tensor([0, 1, 1, 1, 2, 0, 2]), torch.tensor([0, 0, 1, 1, 2, 2, 2])
+    tokens = torch.tensor([[[0.0, 1], [1, 0], [0, 1]]]).expand(7, 3, 2)
+    own = torch.tensor([[True, True, False]]).expand(7, 3)
+    estimate = EmpathyEstimate(torch.eye(3)[guessed], tokens)
+    mask = torch.tensor([[True, True, False]]).expand(7, 3)
+    output = EmpathyOutput(torch.zeros(()), estimate, levels, own, mask)
+    found = []
+    for metric in (LevelMacroF1(), LevelAccuracy(), RationaleF1()):
+        metric.update(output, None)
+        metric.update(output, None)
+        found.append(float(metric.compute()))
+    # Of two tokens that belong one is found, and what stands in the padding counts for nothing.
+    assert found == pytest.approx([(0.5 + 0.8 + 0.8) / 3, 5 / 7, 2 / 3])
 
 
 def test_the_linear_schedule():

@@ -181,7 +181,7 @@ def need(
 
 def criteria() -> None:
     """The criteria that come with the package: what they ask, of whom, and whose words they are."""
-    from empathy_lightning.evaluation.criterion import criterion_names, load_criterion
+    from empathy_lightning.evaluation.criterion_files import criterion_names, load_criterion
 
     for name in criterion_names():
         found = load_criterion(name)

@@ -39,6 +39,7 @@ class SpeechBatch:
         responses: Expected replies, None where there is none.
         units: Units of the spoken replies, each (U,), None where there are none.
         ids: Ids of the utterances.
+        raw_labels: The corpora's own labels.
         emotion_votes: Shares of the raters by category, shape (B, categories); a row of zeros where unknown.
         categories: What the category ids stand for.
         unreadable: Why utterances that belonged here are not here, one line each.
@@ -50,7 +51,6 @@ class SpeechBatch:
         speakers: Who speaks, with the corpus, "" where unknown; empty where nobody said.
         corpora: Names of the corpora; empty where nobody said.
         languages: BCP 47 tags, "" where unknown; empty where nobody said.
-        raw_labels: The corpora's own labels.
     """
 
     waveform: Tensor
@@ -68,13 +68,13 @@ class SpeechBatch:
     categories: tuple[str, ...] = EMOTIONS
     unreadable: list[str] = field(default_factory=list)
     cut: list[bool] = field(default_factory=list)
+    raw_labels: list[dict[str, str]] = field(default_factory=list)
     prompts: list[Prompt | None] = field(default_factory=list)
     emotion_waveform: Tensor | None = None
     emotion_lengths: Tensor | None = None
     speakers: list[str] = field(default_factory=list)
     corpora: list[str] = field(default_factory=list)
     languages: list[str] = field(default_factory=list)
-    raw_labels: list[dict[str, str]] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -245,6 +245,7 @@ def collate(rows: Sequence[Row | AudioError], emotions: Sequence[str]) -> Speech
         responses=[u.response for u in utterances],
         units=[None if u.units is None else torch.tensor(u.units) for u in utterances],
         ids=[u.id for u in utterances],
+        raw_labels=[u.raw_labels for u in utterances],
         emotion_votes=torch.tensor([[u.emotion_votes.get(name, 0.0) for name in emotions] for u in utterances]),
         unreadable=unreadable,
         cut=[u.response_cut for u in utterances] if any(u.response_cut for u in utterances) else [],
@@ -254,7 +255,6 @@ def collate(rows: Sequence[Row | AudioError], emotions: Sequence[str]) -> Speech
         speakers=[f"{u.corpus} {u.speaker}" if u.speaker else "" for u in utterances],
         corpora=[u.corpus for u in utterances],
         languages=[u.language or "" for u in utterances],
-        raw_labels=[u.raw_labels for u in utterances],
     )
 
 

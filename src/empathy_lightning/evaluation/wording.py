@@ -6,7 +6,7 @@ import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import soundfile
 from torch import Tensor
@@ -53,6 +53,13 @@ class Wording:
     def unknown_slots(self) -> list[str]:
         """Slots that nothing fills."""
         return [name for name in self.slots() if name not in _SLOTS and not name.startswith("label.")]
+
+    def unknown_words(self) -> str | None:
+        """What is wrong with what is given, in a line; None if nothing is."""
+        for key, known in (("user", get_args(GivenOfUser)), ("reply", get_args(GivenOfReply))):
+            if getattr(self, key) not in known:
+                return f"{key} {getattr(self, key)!r} is none of {', '.join(known)}"
+        return None
 
     @property
     def hears_user(self) -> bool:

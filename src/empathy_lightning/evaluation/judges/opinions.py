@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +155,7 @@ class _Round:
                 unreadable.append(str(error))
                 continue
             keys[index] = [
-                [key_of(self._identity, _numbered(asked, number)) for number in self._numbers(sample)]
+                [key_of(self._identity, replace(asked, number=number)) for number in self._numbers(sample)]
                 for sample in range(self._criterion.samples)
             ]
         return keys, unreadable
@@ -175,7 +176,7 @@ class _Round:
                 key = attempts[attempt]
                 if key not in self._kept and (attempt == 0 or self._is_unread(attempts[attempt - 1])):
                     number = self._numbers(sample)[attempt]
-                    asked[key] = Asked(key, _Later(self, utterances[index], number))
+                    asked[key] = Asked(key, partial(self._question, utterances[index], number))
         self._unanswered |= ask_all(self._judge, asked.values(), self._kept.keep, f"asking {self._judge.model}")
 
     def _is_unread(self, key: str) -> bool:
@@ -235,22 +236,6 @@ class _Round:
             say(f"{self._criterion.name}: {lacking} of {total} replies lack what is asked about ({needs})")
         if unreadable:
             say(f"{self._criterion.name}: {len(unreadable)} recordings cannot be read: {unreadable[0]}")
-
-
-@dataclass(frozen=True)
-class _Later:
-    """Makes a question, with its recordings, when its turn has come."""
-
-    round: _Round
-    utterance: Utterance
-    number: int
-
-    def __call__(self) -> Question:
-        return self.round._question(self.utterance, self.number)
-
-
-def _numbered(question: Question, number: int) -> Question:
-    return Question(question.text, question.system, question.recordings, question.sampling, number)
 
 
 def _after_thinking(text: str) -> str:

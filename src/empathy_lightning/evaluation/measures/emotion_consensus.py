@@ -9,7 +9,7 @@ from typing import Any
 
 from empathy_lightning.emotion_words import chosen_emotion
 from empathy_lightning.errors import InputError
-from empathy_lightning.evaluation.criterion import load_criterion
+from empathy_lightning.evaluation.criterion_files import load_criterion
 from empathy_lightning.evaluation.judges.judge import Judge
 from empathy_lightning.evaluation.judges.kept_answers import KeptAnswers
 from empathy_lightning.evaluation.judges.opinions import default_folder, opinions

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from empathy_lightning.evaluation.criterion import load_criterion
+from empathy_lightning.evaluation.criterion_files import load_criterion
 from empathy_lightning.evaluation.judges.judge import Judge
 from empathy_lightning.evaluation.judges.kept_answers import KeptAnswers
 from empathy_lightning.evaluation.judges.opinions import default_folder, opinions
