@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
@@ -46,6 +46,7 @@ class Answering:
         trust: Packages whose classes the folder may name.
         max_left_out: Share of the recordings that may be missing or unreadable.
         language: Of the replies.
+        slots: What fills the slots in the folder's place.
     """
 
     checkpoint: Path
@@ -57,22 +58,23 @@ class Answering:
     trust: Sequence[str] = ()
     max_left_out: float = MOST
     language: str | None = None
+    slots: Mapping[str, str] = field(default_factory=dict)
 
     def answer(self, manifest: Path, out: Path, split: str, again: bool) -> None:
         """Answer a manifest, or this process's share of it."""
         how = (self.prompt, self.decoding, self.aloud, self.batch_size, self.per_shard, self.trust, again)
-        answer_manifest(self.checkpoint, manifest, out, split, *how, self.max_left_out, self.language)
+        answer_manifest(self.checkpoint, manifest, out, split, *how, self.max_left_out, self.language, self.slots)
 
     def described(self) -> dict[str, Any]:
         """What decides the replies beside the manifests, as JSON values."""
         prompt = None if self.prompt is None else vars(self.prompt)
-        chosen = {"speech": self.aloud, "language": self.language, **vars(self.decoding)}
+        chosen = {"speech": self.aloud, "language": self.language, **self.slots, **vars(self.decoding)}
         named = {"checkpoint": str(self.checkpoint), "checkpoint_digest": folder_digest(self.checkpoint)}
         return {**named, "prompt": prompt, **chosen}
 
 
 def evaluate_run(
-    manifests: Sequence[Path],
+    manifests: Sequence[Path] | Mapping[str, Path],
     out: Path,
     choices: Sequence[Choice],
     answering: Answering | None = None,
@@ -83,7 +85,7 @@ def evaluate_run(
     """Answer, measure and report.
 
     Args:
-        manifests: Questions; without a bot, the replies themselves.
+        manifests: Questions, perhaps by name; without a bot, the replies themselves.
         out: Folder of the results.
         choices: The measures.
         answering: The bot that answers; None takes the manifests' responses as its replies.
@@ -113,7 +115,8 @@ def evaluate_run(
     try:
         with locked(out / ".measuring.lock", _ELSEWHERE):
             made_from = _made_from(files, answering, choices, split, cluster)
-            return _measure_all(suites, out, measures, made_from, cluster, again)
+            asked = _asked(suites, measures, choices)
+            return _measure_all(suites, out, measures, asked, made_from, cluster, again)
     except InputError as error:
         # Under torchrun a process that ends with an error would end the one that measures.
         if str(error) != _ELSEWHERE:
@@ -122,7 +125,9 @@ def evaluate_run(
         return {}
 
 
-def _named(manifests: Sequence[Path]) -> dict[str, Path]:
+def _named(manifests: Sequence[Path] | Mapping[str, Path]) -> dict[str, Path]:
+    if isinstance(manifests, Mapping):
+        return dict(manifests)
     files: dict[str, Path] = {}
     for manifest in manifests:
         other = files.setdefault(manifest.stem, manifest)
@@ -181,10 +186,19 @@ def _made_from(
     }
 
 
+def _asked(
+    suites: Mapping[str, Any], measures: Mapping[str, Measure], choices: Sequence[Choice]
+) -> list[tuple[str, str]]:
+    """Suites with the measures that are asked of them."""
+    wanted = dict(zip(measures, choices, strict=True))
+    return [(s, name) for s, name in product(suites, measures) if not wanted[name].suites or s in wanted[name].suites]
+
+
 def _measure_all(
     suites: Mapping[str, Sequence[Utterance]],
     out: Path,
     measures: Mapping[str, Measure],
+    asked: Sequence[tuple[str, str]],
     made_from: Mapping[str, Any],
     cluster: str,
     again: bool,
@@ -194,8 +208,8 @@ def _measure_all(
     found: dict[str, dict[str, Measured]] = {suite: {} for suite in suites}
     missing: dict[str, str] = {}
     faults: list[Exception] = []
-    with progress_bar(total=len(suites) * len(measures), what="measures") as progress:
-        for suite, name in product(suites, measures):
+    with progress_bar(total=len(asked), what="measures") as progress:
+        for suite, name in asked:
             try:
                 replies = suites[suite]
                 found[suite][name] = _measured(measures[name], replies, out, suite, by_name[name], again)
