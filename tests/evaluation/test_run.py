@@ -332,9 +332,10 @@ def test_replies_without_what_a_measure_needs_have_no_row(place, capsys):
     assert "missing: feelings: overlap: no reply has references" in capsys.readouterr().out
 
 
-def test_the_measure_of_the_page(place):
+def test_the_measure_of_the_page(place, capsys):
     (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/evaluation.md").read_text(), re.DOTALL)
     (place / "mine.py").write_text(example)
     assert run("--measures", "mine.Questions") == 0
+    assert "| feelings | questions | asks | 0." in capsys.readouterr().out
     asks = ["?" in line["reply"] for line in predictions()]
     assert [line["measures"]["questions"]["asks"] for line in predictions()] == asks and {*asks} == {True, False}

@@ -75,6 +75,7 @@ def run(
     """
     from empathy_lightning.commands.chat import asked_prompt, chosen_decoding
     from empathy_lightning.evaluation.measure_choice import choices
+    from empathy_lightning.evaluation.result_tables import result_table
     from empathy_lightning.evaluation.run import Answering, evaluate_run
 
     if not manifests:
@@ -87,6 +88,8 @@ def run(
         rest = (batch_size, per_shard, trust, allow_left_out, language, slots)
         answering = Answering(checkpoint, question, how, speech, *rest)
     missing = evaluate_run(manifests, out, choices(measures), answering, split, cluster, again)
+    if (out / "metrics.json").is_file():
+        print(f"{result_table([out], 'markdown')}report: {out / 'report.html'}")
     for measure, why in missing.items():
         print(f"missing: {measure}: {why}")
     return 1 if missing else 0
@@ -121,9 +124,7 @@ def table(
         write_text(out, text)
 
 
-def compare(
-    *folders: Path, test: TestName = "auto", format: TableFormat = "markdown", out: Path | None = None
-) -> None:
+def compare(*folders: Path, test: TestName = "auto", format: TableFormat = "markdown", out: Path | None = None) -> None:
     """Test whether systems differ on the same questions: difference, p, effect size, how many questions it needs.
 
     Args:
@@ -163,6 +164,7 @@ def paper(
     only: Annotated[tuple[str, ...], Several] = (),
     decoding: Annotated[Decoding, Flat] = Decoding(),  # noqa: B008 - frozen
     format: TableFormat = "markdown",
+    pages: bool = False,
     trust: Trust = (),
 ) -> int:
     """Make a paper's table: run its systems on its suites, and set ours beside what was published.
@@ -174,6 +176,7 @@ def paper(
         only: Names of the systems to run; the others' results are taken as they are.
         decoding: How replies are chosen (default: as long as the paper's).
         format: How the table is written.
+        pages: Write report.html of each system and suite too.
 
     Returns:
         0; 1 if a system or a measure is missing, which is said.
@@ -191,7 +194,7 @@ def paper(
     for name in only:
         if name not in found.systems:
             raise InputError(f"{table} has no system named {name}{meant(name, found.systems)}")
-    missing = run_systems(found, out, decoding, trust, only)
+    missing = run_systems(found, out, decoding, trust, only, pages)
     text = FORMATS[format](*table_rows(found, out))
     file = out / f"table{ENDINGS[format]}"
     write_text(file, text)

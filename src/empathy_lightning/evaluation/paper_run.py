@@ -28,7 +28,12 @@ from empathy_lightning.prompts import SPEECH_AND_EMOTION, SPEECH_ONLY, Prompt
 
 
 def run_systems(
-    table: PaperTable, out: Path, decoding: Decoding, trust: Sequence[str] = (), only: Sequence[str] = ()
+    table: PaperTable,
+    out: Path,
+    decoding: Decoding,
+    trust: Sequence[str] = (),
+    only: Sequence[str] = (),
+    pages: bool = False,
 ) -> dict[str, str]:
     """Run every system that can be run on every suite, each into a folder below ``out``; what is done goes fast.
 
@@ -38,6 +43,7 @@ def run_systems(
         decoding: How replies are chosen; without a longest reply, the paper's.
         trust: Packages whose classes folders may name.
         only: Names of systems; none takes all.
+        pages: Write each run's report.html too.
 
     Returns:
         Why cells are missing, by system, suite and perhaps measure.
@@ -48,7 +54,7 @@ def run_systems(
     for number, (name, suite) in enumerate(jobs, 1):
         print(f"[{number}/{len(jobs)}] {name}, {suite}", flush=True)
         try:
-            lacking = _run(table, name, suite, folder_of(out, name, suite), decoding, trust)
+            lacking = _run(table, name, suite, folder_of(out, name, suite), decoding, trust, pages)
         except InputError as error:
             # One system that is not there leaves its cells empty.
             missing[f"{name}, {suite}"] = str(error)
@@ -63,7 +69,7 @@ def folder_of(out: Path, system: str, suite: str) -> Path:
 
 
 def _run(
-    table: PaperTable, name: str, suite: str, folder: Path, decoding: Decoding, trust: Sequence[str]
+    table: PaperTable, name: str, suite: str, folder: Path, decoding: Decoding, trust: Sequence[str], pages: bool
 ) -> dict[str, str]:
     system = table.systems[name].of(suite)
     measures = [choice for choice in table.measures if not choice.suites or suite in choice.suites]
@@ -81,7 +87,7 @@ def _run(
         answering = Answering(Path(system.checkpoint), prompt, decoding, system.speech, **own)  # type: ignore[arg-type]
     elif system.language_model is not None:
         manifest = _written(manifest, system, wordings, decoding, folder)
-    return evaluate_run({suite: manifest}, folder, measures, answering, "all")
+    return evaluate_run({suite: manifest}, folder, measures, answering, "all", page=pages)
 
 
 def _questions(suite: str, file: Path, split: str, system: PaperSystem, folder: Path) -> Path:

@@ -7,6 +7,7 @@ or one with more measures, goes on from there. A measure that fails leaves the o
 from __future__ import annotations
 
 import platform
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -81,6 +82,7 @@ def evaluate_run(
     split: str = "test",
     cluster: str = "speaker",
     again: bool = False,
+    page: bool = True,
 ) -> dict[str, str]:
     """Answer, measure and report.
 
@@ -92,6 +94,7 @@ def evaluate_run(
         split: Split to use, or ``all``.
         cluster: Over what intervals are drawn, see :func:`.figures.clusters_of`.
         again: Make the replies and the measures anew.
+        page: Write report.html too.
 
     Returns:
         Why measures are missing, by ``SUITE: MEASURE``; empty where all is there, and for a process that left the
@@ -116,7 +119,7 @@ def evaluate_run(
         with locked(out / ".measuring.lock", _ELSEWHERE):
             made_from = _made_from(files, answering, choices, split, cluster)
             asked = _asked(suites, measures, choices)
-            return _measure_all(suites, out, measures, asked, made_from, cluster, again)
+            return _measure_all(suites, out, measures, asked, made_from, cluster, again, page)
     except InputError as error:
         # Under torchrun a process that ends with an error would end the one that measures.
         if str(error) != _ELSEWHERE:
@@ -202,6 +205,7 @@ def _measure_all(
     made_from: Mapping[str, Any],
     cluster: str,
     again: bool,
+    page: bool,
 ) -> dict[str, str]:
     """Measure, write and report; why measures are missing."""
     by_name = dict(zip(measures, made_from["measures"], strict=True))
@@ -218,7 +222,12 @@ def _measure_all(
                 if not isinstance(error, InputError | OSError):
                     faults.append(error)
             progress.update()
-    _write(suites, out, measures, found, {**made_from, "missing": missing}, cluster)
+    metrics = {**made_from, "missing": missing}
+    lines = _write(suites, out, measures, found, metrics, cluster)
+    if page:
+        from empathy_lightning.evaluation.run_report import write_report
+
+        write_report(out / "report.html", metrics, lines)
     if faults:
         raise faults[0]
     return missing
@@ -228,7 +237,7 @@ def _measured(
     measure: Measure, replies: Sequence[Utterance], out: Path, suite: str, chosen: Mapping[str, Any], again: bool
 ) -> Measured:
     """What a measure says of a suite, now or by an earlier run."""
-    path = out / "measured" / f"{measure.name}.{_file_name(suite)}.json"
+    path = out / "measured" / "{}.{}.json".format(measure.name, re.sub(r"[^\w-]", "_", suite)[:80])
     asks = getattr(measure, "made_from", dict)
     made_from = {"measure": dict(chosen), **asks(), "replies": _replies_digest(replies, out)}
     content = None if again else kept(path, made_from)
@@ -257,10 +266,6 @@ def _replies_digest(replies: Sequence[Utterance], home: Path) -> dict[str, str]:
     return {"said": utterances_digest(replies, home), "recordings": recordings_digest(heard, home)}
 
 
-def _file_name(suite: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in suite)[:80]
-
-
 def _write(
     suites: Mapping[str, Sequence[Utterance]],
     out: Path,
@@ -268,10 +273,8 @@ def _write(
     found: Mapping[str, Mapping[str, Measured]],
     metrics: dict[str, Any],
     cluster: str,
-) -> None:
-    """Write predictions.jsonl, metrics.json and report.html."""
-    from empathy_lightning.evaluation.run_report import write_report
-
+) -> list[dict[str, Any]]:
+    """Write predictions.jsonl, whose lines come back, and metrics.json, which gets the figures."""
     lines = []
     chosen = dict(zip(measures, metrics["measures"], strict=True))
     metrics["suites"] = {}
@@ -292,4 +295,4 @@ def _write(
             lines.append(prediction(suite, reply, said))
     write_predictions(out, lines)
     write_json(out / "metrics.json", metrics)
-    write_report(out / "report.html", metrics, lines)
+    return lines
