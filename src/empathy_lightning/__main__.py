@@ -75,6 +75,7 @@ COMMANDS: dict[str, Callable[..., int | None]] = {
     "evaluate run": evaluate_runs.run,
     "evaluate table": evaluate_runs.table,
     "evaluate compare": evaluate_runs.compare,
+    "evaluate paper": evaluate_runs.paper,
     "evaluate power": evaluate_runs.power,
     "memory": memory.memory,
     "ablate": ablate.ablate,

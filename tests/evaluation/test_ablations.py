@@ -78,6 +78,25 @@ def test_two_variants_run_and_are_not_run_again(listed, monkeypatch, capsys):
     assert "another variant of that name" in capsys.readouterr().err
 
 
+def test_several_seeds_give_means_and_deviations(listed, monkeypatch, capsys):
+    monkeypatch.chdir(listed)
+    words = ["ablate", "list.yaml", "--out", "out", "--config", "paths.yaml", "--only", "full", "--seeds", "1", "2"]
+    assert main(words) == 0, (listed / "out/seed1/full/output.txt").read_text()[-3_000:]
+    shown = capsys.readouterr().out
+    each = [json.loads((listed / f"out/seed{seed}/full/metrics.json").read_text()) for seed in (1, 2)]
+    assert each[0]["test/loss"] != each[1]["test/loss"]
+    figures = json.loads((listed / "out/ablations.json").read_text())["full"]
+    for key in ("test/loss", "test/weighted_accuracy"):
+        one, other = each[0][key], each[1][key]
+        assert figures[key] == pytest.approx(
+            {"mean": (one + other) / 2, "deviation": abs(one - other) / 2**0.5, "seeds": 2}
+        )
+    loss = figures["test/loss"]
+    assert f"| {loss['mean']:.4f} ± {loss['deviation']:.4f} |" in shown and "| full | 2 |" in shown
+    assert main([*words[:-1], "1"]) == 2
+    assert "each seed once" in capsys.readouterr().err
+
+
 def pretend(monkeypatch, fails=()):
     """Processes that only leave a checkpoint behind."""
     calls = []

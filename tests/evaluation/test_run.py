@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from dataclasses import replace
 
 import pytest
@@ -13,6 +14,7 @@ from empathy_lightning.data import read_manifest, write_manifest
 from empathy_lightning.evaluation.statistics import mean, ratio
 from empathy_lightning.metrics.text import chrf
 from empathy_lightning.utterance import EMOTIONS
+from tests.conftest import ROOT
 from tests.tiny import spoken
 
 MEASURE = """
@@ -21,6 +23,7 @@ from pathlib import Path
 
 from empathy_lightning.errors import InputError
 from empathy_lightning.evaluation.measured import Measured
+from empathy_lightning.evaluation.statistics import mean
 
 
 class Length:
@@ -39,7 +42,8 @@ class Length:
             file.write(f"{len(replies)} ")
         rows = [{"characters": max(self.least, len(u.response)), "characters_of": len(u.response), "all_of": 7}
                 for u in replies]
-        return Measured(rows, {"longest": max(row["characters"] for row in rows), "note": "words"})
+        own = mean([row["characters"] for row in rows])
+        return Measured(rows, {"longest": max(row["characters"] for row in rows), "note": "words", "own_mean": own})
 
 
 class Down:
@@ -288,10 +292,26 @@ def test_manifests_of_one_name_and_empty_ones_are_refused(place, capsys):
     write_manifest(place / "others.jsonl", rows[:2])
     assert main(["evaluate", "run", "questions.jsonl", "others.jsonl", "--out", "r"]) == 2
     assert "in two manifests: give it once" in capsys.readouterr().err
+    line = (place / "questions.jsonl").read_text().splitlines()[0]
+    (place / "twice.jsonl").write_text(f"{line}\n{line}\n")
+    assert main(["evaluate", "run", "twice.jsonl", "--out", "r"]) == 2
+    assert rows[0].id in capsys.readouterr().err.strip().splitlines()[-1]
     (place / "empty.jsonl").write_text("")
     assert main(["evaluate", "run", "empty.jsonl", "--out", "r"]) == 2
     assert main(["evaluate", "run", "--out", "r"]) == 2
     assert "give one manifest or more" in capsys.readouterr().err
+
+
+def test_labels_of_another_task_are_counted_and_not_guessed(place, capsys):
+    rows = read_manifest("questions.jsonl")[:10]
+    others = [replace(u, emotion="zeal" if u.emotion == "sad" else u.emotion) for u in rows]
+    write_manifest(place / "questions.jsonl", others)
+    assert run("--measures", "answered_emotion") == 0
+    figures = metrics()["suites"]["feelings"]["measures"]["answered_emotion"]["figures"]
+    assert (figures["other_labels"], figures["utterances"]) == (2, 8) and "sad" not in figures["recalls"]
+    write_manifest(place / "questions.jsonl", [replace(u, emotion="zeal") for u in rows])
+    assert run("--measures", "answered_emotion", "variety") == 1
+    assert "no question has one of the emotions neutral, happy" in capsys.readouterr().out
 
 
 def test_measures_come_from_a_file_too(place):
@@ -310,3 +330,12 @@ def test_replies_without_what_a_measure_needs_have_no_row(place, capsys):
     write_manifest(place / "questions.jsonl", [replace(u, references=[]) for u in rows[:10]])
     assert run("--measures", "overlap", "variety") == 1
     assert "missing: feelings: overlap: no reply has references" in capsys.readouterr().out
+
+
+def test_the_measure_of_the_page(place, capsys):
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/evaluation.md").read_text(), re.DOTALL)
+    (place / "mine.py").write_text(example)
+    assert run("--measures", "mine.Questions") == 0
+    assert "| feelings | questions | asks | 0." in capsys.readouterr().out
+    asks = ["?" in line["reply"] for line in predictions()]
+    assert [line["measures"]["questions"]["asks"] for line in predictions()] == asks and {*asks} == {True, False}

@@ -17,6 +17,7 @@ def ablate(
     out: Path,
     config: tuple[Path, ...] = (),
     only: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (),
+    seeds: Annotated[tuple[int, ...], Parameter(consume_multiple=True)] = (),
 ) -> int:
     """Train and test the variants of a list, and print their table.
 
@@ -25,6 +26,8 @@ def ablate(
         out: Folder; variants that are finished there are skipped.
         config: YAML that overrides each variant's, for example paths; may be repeated.
         only: Names of the variants to run.
+        seeds: Train each variant with each of these seeds, and give means and deviations (default: once, with the seed
+            of its configuration).
 
     Returns:
         0; 1 if a variant failed.
@@ -32,6 +35,7 @@ def ablate(
     Raises:
         InputError: If the list or a name cannot be used.
     """
+    from empathy_lightning.evaluation.ablation_seeds import run_seeds, seed_table
     from empathy_lightning.evaluation.ablations import read_ablations, run_ablations, table
     from empathy_lightning.files import check_folder
 
@@ -41,6 +45,12 @@ def ablate(
         if name not in ablations:
             raise InputError(f"{entries} has no entry named {name}{meant(name, ablations)}")
     chosen = [ablation for name, ablation in ablations.items() if not only or name in only]
-    figures = run_ablations(chosen, out)
-    print(f"\n{table(figures)}\ntable: {out / 'ablations.md'}")
-    return 0 if all(figures.values()) else 1
+    if seeds:
+        spreads = run_seeds(chosen, out, seeds)
+        done = all(of["seeds"] == len(seeds) for spread in spreads.values() for of in spread.values())
+        done, text = done and all(spreads.values()), seed_table(spreads)
+    else:
+        figures = run_ablations(chosen, out)
+        done, text = all(figures.values()), table(figures)
+    print(f"\n{text}\ntable: {out / 'ablations.md'}")
+    return 0 if done else 1

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from empathy_lightning.commands.options import Again, AllowLeftOut, Flat, PaperName, Trust, Wording
 from empathy_lightning.decoding import Decoding
-from empathy_lightning.errors import InputError
+from empathy_lightning.errors import InputError, meant
 
 TableFormat = Literal["markdown", "csv", "latex"]
 """How a table is written, see :mod:`empathy_lightning.evaluation.table_formats`."""
@@ -17,7 +17,7 @@ TableFormat = Literal["markdown", "csv", "latex"]
 ClusterName = Literal["speaker", "session", "none"]
 """What is drawn together for an interval, see :mod:`empathy_lightning.evaluation.figures`."""
 
-TestName = Literal["wilcoxon", "permutation"]
+TestName = Literal["auto", "wilcoxon", "permutation"]
 """Tests of differences, see :mod:`empathy_lightning.evaluation.comparison`."""
 
 SpreadName = Literal["interval", "deviation", "none"]
@@ -38,6 +38,8 @@ def run(
     system: Wording = None,
     language: str | None = None,
     decoding: Annotated[Decoding, Flat] = Decoding(),  # noqa: B008 - frozen
+    speech_slot: str | None = None,
+    emotion_slot: str | None = None,
     speech: bool = False,
     batch_size: int = 16,
     per_shard: int = 512,
@@ -59,6 +61,8 @@ def run(
         system: System message of that prompt.
         language: Of the replies, as in chat.
         decoding: How the replies are chosen.
+        speech_slot: What fills {speech} in the folder's place, such as Transcript, or a class path.
+        emotion_slot: What fills {emotion} in the folder's place, such as PredictedLabel, TrueLabel or RandomLabel.
         speech: Speak the replies too.
         batch_size: Recordings at a time.
         per_shard: Utterances in a shard, the most that an interruption costs.
@@ -71,6 +75,7 @@ def run(
     """
     from empathy_lightning.commands.chat import asked_prompt, chosen_decoding
     from empathy_lightning.evaluation.measure_choice import choices
+    from empathy_lightning.evaluation.result_tables import result_table
     from empathy_lightning.evaluation.run import Answering, evaluate_run
 
     if not manifests:
@@ -79,9 +84,12 @@ def run(
     if checkpoint is not None:
         question, longest = asked_prompt(paper, prompt, system)
         how = chosen_decoding(decoding, longest, speech)
-        sizes = (batch_size, per_shard)
-        answering = Answering(checkpoint, question, how, speech, *sizes, trust, allow_left_out, language)
+        slots = {name: kind for name, kind in (("speech_slot", speech_slot), ("emotion_slot", emotion_slot)) if kind}
+        rest = (batch_size, per_shard, trust, allow_left_out, language, slots)
+        answering = Answering(checkpoint, question, how, speech, *rest)
     missing = evaluate_run(manifests, out, choices(measures), answering, split, cluster, again)
+    if (out / "metrics.json").is_file():
+        print(f"{result_table([out], 'markdown')}report: {out / 'report.html'}")
     for measure, why in missing.items():
         print(f"missing: {measure}: {why}")
     return 1 if missing else 0
@@ -116,14 +124,13 @@ def table(
         write_text(out, text)
 
 
-def compare(
-    *folders: Path, test: TestName = "wilcoxon", format: TableFormat = "markdown", out: Path | None = None
-) -> None:
+def compare(*folders: Path, test: TestName = "auto", format: TableFormat = "markdown", out: Path | None = None) -> None:
     """Test whether systems differ on the same questions: difference, p, effect size, how many questions it needs.
 
     Args:
         folders: Of evaluate run, two or more.
-        test: Of numbers: wilcoxon (McNemar's of 0 and 1), or permutation, which swaps whole speakers.
+        test: Of numbers: auto (McNemar's of 0 and 1, else Wilcoxon's), wilcoxon, or permutation, which swaps whole
+            speakers.
         format: How the table is written.
         out: JSON file of the comparisons.
 
@@ -146,6 +153,55 @@ _LEGEND = (
     "* p < 0.05, ** p < 0.01, *** p < 0.001, after Holm's adjustment over the figures and pairs of systems of a "
     "measure; d Cohen's d_z, r rank-biserial, n the questions that a difference of this size needs (power 0.8)"
 )
+
+
+def paper(
+    table: Path,
+    /,
+    *,
+    out: Path,
+    config: tuple[Path, ...] = (),
+    only: Annotated[tuple[str, ...], Several] = (),
+    decoding: Annotated[Decoding, Flat] = Decoding(),  # noqa: B008 - frozen
+    format: TableFormat = "markdown",
+    pages: bool = False,
+    trust: Trust = (),
+) -> int:
+    """Make a paper's table: run its systems on its suites, and set ours beside what was published.
+
+    Args:
+        table: YAML of the table, or recipe:tables/NAME.
+        out: Folder with one of evaluate run for each system, and the table.
+        config: YAML over it, for example other models and manifests; may be repeated.
+        only: Names of the systems to run; the others' results are taken as they are.
+        decoding: How replies are chosen (default: as long as the paper's).
+        format: How the table is written.
+        pages: Write report.html of each system and suite too.
+
+    Returns:
+        0; 1 if a system or a measure is missing, which is said.
+
+    Raises:
+        InputError: If the table cannot be read.
+    """
+    from empathy_lightning.evaluation.paper_run import run_systems, table_rows
+    from empathy_lightning.evaluation.paper_table import read_table
+    from empathy_lightning.evaluation.table_formats import ENDINGS, FORMATS
+    from empathy_lightning.files import check_folder, write_text
+
+    check_folder(out)
+    found = read_table([table, *config])
+    for name in only:
+        if name not in found.systems:
+            raise InputError(f"{table} has no system named {name}{meant(name, found.systems)}")
+    missing = run_systems(found, out, decoding, trust, only, pages)
+    text = FORMATS[format](*table_rows(found, out))
+    file = out / f"table{ENDINGS[format]}"
+    write_text(file, text)
+    print(f"\n{found.title}; published: {found.source}\n\n{text}\ntable: {file}")
+    for name, why in missing.items():
+        print(f"missing: {name}: {why}")
+    return 1 if missing else 0
 
 
 def power(*, effect: float, power: float = 0.8, alpha: float = 0.05) -> None:

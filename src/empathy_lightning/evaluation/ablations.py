@@ -21,6 +21,7 @@ from typing import Any
 
 from empathy_lightning.configurations import RECIPE, layers, located, logs_of, merged, read_yaml
 from empathy_lightning.errors import InputError
+from empathy_lightning.evaluation.table_formats import markdown
 from empathy_lightning.files import write_json, write_text
 from empathy_lightning.jobs import digest
 
@@ -122,11 +123,10 @@ def run_ablations(ablations: Sequence[Ablation], out: Path) -> dict[str, dict[st
 def table(figures: dict[str, dict[str, float]]) -> str:
     """The test figures as a Markdown table, one row a variant."""
     columns = sorted({key for row in figures.values() for key in row})
-    lines = [["ablation", *(column.removeprefix("test/") for column in columns)], ["---"] * (len(columns) + 1)]
-    lines += [
-        [name, *(f"{row[column]:.4f}" if column in row else "" for column in columns)] for name, row in figures.items()
-    ]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    rows = []
+    for name, row in figures.items():
+        rows.append([name, *(f"{row[column]:.4f}" if column in row else "" for column in columns)])
+    return markdown(["ablation", *(column.removeprefix("test/") for column in columns)], rows)
 
 
 def _finished(ablation: Ablation, folder: Path) -> dict[str, float] | None:

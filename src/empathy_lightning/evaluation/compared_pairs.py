@@ -131,7 +131,7 @@ def _of_numbers(lines: _Lines, name: str, test: str) -> Pair | None:
     spread = difference((own, ones), (other, ones), lines.clusters)
     if test == "permutation":
         p, said = permutation(own, other, lines.clusters), "permutation"
-    elif {*own, *other} <= {0.0, 1.0}:
+    elif test == "auto" and {*own, *other} <= {0.0, 1.0}:
         p, said = mcnemar(own, other), "McNemar"
     else:
         p, said = signed_rank(own, other), "Wilcoxon"

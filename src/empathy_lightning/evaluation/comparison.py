@@ -52,12 +52,12 @@ class Comparison:
     needed: int | None
 
 
-def compare(folders: Sequence[Path], test: str = "wilcoxon") -> list[Comparison]:
+def compare(folders: Sequence[Path], test: str = "auto") -> list[Comparison]:
     """Compare every pair of systems by every figure that they share.
 
     Args:
         folders: Of ``evaluate run``, two or more.
-        test: ``wilcoxon`` (McNemar's for 0 and 1) or ``permutation``.
+        test: Of numbers: ``auto`` (McNemar's of 0 and 1, else Wilcoxon's), ``wilcoxon`` or ``permutation``.
 
     Raises:
         InputError: If they cannot be compared: other questions, other measures, or none in common.

@@ -47,12 +47,12 @@ def clusters_of(replies: Sequence[Utterance], by: str) -> list[Hashable] | None:
 
 def figures_of(measure: Measure, replies: Sequence[Utterance], measured: Measured, cluster: str) -> dict[str, Any]:
     """Figures of all replies: the measure's own, and the mean of each number of its rows with its interval."""
-    found = dict(measured.figures)
-    own = _from_rows(measure, replies, measured.rows, cluster)
-    for name, figure in own.items():
-        # The same mean, with the interval over clusters.
-        if name not in found or _same(found[name], figure):
-            found[name] = figure
+    means = _from_rows(measure, replies, measured.rows, cluster)
+    found = dict(means)
+    for name, figure in measured.figures.items():
+        # A mean of the rows that the measure itself gives, whatever it calls it, gets the interval over clusters.
+        same = [mean for mean in means.values() if _same(figure, mean)]
+        found[name] = same[0] if same else figure
     return found
 
 
@@ -130,8 +130,10 @@ def _deviation(values: Sequence[float]) -> float:
 
 
 def _same(figure: Any, other: Mapping[str, float]) -> bool:
-    value = figure.get("value") if isinstance(figure, dict) else figure
-    return isinstance(value, int | float) and abs(value - other["value"]) < 1e-5
+    """Whether a figure is this mean of this many replies."""
+    if not (isinstance(figure, dict) and {"value", "replies"} <= set(figure)):
+        return False
+    return figure["replies"] == other["replies"] and abs(figure["value"] - other["value"]) < 1e-5
 
 
 def value_of(figure: Any) -> float | None:

@@ -31,10 +31,12 @@ class Choice:
     Attributes:
         class_path: Its bare name or the path of its class.
         init_args: Arguments of its constructor.
+        suites: Of whose replies it is asked; none takes all.
     """
 
     class_path: str
     init_args: dict[str, Any] = field(default_factory=dict)
+    suites: tuple[str, ...] = ()
 
 
 def own_names() -> list[str]:
@@ -90,7 +92,7 @@ def read_choices(file: Path) -> list[Choice]:
 
 
 def entries_of(content: Any, where: str) -> list[Choice]:
-    """A list of names and of entries with ``class_path`` and perhaps ``init_args``.
+    """A list of names and of entries with ``class_path`` and perhaps ``init_args`` and ``suites``.
 
     Raises:
         InputError: If it is something else.
@@ -99,10 +101,11 @@ def entries_of(content: Any, where: str) -> list[Choice]:
     for row in content if isinstance(content, list) else [content]:
         if isinstance(row, str):
             found.append(Choice(row))
-        elif isinstance(row, dict) and "class_path" in row and set(row) <= _ENTRY:
-            found.append(Choice(str(row["class_path"]), dict(row.get("init_args") or {})))
+        elif isinstance(row, dict) and "class_path" in row and set(row) <= {*_ENTRY, "suites"}:
+            arguments = dict(row.get("init_args") or {})
+            found.append(Choice(str(row["class_path"]), arguments, tuple(row.get("suites") or ())))
         else:
-            raise InputError(f"{where}: a measure is a name, or class_path with init_args, not {row!r:.80}")
+            raise InputError(f"{where}: a measure is a name, or class_path with init_args, not {str(row)[:80]}")
     return found
 
 
@@ -129,6 +132,12 @@ def build(wanted: Sequence[Choice], context: Mapping[str, Any]) -> dict[str, Mea
             raise InputError(f"two measures are named {name}: leave one out, or name them apart by their arguments")
         found[name] = measure
     return found
+
+
+def wants(choice: Choice, argument: str) -> bool:
+    """Whether a measure cannot be built without an argument that it was not given."""
+    parameter = _parameters(_class_of(choice.class_path)).get(argument)
+    return parameter is not None and parameter.default is parameter.empty and argument not in choice.init_args
 
 
 def described(wanted: Sequence[Choice]) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from empathy_lightning.devices import own_device
 from empathy_lightning.errors import InputError
 from empathy_lightning.evaluation.answering import Respondent
 from empathy_lightning.evaluation.changed_recordings import is_changed, with_state
+from empathy_lightning.evaluation.slot_choice import filler_named
 from empathy_lightning.faults import first_of
 from empathy_lightning.files import check_folder, check_target
 from empathy_lightning.folders import read_config
@@ -33,6 +34,7 @@ from empathy_lightning.jobs import (
     speech_files,
 )
 from empathy_lightning.models import EmpatheticLM
+from empathy_lightning.parts import class_path
 from empathy_lightning.preparation.answers import AnswerShard, check_shards, in_shards, shards_of
 from empathy_lightning.preparation.identity import model_identity
 from empathy_lightning.prompts import SPEECH_ONLY, Prompt, follow_language
@@ -56,6 +58,7 @@ def answer_manifest(
     max_left_out: float = MOST,
     language: str | None = None,
     words: bool = False,
+    slots: Mapping[str, str] | None = None,
 ) -> Path:
     """Let a bot answer recordings, and write a manifest with its replies as the responses.
 
@@ -63,7 +66,7 @@ def answer_manifest(
     and left for the next run, which also answers those anew whose size or time of change is another one now.
 
     Args:
-        checkpoint: Folder of the bot; what fills its slots is what the folder says.
+        checkpoint: Folder of the bot; what fills its slots is what the folder says, unless ``slots`` does.
         manifest: Utterances.
         out: Manifest to write; the shards lie beside it, and so does the speech of the replies.
         split: Split to use, or ``all``.
@@ -78,6 +81,8 @@ def answer_manifest(
         language: Of the replies, see :func:`.prompts.follow_language`; it is asked for in each system message.
         words: Answer the transcripts, as if they were typed, and listen to nothing; where no prompt is given, they
             alone are the user's turn.
+        slots: ``speech_slot`` and ``emotion_slot``: class paths of :class:`.slots.SlotFiller` that take the folder's
+            place, bare names for those of :mod:`.slots`.
 
     Raises:
         InputError: If the checkpoint, the manifest or ``out`` cannot be used, or the shards answer something else.
@@ -97,6 +102,8 @@ def answer_manifest(
     chosen = {"speech": aloud, **vars(decoding), "max_new_tokens": decoding.longest}
     read = _read(utterances) if words else _recordings(utterances, manifest.parent)
     said = {**_fingerprint(checkpoint), **read, **asked, **chosen, "language": language}
+    fillers = {name: filler_named(name, path, trust) for name, path in (slots or {}).items()}
+    said |= {name: class_path(type(filler)) for name, filler in fillers.items()}
 
     def _load() -> AnswerShard:
         model = _asked(checkpoint, trust, prompt, aloud)
@@ -104,6 +111,8 @@ def answer_manifest(
             model.responder.prompt = SPEECH_ONLY
         assert model.responder is not None
         model.responder.system = follow_language(model.responder.system, language)
+        for name, filler in fillers.items():
+            setattr(model.responder, name, filler)
         _settle_prompts(model.responder, utterances, shards)
         _tell_of_labels(model)
         respondent = Respondent(model, decoding, batch_size, out if aloud else None)

@@ -60,7 +60,7 @@ def result_table(folders: Sequence[Path], form: str, patterns: Sequence[str] = (
     keys = list(dict.fromkeys(key for figures in systems.values() for key in figures))
     if patterns:
         keys = [key for key in keys if any(fnmatchcase("/".join(key), pattern) for pattern in patterns)]
-    if not keys:
+    if patterns and not keys:
         raise InputError(f"no figure is named {', '.join(patterns)}: patterns are of suite/measure/figure")
     rows = []
     for key in keys:

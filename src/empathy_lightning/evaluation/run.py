@@ -7,8 +7,9 @@ or one with more measures, goes on from there. A measure that fails leaves the o
 from __future__ import annotations
 
 import platform
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
@@ -24,6 +25,7 @@ from empathy_lightning.evaluation.measured import Measure, Measured
 from empathy_lightning.evaluation.replies import answer_manifest
 from empathy_lightning.evaluation.result_folder import keep, kept, prediction, write_predictions
 from empathy_lightning.files import check_folder, write_json
+from empathy_lightning.hub import local_folder
 from empathy_lightning.jobs import digest, folder_digest, locked, recordings_digest, utterances_digest
 from empathy_lightning.progress import progress_bar
 from empathy_lightning.prompts import Prompt
@@ -46,6 +48,7 @@ class Answering:
         trust: Packages whose classes the folder may name.
         max_left_out: Share of the recordings that may be missing or unreadable.
         language: Of the replies.
+        slots: What fills the slots in the folder's place.
     """
 
     checkpoint: Path
@@ -57,39 +60,42 @@ class Answering:
     trust: Sequence[str] = ()
     max_left_out: float = MOST
     language: str | None = None
+    slots: Mapping[str, str] = field(default_factory=dict)
 
     def answer(self, manifest: Path, out: Path, split: str, again: bool) -> None:
         """Answer a manifest, or this process's share of it."""
         how = (self.prompt, self.decoding, self.aloud, self.batch_size, self.per_shard, self.trust, again)
-        answer_manifest(self.checkpoint, manifest, out, split, *how, self.max_left_out, self.language)
+        answer_manifest(self.checkpoint, manifest, out, split, *how, self.max_left_out, self.language, slots=self.slots)
 
     def described(self) -> dict[str, Any]:
         """What decides the replies beside the manifests, as JSON values."""
         prompt = None if self.prompt is None else vars(self.prompt)
-        chosen = {"speech": self.aloud, "language": self.language, **vars(self.decoding)}
-        named = {"checkpoint": str(self.checkpoint), "checkpoint_digest": folder_digest(self.checkpoint)}
+        chosen = {"speech": self.aloud, "language": self.language, **self.slots, **vars(self.decoding)}
+        named = {"checkpoint": str(self.checkpoint), "checkpoint_digest": folder_digest(local_folder(self.checkpoint))}
         return {**named, "prompt": prompt, **chosen}
 
 
 def evaluate_run(
-    manifests: Sequence[Path],
+    manifests: Sequence[Path] | Mapping[str, Path],
     out: Path,
     choices: Sequence[Choice],
     answering: Answering | None = None,
     split: str = "test",
     cluster: str = "speaker",
     again: bool = False,
+    page: bool = True,
 ) -> dict[str, str]:
     """Answer, measure and report.
 
     Args:
-        manifests: Questions; without a bot, the replies themselves.
+        manifests: Questions, perhaps by name; without a bot, the replies themselves.
         out: Folder of the results.
         choices: The measures.
         answering: The bot that answers; None takes the manifests' responses as its replies.
         split: Split to use, or ``all``.
         cluster: Over what intervals are drawn, see :func:`.figures.clusters_of`.
         again: Make the replies and the measures anew.
+        page: Write report.html too.
 
     Returns:
         Why measures are missing, by ``SUITE: MEASURE``; empty where all is there, and for a process that left the
@@ -113,7 +119,8 @@ def evaluate_run(
     try:
         with locked(out / ".measuring.lock", _ELSEWHERE):
             made_from = _made_from(files, answering, choices, split, cluster)
-            return _measure_all(suites, out, measures, made_from, cluster, again)
+            asked = _asked(suites, measures, choices)
+            return _measure_all(suites, out, measures, asked, made_from, cluster, again, page)
     except InputError as error:
         # Under torchrun a process that ends with an error would end the one that measures.
         if str(error) != _ELSEWHERE:
@@ -122,7 +129,9 @@ def evaluate_run(
         return {}
 
 
-def _named(manifests: Sequence[Path]) -> dict[str, Path]:
+def _named(manifests: Sequence[Path] | Mapping[str, Path]) -> dict[str, Path]:
+    if isinstance(manifests, Mapping):
+        return dict(manifests)
     files: dict[str, Path] = {}
     for manifest in manifests:
         other = files.setdefault(manifest.stem, manifest)
@@ -181,21 +190,31 @@ def _made_from(
     }
 
 
+def _asked(
+    suites: Mapping[str, Any], measures: Mapping[str, Measure], choices: Sequence[Choice]
+) -> list[tuple[str, str]]:
+    """Suites with the measures that are asked of them."""
+    wanted = dict(zip(measures, choices, strict=True))
+    return [(s, name) for s, name in product(suites, measures) if not wanted[name].suites or s in wanted[name].suites]
+
+
 def _measure_all(
     suites: Mapping[str, Sequence[Utterance]],
     out: Path,
     measures: Mapping[str, Measure],
+    asked: Sequence[tuple[str, str]],
     made_from: Mapping[str, Any],
     cluster: str,
     again: bool,
+    page: bool,
 ) -> dict[str, str]:
     """Measure, write and report; why measures are missing."""
     by_name = dict(zip(measures, made_from["measures"], strict=True))
     found: dict[str, dict[str, Measured]] = {suite: {} for suite in suites}
     missing: dict[str, str] = {}
     faults: list[Exception] = []
-    with progress_bar(total=len(suites) * len(measures), what="measures") as progress:
-        for suite, name in product(suites, measures):
+    with progress_bar(total=len(asked), what="measures") as progress:
+        for suite, name in asked:
             try:
                 replies = suites[suite]
                 found[suite][name] = _measured(measures[name], replies, out, suite, by_name[name], again)
@@ -204,7 +223,12 @@ def _measure_all(
                 if not isinstance(error, InputError | OSError):
                     faults.append(error)
             progress.update()
-    _write(suites, out, measures, found, {**made_from, "missing": missing}, cluster)
+    metrics = {**made_from, "missing": missing}
+    lines = _write(suites, out, measures, found, metrics, cluster)
+    if page:
+        from empathy_lightning.evaluation.run_report import write_report
+
+        write_report(out / "report.html", metrics, lines)
     if faults:
         raise faults[0]
     return missing
@@ -214,7 +238,7 @@ def _measured(
     measure: Measure, replies: Sequence[Utterance], out: Path, suite: str, chosen: Mapping[str, Any], again: bool
 ) -> Measured:
     """What a measure says of a suite, now or by an earlier run."""
-    path = out / "measured" / f"{measure.name}.{_file_name(suite)}.json"
+    path = out / "measured" / "{}.{}.json".format(measure.name, re.sub(r"[^\w-]", "_", suite)[:80])
     asks = getattr(measure, "made_from", dict)
     made_from = {"measure": dict(chosen), **asks(), "replies": _replies_digest(replies, out)}
     content = None if again else kept(path, made_from)
@@ -243,10 +267,6 @@ def _replies_digest(replies: Sequence[Utterance], home: Path) -> dict[str, str]:
     return {"said": utterances_digest(replies, home), "recordings": recordings_digest(heard, home)}
 
 
-def _file_name(suite: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in suite)[:80]
-
-
 def _write(
     suites: Mapping[str, Sequence[Utterance]],
     out: Path,
@@ -254,10 +274,8 @@ def _write(
     found: Mapping[str, Mapping[str, Measured]],
     metrics: dict[str, Any],
     cluster: str,
-) -> None:
-    """Write predictions.jsonl, metrics.json and report.html."""
-    from empathy_lightning.evaluation.run_report import write_report
-
+) -> list[dict[str, Any]]:
+    """Write predictions.jsonl, whose lines come back, and metrics.json, which gets the figures."""
     lines = []
     chosen = dict(zip(measures, metrics["measures"], strict=True))
     metrics["suites"] = {}
@@ -278,4 +296,4 @@ def _write(
             lines.append(prediction(suite, reply, said))
     write_predictions(out, lines)
     write_json(out / "metrics.json", metrics)
-    write_report(out / "report.html", metrics, lines)
+    return lines

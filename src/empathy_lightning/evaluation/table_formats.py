@@ -45,3 +45,6 @@ FORMATS: dict[str, Callable[[Sequence[str], Lines], str]] = {
     "latex": latex,
 }
 """By the name of the format."""
+
+ENDINGS = {"markdown": ".md", "csv": ".csv", "latex": ".tex"}
+"""Of files, by the name of the format."""

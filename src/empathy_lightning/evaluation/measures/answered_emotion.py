@@ -35,7 +35,7 @@ class AnsweredEmotion:
         self.emotions, self._parse, self.field = list(emotions), PARSERS[parser], field
 
     def __call__(self, replies: Sequence[Utterance]) -> Measured:
-        """Rows with ``emotion`` (None where none is named) and ``right``; None of another emotion than the task's."""
+        """Rows with ``emotion`` (None where none is named) and ``right``; None of another label than the task's."""
         rows: list[dict[str, Any] | None] = []
         for reply in replies:
             named = self._parse(self._said(reply.response or ""), self.emotions)
@@ -43,7 +43,7 @@ class AnsweredEmotion:
             rows.append({"emotion": named, "right": int(named == reply.emotion)} if known else None)
         if not any(rows):
             raise InputError(f"no question has one of the emotions {', '.join(self.emotions)}")
-        return Measured(rows, self.figures(replies, rows))
+        return Measured(rows, {**self.figures(replies, rows), "other_labels": rows.count(None)})
 
     def _said(self, reply: str) -> str:
         """The answer: the reply, or its field up to the end of the line or the next field."""

@@ -22,7 +22,7 @@ from empathy_lightning.utterance import Utterance
 class HeardEmotion:
     """Speech emotion recognition of the questions' recordings; UA, WA, macro F1, calibration, ratings.
 
-    Questions with an emotion that the checkpoint does not know have no row.
+    Questions with an emotion that the checkpoint does not know have no row, and are counted as ``other_labels``.
 
     Args:
         checkpoint: Folder of the bot or the recogniser.
@@ -72,7 +72,8 @@ class HeardEmotion:
                 for found in self._recognise(batch.to(self.model.device), utterances):
                     rows[known[id(found.utterance)]] = emotion_row(found)
                 progress.update(len(utterances))
-        return Measured(rows, {**self.figures(replies, rows), "unreadable": len(unreadable)})
+        counts = {"unreadable": len(unreadable), "other_labels": len(replies) - len(known)}
+        return Measured(rows, {**self.figures(replies, rows), **counts})
 
     def figures(self, replies: Sequence[Utterance], rows: Sequence[dict[str, Any] | None]) -> dict[str, Any]:
         """Of some of the rows."""

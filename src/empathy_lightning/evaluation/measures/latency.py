@@ -25,6 +25,7 @@ class Latency:
         checkpoint: Folder of the bot.
         questions: How many are timed.
         max_new_tokens: Longest reply.
+        temperature: Above 0, its words are drawn.
         trust: Packages whose classes the folder may name.
 
     Raises:
@@ -36,11 +37,16 @@ class Latency:
     lower_is_better = ("first_text", "first_audio", "real_time_factor")
 
     def __init__(
-        self, checkpoint: str, questions: int = 20, max_new_tokens: int = 128, trust: Sequence[str] = ()
+        self,
+        checkpoint: str,
+        questions: int = 20,
+        max_new_tokens: int = 128,
+        temperature: float = 0.0,
+        trust: Sequence[str] = (),
     ) -> None:
         if questions < 1:
             raise InputError("latency.questions has to be at least 1")
-        self.questions, self.decoding = questions, Decoding(max_new_tokens)
+        self.questions, self.decoding = questions, Decoding(max_new_tokens, temperature)
         self.bot = EmpatheticChatbot.from_pretrained(Path(checkpoint), trust=trust)
 
     def __call__(self, replies: Sequence[Utterance]) -> Measured:
