@@ -60,6 +60,8 @@ def prepared(options: argparse.Namespace) -> tuple[EmpatheticLM, list[SpeechBatc
     if options.way.startswith("without_"):
         switch_off(model, options.way.removeprefix("without_"))
     assert model.responder is not None
+    if model.talker is not None:
+        model.talker.speech_decoder.released_rules = padded
     if options.way == "checkpointed":
         checkpoint_blocks(model.responder.language_model.model)
     buckets = options.way not in ("reference", "padded", "without_buckets")

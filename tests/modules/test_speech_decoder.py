@@ -115,6 +115,21 @@ def make(schedule=(3, 4)):
     return SpeechDecoder(8, 20, 0, num_units=16, body=Qwen2Body(32, 2), schedule=schedule).eval()
 
 
+def test_units_are_learnt_among_what_may_be_written():
+    decoder = make()
+    states, tokens = [torch.randn(4, 8), torch.randn(2, 8)], [torch.arange(1, 5), torch.arange(6, 8)]
+    units = [torch.randint(0, 16, (9,)), torch.randint(0, 16, (3,))]
+    losses = []
+    for reply in zip(states, tokens, units, strict=True):
+        rows, labels = decoder.sequence(*reply)
+        logits = decoder.model(inputs_embeds=rows[None]).logits[0, :-1]
+        # Text is 0 to 19 but for the end marker 0, the end of the text 20.
+        logits[:, 1:21] = -torch.inf
+        chosen = labels[1:] >= 0
+        losses.append(torch.nn.functional.cross_entropy(logits[chosen], labels[1:][chosen], reduction="none"))
+    torch.testing.assert_close(decoder(states, tokens, units), torch.cat(losses).mean())
+
+
 def test_streamed_units_are_what_one_whole_forward_would_choose():
     decoder = make()
     states, tokens = torch.randn(7, 8), torch.randint(1, 20, (7,))

@@ -32,7 +32,7 @@ class SpeechDecoder(nn.Module):
         body: Sizes of the unit language model; None for :class:`.unit_language_model.Qwen2Body` as it is.
         fusion: How states and embeddings join; None for :class:`.fusion.GatedFusion`.
         schedule: Reading and writing turns, as (read, write).
-        released_rules: Write as the released code does: any id may be written, text included;
+        released_rules: Learn and write as the released code does: any id may be written, text included;
             the end marker may close an early turn and stays in the sequence; the end-of-text
             marker comes with the last tokens even where they fill a turn, although training
             puts that turn's units between. By default only units are written, the end marker
@@ -156,6 +156,8 @@ class SpeechDecoder(nn.Module):
     def forward(self, states: Sequence[Tensor], tokens: Sequence[Tensor], units: Sequence[Tensor]) -> Tensor:
         """Mean cross-entropy of the units of a batch of replies, which are read packed into one row.
 
+        Each is one of the :attr:`choices`, as when it is written: text is no alternative, and its scores are not made.
+
         Args:
             states: Of each reply, as in :meth:`sequence`.
             tokens: Likewise.
@@ -174,8 +176,8 @@ class SpeechDecoder(nn.Module):
         # Each reply begins with text, so that nothing is predicted across a border.
         labels = labels[1:]
         supervised = labels != IGNORE
-        logits = self.model.lm_head(hidden[:-1][supervised])
-        return nn.functional.cross_entropy(logits.float(), labels[supervised])
+        scores = self.scores(hidden[:-1][supervised])
+        return nn.functional.cross_entropy(scores, self.choices_of(labels[supervised]))
 
     def _check_units(self, units: Sequence[Tensor]) -> None:
         everything = torch.cat(list(units))
@@ -195,12 +197,12 @@ class SpeechDecoder(nn.Module):
         """Number of ids that may be written: the units and, last, the end marker; all ids with ``released_rules``."""
         return self.separator_id + 1 + self.num_units if self.released_rules else self.num_units + 1
 
-    def scores(self, hidden: Tensor, may_end: Tensor) -> Tensor:
+    def scores(self, hidden: Tensor, may_end: Tensor | None = None) -> Tensor:
         """Scores of the next choice.
 
         Args:
             hidden: Hidden states of the last positions, shape (B, hidden_size).
-            may_end: Whether a row may write the end marker now, shape (B,).
+            may_end: Whether a row may write the end marker now, shape (B,); None where each may.
 
         Returns:
             Shape (B, choices), minus infinity where there is no choice.
@@ -209,7 +211,9 @@ class SpeechDecoder(nn.Module):
         if self.released_rules:
             return product(hidden, weight).float()
         units = product(hidden, weight[self.separator_id + 1 :])
-        end = (hidden @ weight[self.end_token_id, :, None]).masked_fill(~may_end[:, None], -torch.inf)
+        end = hidden @ weight[self.end_token_id, :, None]
+        if may_end is not None:
+            end = end.masked_fill(~may_end[:, None], -torch.inf)
         return torch.cat([units, end], 1).float()
 
     def chosen_ids(self, choices: Tensor) -> Tensor:
