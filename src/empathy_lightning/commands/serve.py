@@ -23,6 +23,7 @@ def serve(
     *,
     host: str = "127.0.0.1",
     port: int = 8000,
+    name: str | None = None,
     token_file: Path | None = None,
     open_to_all: bool = False,
     language: str | None = None,
@@ -41,6 +42,7 @@ def serve(
         checkpoint: Folder of the bot.
         host: Address to listen at; beyond this machine it takes a token.
         port: To listen at; 0 for any that is free.
+        name: Of the bot on the page and for clients (default: that of the folder).
         token_file: File whose first line clients have to know (or EMPATHY_TOKEN in the environment).
         open_to_all: Listen beyond this machine without a token.
         language: Of the replies, as in chat: auto (the user's own) or a name.
@@ -69,10 +71,10 @@ def serve(
     taken = listening(host, port, limits.stall_seconds)
     bot = EmpatheticChatbot.from_pretrained(checkpoint, device, trust)
     engine = Engine(bot, limits)
-    service = Service(checkpoint.resolve().name, engine, Metrics(engine), decoding, language)
+    service = Service(name or checkpoint.resolve().name, engine, Metrics(engine), decoding, language)
     server = Server(service, token, any_host=token is not None or open_to_all, page=page, access_log=access_log)
-    name, number = taken.getsockname()[:2]
-    print(f"{checkpoint} answers at http://{f'[{name}]' if ':' in name else name}:{number}", flush=True)
+    address, number = taken.getsockname()[:2]
+    print(f"{checkpoint} answers at http://{f'[{address}]' if ':' in address else address}:{number}", flush=True)
     server.run(sockets=[taken])
 
 

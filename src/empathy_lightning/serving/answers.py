@@ -82,12 +82,12 @@ class StreamedAnswer(Answer):
     def __init__(self, answering: Answering, chunks: Chunks, media_type: str) -> None:
         super().__init__(answering)
         self.chunks = chunks
-        self.media_type = media_type
+        self.kind = media_type
 
     async def send(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send what comes as it comes."""
         headers: list[tuple[bytes, bytes]] = [
-            (b"content-type", self.media_type.encode()),
+            (b"content-type", self.kind.encode()),
             (b"cache-control", b"no-store"),
             # Otherwise nginx collects the stream before it passes it on.
             (b"x-accel-buffering", b"no"),

@@ -35,15 +35,10 @@ async def models(request: Request) -> Response:
 async def completions(request: Request) -> Answer:
     """Answer the last message of a conversation."""
     service: Service = request.app.state.service
-    asked = await json_of(request, service.limits)
-    if asked.get("n") == 1:
-        del asked["n"]
-    chosen = options(asked, [*_READ, *_UNREAD])
-    longest = asked.get("max_completion_tokens") or asked.get("max_tokens")
-    chosen |= options({"max_new_tokens": longest})
-    form = _form(asked, service)
-    chosen["aloud"] = form is not None
-    conversation = await conversation_of(asked.get("messages"), service.limits)
+    with service.taking():
+        asked = await json_of(request, service.limits)
+        chosen, form = _chosen(asked, service)
+        conversation = await conversation_of(asked.get("messages"), service.limits)
     question = service.question(conversation.waveform, chosen, conversation.history, conversation.system)
     named = Named(f"chatcmpl-{token_hex(12)}", int(time.time()), service.name, form)
     answering = service.ask(question)
@@ -52,6 +47,17 @@ async def completions(request: Request) -> Answer:
             answering, CompletionChunks(named.head("chat.completion.chunk"), form), "text/event-stream"
         )
     return WholeAnswer(answering, named.whole)
+
+
+def _chosen(asked: dict[str, Any], service: Service) -> tuple[dict[str, Any], str | None]:
+    """What the client chooses, and in what format it wants sound."""
+    if asked.get("n") == 1:
+        del asked["n"]
+    chosen = options(asked, [*_READ, *_UNREAD])
+    longest = asked.get("max_completion_tokens") or asked.get("max_tokens")
+    chosen |= options({"max_new_tokens": longest})
+    form = _form(asked, service)
+    return {**chosen, "aloud": form is not None}, form
 
 
 def _form(asked: dict[str, Any], service: Service) -> str | None:

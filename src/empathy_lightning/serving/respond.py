@@ -26,13 +26,14 @@ async def respond(request: Request) -> Answer:
     """Answer a recording in the form that the Accept header asks for."""
     service: Service = request.app.state.service
     form = _form(request.headers.get("accept", "*/*"))
-    data, fields = await file_and_fields(request, service.limits)
-    chosen = options(fields)
+    with service.taking():
+        data, fields = await file_and_fields(request, service.limits)
+        chosen = options(fields)
+        waveform = await decoded(data, service.limits)
     if form == "audio/wav":
         if service.sample_rate is None:
             raise Refused(406, "this bot has no voice: ask for application/json")
         chosen["aloud"] = True
-    waveform = await decoded(data, service.limits)
     answering = service.ask(service.question(waveform, chosen))
     if form == "application/json":
         return WholeAnswer(answering, _json)

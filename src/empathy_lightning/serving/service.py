@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from math import isfinite
 from typing import Any
@@ -19,7 +19,7 @@ from empathy_lightning.filled_prompt import Turn
 from empathy_lightning.prompts import Prompt, follow_language
 from empathy_lightning.serving.answering import Answering
 from empathy_lightning.serving.engine import Engine, Question, Recalled
-from empathy_lightning.serving.limits import Limits
+from empathy_lightning.serving.limits import Limits, Refused
 from empathy_lightning.serving.metrics import Metrics
 
 _KINDS: dict[str, Any] = {
@@ -46,6 +46,7 @@ class Service:
         language: Of the replies, likewise.
         conversations: Live ones that there may be.
         ending: Set as soon as the server is about to end.
+        reading: Requests that are being read and decoded.
 
     Raises:
         InputError: If it is to hear longer speech than the bot can.
@@ -58,6 +59,7 @@ class Service:
     language: str | None = None
     conversations: asyncio.Semaphore = field(init=False)
     ending: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    reading: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         if self.limits.seconds > LONGEST:
@@ -79,6 +81,22 @@ class Service:
         """Of the replies' sound, in Hz; None for a bot without a voice."""
         talker = self.bot.model.talker
         return None if talker is None else talker.sample_rate
+
+    @contextmanager
+    def taking(self) -> Iterator[None]:
+        """Read and decode a request inside; all that are held in memory are as many as may be asked at once.
+
+        Raises:
+            Refused: If there are too many.
+        """
+        limits = self.limits
+        if self.reading >= limits.waiting + limits.batches * limits.batch_size:
+            raise Refused(429, f"{self.reading} requests are being read: ask again later", self.engine.retry_after)
+        self.reading += 1
+        try:
+            yield
+        finally:
+            self.reading -= 1
 
     def ask(self, question: Question) -> Answering:
         """Ask a question.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from functools import partial
 from typing import Any
 
@@ -37,7 +37,7 @@ async def body_of(request: Request, limits: Limits) -> bytes:
     return b"".join([part async for part in _parts(request, limits)])
 
 
-async def _parts(request: Request, limits: Limits) -> AsyncIterator[bytes]:
+async def _parts(request: Request, limits: Limits) -> AsyncGenerator[bytes, None]:
     too_large = Refused(413, f"at most {limits.megabytes:g} MB can be sent")
     promised = request.headers.get("content-length", "0")
     if promised.isdigit() and int(promised) > limits.bytes:

@@ -34,6 +34,7 @@ export class Connection {
 
   take(data) {
     this.wait = 500;
+    this.known = true;
     if (typeof data === "string") {
       this.does.message(JSON.parse(data));
     } else {
@@ -42,7 +43,7 @@ export class Connection {
   }
 
   closed(reason) {
-    this.does.lost(reason);
+    this.does.lost(reason || (this.known ? "" : "The server cannot be reached, or asks for a token: see Settings."));
     this.timer = setTimeout(() => this.open(), this.wait);
     this.wait = Math.min(2 * this.wait, 15_000);
   }

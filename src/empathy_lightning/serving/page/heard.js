@@ -1,9 +1,10 @@
 // What was heard in the voice: emotions as bars, ratings as a path over a plane.
 
-const FIELD = { x: 34, y: 10, width: 276, height: 220 }; // of the drawing in index.html
+const FIELD = { x: 44, y: 22, width: 256, height: 156 }; // where 0 and 1 lie in the drawing of index.html
 const SVG = "http://www.w3.org/2000/svg";
 
 const find = (id) => document.getElementById(id);
+const number = (rating) => rating?.toFixed(2) ?? "–";
 const percent = (share) => `${Math.round(100 * share)} %`;
 
 /** An element with a text and classes. */
@@ -24,7 +25,7 @@ export function showEmotions(probabilities) {
       const item = element("li", "", share === highest && share > 0 ? "likeliest" : "");
       const track = element("div", "", "track");
       const bar = element("div", "", "bar");
-      bar.style.width = percent(share);
+      bar.style.width = `${100 * share}%`;
       track.append(bar);
       item.append(element("span", name), track, element("output", percent(share)));
       return item;
@@ -40,6 +41,7 @@ export class Plane {
 
   clear() {
     this.turns = [];
+    find("plane-words").textContent = "Nothing was heard yet.";
     find("points").replaceChildren();
     find("path").setAttribute("points", "");
     this.showRatings({});
@@ -52,18 +54,18 @@ export class Plane {
     this.turns.push(heard);
     const places = this.turns.map((turn) => this.place(turn));
     find("path").setAttribute("points", places.map(({ x, y }) => `${x},${y}`).join(" "));
-    find("points").replaceChildren(...this.turns.map((turn, number) => this.point(turn, number, places[number])));
-    const words = `Turn ${heard.turn}: valence ${heard.valence.toFixed(2)}, arousal ${heard.arousal.toFixed(2)}.`;
-    find("plane-words").textContent = `${words} Each circle is a turn; the larger, the more dominant.`;
+    find("points").replaceChildren(...this.turns.map((turn, place) => this.point(turn, place === this.turns.length - 1, places[place])));
+    const words = this.turns.map((turn) => `turn ${turn.turn}, valence ${number(turn.valence)}, arousal ${number(turn.arousal)}`);
+    find("plane-words").textContent = words.join("; ");
   }
 
   place({ valence, arousal }) {
     return { x: FIELD.x + valence * FIELD.width, y: FIELD.y + (1 - arousal) * FIELD.height };
   }
 
-  point(turn, number, { x, y }) {
+  point(turn, latest, { x, y }) {
     const group = document.createElementNS(SVG, "g");
-    group.classList.toggle("latest", number === this.turns.length - 1);
+    group.classList.toggle("latest", latest);
     const circle = document.createElementNS(SVG, "circle");
     const name = document.createElementNS(SVG, "text");
     for (const [key, value] of Object.entries({ cx: x, cy: y, r: 7 + 9 * (turn.dominance ?? 0.5) })) {
@@ -80,7 +82,7 @@ export class Plane {
     find("ratings").replaceChildren(
       ...["arousal", "valence", "dominance"].map((name) => {
         const pair = element("div");
-        pair.append(element("dt", name), element("dd", heard[name]?.toFixed(2) ?? "–"));
+        pair.append(element("dt", name), element("dd", number(heard[name])));
         return pair;
       }),
     );

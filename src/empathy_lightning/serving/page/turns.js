@@ -21,7 +21,7 @@ export class Turn {
   }
 
   follow() {
-    this.facts.scrollIntoView({ block: "center" });
+    this.facts.scrollIntoView({ block: "nearest" });
   }
 
   heard({ emotion, probabilities }) {
