@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
-from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
 from empathy_lightning.modules.hub_access import why_unreachable
 from empathy_lightning.modules.model_files import PretrainedError

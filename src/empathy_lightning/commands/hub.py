@@ -46,8 +46,17 @@ def push(
     if not checkpoint.is_dir():
         raise InputError(f"no checkpoint folder at {checkpoint}")
     if not dry_run:
-        how = {"backbones": backbones, "figures": figures, "licence": licence}
-        print(send(checkpoint, name, **how, private=private, branch=branch, message=message))
+        address = send(
+            checkpoint,
+            name,
+            backbones=backbones,
+            figures=figures,
+            licence=licence,
+            private=private,
+            branch=branch,
+            message=message,
+        )
+        print(address)
         return
     files = published(checkpoint, name, backbones, figures, licence)
     card = files["README.md"]
