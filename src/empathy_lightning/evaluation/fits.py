@@ -37,7 +37,7 @@ class LikeReferences:
     """Likeness (chrF) to the reply that suits the question, the nearest of them where there are several."""
 
     name = "likeness to the references"
-    needs = ("references",)
+    needs: tuple[str, ...] = ("references",)
 
     def __call__(self, reply: str, questions: Sequence[Utterance]) -> list[float]:
         """In 0..1."""
@@ -48,7 +48,7 @@ class NamesEmotion:
     """1 where the reply names the question's emotion and no other one of those asked, by whole words and synonyms."""
 
     name = "emotion named"
-    needs = ("emotion",)
+    needs: tuple[str, ...] = ("emotion",)
 
     def __call__(self, reply: str, questions: Sequence[Utterance]) -> list[float]:
         """0 or 1."""

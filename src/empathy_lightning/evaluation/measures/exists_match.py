@@ -26,7 +26,7 @@ class ExistsMatch:
     """
 
     name = "exists_match"
-    needs = ("references",)
+    needs: tuple[str, ...] = ("references",)
 
     def __init__(self, asr: str | None = None, asr_language: str | None = None) -> None:
         self.recogniser = speech_recogniser(asr, asr_language) if asr else None

@@ -48,7 +48,7 @@ class MultipleChoice:
     """
 
     name = "multiple_choice"
-    needs = ("references",)
+    needs: tuple[str, ...] = ("references",)
 
     def __init__(self, letters: str = "ABCD") -> None:
         if not re.fullmatch("[A-Z]{2,26}", letters):

@@ -32,7 +32,7 @@ class Refusals:
     """
 
     name = "refusals"
-    needs = ()
+    needs: tuple[str, ...] = ()
 
     def __init__(self, abilities: Sequence[str] = ("advbench",), phrases: Sequence[str] = PHRASES) -> None:
         self.abilities = tuple(abilities)

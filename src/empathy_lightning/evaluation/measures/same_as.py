@@ -26,7 +26,7 @@ class SameAs:
     """
 
     name = "same_as"
-    needs = ()
+    needs: tuple[str, ...] = ()
 
     def __init__(self, others: str | Path) -> None:
         self.others: dict[tuple[str, str], Utterance] = {}

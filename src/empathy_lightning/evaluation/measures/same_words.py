@@ -50,7 +50,7 @@ class SameWords:
     """
 
     name = "same_words"
-    needs = ("transcript", "emotion")
+    needs: tuple[str, ...] = ("transcript", "emotion")
 
     def __init__(self, fit: Fit | None = None, permutations: int = 2000, seed: int = 0) -> None:
         if permutations < 0:
