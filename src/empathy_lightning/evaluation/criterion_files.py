@@ -84,9 +84,18 @@ def _criterion(content: dict[str, Any]) -> Criterion:
         raise _Wrong(fault)
     if unknown := wording.unknown_slots():
         raise _Wrong(f"prompt has the slot {{{unknown[0]}}}, which nothing fills")
-    facts = [content[key] for key in ("name", "version", "title", "source", "wording")]
-    repeats = {key: content.get(key, 1) for key in ("samples", "attempts")}
-    return Criterion(*facts, wording, reader, _sampling(content.get("sampling", {})), **repeats)
+    return Criterion(
+        name=content["name"],
+        version=content["version"],
+        title=content["title"],
+        source=content["source"],
+        origin=content["wording"],
+        wording=wording,
+        reader=reader,
+        sampling=_sampling(content.get("sampling", {})),
+        samples=content.get("samples", 1),
+        attempts=content.get("attempts", 1),
+    )
 
 
 def _check_keys(place: str, content: Any, known: tuple[str, ...], optional: tuple[str, ...]) -> None:

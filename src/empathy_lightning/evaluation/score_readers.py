@@ -22,13 +22,11 @@ class Unread(ValueError):
 
 
 class ScoreReader(Protocol):
-    """Reads the scores of an answer.
+    """Reads the scores of an answer."""
 
-    Attributes:
-        names: Of the scores.
-    """
-
-    names: tuple[str, ...]
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the scores."""
 
     def read(self, text: str) -> dict[str, Score]:
         """The scores by name.

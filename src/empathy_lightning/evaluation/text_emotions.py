@@ -11,7 +11,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from empathy_lightning.devices import own_device
 from empathy_lightning.emotion_words import chosen_emotion
 from empathy_lightning.errors import InputError
-from empathy_lightning.modules.pretrained import PretrainedError, opened
+from empathy_lightning.modules.model_files import PretrainedError
+from empathy_lightning.modules.pretrained import opened
 from empathy_lightning.progress import progress_bar
 
 _LONGEST = 512

@@ -60,7 +60,7 @@ class EmotionConsensus:
         self.allow_unanswered = allow_unanswered
         self._criterion = load_criterion("emotion_consensus").choosing(self.emotions)
         self.cache = Path(cache) if cache is not None else default_folder()
-        self.needs = ("response", "emotion" if expected == "emotion" else "raw_labels")
+        self.needs: tuple[str, ...] = ("response", "emotion" if expected == "emotion" else "raw_labels")
         self._classify = self._loaded()
 
     def _loaded(self) -> Any:

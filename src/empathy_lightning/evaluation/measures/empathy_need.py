@@ -34,7 +34,7 @@ class EmpathyNeed:
     """
 
     name = "empathy_need"
-    needs = ("transcript", "response")
+    needs: tuple[str, ...] = ("transcript", "response")
     lower_is_better = ("missed", "unasked")
 
     def __init__(
