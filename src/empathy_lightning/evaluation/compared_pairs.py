@@ -74,8 +74,8 @@ class _Lines:
         clusters = None if self.clusters is None else [self.clusters[row] for row in chosen]
         if clusters is not None and len(set(clusters)) < 2:
             clusters = None
-        of = ([column[row] for row in chosen] for column in (self.facts, self.own, self.other))
-        return _Lines(*of, clusters)
+        facts, own, other = ([column[row] for row in chosen] for column in (self.facts, self.own, self.other))
+        return _Lines(facts, own, other, clusters)
 
     def columns(self, name: str) -> tuple[list[float], list[float]]:
         """A number of both."""

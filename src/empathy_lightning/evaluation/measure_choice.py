@@ -168,7 +168,8 @@ def _class_of(path: str) -> type:
 
 
 def _parameters(kind: type) -> dict[str, inspect.Parameter]:
-    return {} if kind.__init__ is object.__init__ else dict(inspect.signature(kind).parameters)
+    several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return {name: found for name, found in inspect.signature(kind).parameters.items() if found.kind not in several}
 
 
 def _built(kind: type, arguments: Mapping[str, Any], what: str) -> Any:

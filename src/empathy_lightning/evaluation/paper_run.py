@@ -83,8 +83,8 @@ def _run(
     answering = None
     if system.checkpoint is not None:
         prompt = _given(system) or (None if wordings is None else wordings.spoken)
-        own = {"trust": tuple(trust), "slots": system.slots}
-        answering = Answering(Path(system.checkpoint), prompt, decoding, system.speech, **own)  # type: ignore[arg-type]
+        own: dict[str, Any] = {"trust": tuple(trust), "slots": system.slots}
+        answering = Answering(Path(system.checkpoint), prompt, decoding, system.speech, **own)
     elif system.language_model is not None:
         manifest = _written(manifest, system, wordings, decoding, folder)
     return evaluate_run({suite: manifest}, folder, measures, answering, "all", page=pages)
@@ -116,7 +116,11 @@ def _written(
     if prompt is None and wordings is not None:
         prompt = wordings.labelled if system.labelled else wordings.unlabelled
     prompt = prompt or Prompt(SPEECH_AND_EMOTION if system.labelled else SPEECH_ONLY)
-    how = {"temperature": decoding.temperature, "seed": decoding.seed, "max_new_tokens": decoding.longest}
+    how: dict[str, Any] = {
+        "temperature": decoding.temperature,
+        "seed": decoding.seed,
+        "max_new_tokens": decoding.longest,
+    }
     raw, replies = folder / "written.jsonl", folder / "replies.jsonl"
     prepare_responses(manifest, raw, system.language_model or "", prompt, selection=ResponseSelection(()), **how)
     write_manifest(replies, [_with_true_words(u) for u in read_manifest(raw)])

@@ -62,7 +62,7 @@ class PaperSystem:
 
     def of(self, suite: str) -> PaperSystem:
         """The system of a suite."""
-        paths = {}
+        paths: dict[str, Any] = {}
         for name in ("checkpoint", "language_model", "replies"):
             path = getattr(self, name)
             paths[name] = None if path is None else path.replace("{suite}", suite)

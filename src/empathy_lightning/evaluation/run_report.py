@@ -53,7 +53,8 @@ def figure_rows(measures: Mapping[str, Any]) -> list[tuple[Any, ...]]:
                 continue
             of = held if isinstance(held, dict) else {}
             spread = [of.get(key, "") for key in ("low", "high", "replies", "clusters")]
-            rows.append((name, figure.replace("_", " "), value, *spread))
+            # Counts are whole numbers.
+            rows.append((name, figure.replace("_", " "), held if isinstance(held, int) else value, *spread))
     return rows
 
 
