@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -51,6 +52,12 @@ def test_recipes_are_listed_shown_and_copied(installed, tmp_path):
     assert run(installed, tmp_path, *copy).split() == ["mine/re_llm/base.yaml", "mine/re_llm/esd.yaml"]
     (tmp_path / "mine/re_llm/base.yaml").write_text("mine")
     assert "is there already" in run(installed, tmp_path, *copy, code=2)
+
+
+def test_the_server_s_page_comes_with_the_wheel(installed):
+    page = Path("empathy_lightning/serving/page")
+    files = {path.name: path.read_bytes() for path in (installed / page).iterdir()}
+    assert files == {path.name: path.read_bytes() for path in (ROOT / "src" / page).iterdir()} and "index.html" in files
 
 
 def test_a_recipe_of_the_wheel_trains(installed, tmp_path, corpus):

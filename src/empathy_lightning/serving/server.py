@@ -41,7 +41,7 @@ class Server(uvicorn.Server):
         config = uvicorn.Config(
             Gate(application(service, page), token, hosts, stall),
             lifespan="off",
-            log_level="info",
+            log_level="info" if access_log else "warning",
             access_log=access_log,
             server_header=False,
             ws_max_size=_LARGEST_FRAME,
