@@ -165,7 +165,7 @@ def rated(recognitions: Sequence[Recognition], name: str) -> list[Recognition]:
 
 
 def figures(recognitions: Sequence[Recognition], emotions: Sequence[str]) -> dict[str, Any]:
-    """UA, WA, unparseable answers, which are wrong ones, the confusion, and concordance where there are ratings."""
+    """UA, WA, unparseable answers, which are wrong ones, the confusion, concordance of ratings, shares of layers."""
     counts = confusion(recognitions, emotions)
     measured = {
         "utterances": len(recognitions),
@@ -182,6 +182,9 @@ def figures(recognitions: Sequence[Recognition], emotions: Sequence[str]) -> dic
         value = concordance(moments(torch.tensor(heard), torch.tensor(true)))
         if value.isfinite():
             measured[f"concordance_{name}"] = round(float(value), 6)
+    if recognitions and recognitions[0].layers:
+        shares = torch.tensor([recognition.layers for recognition in recognitions]).mean(0)
+        measured["layers"] = [round(share, 4) for share in shares.tolist()]
     return measured
 
 
@@ -269,6 +272,9 @@ def write_report(path: Path, measured: dict[str, Any], recognitions: Sequence[Re
         ("Classes", report.table(class_rows(counts, emotions), ("emotion", "utterances", "recall", "precision", "F1"))),
         ("Speakers", report.table(speaker_rows(recognitions), ("speaker", "utterances", "recognised"))),
     ]
+    if "layers" in measured:
+        shares = [(f"block {number}", share) for number, share in enumerate(measured["layers"], 1)]
+        sections.append(("Layers that speak", report.table(shares, ("of the speech encoder", "share"))))
     training = checkpoint / "training.json"
     if training.is_file() and (history := json.loads(training.read_text(encoding="utf-8"))["history"]):
         sections.append(("Training", report.picture(report.curves({checkpoint.name: history}), "loss curves")))
