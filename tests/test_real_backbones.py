@@ -116,4 +116,4 @@ def test_from_fit_to_answers(dtype, spoken, tmp_path, capsys):
     save(tmp_path / "bot", named(bot, EMOTIONS))
     assert main(["chat", *files, "--checkpoint", str(tmp_path / "bot"), "--out", str(tmp_path / "chat"), *limits]) == 0
     said = json.loads((tmp_path / "chat/replies.json").read_text())
-    assert len(said) == 2 and all(one["reply"] for one in said)
+    assert len(said) == 2 and all(one["text"] for one in said)
