@@ -14,7 +14,7 @@ from empathy_lightning.configurations import merged, read_yaml
 from empathy_lightning.preparation import speech_engines
 from empathy_lightning.utterance import EMOTIONS
 from tests.conftest import ROOT
-from tests.corpora import ravdess
+from tests.corpora import cremad, nemo, ravdess
 from tests.test_recipes import BLSP_EMO, FREEZEEMPATH, RE_LLM, REAL
 
 FEW_STEPS = [
@@ -58,7 +58,7 @@ def demo(tmp_path_factory):
 
 def test_every_yaml_is_tested():
     names = {path.relative_to(ROOT / "examples").as_posix() for path in (ROOT / "examples").rglob("*.yaml")}
-    here = {f"demo/{stage}.yaml" for stage in STAGES} | {"ravdess.yaml", "ravdess_whisper.yaml"}
+    here = {f"demo/{stage}.yaml" for stage in STAGES} | {"ravdess.yaml", "ravdess_whisper.yaml", "real/feelings.yaml"}
     here |= {"custom_loss.yaml", "ablations.yaml", "epitome.yaml"}
     voices = {"vocoder.yaml", "demo/vocoder.yaml", "demo/vocoder_adversarial.yaml"}  # tests/test_own_voice.py
     recipes = {f"freezeempath/{stage}.yaml" for stage in FREEZEEMPATH} | {f"{name}.yaml" for name in RE_LLM + BLSP_EMO}
@@ -147,6 +147,17 @@ def test_ravdess_whisper_yaml(tmp_path, backbones):
     assert "test/unweighted_accuracy" in shown
     assert list((tmp_path / "outputs/ravdess_whisper/encoded").rglob("*.safetensors"))
     assert load(tmp_path / "outputs/ravdess_whisper/recogniser").emotions[1] == "calm"
+
+
+def test_feelings_yaml(tmp_path, backbones):
+    """Several corpora together, an encoder of random weights; each has its own speakers for validation and test."""
+    for corpus in (ravdess, nemo, cremad):
+        corpus.write(tmp_path / "data" / corpus.__name__.rpartition(".")[2])
+    config = ["--config", str(ROOT / "examples/real/feelings.yaml"), "--data.allow_empty_classes=true"]
+    config += [f"--backbones.speech_encoder={backbones / 'speech_encoder'}", "--data.max_left_out=1"]
+    run(tmp_path, "fit", *config, "--trainer.max_epochs=1", "--trainer.check_val_every_n_epoch=1")
+    assert "test/unweighted_accuracy" in run(tmp_path, "test", *config, "--ckpt_path=last")
+    assert load(tmp_path / "outputs/feelings/recogniser").emotions[1] == "calm"
 
 
 def test_reuse_modules_script():

@@ -200,6 +200,8 @@ def test_the_report_shows_what_was_measured(bot, corpus, tmp_path):
     assert f"{measured['unweighted_accuracy']:.3f}" in text and f"{measured['concordance_valence']:.3f}" in text
     for picture in ("confusion matrix", "reliability curve", "arousal, heard against rated", "loss curves"):
         assert f'<img alt="{picture}" src="data:image/png' in text
+    assert sum(measured["layers"]) == pytest.approx(1, abs=1e-3) and "Layers that speak" in text
+    assert f'block 1</td><td class="number">{measured["layers"][0]:.3f}</td>' in text
     assert "http" not in text.replace("data:", "")
 
 

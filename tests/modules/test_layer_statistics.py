@@ -70,3 +70,13 @@ def test_a_batch_of_one_trains_and_every_part_gets_a_gradient():
     assert all(p.grad is not None and p.grad.isfinite().all() for p in module.parameters())
     silent = LayerStatistics(16, 8, num_layers=3, rate_dimensions=False)
     assert silent(layers, mask).arousal.isnan().all() and "arousal_head.weight" not in silent.state_dict()
+
+
+def test_it_says_which_layers_it_reads():
+    module = LayerStatistics(16, 8, num_layers=3, rate_dimensions=False).eval()
+    with torch.no_grad():
+        # The mean of the first layer with twice the weight of the deviation of the third.
+        module.project.weight.zero_()
+        module.project.weight[:, :16], module.project.weight[:, 80:] = 2.0, 1.0
+    layers, mask = heard()
+    torch.testing.assert_close(module(layers, mask).layer_weights, torch.tensor([[0.8, 0.0, 0.2]]).expand(6, -1))

@@ -50,7 +50,7 @@ def emotion(
         system: System message of that question.
         max_new_tokens: Longest answer.
         out: JSON file for figures and answers.
-        report: HTML page: confusion, ratings, classes, speakers, curves.
+        report: HTML page: confusion, ratings, classes, speakers, layers, curves.
         probe: Also measure a logistic regression on means and deviations of the speech encoder's layers, fitted to
             the manifest's training split.
         enrol: Hear all recordings of the split first, without their labels, to know the speakers' voices (for a

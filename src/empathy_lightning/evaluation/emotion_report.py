@@ -80,6 +80,9 @@ def write_report(path: Path, measured: dict[str, Any], recognitions: Sequence[Re
     if of_groups := group_rows(measured["groups"]):
         heads = ("", "utterances", "UA", "WA", "macro F1")
         sections.insert(1, ("Corpora and languages", report.table(of_groups, heads)))
+    if "layers" in measured:
+        shares = [(f"block {number}", share) for number, share in enumerate(measured["layers"], 1)]
+        sections.append(("Layers that speak", report.table(shares, ("of the speech encoder", "share"))))
     training = local_folder(checkpoint) / "training.json"
     if training.is_file() and (history := json.loads(training.read_text(encoding="utf-8"))["history"]):
         sections.append(("Training", report.picture(report.curves({checkpoint.name: history}), "loss curves")))

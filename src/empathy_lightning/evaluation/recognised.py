@@ -27,14 +27,20 @@ def columns(recognitions: Sequence[Recognition], emotions: Sequence[str]) -> Rec
 
 
 def figures(recognitions: Sequence[Recognition], emotions: Sequence[str]) -> dict[str, Any]:
-    """Those of :func:`.metrics.emotion.emotion_figures`, and ``groups``: the same of each corpus and language."""
+    """Those of :func:`.metrics.emotion.emotion_figures`, ``groups``: the same of each corpus and language, and
+    ``layers``: shares of the speech encoder's layers, where they are known.
+    """
     recognised = columns(recognitions, emotions)
     groups = {}
     for kind in ("corpus", "language"):
         named = recognised.by([getattr(r.utterance, kind) for r in recognitions])
         if named:
             groups[kind] = named
-    return {**recognised.figures(), "groups": groups}
+    measured = {**recognised.figures(), "groups": groups}
+    if recognitions and recognitions[0].layers:
+        shares = torch.tensor([recognition.layers for recognition in recognitions]).mean(0)
+        measured["layers"] = [round(share, 4) for share in shares.tolist()]
+    return measured
 
 
 def table(measured: Mapping[str, Any]) -> str:

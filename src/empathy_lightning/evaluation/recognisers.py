@@ -81,6 +81,7 @@ class Recognition:
         emotion: The category, or None where the answer could not be parsed.
         ratings: What the rating heads heard, by name, in 0..1; empty where there are none.
         probabilities: Of each category, by name; empty where the answer was parsed.
+        layers: Share of each of the speech encoder's layers in what was heard; empty where it is not known.
     """
 
     utterance: Utterance
@@ -88,6 +89,7 @@ class Recognition:
     emotion: str | None
     ratings: dict[str, float] = field(default_factory=dict)
     probabilities: dict[str, float] = field(default_factory=dict)
+    layers: list[float] = field(default_factory=list)
 
 
 Answers = list[tuple[str, str | None, dict[str, float]]]
@@ -171,11 +173,14 @@ def _recognitions(utterances: Sequence[Utterance], answers: Answers, heard: Hear
     ratings: dict[str, list[float]] = {}
     if heard.emotion is not None:
         ratings = {name: getattr(heard.emotion, name).clamp(0, 1).tolist() for name in RATINGS}
+    layers: list[list[float]] = [[] for _ in utterances]
+    if heard.emotion is not None and heard.emotion.layer_weights is not None:
+        layers = heard.emotion.layer_weights.float().tolist()
     recognitions = []
     for row, (utterance, (answer, emotion, shares)) in enumerate(zip(utterances, answers, strict=True)):
         # Heads that are not there, or never trained, rate NaN.
         rated = {name: values[row] for name, values in ratings.items() if isfinite(values[row])}
-        recognitions.append(Recognition(utterance, answer, emotion, rated, shares))
+        recognitions.append(Recognition(utterance, answer, emotion, rated, shares, layers[row]))
     return recognitions
 
 

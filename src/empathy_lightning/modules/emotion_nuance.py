@@ -170,7 +170,7 @@ class EmotionEstimate:
         valence: As arousal.
         dominance: As arousal.
         layer_weights: Share of each of the encoder's layers in the embedding, shape (B, layers); None from a module
-            that does not mix them.
+            that does not say.
     """
 
     embedding: Tensor

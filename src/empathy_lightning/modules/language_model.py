@@ -17,7 +17,7 @@ from empathy_lightning.modules.context_cache import ContextCache
 from empathy_lightning.modules.frozen_head import decoder_of, logits_of, summed_cross_entropy
 from empathy_lightning.modules.gradient_checkpointing import checkpoint_blocks
 from empathy_lightning.modules.model_check import check, keeps_all_keys, packs_rows, takes_positions
-from empathy_lightning.modules.packed_rows import NAME, PackedRows, run_packed
+from empathy_lightning.modules.packed_rows import NAME, states_of_rows, worthwhile
 from empathy_lightning.modules.pretrained import commit_of, dtype_named, load, load_tokenizer
 from empathy_lightning.modules.sampling import SeededDraw
 from empathy_lightning.modules.speech_encoder import freeze, length_mask
@@ -26,9 +26,6 @@ from empathy_lightning.modules.watched_generation import Step, WatchedGeneration
 
 IGNORE = -100
 """Label of positions without a target."""
-
-WORTHWHILE = 0.05
-"""Share of padding from which on rows are packed."""
 
 
 def pack(rows: Sequence[Tensor], left: bool = False) -> tuple[Tensor, Tensor]:
@@ -65,8 +62,7 @@ class LanguageModel(nn.Module):
         self.hidden_size: int = model.get_input_embeddings().weight.shape[-1]
         self.source: dict[str, Any] | None = None
         self.checkpointed = False
-        self.has_plain_cache = False
-        self.packs_rows = False
+        self.has_plain_cache = self.packs_rows = False
         freeze(self)
         check(self)
         self.takes_positions = takes_positions(self)
@@ -175,36 +171,14 @@ class LanguageModel(nn.Module):
         backwards = torch.is_grad_enabled() and embeddings.requires_grad
         if still is None or not backwards or max(still) <= done.shape[1]:
             still = [done.shape[1]] * len(embeddings)
-        if self.packs_rows and int(mask.sum()) < (1 - WORTHWHILE) * mask.numel():
-            return self._packed(embeddings, mask, done[:1], still, cache)
+        if self.packs_rows and worthwhile(mask):
+            return states_of_rows(self.decoder, embeddings, mask, done[0], still, cache)
         if max(still) == done.shape[1]:
             after = self._hidden(embeddings[:, done.shape[1] :], mask, cache if done.shape[1] else None)
             return torch.cat([done, after], 1)
         with torch.no_grad():
             lead = self._hidden(embeddings[:, done.shape[1] : max(still)], mask[:, : max(still)], cache)
         return self._after(embeddings, mask, torch.cat([done, lead], 1), still, cache)
-
-    def _packed(
-        self, embeddings: Tensor, mask: Tensor, done: Tensor, still: Sequence[int], cache: ContextCache
-    ) -> Tensor:
-        """Hidden states of rows that go on behind the prefix, computed behind one another."""
-        rows = PackedRows(done.shape[1], len(mask), mask.device)
-        states = [done[0]]
-        begun = [done.shape[1]] * len(mask)
-        lengths = mask.sum(1).tolist()
-        for ends, with_gradient in ((still, False), (lengths, torch.is_grad_enabled())):
-            counts = [max(0, end - begin) for begin, end in zip(begun, ends, strict=True)]
-            if not sum(counts):
-                continue
-            at = torch.arange(mask.shape[1], device=mask.device)
-            begins, ends_at = (torch.tensor(marks, device=mask.device)[:, None] for marks in (begun, ends))
-            chosen = embeddings[(at >= begins) & (at < ends_at)]
-            with torch.set_grad_enabled(with_gradient):
-                states.append(run_packed(self.decoder, chosen, rows, counts, cache))
-            begun = [begin + count for begin, count in zip(begun, counts, strict=True)]
-        # Past its end a row repeats some state.
-        layout = nn.functional.pad(rows.layout, (0, mask.shape[1] - rows.layout.shape[1])).to(mask.device)
-        return torch.cat(states).index_select(0, layout.flatten()).unflatten(0, layout.shape)
 
     def _after(
         self, embeddings: Tensor, mask: Tensor, done: Tensor, still: Sequence[int], cache: ContextCache

@@ -182,11 +182,19 @@ class LayerStatistics(nn.Module):
         features = nn.functional.dropout(rows, self.dropout, self.training)
         embedding = self.project(features)
         logits = self.categorical_head(embedding)
+        shares = self.layer_shares().expand(len(rows), -1)
         if not self.rate_dimensions:
             unknown = torch.full_like(logits[:, 0], torch.nan)
-            return EmotionEstimate(embedding, logits, unknown, unknown, unknown)
+            return EmotionEstimate(embedding, logits, unknown, unknown, unknown, shares)
         heads = (self.arousal_head, self.valence_head, self.dominance_head)
-        return EmotionEstimate(embedding, logits, *(head(embedding)[:, 0].sigmoid() for head in heads))
+        return EmotionEstimate(embedding, logits, *(head(embedding)[:, 0].sigmoid() for head in heads), shares)
+
+    @torch.no_grad()
+    def layer_shares(self) -> Tensor:
+        """Each layer's share of the squared weights that read the standardised statistics, shape (num_layers,)."""
+        first = next(module for module in self.project.modules() if isinstance(module, nn.Linear))
+        by_layer = first.weight.float().square().sum(0).view(self.num_layers, -1).sum(1)
+        return by_layer / by_layer.sum()
 
     def _own(self, speaker: str, like: Tensor) -> Tensor:
         """How a voice differs from all others, (D,); the less, the less was heard of it."""

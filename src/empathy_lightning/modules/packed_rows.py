@@ -129,5 +129,42 @@ def run_packed(decoder: Any, embeddings: Tensor, rows: PackedRows, lengths: Sequ
     return hidden
 
 
+def worthwhile(mask: Tensor) -> bool:
+    """Whether a twentieth or more of a batch is padding; the mask (B, T) is True where valid."""
+    return int(mask.sum()) < 0.95 * mask.numel()
+
+
+def states_of_rows(
+    decoder: Any, embeddings: Tensor, mask: Tensor, done: Tensor, still: Sequence[int], cache: Any
+) -> Tensor:
+    """Last hidden states of right-padded rows that begin alike, without their padding.
+
+    Args:
+        decoder: Of a model whose attention is :data:`NAME`.
+        embeddings: Shape (B, T, D).
+        mask: Shape (B, T), True where valid.
+        done: Of the P positions with which all rows begin, whose keys and values are in the cache, shape (P, D).
+        still: How many of each row's first positions need no gradient, at least P where there is more.
+        cache: For keys and values of what needs none.
+
+    Returns:
+        Shape (B, T, D); past its end a row repeats some state.
+    """
+    rows = PackedRows(len(done), len(mask), mask.device)
+    states = [done]
+    begun = torch.full((len(mask), 1), len(done), device=mask.device)
+    at = torch.arange(mask.shape[1], device=mask.device)
+    for ends, with_gradient in ((torch.tensor(still), False), (mask.sum(1), torch.is_grad_enabled())):
+        ends = torch.maximum(ends.to(mask.device)[:, None], begun)
+        counts = (ends - begun)[:, 0].tolist()
+        if sum(counts):
+            with torch.set_grad_enabled(with_gradient):
+                chosen = embeddings[(at >= begun) & (at < ends)]
+                states.append(run_packed(decoder, chosen, rows, counts, cache))
+        begun = ends
+    layout = nn.functional.pad(rows.layout, (0, mask.shape[1] - rows.layout.shape[1])).to(mask.device)
+    return torch.cat(states).index_select(0, layout.flatten()).unflatten(0, layout.shape)
+
+
 AttentionInterface.register(NAME, _attention)
 AttentionMaskInterface.register(NAME, sdpa_mask)

@@ -259,6 +259,11 @@ def load(
                 "they do not belong together"
             )
         missing = sorted(key for key in set(report["missing_keys"]) - set(spare) if key.startswith(part))
+        if missing and any(".blocks.0.attn." in key for key in report["unexpected_keys"]):
+            raise PretrainedError(
+                f"{folder}: the weights have the names of openai-whisper: give the folder as the Hub has it, such as "
+                "openai/whisper-base"
+            )
         if missing:
             raise PretrainedError(
                 f"{folder}: the weights lack {missing[0]}: they are another kind of model, or not whole"
