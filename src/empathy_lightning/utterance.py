@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 EMOTIONS: tuple[str, ...] = ("neutral", "happy", "sad", "angry", "surprised")
@@ -101,11 +101,12 @@ class Utterance:
     references: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields that are set, ready for JSON."""
+        """Return the fields that are set, ready for JSON; what they hold is the record's own, no copy."""
+        values = {name: getattr(self, name) for name in self.__slots__}
         return {
-            key: value
-            for key, value in asdict(self).items()
-            if value is not None and value != {} and (key, value) not in _DEFAULTS
+            name: value
+            for name, value in values.items()
+            if value is not None and value != {} and (name, value) not in _DEFAULTS
         }
 
 

@@ -281,6 +281,7 @@ def halved(batches: list[list[int]], wanted: int) -> list[list[int]]:
     [[1], [2], [3, 4], [5, 6]]
     """
     # A half's place is that of the whole with one number more, so that the order of places stays that of the batches.
+    heap: list[tuple[int, tuple[int, ...], list[int]]]
     heap = [(-len(rows), (place,), rows) for place, rows in enumerate(batches)]
     heapify(heap)
     while 0 < len(heap) < wanted and heap[0][0] < -1:
