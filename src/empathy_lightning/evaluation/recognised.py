@@ -27,8 +27,9 @@ def columns(recognitions: Sequence[Recognition], emotions: Sequence[str]) -> Rec
 
 
 def figures(recognitions: Sequence[Recognition], emotions: Sequence[str]) -> dict[str, Any]:
-    """Those of :func:`.metrics.emotion.emotion_figures`, ``groups``: the same of each corpus and language, and
-    ``layers``: shares of the speech encoder's layers, where they are known.
+    """Those of :func:`.metrics.emotion.emotion_figures`, with groups and layers.
+
+    ``groups`` are the same of each corpus and language, ``layers`` the shares of the speech encoder's, where known.
     """
     recognised = columns(recognitions, emotions)
     groups = {}
