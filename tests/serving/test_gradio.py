@@ -36,4 +36,5 @@ def test_the_bot_in_a_gradio_demo(model, tmp_path, monkeypatch):
     finally:
         names["demo"].close()
     (alone,) = EmpatheticChatbot.from_pretrained("outputs/demo/speech_decoder", "cpu").respond("question.wav")
-    assert text == alone.text and label["label"] == alone.emotion and sound.endswith((".wav", ".mp3"))
+    assert text == alone.text and label["label"] == alone.emotion
+    assert (sound is None) is (alone.waveform is None)
