@@ -142,7 +142,7 @@ class Handler(BaseHTTPRequestHandler):
             asked = json.loads(body)
             name = f"{asked.get('organization') or 'user'}/{asked['name']}"
             if name in self.hub.repositories:
-                return self.answer(409, {"error": "it is there"})
+                return self.answer(409, {"error": "it is there", "url": f"{self.hub.url}/{name}"})
             self.hub.repositories[name] = Repository(
                 {}, private=bool(asked.get("private")) or asked.get("visibility") == "private"
             )

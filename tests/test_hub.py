@@ -223,12 +223,6 @@ def test_the_part_that_hears_emotion_is_loaded_alone(bot, hub, model, corpus, tm
     assert not [path for path in hub.asked if "language_model" in path]
 
 
-COMMANDS = (
-    "import json, sys; from empathy_lightning.__main__ import main; print([main(c) for c in json.loads(sys.argv[1])])"
-)
-LICENSED = b"---\nlicense: apache-2.0\n---\n"
-
-
 def test_a_checkpoint_is_pushed_with_its_card_and_comes_back(bot, hub, corpus, tmp_path):
     (tmp_path / "bot/.secret").write_text("kept here")
     (tmp_path / "bot/best.ckpt").write_bytes(PICKLE)
