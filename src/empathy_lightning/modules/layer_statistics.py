@@ -186,8 +186,10 @@ class LayerStatistics(nn.Module):
         if not self.rate_dimensions:
             unknown = torch.full_like(logits[:, 0], torch.nan)
             return EmotionEstimate(embedding, logits, unknown, unknown, unknown, shares)
-        heads = (self.arousal_head, self.valence_head, self.dominance_head)
-        return EmotionEstimate(embedding, logits, *(head(embedding)[:, 0].sigmoid() for head in heads), shares)
+        arousal, valence, dominance = (
+            head(embedding)[:, 0].sigmoid() for head in (self.arousal_head, self.valence_head, self.dominance_head)
+        )
+        return EmotionEstimate(embedding, logits, arousal, valence, dominance, shares)
 
     @torch.no_grad()
     def layer_shares(self) -> Tensor:

@@ -46,8 +46,8 @@ def _attended(
     key = attention.k_proj(hidden).view(shape).transpose(1, 2)
     value = attention.v_proj(hidden).view(shape).transpose(1, 2)
     query, key = apply_rotary_pos_emb(query, key, *rotation)
-    apart = [_apart(heads, lengths, at) for heads in (query, key, value)]
-    found = scaled_dot_product_attention(*apart, is_causal=True, enable_gqa=True)
+    query, key, value = _apart(query, lengths, at), _apart(key, lengths, at), _apart(value, lengths, at)
+    found = scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=True)
     found = found.transpose(1, 2).flatten(0, 1).index_select(0, at)
     attended: Tensor = attention.o_proj(found.flatten(1))[None]
     return attended

@@ -72,8 +72,9 @@ class PackedRows:
             mask = (torch.arange(keys.shape[1]) <= last[..., None])[:, None].to(self.device)
         valid = torch.arange(queries.shape[1]) < torch.tensor(lengths)[:, None]
         positions = (before[:, None] + torch.arange(queries.shape[1]))[valid]
-        found = (queries, keys, valid.flatten().nonzero()[:, 0], positions)
-        return Packing(*(tensor.to(self.device) for tensor in found), mask)
+        places = valid.flatten().nonzero()[:, 0]
+        queries, keys = queries.to(self.device), keys.to(self.device)
+        return Packing(queries, keys, places.to(self.device), positions.to(self.device), mask)
 
     @property
     def layout(self) -> Tensor:

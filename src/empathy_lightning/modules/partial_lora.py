@@ -172,6 +172,7 @@ class PartialLora(nn.Module):
         tokens = kwargs.get("inputs_embeds")
         tokens = args[0] if tokens is None and args else kwargs["input_ids"] if tokens is None else tokens
         cache = kwargs.get("past_key_values")
+        heard: Tensor | None
         if packing := kwargs.get("packing"):
             _check_rows(call[1], len(packing.queries))
             heard = self._scoped(packing.of_rows(call[1]))
