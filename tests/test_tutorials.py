@@ -11,6 +11,7 @@ import torch
 from empathy_lightning.__main__ import COMMANDS, main
 from empathy_lightning.audio import write
 from empathy_lightning.modules.emotion_encoder import EmotionEncoder
+from empathy_lightning.modules.speechbrain_imports import speechbrain_imports
 from tests.conftest import ROOT
 from tests.modules.test_emotion_encoder import tiny_config, write_checkpoint
 
@@ -92,7 +93,8 @@ def test_the_speechbrain_example_trains_the_module_alone(corpus):
 
     spec = spec_from_file_location("speechbrain_emotion", ROOT / "examples" / "speechbrain_emotion.py")
     example = module_from_spec(spec)
-    spec.loader.exec_module(example)
+    with speechbrain_imports():
+        spec.loader.exec_module(example)
     splits, emotions = example.datasets(corpus)
     assert [len(splits[name]) for name in ("train", "validation")] == [20, 5] and emotions == sorted(emotions)
     torch.manual_seed(0)

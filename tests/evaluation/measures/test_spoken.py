@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
 
 from empathy_lightning.__main__ import main
 from empathy_lightning.audio import read
@@ -16,6 +15,7 @@ from empathy_lightning.evaluation.reply_speech import SpeechRecogniser
 from empathy_lightning.evaluation.statistics import ratio
 from empathy_lightning.metrics.prosody import prosody
 from empathy_lightning.modules.speech_decoder import SpeechDecoder
+from empathy_lightning.modules.speechbrain_imports import speechbrain_imports
 from empathy_lightning.modules.unit_language_model import Qwen2Body
 from empathy_lightning.modules.vocoder import NeuralVocoder
 from empathy_lightning.utterance import EMOTIONS
@@ -23,6 +23,9 @@ from tests.evaluation.test_reply_speech import whisper  # noqa: F401 - a fixture
 from tests.evaluation.test_speech import spoken as written
 from tests.evaluation.test_speech import training
 from tests.tiny import spoken
+
+with speechbrain_imports():
+    from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
 
 SOUNDS = [("test", "low", 120, 0.1, 1.0), ("test", "high", 240, 0.4, 2.0), ("test", "low", 230, 0.4, 1.0)]
 
