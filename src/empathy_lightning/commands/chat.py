@@ -134,12 +134,23 @@ def respond(
     Raises:
         InputError: If the options do not fit together, or a file cannot be used.
     """
-    from empathy_lightning.evaluation.replies import answer_manifest
+    from empathy_lightning.evaluation.replies import Answering, answer_manifest
 
     asked, longest = asked_prompt(paper, prompt, system)
     decoding = chosen_decoding(decoding, longest, speech)
-    how = (split, asked, decoding, speech, batch_size, per_shard, trust, again, allow_left_out, language)
-    answer_manifest(checkpoint, manifest, out, *how, words=words)
+    how = Answering(
+        checkpoint,
+        asked,
+        decoding,
+        aloud=speech,
+        words=words,
+        language=language,
+        batch_size=batch_size,
+        per_shard=per_shard,
+        trust=trust,
+        max_left_out=allow_left_out,
+    )
+    answer_manifest(how, manifest, out, split, again)
 
 
 def chosen_decoding(decoding: Decoding, longest: int | None, speech: bool) -> Decoding:

@@ -41,6 +41,7 @@ def run(
     speech_slot: str | None = None,
     emotion_slot: str | None = None,
     speech: bool = False,
+    words: bool = False,
     batch_size: int = 16,
     per_shard: int = 512,
     trust: Trust = (),
@@ -64,6 +65,7 @@ def run(
         speech_slot: What fills {speech} in the folder's place, such as Transcript, or a class path.
         emotion_slot: What fills {emotion} in the folder's place, such as PredictedLabel, TrueLabel or RandomLabel.
         speech: Speak the replies too.
+        words: Answer the transcripts as if they were typed, and listen to nothing.
         batch_size: Recordings at a time.
         per_shard: Utterances in a shard, the most that an interruption costs.
 
@@ -75,8 +77,9 @@ def run(
     """
     from empathy_lightning.commands.chat import asked_prompt, chosen_decoding
     from empathy_lightning.evaluation.measure_choice import choices
+    from empathy_lightning.evaluation.replies import Answering
     from empathy_lightning.evaluation.result_tables import result_table
-    from empathy_lightning.evaluation.run import Answering, evaluate_run
+    from empathy_lightning.evaluation.run import evaluate_run
 
     if not manifests:
         raise InputError("give one manifest or more")
@@ -85,8 +88,19 @@ def run(
         question, longest = asked_prompt(paper, prompt, system)
         how = chosen_decoding(decoding, longest, speech)
         slots = {name: kind for name, kind in (("speech_slot", speech_slot), ("emotion_slot", emotion_slot)) if kind}
-        rest = (batch_size, per_shard, trust, allow_left_out, language, slots)
-        answering = Answering(checkpoint, question, how, speech, *rest)
+        answering = Answering(
+            checkpoint,
+            question,
+            how,
+            aloud=speech,
+            words=words,
+            language=language,
+            slots=slots,
+            batch_size=batch_size,
+            per_shard=per_shard,
+            trust=trust,
+            max_left_out=allow_left_out,
+        )
     missing = evaluate_run(manifests, out, choices(measures), answering, split, cluster, again)
     if (out / "metrics.json").is_file():
         print(f"{result_table([out], 'markdown')}report: {out / 'report.html'}")

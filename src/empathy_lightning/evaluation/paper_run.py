@@ -17,9 +17,10 @@ from empathy_lightning.evaluation.compared_pairs import compare_pair
 from empathy_lightning.evaluation.figures import value_of
 from empathy_lightning.evaluation.measure_choice import wants
 from empathy_lightning.evaluation.paper_table import PaperFigure, PaperSystem, PaperTable
+from empathy_lightning.evaluation.replies import Answering
 from empathy_lightning.evaluation.result_folder import Results, read_results
 from empathy_lightning.evaluation.result_tables import shown
-from empathy_lightning.evaluation.run import Answering, evaluate_run
+from empathy_lightning.evaluation.run import evaluate_run
 from empathy_lightning.papers import PaperPrompts, paper_named
 from empathy_lightning.preparation.response_selection import ResponseSelection
 from empathy_lightning.preparation.responses import prepare_responses
@@ -83,8 +84,8 @@ def _run(
     answering = None
     if system.checkpoint is not None:
         prompt = _given(system) or (None if wordings is None else wordings.spoken)
-        own: dict[str, Any] = {"trust": tuple(trust), "slots": system.slots}
-        answering = Answering(Path(system.checkpoint), prompt, decoding, system.speech, **own)
+        bot = Path(system.checkpoint)
+        answering = Answering(bot, prompt, decoding, system.speech, slots=system.slots, trust=tuple(trust))
     elif system.language_model is not None:
         manifest = _written(manifest, system, wordings, decoding, folder)
     return evaluate_run({suite: manifest}, folder, measures, answering, "all", page=pages)

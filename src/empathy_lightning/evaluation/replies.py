@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from empathy_lightning.checkpoint_backbones import backbones_in, found_here
 from empathy_lightning.checkpoints import CheckpointError, load
@@ -39,103 +40,106 @@ from empathy_lightning.preparation.answers import AnswerShard, check_shards, in_
 from empathy_lightning.preparation.identity import model_identity
 from empathy_lightning.prompts import SPEECH_ONLY, Prompt, follow_language
 from empathy_lightning.responder import Responder
-from empathy_lightning.slots import HeardEmotion
+from empathy_lightning.slots import HeardEmotion, SlotFiller
 from empathy_lightning.utterance import Utterance
 
 
-def answer_manifest(
-    checkpoint: Path,
-    manifest: Path,
-    out: Path,
-    split: str = "test",
-    prompt: Prompt | None = None,
-    decoding: Decoding | None = None,
-    aloud: bool = False,
-    batch_size: int = 16,
-    per_shard: int = 512,
-    trust: Sequence[str] = (),
-    again: bool = False,
-    max_left_out: float = MOST,
-    language: str | None = None,
-    words: bool = False,
-    slots: Mapping[str, str] | None = None,
-) -> Path:
+@dataclass(frozen=True)
+class Answering:
+    """How a bot answers manifests.
+
+    Attributes:
+        checkpoint: Folder of the bot; what fills its slots is what the folder says, unless ``slots`` does.
+        prompt: What stands around the speech; None takes each utterance's own, or the folder's.
+        decoding: How the replies are chosen.
+        aloud: Whether they are spoken too.
+        words: Answer the transcripts, as if they were typed, and listen to nothing; where no prompt is given, they
+            alone are the user's turn.
+        language: Of the replies, see :func:`.prompts.follow_language`; it is asked for in each system message.
+        slots: ``speech_slot`` and ``emotion_slot``: class paths of :class:`.slots.SlotFiller` that take the folder's
+            place, bare names for those of :mod:`.slots`.
+        batch_size: Recordings of like length that are answered together.
+        per_shard: Utterances in a shard, the most that an interruption costs.
+        trust: Packages besides this library whose classes the folder may name.
+        max_left_out: Share of the recordings that may be missing or unreadable.
+    """
+
+    checkpoint: Path
+    prompt: Prompt | None = None
+    decoding: Decoding = field(default_factory=Decoding)
+    aloud: bool = False
+    words: bool = False
+    language: str | None = None
+    slots: Mapping[str, str] = field(default_factory=dict)
+    batch_size: int = 16
+    per_shard: int = 512
+    trust: Sequence[str] = ()
+    max_left_out: float = MOST
+
+    def fillers(self) -> dict[str, SlotFiller]:
+        """What fills the slots in the folder's place, by slot."""
+        return {name: filler_named(name, path, self.trust) for name, path in self.slots.items()}
+
+    def described(self) -> dict[str, Any]:
+        """What decides the replies beside bot and questions, as JSON values."""
+        asked = vars(self.prompt) if self.prompt else {"user": None, "system": None}
+        chosen = {"speech": self.aloud, **vars(self.decoding), "max_new_tokens": self.decoding.longest}
+        filled = {name: class_path(type(filler)) for name, filler in self.fillers().items()}
+        return {**asked, **chosen, "language": self.language, **filled}
+
+
+def answer_manifest(how: Answering, manifest: Path, out: Path, split: str = "test", again: bool = False) -> Path:
     """Let a bot answer recordings, and write a manifest with its replies as the responses.
 
     A run that was interrupted goes on with the shards that are missing. Recordings that cannot be read are named
     and left for the next run, which also answers those anew whose size or time of change is another one now.
 
     Args:
-        checkpoint: Folder of the bot; what fills its slots is what the folder says, unless ``slots`` does.
+        how: The bot, and how it answers.
         manifest: Utterances.
         out: Manifest to write; the shards lie beside it, and so does the speech of the replies.
         split: Split to use, or ``all``.
-        prompt: What stands around the speech; None takes each utterance's own, or the folder's.
-        decoding: How the replies are chosen; None writes the likeliest words.
-        aloud: Whether the replies are spoken too.
-        batch_size: Recordings of like length that are answered together.
-        per_shard: Utterances in a shard, the most that an interruption costs.
-        trust: Packages besides this library whose classes the folder may name.
         again: Make anew what is there, whatever it was made from.
-        max_left_out: Share of the recordings that may be missing or unreadable.
-        language: Of the replies, see :func:`.prompts.follow_language`; it is asked for in each system message.
-        words: Answer the transcripts, as if they were typed, and listen to nothing; where no prompt is given, they
-            alone are the user's turn.
-        slots: ``speech_slot`` and ``emotion_slot``: class paths of :class:`.slots.SlotFiller` that take the folder's
-            place, bare names for those of :mod:`.slots`.
 
     Raises:
         InputError: If the checkpoint, the manifest or ``out`` cannot be used, or the shards answer something else.
     """
-    if min(batch_size, per_shard) < 1:
+    if min(how.batch_size, how.per_shard) < 1:
         raise InputError("batch_size and per_shard have to be at least 1")
     check_target(out, [manifest])
     shards, (rank, world_size) = shards_of(out), rank_and_world_size()
     check_shards(out, again)
-    asked_about = _to_be_answered(manifest, split, prompt, max_left_out, words)
-    utterances = [_wishing(u, language) for u in asked_about]
-    decoding = decoding or Decoding()
-    fields = ("response", "response_cut", *["units"] * aloud)
-    if aloud:
+    utterances = [_wishing(u, how.language) for u in _to_be_answered(how, manifest, split)]
+    fields = ("response", "response_cut", *["units"] * how.aloud)
+    if how.aloud:
         _check_speech_files(out, utterances)
-    asked = vars(prompt) if prompt else {"user": None, "system": None}
-    chosen = {"speech": aloud, **vars(decoding), "max_new_tokens": decoding.longest}
-    read = _read(utterances) if words else _recordings(utterances, manifest.parent)
-    said = {**_fingerprint(checkpoint), **read, **asked, **chosen, "language": language}
-    fillers = {name: filler_named(name, path, trust) for name, path in (slots or {}).items()}
-    said |= {name: class_path(type(filler)) for name, filler in fillers.items()}
+    read = _read(utterances) if how.words else _recordings(utterances, manifest.parent)
+    said = {**_fingerprint(how.checkpoint), **read, **how.described()}
 
     def _load() -> AnswerShard:
-        model = _asked(checkpoint, trust, prompt, aloud)
-        if words and prompt is None and model.responder is not None:
-            model.responder.prompt = SPEECH_ONLY
-        assert model.responder is not None
-        model.responder.system = follow_language(model.responder.system, language)
-        for name, filler in fillers.items():
-            setattr(model.responder, name, filler)
-        _settle_prompts(model.responder, utterances, shards)
-        _tell_of_labels(model)
-        respondent = Respondent(model, decoding, batch_size, out if aloud else None)
-        if words:
+        respondent = Respondent(
+            _asked(how, utterances, shards), how.decoding, how.batch_size, out if how.aloud else None
+        )
+        if how.words:
             return respondent.words
         return lambda rows, progress: with_state(rows, respondent.recordings, progress, manifest.parent)
 
     def _lost(utterance: Utterance, row: Utterance) -> bool:
-        silent = aloud and bool(row.units) and not speech_file(out, row).is_file()
-        return row.response is None or silent or (not words and is_changed(utterance, row, manifest.parent))
+        silent = how.aloud and bool(row.units) and not speech_file(out, row).is_file()
+        return row.response is None or silent or (not how.words and is_changed(utterance, row, manifest.parent))
 
     with alone(shards):
         if again:
             # Its replies' speech is written over one by one.
             out.unlink(missing_ok=True)
-        answered = in_shards(utterances, shards, said, _load, per_shard, "replies", _lost, fields, again)
+        answered = in_shards(utterances, shards, said, _load, how.per_shard, "replies", _lost, fields, again)
         if answered is None:
             print(f"process {rank} of {world_size} is done; the one that ends last writes {out}")
             return out
-        replies = _replies(answered, out, max_left_out)
+        replies = _replies(answered, out, how.max_left_out)
         Claim(out, {"manifest": digest(manifest), "split": split, **said}).write()
         write_manifest(out, replies)
-    _report(out, answered, aloud)
+    _report(out, answered, how.aloud)
     return out
 
 
@@ -153,13 +157,23 @@ def _replies(answered: Sequence[Utterance], out: Path, max_left_out: float) -> l
     return replies
 
 
-def _asked(checkpoint: Path, trust: Sequence[str], prompt: Prompt | None, aloud: bool) -> EmpatheticLM:
-    """The bot of a folder, with the prompt that is given."""
-    model = load(checkpoint, trust)
-    _check(model, checkpoint, aloud)
-    if prompt is not None and model.responder is not None:
-        model.responder.prompt, model.responder.system = prompt.user, prompt.system
-    return model.to(own_device())
+def _asked(how: Answering, utterances: Sequence[Utterance], shards: Path) -> EmpatheticLM:
+    """The bot, with the prompt, the slots and the language that are asked for."""
+    model = load(how.checkpoint, how.trust)
+    _check(model, how.checkpoint, how.aloud)
+    responder = model.responder
+    assert responder is not None
+    if how.prompt is not None:
+        responder.prompt, responder.system = how.prompt.user, how.prompt.system
+    elif how.words:
+        responder.prompt = SPEECH_ONLY
+    responder.system = follow_language(responder.system, how.language)
+    for name, filler in how.fillers().items():
+        setattr(responder, name, filler)
+    model.to(own_device())
+    _settle_prompts(responder, utterances, shards)
+    _tell_of_labels(model)
+    return model
 
 
 def _wishing(utterance: Utterance, language: str | None) -> Utterance:
@@ -191,15 +205,13 @@ def _check_speech_files(out: Path, utterances: Sequence[Utterance]) -> None:
         check_folder(folder)
 
 
-def _to_be_answered(
-    manifest: Path, split: str, prompt: Prompt | None, max_left_out: float, words: bool
-) -> list[Utterance]:
-    if words:
-        read = read_chosen(manifest, split, max_left_out, audio=False, lacking=_wordless)
+def _to_be_answered(how: Answering, manifest: Path, split: str) -> list[Utterance]:
+    if how.words:
+        read = read_chosen(manifest, split, how.max_left_out, audio=False, lacking=_wordless)
         utterances = [u for u in read if _wordless(u) is None]
-        _refuse_emotions([prompt.user] if prompt else [u.prompt or "" for u in utterances])
+        _refuse_emotions([how.prompt.user] if how.prompt else [u.prompt or "" for u in utterances])
     else:
-        utterances = read_chosen(manifest, split, max_left_out)
+        utterances = read_chosen(manifest, split, how.max_left_out)
     if not utterances:
         raise InputError(f"{manifest} has no utterance in split {split}; --split all takes every one")
     for u in utterances:
@@ -208,7 +220,7 @@ def _to_be_answered(
         except UnicodeEncodeError:
             raise InputError(f"utterance {u.corpus}/{u.id} holds text that is not UTF-8: mend or remove it") from None
     # A prompt that is given takes the place of the utterances' own too.
-    return utterances if prompt is None else [replace(u, prompt=None, system=None) for u in utterances]
+    return utterances if how.prompt is None else [replace(u, prompt=None, system=None) for u in utterances]
 
 
 def _wordless(utterance: Utterance) -> str | None:

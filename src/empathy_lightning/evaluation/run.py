@@ -9,70 +9,25 @@ from __future__ import annotations
 import platform
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-from empathy_lightning.data.left_out import MOST
 from empathy_lightning.data.reading import read_chosen
-from empathy_lightning.decoding import Decoding
 from empathy_lightning.errors import InputError
 from empathy_lightning.evaluation.figures import clusters_of, figures_of, groups_of
 from empathy_lightning.evaluation.measure_choice import Choice, build, described
 from empathy_lightning.evaluation.measured import Measure, Measured
-from empathy_lightning.evaluation.replies import answer_manifest
+from empathy_lightning.evaluation.replies import Answering, answer_manifest
 from empathy_lightning.evaluation.result_folder import keep, kept, prediction, write_predictions
 from empathy_lightning.files import check_folder, write_json
 from empathy_lightning.hub import local_folder
 from empathy_lightning.jobs import digest, folder_digest, locked, recordings_digest, utterances_digest
 from empathy_lightning.progress import progress_bar
-from empathy_lightning.prompts import Prompt
 from empathy_lightning.utterance import Utterance
 
 _ELSEWHERE = "another process measures the replies"
-
-
-@dataclass(frozen=True)
-class Answering:
-    """How a bot answers the manifests; see :func:`.replies.answer_manifest`.
-
-    Attributes:
-        checkpoint: Folder of the bot.
-        prompt: What stands around the speech; None takes each utterance's own, or the folder's.
-        decoding: How the replies are chosen.
-        aloud: Whether they are spoken too.
-        batch_size: Recordings that are answered together.
-        per_shard: Utterances in a shard.
-        trust: Packages whose classes the folder may name.
-        max_left_out: Share of the recordings that may be missing or unreadable.
-        language: Of the replies.
-        slots: What fills the slots in the folder's place.
-    """
-
-    checkpoint: Path
-    prompt: Prompt | None = None
-    decoding: Decoding = Decoding()  # noqa: RUF009 - frozen
-    aloud: bool = False
-    batch_size: int = 16
-    per_shard: int = 512
-    trust: Sequence[str] = ()
-    max_left_out: float = MOST
-    language: str | None = None
-    slots: Mapping[str, str] = field(default_factory=dict)
-
-    def answer(self, manifest: Path, out: Path, split: str, again: bool) -> None:
-        """Answer a manifest, or this process's share of it."""
-        how = (self.prompt, self.decoding, self.aloud, self.batch_size, self.per_shard, self.trust, again)
-        answer_manifest(self.checkpoint, manifest, out, split, *how, self.max_left_out, self.language, slots=self.slots)
-
-    def described(self) -> dict[str, Any]:
-        """What decides the replies beside the manifests, as JSON values."""
-        prompt = None if self.prompt is None else vars(self.prompt)
-        chosen = {"speech": self.aloud, "language": self.language, **self.slots, **vars(self.decoding)}
-        named = {"checkpoint": str(self.checkpoint), "checkpoint_digest": folder_digest(local_folder(self.checkpoint))}
-        return {**named, "prompt": prompt, **chosen}
 
 
 def evaluate_run(
@@ -148,7 +103,7 @@ def _answered(
     if answering is not None:
         for name, manifest in files.items():
             written[name] = out / "replies" / f"{name}.jsonl"
-            answering.answer(manifest, written[name], split, again)
+            answer_manifest(answering, manifest, written[name], split, again)
         # A manifest may have been ended by another process since this one did its share of it.
         if not all(file.is_file() for file in written.values()):
             return None
@@ -181,7 +136,7 @@ def _made_from(
 ) -> dict[str, Any]:
     libraries = {name: version(name) for name in ("empathy_lightning", "torch", "transformers")}
     return {
-        "bot": None if answering is None else answering.described(),
+        "bot": None if answering is None else _bot(answering),
         "manifests": {name: {"path": str(file), "digest": digest(file)} for name, file in files.items()},
         "split": split,
         "measures": described(choices),
@@ -196,6 +151,12 @@ def _asked(
     """Suites with the measures that are asked of them."""
     wanted = dict(zip(measures, choices, strict=True))
     return [(s, name) for s, name in product(suites, measures) if not wanted[name].suites or s in wanted[name].suites]
+
+
+def _bot(answering: Answering) -> dict[str, Any]:
+    checkpoint = answering.checkpoint
+    named = {"checkpoint": str(checkpoint), "checkpoint_digest": folder_digest(local_folder(checkpoint))}
+    return {**named, **answering.described()}
 
 
 def _measure_all(
