@@ -271,7 +271,8 @@ def test_checkpointed_blocks_keep_less_and_give_the_same_gradients(backbones, la
 @pytest.mark.parametrize("name", ["bitsandbytes-4bit", "torchao-int8"])
 def test_a_missing_quantisation_package_is_named(name, backbones, monkeypatch):
     monkeypatch.setattr(language_model_file, "find_spec", lambda package: None)
-    with pytest.raises(ModuleNotFoundError, match=rf"pip install 'empathy_lightning\[{name.split('-')[0]}\]'"):
+    told = rf"needs {name.split('-')[0]}: pip install 'empathy_lightning\[quantization\]'"
+    with pytest.raises(ModuleNotFoundError, match=told):
         LanguageModel.from_pretrained(str(backbones / "language_model"), quantization=name)
 
 

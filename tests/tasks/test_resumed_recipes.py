@@ -10,7 +10,7 @@ from empathy_lightning.checkpoints import save
 from empathy_lightning.configurations import located, read_yaml, recipe_names
 from empathy_lightning.data import read_manifest, write_manifest
 from empathy_lightning.modules.cached_encoder import CachedSpeechEncoder
-from tests.corpora import epitome_reddit, ravdess
+from tests.corpora import epitome_reddit, nemo, ravdess
 from tests.preparation.test_units import quantizer
 from tests.tasks.test_empathy_classifier_task import write_roberta
 from tests.tasks.test_resume import WATCH, exported, heard
@@ -38,6 +38,7 @@ FAMILIES = {
     "ravdess": ["ravdess", "ravdess_whisper"],
     "real": list(REAL),
     "demo": [f"demo/{stage}" for stage in STAGES],
+    "feelings": ["real/feelings"],
     "epitome": ["epitome"],
     "voice": ["demo/vocoder", "demo/vocoder_adversarial", "vocoder"],
 }
@@ -62,6 +63,7 @@ WORDS = {
     # Its averaged weights, its precision, and a validation at the end.
     "ravdess": ["--data.batch_size=8", "--trainer.precision=bf16-mixed", "--trainer.check_val_every_n_epoch=1"],
     "ravdess_whisper": ["--data.batch_size=8"],
+    "real/feelings": ["--data.batch_size=8", "--data.allow_empty_classes=true", "--data.max_left_out=1"],
     "epitome": ["--data.batch_size=8", "--model.classifier.name_or_path=roberta"],
     **{recipe: ["--data.batch_seconds=4"] for recipe in FAMILIES["demo"]},
     **dict.fromkeys(FAMILIES["voice"], VOICE),
@@ -75,6 +77,7 @@ def everything(place, released, corpus):  # noqa: F811
     for name in TEN:
         import_module(f"tests.corpora.{name}").write(place / "data" / name)
     ravdess.write(place / "data/ravdess")
+    nemo.write(place / "data/nemo")
     epitome_reddit.write(place / "Empathy-Mental-Health")
     write_roberta(place / "roberta")
     for name in ("labelled", "units"):

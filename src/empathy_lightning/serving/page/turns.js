@@ -42,9 +42,11 @@ export class Turn {
       this.reply.replaceChildren(said, element("span", whole.slice(said.length), "unsaid"));
     }
     this.reply.setAttribute("aria-busy", "false");
+    // A whole reply whose sound is interrupted ends twice; the second time nothing is told of its times.
+    this.timings = timings ?? this.timings;
     const facts = [];
-    if (timings?.first_text) facts.push(`first word ${timings.first_text.toFixed(2)} s`);
-    if (timings?.first_audio) facts.push(`first sound ${timings.first_audio.toFixed(2)} s`);
+    if (this.timings?.first_text) facts.push(`first word ${this.timings.first_text.toFixed(2)} s`);
+    if (this.timings?.first_audio) facts.push(`first sound ${this.timings.first_audio.toFixed(2)} s`);
     if (interrupted) facts.push("interrupted");
     if (cut) facts.push("cut at its longest length");
     if (fault) facts.push(fault);
