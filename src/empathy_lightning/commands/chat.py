@@ -134,7 +134,8 @@ def respond(
     Raises:
         InputError: If the options do not fit together, or a file cannot be used.
     """
-    from empathy_lightning.evaluation.replies import Answering, answer_manifest
+    from empathy_lightning.evaluation.answering import Answering
+    from empathy_lightning.evaluation.replies import answer_manifest
 
     asked, longest = asked_prompt(paper, prompt, system)
     decoding = chosen_decoding(decoding, longest, speech)

@@ -76,8 +76,8 @@ def run(
         InputError: If something cannot be used.
     """
     from empathy_lightning.commands.chat import asked_prompt, chosen_decoding
+    from empathy_lightning.evaluation.answering import Answering
     from empathy_lightning.evaluation.measure_choice import choices
-    from empathy_lightning.evaluation.replies import Answering
     from empathy_lightning.evaluation.result_tables import result_table
     from empathy_lightning.evaluation.run import evaluate_run
 

@@ -13,11 +13,11 @@ from empathy_lightning.data.manifest import read_manifest, write_manifest
 from empathy_lightning.data.reading import read_chosen
 from empathy_lightning.decoding import Decoding
 from empathy_lightning.errors import InputError
+from empathy_lightning.evaluation.answering import Answering
 from empathy_lightning.evaluation.compared_pairs import compare_pair
 from empathy_lightning.evaluation.figures import value_of
 from empathy_lightning.evaluation.measure_choice import wants
 from empathy_lightning.evaluation.paper_table import PaperFigure, PaperSystem, PaperTable
-from empathy_lightning.evaluation.replies import Answering
 from empathy_lightning.evaluation.result_folder import Results, read_results
 from empathy_lightning.evaluation.result_tables import shown
 from empathy_lightning.evaluation.run import evaluate_run

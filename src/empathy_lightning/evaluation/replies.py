@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from empathy_lightning.checkpoint_backbones import backbones_in, found_here
 from empathy_lightning.checkpoints import CheckpointError, load
-from empathy_lightning.data.left_out import MOST, refuse_lost
+from empathy_lightning.data.left_out import refuse_lost
 from empathy_lightning.data.manifest import write_manifest
 from empathy_lightning.data.reading import read_chosen
-from empathy_lightning.decoding import Decoding
 from empathy_lightning.devices import own_device
 from empathy_lightning.errors import InputError
-from empathy_lightning.evaluation.answering import Respondent
+from empathy_lightning.evaluation.answering import Answering, Respondent
 from empathy_lightning.evaluation.changed_recordings import is_changed, with_state
-from empathy_lightning.evaluation.slot_choice import filler_named
 from empathy_lightning.faults import first_of
 from empathy_lightning.files import check_folder, check_target
 from empathy_lightning.folders import read_config
@@ -35,57 +32,12 @@ from empathy_lightning.jobs import (
     speech_files,
 )
 from empathy_lightning.models import EmpatheticLM
-from empathy_lightning.parts import class_path
 from empathy_lightning.preparation.answers import AnswerShard, check_shards, in_shards, shards_of
 from empathy_lightning.preparation.identity import model_identity
 from empathy_lightning.prompts import SPEECH_ONLY, Prompt, follow_language
 from empathy_lightning.responder import Responder
-from empathy_lightning.slots import HeardEmotion, SlotFiller
+from empathy_lightning.slots import HeardEmotion
 from empathy_lightning.utterance import Utterance
-
-
-@dataclass(frozen=True)
-class Answering:
-    """How a bot answers manifests.
-
-    Attributes:
-        checkpoint: Folder of the bot; what fills its slots is what the folder says, unless ``slots`` does.
-        prompt: What stands around the speech; None takes each utterance's own, or the folder's.
-        decoding: How the replies are chosen.
-        aloud: Whether they are spoken too.
-        words: Answer the transcripts, as if they were typed, and listen to nothing; where no prompt is given, they
-            alone are the user's turn.
-        language: Of the replies, see :func:`.prompts.follow_language`; it is asked for in each system message.
-        slots: ``speech_slot`` and ``emotion_slot``: class paths of :class:`.slots.SlotFiller` that take the folder's
-            place, bare names for those of :mod:`.slots`.
-        batch_size: Recordings of like length that are answered together.
-        per_shard: Utterances in a shard, the most that an interruption costs.
-        trust: Packages besides this library whose classes the folder may name.
-        max_left_out: Share of the recordings that may be missing or unreadable.
-    """
-
-    checkpoint: Path
-    prompt: Prompt | None = None
-    decoding: Decoding = field(default_factory=Decoding)
-    aloud: bool = False
-    words: bool = False
-    language: str | None = None
-    slots: Mapping[str, str] = field(default_factory=dict)
-    batch_size: int = 16
-    per_shard: int = 512
-    trust: Sequence[str] = ()
-    max_left_out: float = MOST
-
-    def fillers(self) -> dict[str, SlotFiller]:
-        """What fills the slots in the folder's place, by slot."""
-        return {name: filler_named(name, path, self.trust) for name, path in self.slots.items()}
-
-    def described(self) -> dict[str, Any]:
-        """What decides the replies beside bot and questions, as JSON values."""
-        asked = vars(self.prompt) if self.prompt else {"user": None, "system": None}
-        chosen = {"speech": self.aloud, **vars(self.decoding), "max_new_tokens": self.decoding.longest}
-        filled = {name: class_path(type(filler)) for name, filler in self.fillers().items()}
-        return {**asked, **chosen, "language": self.language, **filled}
 
 
 def answer_manifest(how: Answering, manifest: Path, out: Path, split: str = "test", again: bool = False) -> Path:

@@ -16,10 +16,11 @@ from typing import Any
 
 from empathy_lightning.data.reading import read_chosen
 from empathy_lightning.errors import InputError
+from empathy_lightning.evaluation.answering import Answering
 from empathy_lightning.evaluation.figures import clusters_of, figures_of, groups_of
 from empathy_lightning.evaluation.measure_choice import Choice, build, described
 from empathy_lightning.evaluation.measured import Measure, Measured
-from empathy_lightning.evaluation.replies import Answering, answer_manifest
+from empathy_lightning.evaluation.replies import answer_manifest
 from empathy_lightning.evaluation.result_folder import keep, kept, prediction, write_predictions
 from empathy_lightning.files import check_folder, write_json
 from empathy_lightning.hub import local_folder
@@ -156,7 +157,7 @@ def _asked(
 def _bot(answering: Answering) -> dict[str, Any]:
     checkpoint = answering.checkpoint
     named = {"checkpoint": str(checkpoint), "checkpoint_digest": folder_digest(local_folder(checkpoint))}
-    return {**named, **answering.described()}
+    return {**named, **answering.described(), "words": answering.words}
 
 
 def _measure_all(

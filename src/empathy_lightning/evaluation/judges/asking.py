@@ -75,6 +75,7 @@ class _Asking:
         self._ended = threading.Event()
 
     def run(self) -> dict[str, str]:
+        """Ask until all is answered or the run is stopped; why there is no answer, by key."""
         for _ in range(self._at_work):
             # Threads that a stalled call holds must not keep the process from ending.
             threading.Thread(target=self._work, daemon=True).start()

@@ -134,6 +134,7 @@ class _Round:
         self._unanswered: dict[str, str] = {}
 
     def over(self, utterances: Sequence[Utterance]) -> Opinions:
+        """Ask about all utterances, again where an answer cannot be read."""
         lacking = {i for i, u in enumerate(utterances) if self._criterion.wording.lacks(u)}
         keys, unreadable = self._keys(utterances, lacking)
         for attempt in range(self._criterion.attempts):
