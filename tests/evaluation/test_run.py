@@ -339,3 +339,14 @@ def test_the_measure_of_the_page(place, capsys):
     assert "| feelings | questions | asks | 0." in capsys.readouterr().out
     asks = ["?" in line["reply"] for line in predictions()]
     assert [line["measures"]["questions"]["asks"] for line in predictions()] == asks and {*asks} == {True, False}
+
+
+def test_words_are_answered_without_their_recordings(place, bot):
+    rows = [replace(u, path="gone.wav", response_path=None) for u in read_manifest("questions.jsonl")]
+    write_manifest("typed.jsonl", rows)
+    asked = ["--checkpoint", bot, "--max_new_tokens", "6"]
+    assert run(*asked, "--words", "--measures", "variety", manifest="typed.jsonl") == 0
+    assert main(["respond", "typed.jsonl", "--out", "typed_replies.jsonl", *asked, "--words"]) == 0
+    replies = {u.id: u.response for u in read_manifest("typed_replies.jsonl")}
+    assert {line["id"]: line["reply"] for line in predictions()} == replies
+    assert metrics()["bot"]["words"] is True
