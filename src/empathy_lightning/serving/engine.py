@@ -186,14 +186,23 @@ class Engine:
             self._changed.notify_all()
 
     def _work(self) -> None:
-        while few := self._next():
-            began = monotonic()
-            try:
-                self._answer(few)
-            finally:
-                with self._changed:
-                    self.answering -= len(few)
-                    self._pace += 0.2 * ((monotonic() - began) / len(few) / self.limits.batches - self._pace)
+        # A function of its own, so that nothing of one batch is held while the thread waits for the next.
+        while self._work_once():
+            pass
+
+    def _work_once(self) -> bool:
+        """Answer those that wait together; False at the end."""
+        few = self._next()
+        if not few:
+            return False
+        began = monotonic()
+        try:
+            self._answer(few)
+        finally:
+            with self._changed:
+                self.answering -= len(few)
+                self._pace += 0.2 * ((monotonic() - began) / len(few) / self.limits.batches - self._pace)
+        return True
 
     def _next(self) -> list[Asked]:
         """The first question that waits, and those that go with it; none at the end."""
