@@ -32,17 +32,17 @@ bounds: .venv-lowest/.ready .venv-newest/.ready
 
 .venv-lowest/.ready: setup.cfg constraints-lowest.txt
 	python3 -m venv .venv-lowest
-	.venv-lowest/bin/python -m pip install --quiet --constraint constraints-lowest.txt --editable '.[dev,serve,synthetic]'
+	.venv-lowest/bin/python -m pip install --quiet --constraint constraints-lowest.txt --editable '.[dev,live,serve,synthetic]'
 	touch $@
 
 .venv-newest/.ready: setup.cfg
 	python3 -m venv .venv-newest
-	.venv-newest/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager --editable '.[dev,serve,synthetic]'
+	.venv-newest/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager --editable '.[dev,live,serve,synthetic]'
 	touch $@
 
 $(READY): setup.py setup.cfg pyproject.toml constraints.txt
 	python3 -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,docs,serve,synthetic]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,docs,live,serve,synthetic]'
 	touch $@
 
 clean:

@@ -10,10 +10,13 @@ import pytest
 import torch
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from empathy_lightning.audio import read, resample
 from empathy_lightning.decoding import Decoding
+from empathy_lightning.serving import opus, voice_activity
 from empathy_lightning.serving.limits import Limits
+from empathy_lightning.serving.opus import OpusDecoder
 from empathy_lightning.serving.sound import pcm
-from empathy_lightning.serving.voice_activity import Utterances
+from empathy_lightning.serving.voice_activity import Silero, Utterances
 from tests.serving.conftest import DRAWN, question, serving
 from tests.serving.test_engine import gated
 from tests.test_streaming import wait_until
@@ -152,6 +155,79 @@ def test_what_is_said_is_cut_out_of_silence_and_noise(rate, level):
     assert seconds == pytest.approx([0.8 + 0.3 + 0.5 + 1.0, 1.2 + 1.0], abs=0.2)
 
 
+def test_a_network_knows_speech_from_other_loud_things(speech_folder):
+    pytest.importorskip("silero_vad")
+    (recording,) = (speech_folder / "ravdess").rglob("03-01-01-01-01-01-01.flac")
+    spoken = read(recording).numpy()
+    tone = 0.3 * np.sin(2 * np.pi * 440 * np.arange(32_000) / 16_000)
+    stream = as_pcm(np.concatenate([noise(1), tone, noise(1), spoken, noise(1)]))
+    events = list(Utterances(16_000, 60, Silero(16_000)).push(stream))
+    assert [event is None for event in events] == [True, False]
+    # Its words are 1.3 s, from 1.05 s of the recording on.
+    assert len(events[1]) / 32_000 == pytest.approx(1.3 + 0.3 + 0.7, abs=0.3)
+    # Energy takes the tone for speech.
+    assert list(Utterances(16_000, 60).push(stream[: 2 * 64_000]))
+
+
+@pytest.mark.parametrize("rate", [8_000, 44_100])
+def test_a_network_hears_other_rates(speech_folder, rate):
+    pytest.importorskip("silero_vad")
+    (recording,) = (speech_folder / "ravdess").rglob("03-01-01-01-01-01-01.flac")
+    spoken = resample(read(recording), 16_000, rate)
+    events = list(Utterances(rate, 60, Silero(rate)).push(pcm(spoken)))
+    assert [event is None for event in events] == [True, False]
+
+
+def packed(sound):
+    """A waveform at 16 kHz, shape (T,), as Opus packets of 20 ms."""
+    av = pytest.importorskip("av")
+    encoder = av.CodecContext.create("libopus", "w")
+    encoder.sample_rate, encoder.layout, encoder.format, encoder.bit_rate = 48_000, "mono", "s16", 64_000
+    samples = np.frombuffer(pcm(resample(sound, 16_000, 48_000)), "<i2")
+    packets = []
+    for start in range(0, len(samples) - 959, 960):
+        frame = av.AudioFrame.from_ndarray(samples[None, start : start + 960], format="s16", layout="mono")
+        frame.sample_rate, frame.pts = 48_000, start
+        packets += encoder.encode(frame)
+    return [bytes(packet) for packet in [*packets, *encoder.encode(None)]]
+
+
+def test_opus_is_unpacked():
+    sound = torch.from_numpy(voice(1.0)).float()
+    decoder = OpusDecoder()
+    heard = np.frombuffer(b"".join(decoder.push(packet) for packet in packed(sound)), "<i2") / 32_768
+    assert len(heard) == pytest.approx(16_000, abs=700)
+    # It comes a few milliseconds late.
+    likeness = [np.corrcoef(heard[late : late + 12_000], sound.numpy()[:12_000])[0, 1] for late in range(400)]
+    assert max(likeness) > 0.98
+
+
+def test_a_conversation_in_opus(server):
+    with server.live() as socket:
+        say(socket, "settings", format="opus", voice_activity="energy")
+        for packet in packed(torch.from_numpy(np.concatenate([noise(0.5), voice(0.8), noise(1)])).float()):
+            socket.send(packet)
+        told, sound = until(socket, "reply")
+        assert told["speech_ended"] and told["heard"] and len(sound) > 8_000
+        socket.send(b"\xff" * 5)
+        assert "this is no Opus packet" in until(socket, "error")[0]["error"][0]["message"]
+        say(socket, "settings", format="pcm16", sample_rate=16_000, voice_activity=False)
+        ask(socket, 1)
+        assert until(socket, "reply")[0]["reply"]
+
+
+@pytest.mark.parametrize(
+    ("module", "wanted"), [(opus, {"format": "opus"}), (voice_activity, {"voice_activity": "silero"})]
+)
+def test_what_the_server_has_not_is_said(server, monkeypatch, module, wanted):
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    with server.live() as socket:
+        say(socket, "settings", **wanted)
+        assert "empathy_lightning[live]" in until(socket, "error")[0]["error"][0]["message"]
+        ask(socket, 1)
+        assert until(socket, "reply")[0]["reply"]
+
+
 def test_a_click_is_no_speech_and_endless_speech_is_cut():
     listening = Utterances(16_000, 2)
     click = np.concatenate([noise(1), 0.8 * np.ones(800), noise(1)])
@@ -184,6 +260,8 @@ def test_speech_is_answered_and_interrupts(server):
         ('{"type": "dance"}', "the type is one of settings, commit, interrupt, forget"),
         ('{"type": "commit"}', "what was said: 0.00 s is too short"),
         ('{"type": "settings", "sample_rate": 1}', "sample_rate has to be 8000 to 48000 Hz"),
+        ('{"type": "settings", "format": "mp3"}', "format has to be one of pcm16, opus"),
+        ('{"type": "settings", "voice_activity": "luck"}', "voice_activity has to be one of energy, silero"),
         ('{"type": "settings", "sed": 1}', "sed is no option; did you mean seed?"),
         (bytes(70_000), "at most 2 s of speech can be answered"),
     ],

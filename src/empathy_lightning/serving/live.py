@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -13,6 +13,7 @@ from typing import Any
 import anyio
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from empathy_lightning.audio import SAMPLE_RATE
 from empathy_lightning.errors import InputError
 from empathy_lightning.filled_prompt import Turn
 from empathy_lightning.reply import Reply
@@ -21,10 +22,11 @@ from empathy_lightning.serving.answering import Answering
 from empathy_lightning.serving.engine import Heard
 from empathy_lightning.serving.gate import SUBPROTOCOL
 from empathy_lightning.serving.limits import Refused
+from empathy_lightning.serving.opus import OpusDecoder
 from empathy_lightning.serving.playing import Playing
 from empathy_lightning.serving.service import Service, options
 from empathy_lightning.serving.sound import RATES, heard_samples, pcm
-from empathy_lightning.serving.voice_activity import Utterances
+from empathy_lightning.serving.voice_activity import DETECTORS, Detector, Utterances, detectors
 from empathy_lightning.streaming import AudioBlock
 
 _IDLE = 600.0
@@ -64,6 +66,9 @@ class Conversation:
         self.sample_rate = 16_000
         self.turn = 0
         self._spoken = bytearray()
+        self._format = "pcm16"
+        self._activity: Any = False
+        self._opus: OpusDecoder | None = None
         self._utterances: Utterances | None = None
         self._task: asyncio.Task[None] | None = None
         self._answering: Answering | None = None
@@ -96,7 +101,8 @@ class Conversation:
     def _facts(self) -> dict[str, Any]:
         bot, limits = self.service.bot, self.service.limits
         rate = self.service.sample_rate
-        return {"name": self.service.name, "emotions": bot.emotions, "sample_rate": rate, "seconds": limits.seconds}
+        told = {"name": self.service.name, "emotions": bot.emotions, "sample_rate": rate, "seconds": limits.seconds}
+        return told | {"voice_activity": detectors()}
 
     async def _end_with_the_server(self) -> None:
         await self.service.ending.wait()
@@ -122,7 +128,7 @@ class Conversation:
         except (ValueError, RecursionError, AttributeError, KeyError, TypeError):
             raise InputError("a message is sound, or a JSON object with a type") from None
         if kind == "settings":
-            self._choose(wanted)
+            await self._choose(wanted)
         elif kind == "commit":
             said, self._spoken = bytes(self._spoken), bytearray()
             await self._ask(said)
@@ -134,24 +140,34 @@ class Conversation:
         else:
             raise InputError("the type is one of settings, commit, interrupt, forget")
 
-    def _choose(self, wanted: dict[str, Any]) -> None:
+    async def _choose(self, wanted: dict[str, Any]) -> None:
+        format_ = _one_of("format", ("pcm16", "opus"), wanted.pop("format", self._format))
         rate = wanted.pop("sample_rate", self.sample_rate)
         if not isinstance(rate, int) or rate not in RATES:
             raise InputError(f"sample_rate has to be {RATES[0]} to {RATES[-1]} Hz")
-        hears = wanted.pop("voice_activity", self._utterances is not None)
-        self.chosen = options(wanted)
-        self.sample_rate = rate
+        if format_ == "opus":
+            rate = SAMPLE_RATE  # that of what is unpacked
+        activity = wanted.pop("voice_activity", self._activity)
+        chosen = options(wanted)
+        opus = OpusDecoder() if format_ == "opus" else None
+        # A network takes a moment to load, in which others are answered.
+        detector = await anyio.to_thread.run_sync(_detector, activity, rate)
+        self.chosen, self.sample_rate, self._format, self._activity = chosen, rate, format_, activity
+        self._opus = opus
+        self._utterances = None if detector is None else Utterances(rate, self.service.limits.seconds, detector)
         self._spoken.clear()
-        self._utterances = Utterances(rate, self.service.limits.seconds) if hears is True else None
 
     async def _hear(self, data: bytes) -> None:
+        if self._opus is not None:
+            data = self._opus.push(data)
         if self._utterances is None:
             self._spoken += data
             if len(self._spoken) > 2 * self.sample_rate * self.service.limits.seconds:
                 self._spoken.clear()
                 raise InputError(f"at most {self.service.limits.seconds:g} s of speech can be answered")
             return
-        for said in self._utterances.push(data):
+        events = await anyio.to_thread.run_sync(list, self._utterances.push(data))
+        for said in events:
             if said is None:
                 await self._send("speech_began")
                 await self._interrupt(None)
@@ -224,3 +240,17 @@ class Conversation:
 
     async def _send(self, kind: str, **what: Any) -> None:
         await self.socket.send_text(json.dumps({"type": kind, **what}, ensure_ascii=False, allow_nan=False))
+
+
+def _detector(activity: Any, rate: int) -> Detector | None:
+    """What finds speech; None where the client says itself when it is whole."""
+    if activity is False or activity is None:
+        return None
+    name = "energy" if activity is True else _one_of("voice_activity", list(DETECTORS), activity)
+    return DETECTORS[name](rate)
+
+
+def _one_of(name: str, choices: Sequence[str], value: Any) -> str:
+    if value not in choices:
+        raise InputError(f"{name} has to be one of {', '.join(choices)}")
+    return str(value)

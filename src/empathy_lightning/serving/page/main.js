@@ -17,7 +17,7 @@ const WORDS = {
   speaking: "Speaking",
 };
 
-let facts = { sample_rate: null, emotions: [] };
+let facts = { sample_rate: null, emotions: [], voice_activity: ["energy"] };
 let rate = 16_000;
 let open = []; // turns whose reply has not ended, the oldest first
 const numbered = new Map(); // turns by the server's number, as soon as it is known
@@ -52,7 +52,8 @@ function complain(words = "") {
 }
 
 function tellSettings(hears) {
-  connection.tell("settings", { ...settings.options(), sample_rate: rate, voice_activity: hears });
+  const activity = hears && facts.voice_activity.at(-1);
+  connection.tell("settings", { ...settings.options(), sample_rate: rate, voice_activity: activity });
 }
 
 function changed(name) {
