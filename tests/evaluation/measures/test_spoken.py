@@ -39,7 +39,8 @@ def place(tmp_path, monkeypatch):
 
 
 def run(*words, manifest="replies.jsonl", more=()):
-    return main(["evaluate", "run", manifest, "--out", "out", *more, "--measures", *map(str, words)])
+    source = (manifest,) if "--checkpoint" in more else ("--replies", manifest)
+    return main(["evaluate", "run", *source, "--out", "out", *more, "--measures", *map(str, words)])
 
 
 def rows(measure):
