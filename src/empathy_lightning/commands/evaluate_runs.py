@@ -1,4 +1,4 @@
-"""``evaluate run|table|compare|power``: results that can be made again, and what they say of several systems."""
+"""``evaluate run|measures|table|compare|paper|power``: results that can be made again, of one system or several."""
 
 from __future__ import annotations
 
@@ -122,6 +122,23 @@ def _show(out: Path) -> None:
     for measure, what, fact in asked_rows(read_results(out).metrics):
         print(f"{measure}: {what} {fact}")
     print(f"report: {out / 'report.html'}")
+
+
+def list_measures() -> None:
+    """The measures of evaluate run, their arguments, and what each says."""
+    from inspect import getdoc
+
+    from empathy_lightning.evaluation.measure_classes import measure_class, own_names, parameters_of
+
+    for name in own_names():
+        kind = measure_class(name)
+        arguments = []
+        for argument, parameter in parameters_of(kind).items():
+            needed = parameter.default is parameter.empty
+            arguments.append(argument if needed else f"[{argument}]")
+        print(f"{name:<20}{(getdoc(kind) or '').splitlines()[0]}")
+        if arguments:
+            print(f"{'':<20}{' '.join(arguments)}")
 
 
 def table(

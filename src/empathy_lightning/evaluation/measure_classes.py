@@ -68,6 +68,8 @@ def built(kind: type, arguments: Mapping[str, Any], what: str) -> Any:
     values = {name: _value(value, types.get(name), f"{what}.{name}") for name, value in arguments.items()}
     try:
         return kind(**values)
+    except InputError:
+        raise
     except (TypeError, ValueError, ImportError) as error:
         raise InputError(f"{what} refuses its arguments: {' '.join(str(error).split())[:200]}") from None
 
@@ -104,6 +106,8 @@ def _value(value: Any, types: tuple[Any, ...] | None, what: str) -> Any:
         return built(_class_beside(own[0], path, what), value.get("init_args") or {}, path)
     if set(types) <= set(_PLAIN) and not (isinstance(value, types) or (isinstance(value, int) and float in types)):
         raise InputError(f"{what} is {value!r}: give {' or '.join(_PLAIN[kind] for kind in types)}")
+    if Mapping in map(get_origin, types) and not isinstance(value, Mapping | NoneType):
+        raise InputError(f"{what} is {value!r}: give a mapping such as {{name: value}}")
     return value
 
 

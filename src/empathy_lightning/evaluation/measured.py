@@ -39,6 +39,11 @@ def means_of(rows: Sequence[Mapping[str, Any] | None]) -> dict[str, float]:
     return {"replies": len(rows) - list(rows).count(None), **means}
 
 
+def unreadable_in(rows: Sequence[Mapping[str, Any] | None]) -> dict[str, int]:
+    """How many rows say, under ``unreadable``, why a recording cannot be read."""
+    return {"unreadable": sum(row is not None and "unreadable" in row for row in rows)}
+
+
 class Measure(Protocol):
     """Measures the replies of one system.
 

@@ -37,7 +37,7 @@ def write_report(path: Path, metrics: Mapping[str, Any], predictions: Sequence[M
         lines = [line for line in predictions if line["suite"] == suite]
         sections.append((suite, report.table(figure_rows(of_suite["measures"]), _HEADS)))
         for name, found in of_suite["measures"].items():
-            sections += _of_measure(suite, name, found, lines)
+            sections += _of_measure(suite, name, found, lines, path.parent)
     note = f"{len(predictions)} replies to {len(metrics['suites'])} suites."
     report.write_page(path, "Replies, measured", note, sections)
 
@@ -96,7 +96,7 @@ def _asked(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _of_measure(
-    suite: str, name: str, found: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]
+    suite: str, name: str, found: Mapping[str, Any], lines: Sequence[Mapping[str, Any]], home: Path
 ) -> list[tuple[str, str]]:
     """Pictures, groups and players of a measure, as far as there are any."""
     rows = [line["measures"].get(name) for line in lines]
@@ -105,6 +105,8 @@ def _of_measure(
         heard = side_by_side(found["figures"]["emotions"], lines, rows)
         pictures = emotion_pictures(found["figures"], heard)
         sections.append((f"{suite}, {name}: what was heard", pictures))
+    if drawn := [row["picture"] for row in rows if row and "picture" in row]:
+        sections.append((f"{suite}, {name}", "".join(report.drawn(home / place) for place in drawn)))
     for kind, groups in found["groups"].items():
         sections.append((f"{suite}, {name}: by {kind}", _group_table(groups)))
     # The first number that is a figure too is what replies are ranked by.
