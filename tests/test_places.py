@@ -23,14 +23,13 @@ FILES = {
     "corpora export": ["corpora", "export", "ravdess", "no-corpus"],
     "respond": ["respond", "none.jsonl", "--checkpoint", "no-model"],
     "evaluate emotion": ["evaluate", "emotion", "--manifest", "none.jsonl", "--checkpoint", "no-model"],
-    "evaluate replies": ["evaluate", "replies", "none.jsonl"],
 }
 """Commands that write a file; what each would read is not there, so a complaint about that comes too late."""
 FOLDERS = {
     "prepare quantizer": ["prepare", "quantizer", "none.jsonl", "--encoder", "./no-model", "--layer", "1"],
     "demo corpus": ["demo", "corpus"],
     "corpora export": ["corpora", "export", "ravdess", "no-corpus", "--shards"],
-    "evaluate speech": ["evaluate", "speech", "none.jsonl"],
+    "evaluate run": ["evaluate", "run", "--replies", "none.jsonl"],
     "demo evaluate": ["demo", "evaluate", "--manifest", "none.jsonl", "--checkpoint", "no-model"],
     "chat": ["chat", "none.wav", "--checkpoint", "."],
     "ablate": ["ablate", "none.yaml"],
@@ -94,7 +93,7 @@ def test_a_folder_or_a_device_in_the_place_of_a_file(capsys, words):
 
 READ_FIRST = (
     "prepare responses", "prepare pseudo_dialogues", "prepare ratings", "prepare transcripts", "prepare speech",
-    "prepare units", "respond", "evaluate emotion", "evaluate replies",
+    "prepare units", "respond", "evaluate emotion",
 )  # fmt: skip
 
 

@@ -70,8 +70,12 @@ def results(tmp_path_factory):
         patch.syspath_prepend(str(place))
         for name in ("plain", "warm", "same_as_plain"):
             measures = ["scored.Scores", "answered_emotion", "answered_emotion.field=said"]
-            assert main(["evaluate", "run", f"{name}.jsonl", "--out", name, "--measures", *measures]) == 0
+            assert run(name, name, *measures) == 0
     return place
+
+
+def run(name, out, *measures):
+    return main(["evaluate", "run", "--replies", f"{name}.jsonl", "--out", str(out), "--measures", *measures])
 
 
 @pytest.fixture
@@ -181,10 +185,10 @@ def test_what_cannot_be_compared_is_one_line(place, tmp_path, capsys):
         assert main(["evaluate", "compare", *words]) == 2
         assert told in capsys.readouterr().err
     measures = ["scored.Scores", "Scores.of=some"]
-    assert main(["evaluate", "run", "warm.jsonl", "--out", str(tmp_path / "w"), "--measures", *measures]) == 0
+    assert run("warm", tmp_path / "w", *measures) == 0
     assert main(["evaluate", "compare", "plain", str(tmp_path / "w")]) == 2
     assert "scores was made with other arguments" in capsys.readouterr().err
-    assert main(["evaluate", "run", "warm.jsonl", "--out", str(tmp_path / "v"), "--measures", "variety"]) == 0
+    assert run("warm", tmp_path / "v", "variety") == 0
     assert main(["evaluate", "compare", "plain", str(tmp_path / "v")]) == 2
     assert "have no measure in common" in capsys.readouterr().err
     (tmp_path / "v/metrics.json").write_text("{}")
@@ -233,6 +237,6 @@ def test_replies_of_one_class_alone_can_be_compared(place, tmp_path, monkeypatch
     for name, said in (("a", "sad"), ("b", "happy")):
         u = Utterance(id="0", corpus="c", path="a.wav", split="test", suite="s", emotion="sad", response=said)
         write_manifest(tmp_path / f"{name}.jsonl", [replace(u, id=str(i)) for i in range(6)])
-        assert main(["evaluate", "run", f"{name}.jsonl", "--out", name, "--measures", "answered_emotion"]) == 0
+        assert run(name, name, "answered_emotion") == 0
     row = compared("a", "b")["answered_emotion", "unweighted_accuracy", "a", "b"]
     assert (row["own"], row["other"], row["low"], row["high"]) == (1.0, 0.0, 1.0, 1.0)

@@ -37,14 +37,24 @@ def replies(tmp_path):
     return tmp_path / "replies.jsonl"
 
 
-def run(command, replies, *options):
-    folder = replies.parent
-    assert main(["evaluate", command, str(replies), f"--out={folder / 'out.json'}", *options]) == 0
-    return json.loads((folder / "out.json").read_text())
+def command(measure, replies, *options):
+    out = replies.parent / "out"
+    return ["evaluate", "run", "--replies", str(replies), "--out", str(out), "--measures", measure, *options]
+
+
+def run(measure, replies, *options):
+    """Figures, and under ``scores`` the rows."""
+    assert main(command(measure, replies, *options)) == 0
+    folder = replies.parent / "out"
+    (suite,) = json.loads((folder / "metrics.json").read_text())["suites"].values()
+    lines = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+    rows = [line["measures"][measure] or {} for line in lines]
+    return {**suite["measures"][measure]["figures"], "scores": rows}
 
 
 def of_server(replies, server):
-    return ["--model=j", f"--base_url={server.url}", f"--cache={replies.parent / 'answers'}"]
+    cache = f"cache={replies.parent / 'answers'}"
+    return ["judge=OpenAIJudge", "judge.model=j", f"judge.base_url={server.url}", cache]
 
 
 def naming(number, request):
@@ -55,7 +65,7 @@ def naming(number, request):
 
 def test_a_judge_s_consensus(replies):
     with serving(naming) as server:
-        found = run("consensus", replies, *of_server(replies, server))
+        found = run("emotion_consensus", replies, *of_server(replies, server))
         assert [row.get("consensus") for row in found["scores"]] == [1, 1, 1, 0, None, None]
         assert found["scores"][3]["named"] == "sad" and found["scores"][4]["answers"] == ["bored"]
         # Surprise is none of the four: the reply is left out, and the judge is not asked.
@@ -64,10 +74,10 @@ def test_a_judge_s_consensus(replies):
         assert found["by_emotion"] == {"angry": 0, "happy": 1, "neutral": 1, "sad": 1}
         assert all("tale" not in asked and "turn" not in asked for asked in server.asked())
         count = len(server.requests)
-        more = run("consensus", replies, *of_server(replies, server), "--emotions=sad", "--emotions=bored")
+        more = run("emotion_consensus", replies, *of_server(replies, server), "emotions=[sad, bored]")
         # Other words to choose from are another question.
         assert len(server.requests) > count and more["scores"][4]["consensus"] == 0
-        label = run("consensus", replies, *of_server(replies, server), "--expected=reply_emotion")
+        label = run("emotion_consensus", replies, *of_server(replies, server), "expected=reply_emotion")
     assert [row.get("consensus") for row in label["scores"]] == [0, 0, 1, 0, None, 0]
 
 
@@ -102,17 +112,18 @@ def classifier(tmp_path):
 
 
 def test_a_classifier_s_consensus(replies, classifier, capsys):
-    found = run("consensus", replies, f"--classifier={classifier}")
+    found = run("emotion_consensus", replies, f"classifier={classifier}")
     assert [row.get("consensus") for row in found["scores"]][:4] == [1, 1, 1, 0]
     # Relief is none of the four, so one of them is named.
     assert found["scores"][4]["named"] in SAID and found["asked"] == {"classifier": str(classifier)}
-    words = ["evaluate", "consensus", str(replies), f"--classifier={classifier}"]
-    assert main([*words, "--emotions=sad", "--emotions=fearful"]) == 2
-    assert "no label for fearful; there are joy" in capsys.readouterr().err
-    assert main([*words, "--model=j"]) == 2
-    assert main(words[:3]) == 2
-    assert main([*words[:3], "--classifier=./nowhere"]) == 2
-    assert "cannot be loaded" in capsys.readouterr().err
+    for options, told in (
+        ([f"classifier={classifier}", "emotions=[sad, fearful]"], "no label for fearful; there are joy"),
+        ([f"classifier={classifier}", "judge=LocalJudge", f"judge.model={classifier}"], "one of them"),
+        ([], "give a judge or a classifier of texts"),
+        (["classifier=./nowhere"], "cannot be loaded"),
+    ):
+        assert main(command("emotion_consensus", replies, *options)) == 2
+        assert told in capsys.readouterr().err
 
 
 def stance(number, request):
@@ -127,13 +138,13 @@ def stance(number, request):
 
 def test_kindness_where_none_is_asked_for_is_an_error(replies):
     with serving(stance) as server:
-        found = run("need", replies, *of_server(replies, server))
+        found = run("empathy_need", replies, *of_server(replies, server))
         assert [row["fits"] for row in found["scores"]] == [1, 1, 0, 0, None, 0]
         assert found["fits"]["value"] == 0.4 and found["missed"]["value"] == round(1 / 3, 6)
         assert found["unasked"]["value"] == 1 and found["given_questions"]["unparsed"] == round(1 / 6, 6)
         assert found["counts"]["none, providing"] == 2 and found["counts"]["seeking, none"] == 1
         assert found["asked"]["need"]["criterion"] == "empathy_need"
-        stated = run("need", replies, *of_server(replies, server), "--label=turn")
+        stated = run("empathy_need", replies, *of_server(replies, server), "empathy_need.need=turn")
         assert len(server.requests) == 12
     # By the labels turn 2 seeks nothing, so the plain reply fits.
     assert [row["fits"] for row in stated["scores"]] == [1, 1, 1, 0, None, 0]
@@ -174,24 +185,36 @@ def test_kappa_at_its_ends():
 
 
 def test_two_judges_are_compared_over_the_replies_that_both_have_scored(tmp_path, capsys):
-    def _file(name, scores):
-        rows = [{"corpus": "c", "id": str(n), "score": score} for n, score in enumerate(scores)]
-        (tmp_path / name).write_text(json.dumps({"scores": rows}))
-        return str(tmp_path / name)
+    def _judged(name, scores, said="reply"):
+        rows = [Utterance(str(n), "c", "none.wav", transcript="Hello.", split="test", suite="s",
+                          response=f"{said} {n}") for n in range(len(scores))]  # fmt: skip
+        write_manifest(tmp_path / f"{name}.jsonl", rows)
 
-    ours, theirs = _file("a.json", [1, 2, 3, 4, None, 4]), _file("b.json", [1, 2, 4, 4, 5, 2, 3])
+        def _scoring(number, request):
+            (n,) = [n for n in range(len(scores)) if f"{said} {n}" in words(request)]
+            return Reply(completion(f"[[{scores[n]}]]"))
+
+        with serving(_scoring) as server:
+            asked = ["criterion=freezeempath_quality", "judge=OpenAIJudge", f"judge.model={name}"]
+            place = [f"judge.base_url={server.url}", f"cache={tmp_path / name}"]
+            assert main(["evaluate", "run", "--replies", str(tmp_path / f"{name}.jsonl"), "--out",
+                         str(tmp_path / f"{name}_out"), "--measures", "judged", *asked, *place]) == 0  # fmt: skip
+        return str(tmp_path / f"{name}_out")
+
+    ours, theirs = _judged("a", [1, 2, 3, 4, "?", 4]), _judged("b", [1, 2, 4, 4, 5, 2, 3])
     out = tmp_path / "out.json"
     assert main(["evaluate", "agreement", ours, theirs, f"--out={out}"]) == 0
-    found = json.loads(out.read_text())
+    (found,) = json.loads(out.read_text())
+    assert (found["suite"], found["measure"], found["score"]) == ("s", "judged_freezeempath_quality", "score")
     assert found["replies"] == 5 and found["weighted_kappa"] == 0.647887 and found["difference"] == 0.2
-    assert main(["evaluate", "agreement", ours, _file("one.json", [3, 3, 3, 3])]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", "agreement", ours, _judged("one", [3, 3, 3, 3])]) == 0
     assert capsys.readouterr().out.count("undefined") == 1
-    for theirs, told in (
-        (_file("few.json", [1]), "two at least"),
-        (str(tmp_path / "none.json"), "no file at"),
-        (str(tmp_path / "out.json"), "was not written by"),
+    for other, more, told in (
+        (_judged("few", [1]), [], "two at least"),
+        (_judged("others", [1, 2], "word"), [], "hold other replies to s/c/0"),
+        (str(tmp_path / "none"), [], "holds no results"),
+        (theirs, ["--scores=*/empathy/*"], "no score of a judge in common"),
     ):
-        assert main(["evaluate", "agreement", ours, theirs]) == 2
+        assert main(["evaluate", "agreement", ours, other, *more]) == 2
         assert told in capsys.readouterr().err
-    assert main(["evaluate", "agreement", ours, ours, "--score=scor"]) == 2
-    assert "did you mean score?" in capsys.readouterr().err

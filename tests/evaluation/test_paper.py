@@ -53,7 +53,7 @@ class Match:
     needs = ("references",)
 
     def __call__(self, replies):
-        return Measured([{"accuracy_heard": int(len(u.response) % 2)} for u in replies], {})
+        return Measured([{"correct_heard": int(len(u.response) % 2)} for u in replies], {})
 """
 
 

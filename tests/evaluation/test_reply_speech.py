@@ -2,14 +2,12 @@
 
 import functools
 import json
-import re
 import shutil
 from dataclasses import replace
 
 import pytest
 import soundfile
 import torch
-from scipy.stats import wilcoxon
 from tokenizers import pre_tokenizers
 from torchmetrics.functional.text import char_error_rate, word_error_rate
 from transformers import (
@@ -24,8 +22,11 @@ from transformers import (
 from empathy_lightning.__main__ import main
 from empathy_lightning.audio import write
 from empathy_lightning.data import read_manifest, write_manifest
+from empathy_lightning.evaluation.figures import figures_of
+from empathy_lightning.evaluation.measured import Measured
 from empathy_lightning.evaluation.measures.exists_match import ExistsMatch
-from empathy_lightning.evaluation.reply_speech import Heard, SpeechRecogniser, speech_figures
+from empathy_lightning.evaluation.measures.word_errors import WordErrors
+from empathy_lightning.evaluation.reply_speech import Heard, SpeechRecogniser
 from empathy_lightning.utterance import Utterance
 
 WINDOW = 2.0
@@ -124,10 +125,18 @@ def spoken(folder, rows):
     return folder / "replies.jsonl"
 
 
-def evaluate(manifest, whisper, *more):
-    out = manifest.with_suffix(".json")
-    assert main(["evaluate", "replies", str(manifest), "--asr", str(whisper), "--out", str(out), *map(str, more)]) == 0
-    return json.loads(out.read_text())
+def command(manifest, asr, *more):
+    return ["evaluate", "run", "--replies", str(manifest), "--out", str(manifest.with_suffix("")),
+            "--measures", "word_errors", f"asr={asr}", *map(str, more)]  # fmt: skip
+
+
+def evaluate(manifest, asr, *more):
+    """Rows and figures of the word errors."""
+    assert main(command(manifest, asr, *more)) == 0
+    folder = manifest.with_suffix("")
+    lines = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+    held = json.loads((folder / "metrics.json").read_text())["suites"][manifest.stem]["measures"]["word_errors"]
+    return [line["measures"]["word_errors"] for line in lines], held
 
 
 def distance(a, b):
@@ -149,39 +158,36 @@ def test_every_reply_is_written_down_and_its_errors_counted(whisper, tmp_path, c
         ("你好吗", "high", {"language": "zh"}),  # a character left out
         ("Nothing is heard of this.", None, {}),
     ]
-    figures = evaluate(spoken(tmp_path, rows), whisper)
-    scores = [row["speech"] for row in figures["scores"]]
+    scores, held = evaluate(spoken(tmp_path, rows), whisper)
     assert scores[3] is None and [row["transcript"] for row in scores[:3]] == [SAID["low"][1]] * 2 + [SAID["high"][1]]
     assert [(row["words"], row["word_errors"]) for row in scores[:3]] == [(4, 0), (5, 2), (3, 1)]
     own, heard = "your house is very gray", "your color is gray"
     assert (scores[1]["characters"], scores[1]["character_errors"]) == (len(own), distance(own, heard))
     assert (scores[2]["characters"], scores[2]["character_errors"]) == (3, 1)
     assert [row["word_error_rate"] for row in scores[:3]] == [0, 2 / 5, 1 / 3]
-    speech = figures["speech"]
-    assert [speech[name] for name in ("spoken", "without_speech", "unreadable")] == [3, 1, 0]
+    speech = held["figures"]
+    assert (speech["without_response_path"], speech["unreadable"]) == (1, 0)
     # Over all words, not the mean of the three rates; Chinese characters are its words.
-    assert speech["word_error_rate"] == pytest.approx(3 / 12, abs=1e-6)
+    assert speech["word_error_rate"]["value"] == pytest.approx(3 / 12, abs=1e-6)
+    assert speech["word_error_rate"]["low"] == 0 and speech["word_error_rate"]["high"] == pytest.approx(2 / 5)
     english = (["your color is gray"] * 2, ["your color is gray", own])
     assert speech["word_error_rate_en"] == pytest.approx(float(word_error_rate(*english)), abs=1e-6)
     assert speech["character_error_rate_en"] == pytest.approx(float(char_error_rate(*english)), abs=1e-6)
     assert speech["word_error_rate_zh"] == speech["character_error_rate_zh"] == pytest.approx(1 / 3, abs=1e-6)
-    assert speech["mean_seconds"] == 1 and speech["words_per_second"] == pytest.approx(12 / 3)
-    printed = capsys.readouterr().out
-    assert re.search(r"speech word error rate +0\.250\n", printed) and re.search(r"without speech +1\n", printed)
+    assert speech["words_a_second"]["value"] == pytest.approx(12 / 3)
+    assert "| word error rate | 0.250 [0.000, 0.400] |" in capsys.readouterr().out
 
 
 def test_a_language_is_stated_or_heard(whisper, tmp_path):
     rows = [("你好", "high", {}), (SAID["low"][1], "low", {}), ("你好", "high", {"language": "tlh"})]
     manifest = spoken(tmp_path, rows)
-    scores = [row["speech"] for row in evaluate(manifest, whisper)["scores"]]
+    scores, _ = evaluate(manifest, whisper)
     assert [(row["language"], row["word_errors"]) for row in scores] == [("zh", 0), ("en", 0), ("zh", 0)]
     stated = spoken(tmp_path, [(text, name, {"language": "en"}) for text, name, _ in rows])
-    assert [r["speech"]["language"] for r in evaluate(stated, whisper)["scores"]] == ["en"] * 3
-    heard = evaluate(stated, whisper, "--asr_language", "auto")
-    assert [row["speech"]["language"] for row in heard["scores"]] == ["zh", "en", "zh"]
-    assert heard["of"]["asr_language"] == "auto"
-    named = evaluate(stated, whisper, "--asr_language", "Chinese")
-    assert [row["speech"]["language"] for row in named["scores"]] == ["zh"] * 3
+    for more, expected in (((), ["en"] * 3), (("asr_language=auto",), ["zh", "en", "zh"]),
+                           (("asr_language=Chinese",), ["zh"] * 3)):  # fmt: skip
+        scores, _ = evaluate(stated, whisper, *more)
+        assert [row["language"] for row in scores] == expected
 
 
 def test_speech_beyond_the_window_is_heard_to_its_end(whisper, tmp_path):
@@ -189,7 +195,7 @@ def test_speech_beyond_the_window_is_heard_to_its_end(whisper, tmp_path):
     pause = torch.zeros(16_000)
     write(tmp_path / "1.wav", torch.cat([tone("low"), pause, tone("low")]))
     write(tmp_path / "2.wav", torch.cat([tone("low"), pause] * 3))
-    scores = [row["speech"] for row in evaluate(manifest, whisper)["scores"]]
+    scores, _ = evaluate(manifest, whisper)
     assert [row["seconds"] for row in scores] == [1, 3, 6, 1]
     assert [row["transcript"].split().count("grey.") for row in scores] == [1, 2, 3, 1]
     recogniser = SpeechRecogniser(str(whisper), batch_size=1)
@@ -220,19 +226,26 @@ def test_errors_are_pooled_over_words():
         assert heard.word_errors == distance(reply.split(), transcript.split())
         assert heard.character_errors == distance(reply, transcript)
     replies, transcripts = zip(*pairs, strict=True)
-    figures = speech_figures([*found, None], 40)
-    assert figures["word_error_rate"] == pytest.approx(float(word_error_rate(transcripts, replies)), abs=1e-6)
-    assert figures["character_error_rate"] == pytest.approx(float(char_error_rate(transcripts, replies)), abs=1e-6)
+    figures = pooled(found)
+    assert figures["word_error_rate"]["value"] == pytest.approx(float(word_error_rate(transcripts, replies)), abs=1e-6)
+    expected = float(char_error_rate(transcripts, replies))
+    assert figures["character_error_rate"]["value"] == pytest.approx(expected, abs=1e-6)
     mean = sum(heard.word_error_rate for heard in found) / 40
-    assert abs(figures["word_error_rate"] - mean) > 0.01
-    assert figures["without_speech"] == 1 and "word_error_rate_de" not in figures
+    assert abs(figures["word_error_rate"]["value"] - mean) > 0.01 and "word_error_rate_de" not in figures
+
+
+def pooled(found):
+    """Figures of what was heard in replies."""
+    rows = [{"word_error_rate": heard.word_error_rate, **vars(heard)} for heard in found]
+    replies = [Utterance(str(index), "c", "a.wav", response="x") for index in range(len(rows))]
+    return figures_of(WordErrors, replies, Measured(rows, {}), "none")
 
 
 def test_text_without_words_has_no_rate_but_its_errors_count():
     found = [Heard("Thank you.", "en", 1.0, 0, 2, 0, 9), Heard("yes", "en", 1.0, 1, 0, 3, 0)]
     assert found[0].word_error_rate is None
-    assert speech_figures(found, 2)["word_error_rate"] == 2
-    assert "word_error_rate" not in speech_figures(found[:1], 1)
+    assert pooled(found)["word_error_rate"]["value"] == 2
+    assert "word_error_rate" not in pooled(found[:1])
 
 
 def test_typesetters_apostrophes_are_no_errors(whisper):
@@ -242,49 +255,41 @@ def test_typesetters_apostrophes_are_no_errors(whisper):
     assert (thai.words, thai.word_errors, thai.characters, thai.character_errors) == (4, 1, 4, 1)
 
 
-def test_two_systems_are_compared_by_their_word_errors(whisper, tmp_path, capsys):
+def test_two_systems_are_compared_by_their_word_errors(whisper, tmp_path):
     ours = [("Your colour is grey", "Your house is grey")[i % 3 == 0] for i in range(9)] + ["Your", "unheard"]
     theirs = [("His colour was grey", "Your colour is grey")[i % 4 == 0] for i in range(9)] + ["Your colour", "x"]
     for name, texts in (("ours", ours), ("theirs", theirs)):
         (tmp_path / name).mkdir()
-        spoken(tmp_path / name, [(t, None if t == "unheard" else "low", {"language": "en"}) for t in texts])
-    others = tmp_path / "theirs" / "replies.jsonl"
-    figures = evaluate(tmp_path / "ours" / "replies.jsonl", whisper, "--against", others)
-    rates = [
-        [distance(text.lower().split(), ["your", "colour", "is", "grey"]) / len(text.split()) for text in texts[:10]]
-        for texts in (ours, theirs)
-    ]
-    assert [row["speech"] and row["speech"]["word_error_rate"] for row in figures["scores"]] == [*rates[0], None]
-    compared = figures["against"]["word_error_rate"]
-    assert compared["pairs"] == 10
-    assert compared["difference"] == pytest.approx((sum(rates[0]) - sum(rates[1])) / 10, abs=1e-6)
-    assert compared["p"] == pytest.approx(float(wilcoxon(*rates).pvalue)) and 0 < compared["p"] < 1
-    assert re.search(
-        r"word error rate, difference +-\d\.\d+ +p = .* \(10 pairs; lower is better\)", capsys.readouterr().out
-    )
+        rows = [(t, None if t == "unheard" else "low", {"language": "en", "suite": "s"}) for t in texts]
+        manifest = spoken(tmp_path / name, rows)
+        assert main([*command(manifest, whisper)[:4], "--out", str(tmp_path / f"{name}_out"),
+                     "--measures", "word_errors", f"asr={whisper}"]) == 0  # fmt: skip
+    folders = [str(tmp_path / f"{name}_out") for name in ("ours", "theirs")]
+    assert main(["evaluate", "compare", *folders, "--test=wilcoxon", "--out", str(tmp_path / "c.json")]) == 0
+    row = next(r for r in json.loads((tmp_path / "c.json").read_text()) if r["figure"] == "word_error_rate")
+    counts = [[(distance(text.lower().split(), ["your", "colour", "is", "grey"]), len(text.split()))
+               for text in texts[:10]] for texts in (ours, theirs)]  # fmt: skip
+    rates = [sum(errors for errors, _ in of) / sum(words for _, words in of) for of in counts]
+    # Of the word errors as of a ratio, whose parts no reply is compared by alone.
+    assert (row["pairs"], row["test"]) == (10, "swapped answers")
+    assert (row["own"], row["other"]) == pytest.approx(tuple(rates), abs=1e-6)
+    assert row["difference"] == pytest.approx(rates[0] - rates[1], abs=1e-6) and 0 < row["p"] < 1
 
 
-def test_what_cannot_be_read_is_counted(whisper, tmp_path, capsys):
+def test_what_cannot_be_read_is_counted(whisper, tmp_path):
     manifest = spoken(tmp_path, [(SAID["low"][1], "low", {"language": "en"})] * 4)
     (tmp_path / "1.wav").unlink()
     (tmp_path / "2.wav").write_text("no sound")
-    figures = evaluate(manifest, whisper)
-    assert [row["speech"] is None for row in figures["scores"]] == [False, True, True, False]
-    assert [figures["speech"][name] for name in ("spoken", "without_speech", "unreadable")] == [4, 0, 2]
-    said = capsys.readouterr().out
-    assert "unreadable speech: 2 replies\n" in said and "1.wav" in said and "2.wav" in said and "more" not in said
+    scores, held = evaluate(manifest, whisper)
+    assert ["unreadable" in row for row in scores] == [False, True, True, False]
+    assert "1.wav: no such file" in scores[1]["unreadable"] and "2.wav" in scores[2]["unreadable"]
+    assert held["figures"]["unreadable"] == 2 and held["figures"]["word_error_rate"]["replies"] == 2
     # Headers say that there is speech; the samples say otherwise.
     soundfile.write(tmp_path / "0.wav", torch.full((16_000,), torch.nan).numpy(), 16_000, "FLOAT")
     (tmp_path / "3.wav").unlink()
-    figures = evaluate(manifest, whisper)
-    assert figures["speech"] == {"spoken": 4, "without_speech": 0, "unreadable": 4}
-    said = capsys.readouterr().out
-    assert "unreadable speech: 4 replies\n" in said and said.count(".wav: ") == 3 and "... and 1 more" in said
-    # Nothing is measured where nothing could be heard.
-    (tmp_path / "0.wav").write_bytes(b"")
-    assert main(["evaluate", "replies", str(manifest), "--asr", str(whisper)]) == 2
-    said = capsys.readouterr()
-    assert "none of 4 spoken replies" in said.err.strip().splitlines()[-1] and not said.out
+    scores, held = evaluate(manifest, whisper)
+    assert held["figures"]["unreadable"] == 4 and "word_error_rate" not in held["figures"]
+    assert all(".wav: " in row["unreadable"] for row in scores)
 
 
 def test_a_model_for_english_alone_has_no_languages(tmp_path):
@@ -303,39 +308,38 @@ def test_a_folder_without_spellings_still_measures(whisper, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("extra", "reason"),
+    ("asr", "more", "reason"),
     [
-        (["--asr", "/nowhere"], "no model folder at /nowhere"),
-        (["--asr", "speech_encoder", "--asr_language", "en"], "cannot be loaded"),
-        (["--asr", "language_model"], "it is a qwen2"),
-        (["--asr", "whisper", "--asr_language", "tlh"], "does not know the language tlh"),
-        (["--asr_language", "en"], "--asr too"),
-        (["--asr", "whisper", "--against", "silent.jsonl"], "no spoken reply has a partner"),
-        (["--asr", "whisper", "silent.jsonl"], "names no speech"),
+        ("/nowhere", [], "no model folder at /nowhere"),
+        ("speech_encoder", ["asr_language=en"], "cannot be loaded"),
+        ("language_model", [], "it is a qwen2"),
+        ("whisper", ["asr_language=tlh"], "does not know the language tlh"),
     ],
 )
-def test_bad_choices_are_one_line(whisper, backbones, tmp_path, capsys, monkeypatch, extra, reason):
-    monkeypatch.chdir(tmp_path)
-    spoken(tmp_path, [("x", None, {})]).rename("silent.jsonl")
+def test_bad_choices_are_one_line(whisper, backbones, tmp_path, capsys, asr, more, reason):
     manifest = spoken(tmp_path, [("x", "low", {})])
     places = {"whisper": whisper, **{name: backbones / name for name in ("speech_encoder", "language_model")}}
-    words = [str(places.get(word, word)) for word in extra]
-    replies = [] if words[-1] == "silent.jsonl" and "--against" not in words else [str(manifest)]
-    assert main(["evaluate", "replies", *replies, *words, "--out", "f.json"]) == 2
-    assert reason in capsys.readouterr().err.strip().splitlines()[-1] and not (tmp_path / "f.json").exists()
+    assert main(command(manifest, places.get(asr, asr), *more)) == 2
+    assert reason in capsys.readouterr().err.strip().splitlines()[-1]
+    assert not (tmp_path / "replies/metrics.json").exists()
 
 
-def test_the_file_tells_one_recogniser_and_one_recording_from_another(whisper, tmp_path):
+def test_replies_without_speech_are_not_heard(whisper, tmp_path, capsys):
+    assert main(command(spoken(tmp_path, [("x", None, {})]), whisper)) == 1
+    assert "missing: replies: word_errors: no reply has response_path" in capsys.readouterr().out
+
+
+def test_another_recogniser_or_recording_is_heard_anew(whisper, tmp_path):
     manifest = spoken(tmp_path, [("Hello.", "low", {"language": "en"})])
     shutil.copytree(whisper, tmp_path / "whisper")
-    first = evaluate(manifest, tmp_path / "whisper")["made_from"]
+    first, held = evaluate(manifest, tmp_path / "whisper")
     config = tmp_path / "whisper" / "config.json"
     config.write_text(config.read_text() + " ")
-    second = evaluate(manifest, tmp_path / "whisper")["made_from"]
-    assert {name for name in first if first[name] != second[name]} == {"asr"}
-    write(tmp_path / "0.wav", tone("high")[:12_000])
-    third = evaluate(manifest, tmp_path / "whisper", "--asr_language", "en")["made_from"]
-    assert {name for name in second if second[name] != third[name]} == {"recordings", "asr_language"}
+    _, other = evaluate(manifest, tmp_path / "whisper")
+    assert {name for name in held["made_from"] if held["made_from"][name] != other["made_from"][name]} == {"asr"}
+    write(tmp_path / "0.wav", tone("high"))
+    second, _ = evaluate(manifest, tmp_path / "whisper", "asr_language=auto")
+    assert (first[0]["transcript"], second[0]["transcript"]) == (SAID["low"][1], SAID["high"][1])
 
 
 GLIDE = 0.3 * torch.sin(2 * torch.pi * torch.linspace(0, 1, 16_000).pow(2) * 2_000)
@@ -386,30 +390,13 @@ def test_a_recogniser_other_than_whisper_is_asked_as_it_is(ctc, tmp_path, capsys
     spoken(tmp_path, rows)
     for index in range(2):
         write(tmp_path / f"{index}.wav", GLIDE)
-    figures = evaluate(tmp_path / "replies.jsonl", ctc)
-    scores = [row["speech"] for row in figures["scores"]]
+    scores, held = evaluate(tmp_path / "replies.jsonl", ctc)
     assert [row["transcript"] for row in scores] == ["gray sky"] * 2
     # Its folder brings no table of British spellings, so "grey" is another word.
     assert [(row["words"], row["word_errors"]) for row in scores] == [(2, 0), (3, 2)]
-    assert figures["speech"]["word_error_rate"] == pytest.approx(2 / 5)
-    manifest = str(tmp_path / "replies.jsonl")
-    assert main(["evaluate", "replies", manifest, "--asr", str(ctc), "--asr_language", "auto"]) == 2
+    assert held["figures"]["word_error_rate"]["value"] == pytest.approx(2 / 5)
+    assert main(command(tmp_path / "replies.jsonl", ctc, "asr_language=auto")) == 2
     assert "does not tell languages" in capsys.readouterr().err.splitlines()[-1]
-
-
-def test_spoken_replies_are_written_down_by_evaluate_speech_too(whisper, tmp_path):
-    rows = [("Your color is gray", "low", {"language": "en"}), ("Your house is very grey", "low", {"language": "en"})]
-    manifest = spoken(tmp_path, rows)
-    words = ["--asr", str(whisper), "--mos=false", "--pictures=0"]
-    assert main(["evaluate", "speech", str(manifest), "--out", str(tmp_path / "out"), *words]) == 0
-    figures = json.loads((tmp_path / "out/metrics.json").read_text())
-    assert figures["word_error_rate"]["value"] == pytest.approx(2 / 9, abs=1e-6)
-    assert figures["word_error_rate"]["low"] == 0 and figures["word_error_rate"]["high"] == pytest.approx(2 / 5)
-    said = [json.loads(line)["speech"] for line in (tmp_path / "out/utterances.jsonl").read_text().splitlines()]
-    assert [row["transcript"] for row in said] == [SAID["low"][1]] * 2
-    assert figures["character_error_rate"]["value"] == pytest.approx(
-        sum(row["character_errors"] for row in said) / sum(row["characters"] for row in said), abs=1e-6
-    )
 
 
 def wordless(folder, count=5):

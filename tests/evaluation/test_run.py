@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -13,7 +14,7 @@ from empathy_lightning.checkpoints import save
 from empathy_lightning.data import read_manifest, write_manifest
 from empathy_lightning.evaluation.statistics import mean, ratio
 from empathy_lightning.metrics.text import chrf
-from empathy_lightning.utterance import EMOTIONS
+from empathy_lightning.utterance import EMOTIONS, Utterance
 from tests.conftest import ROOT
 from tests.tiny import spoken
 
@@ -96,7 +97,8 @@ def bot(model, tmp_path):
 
 
 def run(*words, out="results", manifest="questions.jsonl"):
-    return main(["evaluate", "run", manifest, "--out", out, *words])
+    source = (manifest,) if "--checkpoint" in words else ("--replies", manifest)
+    return main(["evaluate", "run", *source, "--out", out, *words])
 
 
 def metrics(out="results"):
@@ -283,23 +285,94 @@ def test_what_cannot_be_used_is_one_line_before_the_work(place, words, told, cap
     assert not list(place.glob("results/*.json*"))
 
 
-def test_manifests_of_one_name_and_empty_ones_are_refused(place, capsys):
+def test_files_of_one_name_and_empty_ones_are_refused(place, bot, capsys):
+    def _refused(*words):
+        assert main(["evaluate", "run", *words, "--out", "r"]) == 2
+        return capsys.readouterr().err.strip().splitlines()[-1]
+
     (place / "more").mkdir()
     rows = read_manifest("questions.jsonl")
     write_manifest(place / "more/questions.jsonl", rows)
-    assert main(["evaluate", "run", "questions.jsonl", "more/questions.jsonl", "--out", "r"]) == 2
-    assert "have one name" in capsys.readouterr().err
+    assert "have one name" in _refused("--replies", "questions.jsonl", "more/questions.jsonl")
+    assert "have one name" in _refused("questions.jsonl", "more/questions.jsonl", "--checkpoint", bot)
     write_manifest(place / "others.jsonl", rows[:2])
-    assert main(["evaluate", "run", "questions.jsonl", "others.jsonl", "--out", "r"]) == 2
-    assert "in two manifests: give it once" in capsys.readouterr().err
+    assert "in two manifests: give it once" in _refused("--replies", "questions.jsonl", "others.jsonl")
     line = (place / "questions.jsonl").read_text().splitlines()[0]
     (place / "twice.jsonl").write_text(f"{line}\n{line}\n")
-    assert main(["evaluate", "run", "twice.jsonl", "--out", "r"]) == 2
-    assert rows[0].id in capsys.readouterr().err.strip().splitlines()[-1]
+    assert rows[0].id in _refused("--replies", "twice.jsonl")
     (place / "empty.jsonl").write_text("")
-    assert main(["evaluate", "run", "empty.jsonl", "--out", "r"]) == 2
-    assert main(["evaluate", "run", "--out", "r"]) == 2
-    assert "give one manifest or more" in capsys.readouterr().err
+    assert "has no responses" in _refused("--replies", "empty.jsonl")
+    assert "no utterance in split test" in _refused("empty.jsonl", "--checkpoint", bot)
+    for words in (["questions.jsonl"], ["questions.jsonl", "--checkpoint", bot, "--replies", "others.jsonl"], []):
+        assert "give --checkpoint, a bot's, or --replies" in _refused(*words)
+    assert "give one manifest of questions" in _refused("--checkpoint", bot)
+
+
+def test_replies_of_files_are_measured_by_what_the_questions_expect(place, capsys):
+    """Another system's replies hold its words alone; all else is the questions'."""
+    questions = read_manifest("questions.jsonl")
+    expected = [replace(u, references=u.references if u.suite else [], raw_labels={"reply_style": "soft"})
+                for u in questions]  # fmt: skip
+    write_manifest("expected.jsonl", expected)
+    said = [Utterance(u.id, u.corpus, "none.wav", response=u.response[::-1]) for u in reversed(questions[1:])]
+    write_manifest("theirs.jsonl", [*said, Utterance("extra", "c", "none.wav", response="Who?")])
+    words = ["evaluate", "run", "expected.jsonl", "--replies", "theirs.jsonl", "--measures", "overlap", "--out"]
+    assert main([*words, "results"]) == 0
+    assert "1 of 15 questions have no reply and are left out" in capsys.readouterr().out
+    lines = predictions()
+    assert [(line["id"], line["reply"]) for line in lines] == [(u.id, u.response[::-1]) for u in questions[1:]]
+    references = [u.references if u.suite else [u.response] for u in questions[1:]]
+    assert [line["references"] for line in lines] == references and lines[0]["emotion"] == questions[1].emotion
+    scores = [chrf([line["reply"]], line["references"][:1]) for line in lines]
+    assert [line["measures"]["overlap"]["chrf_of_reply"] for line in lines] == pytest.approx(scores, abs=1e-6)
+    # How the expected reply was spoken is not how this one was.
+    assert all(line["raw_labels"] == {} for line in lines)
+    assert metrics()["replies"]["theirs"]["digest"] and metrics()["manifests"]["expected"]["digest"]
+    write_manifest("theirs.jsonl", [replace(said[0], id="none")])
+    assert main([*words, "r"]) == 2
+    assert "there is no reply to any of its questions" in capsys.readouterr().err
+    write_manifest("again.jsonl", [replace(said[0])])
+    write_manifest("theirs.jsonl", said[:1])
+    assert main(["evaluate", "run", "expected.jsonl", "--replies", "theirs.jsonl", "again.jsonl", "--out", "r"]) == 2
+    assert f"two replies to {said[0].corpus}/{said[0].id}" in capsys.readouterr().err
+
+
+def test_what_a_run_answered_is_measured_again_elsewhere_without_answering(place, bot, capsys):
+    words = ("--checkpoint", bot, "--max_new_tokens", "4", "--measures", "variety")
+    assert run(*words) == 0
+    (place / "results").rename(place / "moved")
+    shutil.rmtree(place / "bot")
+    facts = ("suite", "id", "reply", "cut", "references")
+    for given in ("moved", "moved/predictions.jsonl", "moved/replies/questions.jsonl"):
+        out = given.replace("/", "_")
+        assert run("--measures", "overlap", "variety", out=f"out_{out}", manifest=given) == 0
+        same, before = ([[line[name] for name in facts] for line in predictions(folder)]
+                        for folder in (f"out_{out}", "moved"))  # fmt: skip
+        assert len(same) == 15 and same == before
+        figures = [metrics(of)["suites"]["feelings"]["measures"]["variety"] for of in ("moved", f"out_{out}")]
+        assert figures[0] == figures[1]
+    (place / "moved/predictions.jsonl").write_text('{"reply": "x", "measures": {}}\n')
+    assert run(manifest="moved", out="r") == 2
+    assert "moved/predictions.jsonl, line 1: is no prediction" in capsys.readouterr().err
+
+
+def test_an_argument_without_a_measure_s_name_goes_to_all_that_have_it(place, capsys):
+    (place / "two.py").write_text(
+        "from mine_measures import Length\n\n\nclass Another(Length):\n    name = 'another'\n"
+    )
+    asked = ("--measures", "two.Another", "Another.least=30", "variety", "mine_measures.Length", "least=20")
+    assert run(*asked) == 0
+    found = metrics()
+    assert [choice["init_args"] for choice in found["measures"]] == [{"least": 30}, {}, {"least": 20}]
+    line = predictions()[0]["measures"]
+    assert (line["another"]["characters"], line["length"]["characters"]) == (30, 20)
+    for word, told in (
+        ("loud=1", "none of these measures has an argument 'loud'"),
+        ("Another.least=many", "two.Another.least is 'many': give a whole number"),
+        ("Another.least.of=1", "give least=CLASS first"),
+    ):
+        assert run("--measures", "two.Another", word, out="r") == 2
+        assert told in capsys.readouterr().err
 
 
 def test_labels_of_another_task_are_counted_and_not_guessed(place, capsys):

@@ -15,7 +15,7 @@ from scipy.stats import bootstrap
 from empathy_lightning.__main__ import main
 from empathy_lightning.audio import write
 from empathy_lightning.data import write_manifest
-from empathy_lightning.evaluation import speech_measures
+from empathy_lightning.evaluation import styles
 from empathy_lightning.evaluation.speech_judges import SpeakerEncoder, installed_predictors
 from empathy_lightning.evaluation.statistics import mean, ratio
 from empathy_lightning.evaluation.styles import FEATURES, StyleClassifier
@@ -33,15 +33,15 @@ def tone(hertz, amplitude, seconds=1.0):
 
 def spoken(name, sounds):
     """A manifest of replies of four words; each sound is (split, style, hertz, amplitude, seconds)."""
-    rows = []
+    said = []
     for index, (split, style, hertz, amplitude, seconds) in enumerate(sounds):
         path = Path(name, f"{index}.wav")
         path.parent.mkdir(exist_ok=True)
         write(path, tone(hertz, amplitude, seconds))
         row = Utterance(f"r{index}", "c", "a.wav", split=split, emotion="sad", response="four words of speech")
-        rows.append(replace(row, response_path=str(path), raw_labels={"reply_style": style}))
-    write_manifest(f"{name}.jsonl", rows)
-    return rows
+        said.append(replace(row, response_path=str(path), raw_labels={"reply_style": style}))
+    write_manifest(f"{name}.jsonl", said)
+    return said
 
 
 def training(count=4):
@@ -57,26 +57,32 @@ def _here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def evaluate(*words, out="out"):
-    assert main(["evaluate", "speech", *map(str, words), "--out", out, "--mos=false"]) == 0
-    return json.loads(Path(out, "metrics.json").read_text())
+def command(replies, *measures, out="out"):
+    return ["evaluate", "run", "--replies", replies, "--out", out, "--measures", *map(str, measures)]
 
 
-def lines(out="out"):
-    return [json.loads(line) for line in Path(out, "utterances.jsonl").read_text().splitlines()]
+def evaluate(replies, *measures, out="out"):
+    """Figures of the first measure."""
+    assert main(command(replies, *measures, out=out)) == 0
+    (suite,) = json.loads(Path(out, "metrics.json").read_text())["suites"].values()
+    return suite["measures"][measures[0]]["figures"]
+
+
+def rows(measure="tone", out="out"):
+    lines = [json.loads(line) for line in Path(out, "predictions.jsonl").read_text().splitlines()]
+    return [line["measures"][measure] for line in lines]
 
 
 def error_of(capsys):
     return capsys.readouterr().err.strip().splitlines()[-1]
 
 
-def test_pitch_length_and_energy_are_those_of_the_tones_beside_their_targets(capsys):
+def test_pitch_length_and_energy_are_those_of_the_tones_beside_their_targets():
     spoken("targets", [*training(), ("test", "low", 120, 0.1, 1.0), ("test", "high", 240, 0.4, 2.0)])
-    said = [("test", "low", 150, 0.2, 1.5), ("test", "high", 240, 0.4, 1.0)]
-    rows = spoken("bot", said)
-    write_manifest("bot.jsonl", [replace(u, id=f"r{8 + i}", raw_labels={}) for i, u in enumerate(rows)])
-    figures = evaluate("bot.jsonl", "--references", "targets.jsonl", "--pictures", 2)
-    assert (figures["replies"], figures["unreadable"], figures["without_voice"]) == (2, 0, 0)
+    said = spoken("bot", [("test", "low", 150, 0.2, 1.5), ("test", "high", 240, 0.4, 1.0)])
+    write_manifest("bot.jsonl", [replace(u, id=f"r{8 + i}", raw_labels={}) for i, u in enumerate(said)])
+    figures = evaluate("bot.jsonl", "tone", "targets=targets.jsonl", "pictures", "count=2")
+    assert (figures["unreadable"], figures["without_voice"]) == (0, 0)
     assert figures["f0_mean_error"]["value"] == pytest.approx(30 / 2, abs=2)
     assert figures["f0_range_error"]["value"] < 1
     assert figures["energy_error"]["value"] == pytest.approx(20 * math.log10(2) / 2, abs=0.1)
@@ -84,31 +90,27 @@ def test_pitch_length_and_energy_are_those_of_the_tones_beside_their_targets(cap
     assert figures["duration_ratio"]["value"] == pytest.approx(2.5 / 3, abs=1e-6)
     # Words a second over the time in which there is sound.
     assert figures["rate_error"]["value"] == pytest.approx((4 - 4 / 1.5 + 4 - 4 / 2) / 2, abs=0.15)
-    low, _ = lines()
-    assert low["prosody"]["f0_mean"] == pytest.approx(150, abs=3) and low["style"] == "low"
-    assert low["target"]["prosody"]["f0_mean"] == pytest.approx(120, abs=3)
-    assert (low["seconds"], low["target"]["seconds"]) == (1.5, 1.0)
-    assert figures["styles"]["high"]["f0_mean"]["target"] == pytest.approx(240 * 1.03, abs=4)
-    printed = capsys.readouterr().out
-    assert "duration error" in printed and "f0_mean Hz" in printed
-    pictures = sorted(Path("out/pictures").iterdir())
-    assert [path.name[:6] for path in pictures] == ["01_low", "02_hig"]
-    side_by_side = image.imread(pictures[0]).shape
-    evaluate("targets.jsonl", "--pictures", 2, out="alone")
-    evaluate("targets.jsonl", "--pictures", 1, out="alone")
+    low, _ = rows()
+    assert low["f0_mean"] == pytest.approx(150, abs=3) and low["style"] == "low"
+    assert (low["seconds"], low["target_seconds"]) == (1.5, 1.0)
+    assert figures["sounds_like"]["high"]["f0_mean"]["target"] == pytest.approx(240 * 1.03, abs=4)
+    pictures = [row["picture"] for row in rows("pictures")]
+    assert pictures == ["pictures/low_c_r8.png", "pictures/high_c_r9.png"]
+    side_by_side = image.imread(Path("out", pictures[0])).shape
+    assert Path("out/report.html").read_text().count('<img alt="low_c_r8"') == 1
+    assert evaluate("targets.jsonl", "pictures", "count=1", out="alone")["drawn"] == 1
     (alone,) = Path("alone/pictures").iterdir()
     assert side_by_side[1] == 2 * image.imread(alone).shape[1] and side_by_side[0] == image.imread(alone).shape[0]
 
 
-def test_the_style_is_heard_and_each_reply_says_which(capsys):
+def test_the_style_is_heard_and_each_reply_says_which():
     test = [("test", "low", 122, 0.1, 1.0), ("test", "high", 235, 0.4, 1.0), ("test", "high", 121, 0.1, 1.0)]
     spoken("bot", [*training(), *test, ("test", "unknown", 200, 0.1, 1.0)])
-    figures = evaluate("bot.jsonl")
-    assert [row.get("heard_style") for row in lines()] == ["low", "high", "low", None]
-    style = figures["style"]
-    assert style["accuracy"]["value"] == pytest.approx(2 / 3, abs=1e-6) and style["accuracy"]["replies"] == 3
-    assert style["styles"] == ["high", "low"] and style["confusion"] == [[1, 1, 0], [0, 1, 0]]
-    assert style["training_replies"] == 8 and "style heard right" in capsys.readouterr().out
+    figures = evaluate("bot.jsonl", "tone", "targets=bot.jsonl")
+    assert [row.get("heard_style") for row in rows()] == ["low", "high", "low", None]
+    assert figures["style_right"]["value"] == pytest.approx(2 / 3, abs=1e-6)
+    assert figures["style_right"]["replies"] == 3
+    assert figures["styles"] == ["high", "low"] and figures["styles_heard"] == [[1, 1, 0], [0, 1, 0]]
 
 
 def test_the_nearest_mean_is_the_textbook_s():
@@ -144,10 +146,10 @@ def test_espeak_s_styles_are_told_apart_on_other_sentences():
     ]  # fmt: skip
     write_manifest("replies.jsonl", rows)
     assert main(["prepare", "speech", "replies.jsonl", "--out", "spoken.jsonl"]) == 0
-    figures = evaluate("spoken.jsonl", "--pictures=0")
-    assert figures["style"]["accuracy"]["value"] >= 0.9 and figures["style"]["accuracy"]["replies"] == 15
-    assert set(figures["style"]["styles"]) == {"calm", "bright", "soft", "steady", "lively"}
-    heights = {style: figures["styles"][style]["f0_mean"]["reply"] for style in figures["style"]["styles"]}
+    figures = evaluate("spoken.jsonl", "tone", "targets=spoken.jsonl")
+    assert figures["style_right"]["value"] >= 0.9 and figures["style_right"]["replies"] == 15
+    assert set(figures["styles"]) == {"calm", "bright", "soft", "steady", "lively"}
+    heights = {style: figures["sounds_like"][style]["f0_mean"]["reply"] for style in figures["styles"]}
     assert max(heights, key=heights.get) == "lively" and min(heights, key=heights.get) == "soft"
 
 
@@ -166,10 +168,10 @@ def test_intervals_are_those_of_the_bootstrap():
     assert mean(values.tolist())["high"] - values.mean() == pytest.approx(half, rel=0.15)
 
 
-def test_a_run_that_was_stopped_measures_the_rest_alone(monkeypatch, capsys):
-    spoken("bot", [*training(), *[("test", "low", 120 + i, 0.1, 1.0) for i in range(40)]])
-    whole = evaluate("bot.jsonl", "--pictures=0", out="whole")
-    read, left = speech_measures.read, [35]
+def test_a_run_that_was_stopped_measures_the_rest_alone(monkeypatch):
+    spoken("bot", [("test", "low", 120 + i, 0.1, 1.0) for i in range(48)])
+    whole = evaluate("bot.jsonl", "tone", out="whole")
+    read, left = styles.read, [35]
 
     def _stops(path):
         left[0] -= 1
@@ -178,69 +180,54 @@ def test_a_run_that_was_stopped_measures_the_rest_alone(monkeypatch, capsys):
         return read(path)
 
     with monkeypatch.context() as patched:
-        patched.setattr(speech_measures, "read", _stops)
-        assert main(["evaluate", "speech", "bot.jsonl", "--out=out", "--mos=false"]) == 130
-    assert [path.name for path in Path("out/parts").glob("part-*")] == ["part-00000.json"]
-    with monkeypatch.context() as patched:
+        patched.setattr(styles, "read", _stops)
+        assert main(command("bot.jsonl", "tone")) == 130
+        assert [path.name for path in Path("out/measured").iterdir()] == ["tone.bot.part-00000.json"]
         left[0] = 48 - 32
-        patched.setattr(speech_measures, "read", _stops)
-        assert evaluate("bot.jsonl", "--pictures=0") == whole
-    assert Path("out/utterances.jsonl").read_bytes() == Path("whole/utterances.jsonl").read_bytes()
+        assert evaluate("bot.jsonl", "tone") == whole
+    assert Path("out/predictions.jsonl").read_bytes() == Path("whole/predictions.jsonl").read_bytes()
+    assert [path.name for path in Path("out/measured").iterdir()] == ["tone.bot.json"]
+    # Another recording is measured anew.
     write("bot/9.wav", tone(300, 0.1))
-    capsys.readouterr()
-    assert main(["evaluate", "speech", "bot.jsonl", "--out=out", "--mos=false"]) == 2
-    assert "(recordings changed)" in error_of(capsys)
-    assert (
-        evaluate("bot.jsonl", "--again", "--pictures=0")["styles"]["low"]["f0_mean"]
-        != whole["styles"]["low"]["f0_mean"]
-    )
+    assert evaluate("bot.jsonl", "tone")["f0_mean"] != whole["f0_mean"]
 
 
-def test_what_cannot_be_heard_is_counted(capsys):
-    rows = spoken("bot", [*training(), ("test", "low", 120, 0.1, 1.0), ("test", "low", 120, 0, 1.0)])
-    rows += [replace(rows[-1], id="gone", response_path="bot/none.wav"), replace(rows[-1], id="mute")]
-    rows[-1].response_path = None
-    write_manifest("bot.jsonl", rows)
-    figures = evaluate("bot.jsonl")
-    counted = ("replies", "without_speech", "unreadable", "without_voice")
-    assert [figures[name] for name in counted] == [3, 1, 1, 1]
-    assert [row["id"] for row in lines() if "unreadable" in row] == ["gone"]
+def test_what_cannot_be_heard_is_counted():
+    said = spoken("bot", [*training(), ("test", "low", 120, 0.1, 1.0), ("test", "low", 120, 0, 1.0)])
+    said += [replace(said[-1], id="gone", response_path="bot/none.wav"), replace(said[-1], id="mute")]
+    said[-1].response_path = None
+    write_manifest("bot.jsonl", said)
+    figures = evaluate("bot.jsonl", "tone", "targets=bot.jsonl")
+    counted = ("without_response_path", "unreadable", "without_voice")
+    assert [figures[name] for name in counted] == [1, 1, 1]
+    assert [row and row.get("unreadable") for row in rows()] == [None, None, "./bot/none.wav: no such file", None]
     # A reply without a voice is in no style.
-    assert figures["style"]["accuracy"]["value"] == 0.5 and figures["style"]["confusion"][1] == [0, 1, 1]
-    assert "none.wav: no such file" in capsys.readouterr().out
-
-
-def test_without_training_replies_no_style_is_told(capsys):
-    spoken("bot", [("test", "low", 120, 0.1, 1.0)])
-    assert "style" in evaluate("bot.jsonl") and "training replies each" in capsys.readouterr().out
+    assert figures["style_right"]["value"] == 0.5 and figures["styles_heard"][1] == [0, 1, 1]
 
 
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (["--split=validation"], "names no speech (response_path) in split validation"),
-        (["--asr_language=en"], "give --asr too"),
-        (["--pictures=-1"], "--pictures is -1: give at least 0"),
-        (["--speaker_encoder=."], "give --references too"),
-        (["--speaker_encoder=.", "--references=bot.jsonl"], "no embedding_model.ckpt"),
-        (["--references=other.jsonl"], "of none of these replies"),
-        (["--references=none.jsonl"], "no manifest at none.jsonl"),
+        (["pictures", "count=0"], "pictures.count has to be at least 1"),
+        (["voice_likeness", "folder=.", "targets=bot.jsonl"], "no embedding_model.ckpt"),
+        (["voice_likeness", "folder=."], "voice_likeness needs targets"),
+        (["tone", "targets=none.jsonl"], "no manifest at none.jsonl"),
+        (["tone", "targets=mute.jsonl"], "mute.jsonl names no speech"),
     ],
 )
 def test_what_does_not_fit_is_one_line(words, reason, capsys):
-    rows = spoken("bot", [("test", "low", 120, 0.1, 1.0)])
-    write_manifest("other.jsonl", [replace(rows[0], id="another")])
-    assert main(["evaluate", "speech", "bot.jsonl", "--out=out", *words]) == 2
+    said = spoken("bot", [("test", "low", 120, 0.1, 1.0)])
+    write_manifest("mute.jsonl", [replace(said[0], response_path=None)])
+    assert main(command("bot.jsonl", *words)) == 2
     assert reason in error_of(capsys) and not Path("out").exists()
 
 
-def test_predictors_that_are_not_installed_are_named_and_not_needed(monkeypatch, capsys):
+def test_predictors_that_are_not_installed_are_named(monkeypatch, capsys):
     for name in ("speechmos", "distillmos"):
         monkeypatch.setitem(sys.modules, name, None)
-    spoken("bot", [*training(2), ("test", "low", 120, 0.1, 1.0)])
-    assert main(["evaluate", "speech", "bot.jsonl", "--out=out"]) == 0
-    assert "not installed: speechmos, distillmos: pip install" in capsys.readouterr().out
-    assert not {"dnsmos_overall", "distillmos"} & set(json.loads(Path("out/metrics.json").read_text()))
+    spoken("bot", [("test", "low", 120, 0.1, 1.0)])
+    assert main(command("bot.jsonl", "opinion_scores", "predictors=[speechmos, distillmos]")) == 2
+    assert "not installed: speechmos, distillmos: pip install" in error_of(capsys)
 
 
 @pytest.mark.parametrize(("package", "name"), [("speechmos", "dnsmos_overall"), ("distillmos", "distillmos")])
@@ -300,5 +287,5 @@ pretrainer: !new:speechbrain.utils.parameter_transfer.Pretrainer
     assert encoder.similarity(*voices) < 0.999
     spoken("targets", [("test", "low", 150, 0.1, 1.0)])
     spoken("bot", [("test", "low", 150, 0.1, 1.0)])
-    figures = evaluate("bot.jsonl", "--references=targets.jsonl", "--speaker_encoder", tmp_path)
+    figures = evaluate("bot.jsonl", "voice_likeness", f"folder={tmp_path}", "targets=targets.jsonl")
     assert figures["speaker_similarity"]["value"] == pytest.approx(1, abs=1e-3)

@@ -1,4 +1,4 @@
-"""EPITOME's trainer, from the files of Reddit to `evaluate replies`, by the command line."""
+"""EPITOME's trainer, from the files of Reddit to `evaluate run`, by the command line."""
 
 import json
 
@@ -87,9 +87,10 @@ def test_from_the_files_to_scores_of_replies(tmp_path, roberta, monkeypatch, cap
         for n, (reply, _) in epitome_reddit.SHOWN.items()
     ]
     write_manifest(tmp_path / "replies.jsonl", rows)
-    scored = ["evaluate", "replies", "replies.jsonl", "--empathy_classifier=out", "--out=scores.json"]
+    scored = ["evaluate", "run", "--replies=replies.jsonl", "--measures", "empathy", "folder=out", "--out=scores"]
     assert main(scored) == 0
-    found = json.loads((tmp_path / "scores.json").read_text())["scores"]
+    lines = (tmp_path / "scores/predictions.jsonl").read_text().splitlines()
+    found = [json.loads(line)["measures"]["empathy"] for line in lines]
     assert [(row["emotional_reaction"], row["exploration"]) for row in found] == [(2, 0), (1, 1), (0, 2)]
     # A folder of its own may be begun with.
     begun = ("--model.initial_weights=[out/exploration]", "--trainer.max_epochs=1", "--out=out/again")

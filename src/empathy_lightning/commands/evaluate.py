@@ -1,11 +1,10 @@
-"""What ``evaluate`` measures: emotion, prompts, understanding, replies, speech; imported when they run."""
+"""``evaluate emotion|prompts|understanding``: what a bot hears; what they need is imported when they run."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from empathy_lightning.commands.options import (
-    Again,
     AllowLeftOut,
     KeepEncoded,
     PaperName,
@@ -59,7 +58,7 @@ def emotion(
     Raises:
         InputError: If the checkpoint or the manifest cannot be used.
     """
-    from empathy_lightning.evaluation.recognition import evaluate_emotion
+    from empathy_lightning.evaluation.recognition import Asking, evaluate_emotion
     from empathy_lightning.papers import paper_named
     from empathy_lightning.prompts import Prompt
 
@@ -67,19 +66,15 @@ def emotion(
     evaluate_emotion(
         checkpoint,
         manifest,
-        question,
-        out=out,
-        report=report,
-        split=split,
-        by=by,
-        parser=parser,
-        per_token=per_token,
-        max_new_tokens=max_new_tokens,
-        trust=trust,
-        max_left_out=allow_left_out,
-        keep_encoded=keep_encoded,
-        probe=probe,
-        enrol=enrol,
+        Asking(question, by, parser, per_token, max_new_tokens),
+        out,
+        report,
+        split,
+        trust,
+        allow_left_out,
+        keep_encoded,
+        probe,
+        enrol,
     )
 
 
@@ -145,98 +140,3 @@ def understanding(
     from empathy_lightning.evaluation.understanding import evaluate_understanding
 
     evaluate_understanding(expected, replies, cascade, repeated, heard, out, split)
-
-
-def replies(
-    replies: Path,
-    /,
-    *,
-    split: str = "test",
-    empathy_classifier: Path | None = None,
-    asr: str | None = None,
-    asr_language: str | None = None,
-    against: Path | None = None,
-    references: Path | None = None,
-    bert_score: Path | None = None,
-    bert_layer: int | None = None,
-    out: Path | None = None,
-) -> None:
-    """Score replies: empathy, overlap, variety, emotions named, speech.
-
-    Args:
-        replies: Manifest whose responses are the replies.
-        split: Which to score, or all.
-        empathy_classifier: Folder that convert epitome wrote, or of trainings by recipe:epitome.
-        asr: Recogniser that transcribes the spoken replies, a Whisper such as openai/whisper-large-v3 or another of
-            transformers' (model id or folder): word and character error rates against their text.
-        asr_language: Code of all replies' language, or auto to hear it (default: each utterance's own).
-        against: Another system's replies: Wilcoxon's test of the empathy and of the word errors.
-        references: Manifest with expected responses: BLEU, chrF, ROUGE.
-        bert_score: Folder of an encoder for BERTScore, for example a roberta-large.
-        bert_layer: Its layer (roberta-large: 17; default: the last).
-        out: JSON file for the figures and each reply's scores.
-
-    Raises:
-        InputError: If a file cannot be used, or an option needs another one.
-    """
-    from empathy_lightning.evaluation.scoring import evaluate_responses
-
-    evaluate_responses(
-        replies,
-        out,
-        split,
-        empathy_classifier=empathy_classifier,
-        against=against,
-        references=references,
-        bert_score=bert_score,
-        bert_layer=bert_layer,
-        asr=asr,
-        asr_language=asr_language,
-    )
-
-
-def speech(
-    replies: Path,
-    /,
-    *,
-    out: Path,
-    references: Path | None = None,
-    split: str = "test",
-    asr: str | None = None,
-    asr_language: str | None = None,
-    speaker_encoder: Path | None = None,
-    mos: bool = True,
-    pictures: int = 5,
-    again: Again = False,
-) -> None:
-    """Measure spoken replies: words, length, pitch, energy, style, voice.
-
-    Args:
-        replies: Manifest of responses with their speech (response_path).
-        out: Folder for metrics.json, utterances.jsonl and pictures.
-        references: Manifest of the same replies as they should sound, training replies of each style included, as
-            prepare speech writes it (default: the replies' own training split tells the styles).
-        split: Which to measure, or all.
-        asr: Recogniser that transcribes the replies, a Whisper or another of transformers' (model id or folder).
-        asr_language: Code of all replies' language, or auto to hear it (default: each utterance's own).
-        speaker_encoder: Folder of SpeechBrain's ECAPA-TDNN (spkrec-ecapa-voxceleb): likeness of the voices.
-        mos: Ask the predictors of opinion scores that are installed (speechmos, distillmos).
-        pictures: Replies that are drawn beside their targets.
-
-    Raises:
-        InputError: If a file cannot be used, or an option needs another one.
-    """
-    from empathy_lightning.evaluation.speech import evaluate_speech
-
-    evaluate_speech(
-        replies,
-        out,
-        references,
-        split,
-        asr=asr,
-        asr_language=asr_language,
-        speaker_encoder=speaker_encoder,
-        mos=mos,
-        pictures=pictures,
-        again=again,
-    )

@@ -1,4 +1,4 @@
-"""``evaluate run|table|compare|power``: results that can be made again, and what they say of several systems."""
+"""``evaluate run|measures|table|compare|paper|power``: results that can be made again, of one system or several."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ def run(
     out: Path,
     measures: Annotated[tuple[str, ...], Several] = ("variety",),
     checkpoint: Path | None = None,
+    replies: Annotated[tuple[Path, ...], Several] = (),
     split: str = "test",
     cluster: ClusterName = "speaker",
     paper: PaperName | None = None,
@@ -48,13 +49,16 @@ def run(
     again: Again = False,
     allow_left_out: AllowLeftOut = 0.01,
 ) -> int:
-    """Answer manifests, measure the replies, and write predictions, figures and a page.
+    """Answer manifests, or take replies that exist, measure them, and write predictions, figures and a page.
 
     Args:
-        manifests: Questions with suite, ability and references where they have them.
+        manifests: Questions with suite, ability and references; of those without, the response is what is expected.
         out: Folder of predictions.jsonl, metrics.json and report.html; a run that was stopped goes on there.
-        measures: Names or class paths, each with its NAME.argument=value after it; or YAML files that list them.
-        checkpoint: Folder of the bot (default: the manifests' responses are the replies).
+        measures: Names or class paths (see evaluate measures), each with its NAME.argument=value after it, or
+            argument=value for all that have it; or YAML files that list them.
+        checkpoint: Folder of the bot that answers.
+        replies: In its place, manifests whose responses are the replies, or folders or predictions.jsonl of runs;
+            manifests of questions before them tell what was expected.
         split: Which to answer, or all.
         cluster: Whose replies are drawn together for the intervals.
         paper: Prompts of a paper (default: the questions' own, else the folder's).
@@ -78,11 +82,9 @@ def run(
     from empathy_lightning.commands.chat import asked_prompt, chosen_decoding
     from empathy_lightning.evaluation.answering import Answering
     from empathy_lightning.evaluation.measure_choice import choices
-    from empathy_lightning.evaluation.result_tables import result_table
     from empathy_lightning.evaluation.run import evaluate_run
+    from empathy_lightning.evaluation.run_replies import Source
 
-    if not manifests:
-        raise InputError("give one manifest or more")
     answering = None
     if checkpoint is not None:
         question, longest = asked_prompt(paper, prompt, system)
@@ -101,12 +103,42 @@ def run(
             trust=trust,
             max_left_out=allow_left_out,
         )
-    missing = evaluate_run(manifests, out, choices(measures), answering, split, cluster, again)
+    source = Source.of(manifests, replies, answering, split)
+    missing = evaluate_run(source, out, choices(measures), cluster, again)
     if (out / "metrics.json").is_file():
-        print(f"{result_table([out], 'markdown')}report: {out / 'report.html'}")
+        _show(out)
     for measure, why in missing.items():
         print(f"missing: {measure}: {why}")
     return 1 if missing else 0
+
+
+def _show(out: Path) -> None:
+    """The figures, and who judged, on the screen."""
+    from empathy_lightning.evaluation.result_folder import read_results
+    from empathy_lightning.evaluation.result_tables import result_table
+    from empathy_lightning.evaluation.run_report import asked_rows
+
+    print(result_table([out], "markdown"), end="")
+    for measure, what, fact in asked_rows(read_results(out).metrics):
+        print(f"{measure}: {what} {fact}")
+    print(f"report: {out / 'report.html'}")
+
+
+def list_measures() -> None:
+    """The measures of evaluate run, their arguments, and what each says."""
+    from inspect import getdoc
+
+    from empathy_lightning.evaluation.measure_classes import measure_class, own_names, parameters_of
+
+    for name in own_names():
+        kind = measure_class(name)
+        arguments = []
+        for argument, parameter in parameters_of(kind).items():
+            needed = parameter.default is parameter.empty
+            arguments.append(argument if needed else f"[{argument}]")
+        print(f"{name:<20}{(getdoc(kind) or '').splitlines()[0]}")
+        if arguments:
+            print(f"{'':<20}{' '.join(arguments)}")
 
 
 def table(

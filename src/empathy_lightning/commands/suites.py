@@ -43,7 +43,7 @@ def prepare(
     again: Again = False,
     allow_left_out: AllowLeftOut = 0.01,
 ) -> None:
-    """Write the questions of a suite as a manifest, for respond.
+    """Write the questions of a suite as a manifest, for evaluate run.
 
     Args:
         name: As in evaluate suites, or the class path of your own.

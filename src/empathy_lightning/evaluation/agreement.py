@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from empathy_lightning.errors import InputError, meant
+from empathy_lightning.errors import InputError
+from empathy_lightning.evaluation.figures import number_names
+from empathy_lightning.evaluation.result_folder import Results, read_results
 
 
 def weighted_kappa(ours: Sequence[float], theirs: Sequence[float]) -> float:
@@ -61,33 +63,55 @@ def agreement(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, Any]:
     }
 
 
-def compare_judges(ours: Path, theirs: Path, score: str = "score") -> dict[str, Any]:
-    """Agreement of two files that ``evaluate judge`` wrote, over the replies of which both have the score.
+def compare_judges(ours: Path, theirs: Path, patterns: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Agreement of the judges of two runs by each score, over the replies of which both have it.
 
     Args:
-        ours: One judge's file.
-        theirs: The other's.
-        score: Its name.
+        ours: Folder of ``evaluate run`` with one judge.
+        theirs: The same replies, measured with the other.
+        patterns: Of suite/measure/score; none takes all scores that both have.
+
+    Returns:
+        Figures of :func:`agreement` with ``suite``, ``measure`` and ``score``.
 
     Raises:
-        InputError: If a file is none of these, or they have too few replies in common.
+        InputError: If the runs hold other replies, or no score in common.
     """
-    first, second = _scores(ours, score), _scores(theirs, score)
-    shared = [key for key in first if key in second]
-    return agreement([first[key] for key in shared], [second[key] for key in shared])
+    first, second = read_results(ours), read_results(theirs)
+    _check_replies(first, second)
+    found = []
+    for suite, measure, score in _shared_scores(first, second):
+        if patterns and not any(fnmatchcase(f"{suite}/{measure}/{score}", pattern) for pattern in patterns):
+            continue
+        own, other = (_numbers(results, suite, measure, score) for results in (first, second))
+        both = [key for key in own if key in other]
+        figures = agreement([own[key] for key in both], [other[key] for key in both])
+        found.append({"suite": suite, "measure": measure, "score": score, **figures})
+    if not found:
+        raise InputError(f"{ours} and {theirs} have no score of a judge in common: measure both with judged")
+    return found
 
 
-def _scores(file: Path, score: str) -> dict[tuple[str, str], float]:
-    """The numbers of a score by corpus and id."""
-    try:
-        rows = json.loads(file.read_text(encoding="utf-8"))["scores"]
-        names = {name for row in rows for name in row}
-        if rows and score not in names:
-            raise InputError(f"{file} has no score {score!r}{meant(score, names)}")
-        return {(row["corpus"], row["id"]): row[score] for row in rows if isinstance(row.get(score), int | float)}
-    except FileNotFoundError:
-        raise InputError(f"no file at {file}: write it with `empathy-lightning evaluate judge`") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{file} was not written by `empathy-lightning evaluate judge`") from None
+def _check_replies(first: Results, second: Results) -> None:
+    said = {(line["suite"], line["corpus"], line["id"]): line["reply"] for line in second.predictions}
+    for line in first.predictions:
+        key = (line["suite"], line["corpus"], line["id"])
+        if said.get(key, line["reply"]) != line["reply"]:
+            raise InputError(f"{first.name} and {second.name} hold other replies to {'/'.join(key)}: no judges differ")
+
+
+def _shared_scores(first: Results, second: Results) -> list[tuple[str, str, str]]:
+    """Suite, measure and name of every number that judges of both runs gave."""
+    found = []
+    for suite, of_suite in first.metrics["suites"].items():
+        others = second.metrics["suites"].get(suite, {"measures": {}})["measures"]
+        for measure, held in of_suite["measures"].items():
+            if "asked" in held["figures"] and measure in others:
+                names = number_names(list(first.rows(suite, measure).values()))
+                found += [(suite, measure, name) for name in names]
+    return found
+
+
+def _numbers(results: Results, suite: str, measure: str, score: str) -> dict[tuple[str, str], float]:
+    rows = results.rows(suite, measure)
+    return {key: row[score] for key, row in rows.items() if isinstance(row.get(score), int | float)}

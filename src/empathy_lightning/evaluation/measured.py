@@ -39,6 +39,11 @@ def means_of(rows: Sequence[Mapping[str, Any] | None]) -> dict[str, float]:
     return {"replies": len(rows) - list(rows).count(None), **means}
 
 
+def unreadable_in(rows: Sequence[Mapping[str, Any] | None]) -> dict[str, int]:
+    """How many rows say, under ``unreadable``, why a recording cannot be read."""
+    return {"unreadable": sum(row is not None and "unreadable" in row for row in rows)}
+
+
 class Measure(Protocol):
     """Measures the replies of one system.
 
@@ -53,7 +58,11 @@ class Measure(Protocol):
       such as those of one corpus.
     - ``lower_is_better``, names of such figures.
     - ``made_from()``, a method that gives what decides the figures beside the arguments, such as digests of weights.
-    - an argument ``checkpoint`` of its constructor, for what only the bot itself can tell: the run fills it.
+    - ``incidental``, names of arguments that decide nothing beside what ``made_from`` tells, such as a cache.
+    - ``part``, a number: each reply is measured by itself, so many at a time, and what was said of them is kept, so
+      that a measuring that was stopped goes on. The figures beside the means come from ``figures`` alone then.
+    - an argument ``checkpoint`` of its constructor, for what only the bot itself can tell, or ``out``, the folder of
+      the run: the run fills them.
 
     Attributes:
         name: Short name in tables and files, such as ``exists_match``.

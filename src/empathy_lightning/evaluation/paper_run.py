@@ -21,6 +21,7 @@ from empathy_lightning.evaluation.paper_table import PaperFigure, PaperSystem, P
 from empathy_lightning.evaluation.result_folder import Results, read_results
 from empathy_lightning.evaluation.result_tables import shown
 from empathy_lightning.evaluation.run import evaluate_run
+from empathy_lightning.evaluation.run_replies import Source
 from empathy_lightning.papers import PaperPrompts, paper_named
 from empathy_lightning.preparation.response_selection import ResponseSelection
 from empathy_lightning.preparation.responses import prepare_responses
@@ -88,7 +89,9 @@ def _run(
         answering = Answering(bot, prompt, decoding, system.speech, slots=system.slots, trust=tuple(trust))
     elif system.language_model is not None:
         manifest = _written(manifest, system, wordings, decoding, folder)
-    return evaluate_run({suite: manifest}, folder, measures, answering, "all", page=pages)
+    file = {suite: manifest}
+    source = Source({}, file, split="all") if answering is None else Source(file, {}, answering, "all")
+    return evaluate_run(source, folder, measures, page=pages)
 
 
 def _questions(suite: str, file: Path, split: str, system: PaperSystem, folder: Path) -> Path:

@@ -42,6 +42,7 @@ from empathy_lightning.slots import (
     Transcript,
     TrueLabel,
 )
+from empathy_lightning.utterance import Utterance
 
 
 @dataclass(frozen=True)
@@ -124,10 +125,10 @@ def evaluate_prompts(
     if not chosen:
         raise InputError(f"{manifest} has no utterance in split {split} with one of {', '.join(emotions)}")
     model = load(checkpoint, trust).to(own_device())
-    compared: list[Compared] = []
-    unreadable: list[str] = []
     asked = conditions(seed)
     check_bot(model, asked)
+    compared: list[Compared] = []
+    unreadable: list[str] = []
     with progress_bar(total=len(chosen), what="comparing prompts") as progress:
         for batch, _ in readable_batches(SpeechDataset(chosen, LONGEST), emotions, unreadable, batch_size):
             compared += compare(model, batch.to(model.device), asked, max_new_tokens)
@@ -135,18 +136,9 @@ def evaluate_prompts(
             progress.update(len(compared) + len(unreadable) - progress.n)
     if not compared:
         raise InputError(f"none of {len(chosen)} utterances can be read, for example {unreadable[0]}")
-    measured = {
-        "made_from": {
-            "manifest": digest(manifest),
-            "recordings": recordings_digest([u.path for u in chosen], manifest.parent),
-            "checkpoint": folder_digest(local_folder(checkpoint)),
-            "split": split,
-            "max_new_tokens": max_new_tokens,
-            "seed": seed,
-        },
-        "unreadable": unreadable,
-        **figures(compared, asked),
-    }
+    options = {"split": split, "max_new_tokens": max_new_tokens, "seed": seed}
+    made_from = _digests(checkpoint, manifest, chosen) | options
+    measured = {"made_from": made_from, "unreadable": unreadable, **figures(compared, asked)}
     print(table(measured))
     if out is not None:
         write_json(out, measured | {"utterances": [vars(row) for row in compared]})
@@ -154,6 +146,15 @@ def evaluate_prompts(
         write_report(report, measured, f"{len(compared)} utterances of the split {split}")
         print(f"report: {report}")
     return measured
+
+
+def _digests(checkpoint: Path, manifest: Path, chosen: Sequence[Utterance]) -> dict[str, Any]:
+    """What the figures were made from, by its content."""
+    return {
+        "manifest": digest(manifest),
+        "recordings": recordings_digest([u.path for u in chosen], manifest.parent),
+        "checkpoint": folder_digest(local_folder(checkpoint)),
+    }
 
 
 def check_bot(model: EmpatheticLM, asked: dict[str, Condition]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,18 +27,42 @@ from empathy_lightning.progress import progress_bar
 from empathy_lightning.prompts import Prompt
 from empathy_lightning.utterance import Utterance
 
+Recogniser = Callable[[SpeechBatch, Sequence[Utterance]], list[Recognition]]
+"""What recognises the emotions of a batch."""
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How a bot is asked for an emotion.
+
+    Attributes:
+        question: Takes the place of its prompt.
+        by: ``answer`` parses the answer, ``options`` scores the categories' words, ``classifier`` takes the head's.
+        parser: ``words`` or ``substring``.
+        per_token: See :func:`~empathy_lightning.evaluation.recognisers.score_options`.
+        max_new_tokens: Longest answer.
+    """
+
+    question: Prompt
+    by: str = "answer"
+    parser: str = "words"
+    per_token: bool = False
+    max_new_tokens: int = 32
+
+    def recogniser(self, model: EmpatheticLM) -> Recogniser:
+        """What asks a model, which gets the question for its prompt."""
+        if model.responder is not None:
+            model.responder.prompt, model.responder.system = self.question.user, self.question.system
+        return recogniser(model, model.emotions, self.by, self.parser, self.per_token, self.max_new_tokens)
+
 
 def evaluate_emotion(
     checkpoint: Path,
     manifest: Path,
-    question: Prompt,
+    asking: Asking,
     out: Path | None = None,
     report: Path | None = None,
     split: str = "test",
-    by: str = "answer",
-    parser: str = "words",
-    per_token: bool = False,
-    max_new_tokens: int = 32,
     trust: Sequence[str] = (),
     max_left_out: float = MOST,
     keep_encoded: Path | None = None,
@@ -49,14 +74,10 @@ def evaluate_emotion(
     Args:
         checkpoint: Folder of the bot or the recogniser.
         manifest: Utterances; those of the split whose emotion is one of the checkpoint's are used.
-        question: What the bot is asked; takes the place of its prompt.
+        asking: How the bot is asked.
         out: JSON file with figures and answers.
         report: HTML page with plots.
         split: Split to use, or ``all``.
-        by: ``answer`` parses the answer, ``options`` scores the categories' words, ``classifier`` takes the head's.
-        parser: ``words`` or ``substring``.
-        per_token: See :func:`~empathy_lightning.evaluation.recognisers.score_options`.
-        max_new_tokens: Longest answer.
         trust: Packages besides this library whose classes the folder may name.
         max_left_out: Share of the utterances that may be left out, unreadable or with a label that is no emotion word.
         keep_encoded: Folder for :func:`.kept_speech.keep_encoded`.
@@ -68,38 +89,54 @@ def evaluate_emotion(
     """
     check_target(out, [manifest])
     check_target(report, [manifest, out])
-    if probe and split in ("train", "validation", "all"):
-        raise InputError("--probe fits on the training and chooses on the validation split: measure it on another one")
     emotions = read_config(checkpoint)["model"]["init_args"].get("emotions", [])
-    chosen = read_chosen(manifest, split, max_left_out, emotions=emotions)
-    if not chosen:
-        raise InputError(f"{manifest} has no utterance in split {split} with one of {', '.join(emotions)}")
-    probed = {"measured": chosen}
-    for name in ("train", "validation") if probe else ():
-        probed[name] = read_chosen(manifest, name, max_left_out, emotions=emotions)
+    chosen = _chosen(manifest, split, max_left_out, emotions, probe)
     model = load(checkpoint, trust).to(own_device())
-    if model.responder is not None:
-        model.responder.prompt, model.responder.system = question.user, question.system
+    recognise = asking.recogniser(model)
     kept = None if keep_encoded is None else keep_encoded_speech(model.listener, keep_encoded)
-    dataset = SpeechDataset(chosen, LONGEST)
+    dataset = SpeechDataset(chosen["measured"], LONGEST)
     for batch, _ in readable_batches(dataset, emotions, []) if enrol else ():
         model.listener.enrol(batch.to(model.device))
-    recognise = recogniser(model, emotions, by, parser, per_token, max_new_tokens)
     recognitions, unreadable = _recognised(model, recognise, dataset, emotions, max_left_out)
-    beside = {"probe": linear_probe(model.listener, probed, emotions)} if probe else {}
+    beside = {"probe": linear_probe(model.listener, chosen, emotions)} if probe else {}
     if kept is not None:
         kept.write()
     if not recognitions:
-        raise InputError(f"none of {len(chosen)} utterances can be read, for example {unreadable[0]}")
-    asked = {"split": split, "by": by, "question": vars(question), "parser": parser, "per_token": per_token}
-    asked |= {"max_new_tokens": max_new_tokens, "enrol": enrol}
+        raise InputError(f"none of {len(dataset)} utterances can be read, for example {unreadable[0]}")
+    asked = {"split": split, **vars(asking), "question": vars(asking.question), "enrol": enrol}
     measured = {
-        "made_from": _digests(checkpoint, manifest, chosen) | asked,
-        "by": by,
-        "question": vars(question),
+        "made_from": _digests(checkpoint, manifest, chosen["measured"]) | asked,
+        "by": asking.by,
+        "question": vars(asking.question),
         "unreadable": unreadable,
+        **figures(recognitions, emotions),
+        **beside,
     }
-    measured |= figures(recognitions, emotions) | beside
+    _write(measured, recognitions, checkpoint, out, report)
+    return measured
+
+
+def _chosen(
+    manifest: Path, split: str, max_left_out: float, emotions: Sequence[str], probe: bool
+) -> dict[str, list[Utterance]]:
+    """The utterances that are measured, and for a probe those of the other two splits."""
+    if probe and split in ("train", "validation", "all"):
+        raise InputError("--probe fits on the training and chooses on the validation split: measure it on another one")
+    found = {"measured": read_chosen(manifest, split, max_left_out, emotions=emotions)}
+    if not found["measured"]:
+        raise InputError(f"{manifest} has no utterance in split {split} with one of {', '.join(emotions)}")
+    for name in ("train", "validation") if probe else ():
+        found[name] = read_chosen(manifest, name, max_left_out, emotions=emotions)
+    return found
+
+
+def _write(
+    measured: dict[str, Any],
+    recognitions: Sequence[Recognition],
+    checkpoint: Path,
+    out: Path | None,
+    report: Path | None,
+) -> None:
     print(table(measured))
     if out is not None:
         write_json(out, measured | {"answers": [_entry(recognition) for recognition in recognitions]})
@@ -108,12 +145,11 @@ def evaluate_emotion(
 
         write_report(report, measured, recognitions, checkpoint)
         print(f"report: {report}")
-    return measured
 
 
 def _recognised(
     model: EmpatheticLM,
-    recognise: Callable[[SpeechBatch, Sequence[Utterance]], list[Recognition]],
+    recognise: Recogniser,
     dataset: SpeechDataset,
     emotions: Sequence[str],
     max_left_out: float,

@@ -15,7 +15,6 @@ from torch import Tensor
 from empathy_lightning.audio import SAMPLE_RATE, AudioError, duration_of, read
 from empathy_lightning.devices import own_device
 from empathy_lightning.errors import InputError
-from empathy_lightning.evaluation.reply_scores import rounded
 from empathy_lightning.modules.model_files import PretrainedError
 from empathy_lightning.modules.pretrained import load, opened
 from empathy_lightning.progress import progress_bar
@@ -156,12 +155,14 @@ class SpeechRecogniser:
         texts = self.processor.batch_decode(ids, skip_special_tokens=True)
         return [(text.strip(), language) for text, language in zip(texts, spoken, strict=True)]
 
-    def measure(self, utterances: Sequence[Utterance], unreadable: list[str], what: str | None) -> list[Heard | None]:
+    def measure(
+        self, utterances: Sequence[Utterance], unreadable: dict[int, str], what: str | None
+    ) -> list[Heard | None]:
         """Listen to the replies; None for those without speech.
 
         Args:
             utterances: Their responses are what ``response_path`` should say.
-            unreadable: Reasons why a recording cannot be read are added; its place holds None too.
+            unreadable: Why a recording cannot be read is added under its place, which holds None.
             what: Stands before the progress bar; None shows none.
         """
         replies = [
@@ -171,13 +172,13 @@ class SpeechRecogniser:
         return [said and self.compare(u.response or "", *said) for u, said in zip(utterances, heard, strict=True)]
 
     def listen(
-        self, recordings: Sequence[Recording | None], unreadable: list[str], what: str | None
+        self, recordings: Sequence[Recording | None], unreadable: dict[int, str], what: str | None
     ) -> list[tuple[str, str, float] | None]:
         """Write down what is said; words, language and seconds of each recording, those of like length together.
 
         Args:
             recordings: None where there is none.
-            unreadable: Reasons why a recording cannot be read are added; its place holds None too.
+            unreadable: Why a recording cannot be read is added under its place, which holds None.
             what: Stands before the progress bar; None shows none.
         """
         found: list[tuple[str, str, float] | None] = [None] * len(recordings)
@@ -187,7 +188,7 @@ class SpeechRecogniser:
                 try:
                     seconds[row] = duration_of(recording.path, recording.start, recording.end)
                 except AudioError as error:
-                    unreadable.append(str(error))
+                    unreadable[row] = str(error)
         with progress_bar(total=len(seconds), what=what or "", shown=what is not None) as progress:
             for beyond in (False, True):
                 rows = sorted(
@@ -203,7 +204,7 @@ class SpeechRecogniser:
         self,
         recordings: dict[int, Recording | None],
         found: list[tuple[str, str, float] | None],
-        unreadable: list[str],
+        unreadable: dict[int, str],
     ) -> None:
         waveforms: dict[int, Tensor] = {}
         stated: list[str | None] = []
@@ -212,7 +213,7 @@ class SpeechRecogniser:
             try:
                 waveforms[row] = read(recording.path, recording.start, recording.end)
             except AudioError as error:
-                unreadable.append(str(error))
+                unreadable[row] = str(error)
                 continue
             code = self.language or self._known(recording.language)
             stated.append(None if code == "auto" else code)
@@ -254,27 +255,3 @@ def _tell_languages(model: Any, tokenizer: Any) -> None:
     config.lang_to_id, config.is_multilingual = languages, True
     config.task_to_id = {task: known[f"<|{task}|>"] for task in ("transcribe", "translate")}
     config.no_timestamps_token_id = known["<|notimestamps|>"]
-
-
-def speech_figures(found: Sequence[Heard | None], spoken: int) -> dict[str, float]:
-    """Error rates over all words and characters of the replies, not means of their rates; mean length and pace.
-
-    Args:
-        found: What was heard in each reply; None where there was nothing to hear.
-        spoken: Replies with speech, readable or not.
-    """
-    heard = [h for h in found if h is not None]
-    figures = {"spoken": spoken, "without_speech": len(found) - spoken, "unreadable": spoken - len(heard)}
-    of = {"": heard}
-    if len(languages := sorted({h.language for h in heard})) > 1:
-        of |= {f"_{language}": [h for h in heard if h.language == language] for language in languages}
-    rates: dict[str, float] = {}
-    for name, group in of.items():
-        if words := sum(h.words for h in group):
-            rates[f"word_error_rate{name}"] = sum(h.word_errors for h in group) / words
-            characters = sum(h.characters for h in group)
-            rates[f"character_error_rate{name}"] = sum(h.character_errors for h in group) / characters
-    if heard:
-        seconds = sum(h.seconds for h in heard)
-        rates |= {"mean_seconds": seconds / len(heard), "words_per_second": sum(h.words for h in heard) / seconds}
-    return figures | rounded(rates)

@@ -48,6 +48,14 @@ def picture(figure: Figure, description: str) -> str:
     return f'<img alt="{html.escape(description)}" src="data:image/png;base64,{data}">'
 
 
+def drawn(file: Path) -> str:
+    """A picture of a file as an ``<img>`` with its data inside; a line where it is gone."""
+    if not file.is_file():
+        return f'<p class="note">{html.escape(file.name)} is gone</p>'
+    data = base64.b64encode(file.read_bytes()).decode()
+    return f'<img alt="{html.escape(file.stem)}" src="data:image/png;base64,{data}">'
+
+
 def player(waveform: Tensor, label: str, sample_rate: int = SAMPLE_RATE) -> str:
     """An audio player with the recording inside."""
     import soundfile

@@ -8,11 +8,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from empathy_lightning.data.manifest import absolute
 from empathy_lightning.errors import InputError
 from empathy_lightning.files import write_json, write_text
 from empathy_lightning.utterance import RATINGS, Utterance
 
-_FACTS = ("corpus", "id", "ability", "language", "speaker", "session", "emotion", *RATINGS, "transcript", "references")
+PREDICTIONS = "predictions.jsonl"
+"""Name of the file with a line for each reply."""
+
+_FACTS = (
+    "corpus", "id", "ability", "language", "speaker", "session", "emotion", *RATINGS, "transcript", "references",
+    "raw_labels",
+)  # fmt: skip
+_RENAMED = {
+    "question_path": "path",
+    "question_start": "start",
+    "question_end": "end",
+    "reply": "response",
+    "cut": "response_cut",
+    "reply_path": "response_path",
+}
+"""Fields of an utterance that are called otherwise in predictions.jsonl."""
 
 
 def prediction(suite: str, reply: Utterance, measured: Mapping[str, Any]) -> dict[str, Any]:
@@ -24,14 +40,48 @@ def prediction(suite: str, reply: Utterance, measured: Mapping[str, Any]) -> dic
         measured: What each measure says of it, by name; None where it says nothing.
     """
     facts = {name: getattr(reply, name) for name in _FACTS}
-    asked = {"question_path": reply.path, "question_start": reply.start, "question_end": reply.end}
-    said = {"reply": reply.response, "cut": reply.response_cut, "reply_path": reply.response_path}
-    return {"suite": suite, **facts, **asked, **said, "measures": dict(measured)}
+    renamed = {name: getattr(reply, field) for name, field in _RENAMED.items()}
+    return {"suite": suite, **facts, **renamed, "measures": dict(measured)}
 
 
 def write_predictions(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write predictions.jsonl, whole or not at all."""
-    write_text(folder / "predictions.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    """Write predictions.jsonl, whole or not at all; recordings below the folder are named from there."""
+    home = folder.absolute()
+    lines = []
+    for row in rows:
+        places = {name: _seen_from(home, row[name]) for name in ("question_path", "reply_path")}
+        lines.append(json.dumps({**row, **places}, ensure_ascii=False) + "\n")
+    write_text(folder / PREDICTIONS, "".join(lines))
+
+
+def _seen_from(home: Path, name: str | None) -> str | None:
+    if name is None or "://" in name:
+        return name
+    full = Path(name).absolute()
+    return str(full.relative_to(home) if full.is_relative_to(home) else full)
+
+
+def replies_in(file: Path) -> list[Utterance]:
+    """The replies of a predictions.jsonl, to be measured again.
+
+    Raises:
+        InputError: If a line is none of it, or there is none.
+    """
+    home = f"{file.parent}/"
+    found = []
+    for number, text in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            line = json.loads(text)
+            values = {field: line[name] for name, field in _RENAMED.items()} | {name: line[name] for name in _FACTS}
+        except (ValueError, KeyError, TypeError):
+            raise InputError(f"{file}, line {number}: is no prediction; run `evaluate run` again") from None
+        for field in ("path", "response_path"):
+            if values[field] is not None:
+                values[field] = absolute(home, values[field])
+        found.append(Utterance(suite=line["suite"], **values))
+    if not found:
+        raise InputError(f"{file} holds no predictions: run `evaluate run` again")
+    return found
 
 
 @dataclass(frozen=True)
@@ -64,7 +114,7 @@ def read_results(folder: Path) -> Results:
     Raises:
         InputError: If it is none, or damaged.
     """
-    path, lines = folder / "metrics.json", folder / "predictions.jsonl"
+    path, lines = folder / "metrics.json", folder / PREDICTIONS
     for file in (path, lines):
         if not file.is_file():
             raise InputError(f"{folder} holds no results, {file.name} is missing: make them with `evaluate run`")

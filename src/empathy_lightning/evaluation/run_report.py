@@ -29,13 +29,15 @@ def write_report(path: Path, metrics: Mapping[str, Any], predictions: Sequence[M
         predictions: Lines of predictions.jsonl.
     """
     sections = [("How it was made", report.table(_facts(metrics), ("", "")))]
+    if judged := asked_rows(metrics):
+        sections.append(("Who judged", report.table(judged, ("measure", "", ""))))
     if metrics["missing"]:
         sections.append(("Missing", report.table(list(metrics["missing"].items()), ("measure", "why"))))
     for suite, of_suite in metrics["suites"].items():
         lines = [line for line in predictions if line["suite"] == suite]
         sections.append((suite, report.table(figure_rows(of_suite["measures"]), _HEADS)))
         for name, found in of_suite["measures"].items():
-            sections += _of_measure(suite, name, found, lines)
+            sections += _of_measure(suite, name, found, lines, path.parent)
     note = f"{len(predictions)} replies to {len(metrics['suites'])} suites."
     report.write_page(path, "Replies, measured", note, sections)
 
@@ -61,13 +63,40 @@ def figure_rows(measures: Mapping[str, Any]) -> list[tuple[Any, ...]]:
 def _facts(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
     bot = metrics["bot"] or {"checkpoint": "replies that were given"}
     facts = [(name.replace("_", " "), str(value)) for name, value in bot.items() if value is not None]
-    facts += [(f"manifest {name}", f"{of['path']}, {of['digest'][:12]}") for name, of in metrics["manifests"].items()]
+    for kind in ("manifests", "replies"):
+        for name, of in metrics[kind].items():
+            facts.append((f"{kind}: {name}", f"{of['path']}, {of['digest'][:12]}"))
     facts += [("intervals drawn over", metrics["cluster"])]
     return facts + [(f"version of {name}", number) for name, number in metrics["versions"].items()]
 
 
+def asked_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Who was asked what, and with what of the user and the reply: measure, what is told, and the fact."""
+    rows = []
+    for suite, of_suite in metrics["suites"].items():
+        for name, found in of_suite["measures"].items():
+            told = _asked(found["figures"].get("asked") or {})
+            rows += [(f"{suite}, {name}", what, fact) for what, fact in told]
+    return rows
+
+
+def _asked(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Judge, criterion and dates; of several, one after the other."""
+    if "criterion" not in facts:
+        deeper = [_asked(value) for value in facts.values() if isinstance(value, dict)]
+        plain = [(name, value) for name, value in facts.items() if isinstance(value, str)]
+        return plain + [row for rows in deeper for row in rows]
+    criterion = f"{facts['criterion']}, version {facts['version']}, prompt {facts['prompt_sha256'][:12]}"
+    dates = facts["asked"] or {"first": "never", "last": "never"}
+    return [
+        ("judge", f"{facts['judge']} ({', '.join(facts['served']) or 'no version told'})"),
+        ("criterion", f"{criterion}, given user {facts['user_given']}, reply {facts['reply_given']}"),
+        ("asked", f"{dates['first']} to {dates['last']}"),
+    ]
+
+
 def _of_measure(
-    suite: str, name: str, found: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]
+    suite: str, name: str, found: Mapping[str, Any], lines: Sequence[Mapping[str, Any]], home: Path
 ) -> list[tuple[str, str]]:
     """Pictures, groups and players of a measure, as far as there are any."""
     rows = [line["measures"].get(name) for line in lines]
@@ -76,6 +105,8 @@ def _of_measure(
         heard = side_by_side(found["figures"]["emotions"], lines, rows)
         pictures = emotion_pictures(found["figures"], heard)
         sections.append((f"{suite}, {name}: what was heard", pictures))
+    if drawn := [row["picture"] for row in rows if row and "picture" in row]:
+        sections.append((f"{suite}, {name}", "".join(report.drawn(home / place) for place in drawn)))
     for kind, groups in found["groups"].items():
         sections.append((f"{suite}, {name}: by {kind}", _group_table(groups)))
     # The first number that is a figure too is what replies are ranked by.

@@ -96,11 +96,11 @@ def _heard(recogniser: SpeechRecogniser, utterances: Sequence[Utterance], progre
     rows = []
     for start in range(0, len(utterances), _AT_ONCE):
         few = utterances[start : start + _AT_ONCE]
-        unreadable: list[str] = []
+        unreadable: dict[int, str] = {}
         found = recogniser.listen([Recording(u.path, u.start, u.end, u.language) for u in few], unreadable, None)
         rows += [replace(u, transcript=said and said[0]) for u, said in zip(few, found, strict=True)]
         progress.update(len(few))
-        for reason in unreadable:
+        for reason in unreadable.values():
             progress.write(f"without words: {reason}")
     return rows
 

@@ -27,7 +27,7 @@ class EmpathyClassifierTask(TrainedPartsTask):
     """Train the levels of one mechanism, and beside them the words that are the reason.
 
     The encoder of what was said stays as it was loaded, as in the released script. The folder that is written is one
-    that ``evaluate replies --empathy_classifier`` reads, its tokenizer included.
+    that the measure ``empathy`` of ``evaluate run`` reads, its tokenizer included.
 
     Args:
         classifier: With a tokenizer, as :func:`.modules.empathy_classifier.from_roberta` makes it.

@@ -41,6 +41,7 @@ class EmotionConsensus:
     """
 
     name = "emotion_consensus"
+    incidental = ("judge", "cache")
 
     def __init__(
         self,

@@ -34,6 +34,7 @@ class EmpathyNeed:
     """
 
     name = "empathy_need"
+    incidental = ("judge", "cache")
     needs: tuple[str, ...] = ("transcript", "response")
     lower_is_better = ("missed", "unasked")
 

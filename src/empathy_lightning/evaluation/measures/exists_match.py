@@ -51,7 +51,7 @@ class ExistsMatch:
         for reply, row in zip(replies, rows, strict=True):
             path = None if row is None else reply.response_path
             spoken.append(None if path is None else Recording(path, language=reply.language))
-        unreadable: list[str] = []
+        unreadable: dict[int, str] = {}
         heard = self.recogniser.listen(spoken, unreadable, "listening")
         for reply, recording, row, said in zip(replies, spoken, rows, heard, strict=True):
             if row is None:

@@ -37,6 +37,8 @@ class Judged:
         InputError: If the criterion cannot be used, or the judge does not hear what it asks about.
     """
 
+    incidental = ("judge", "cache")
+
     def __init__(
         self,
         judge: Judge,

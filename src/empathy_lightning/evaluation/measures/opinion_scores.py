@@ -7,7 +7,7 @@ from typing import Any
 
 from empathy_lightning.audio import AudioError, read
 from empathy_lightning.errors import InputError
-from empathy_lightning.evaluation.measured import Measured
+from empathy_lightning.evaluation.measured import Measured, unreadable_in
 from empathy_lightning.evaluation.speech_judges import PREDICTORS, installed_predictors, torchscript_predictor
 from empathy_lightning.jobs import digest
 from empathy_lightning.progress import progress_bar
@@ -28,6 +28,7 @@ class OpinionScores:
 
     name = "opinion_scores"
     needs = ("response_path",)
+    part = 32
 
     def __init__(self, predictors: Sequence[str] | None = None, torchscript: Mapping[str, str] | None = None) -> None:
         self.files = dict(torchscript or {})
@@ -43,19 +44,23 @@ class OpinionScores:
             )
 
     def __call__(self, replies: Sequence[Utterance]) -> Measured:
-        """Rows with a score for each predictor; None of unreadable speech."""
+        """Rows with a score for each predictor, or why the speech is ``unreadable``."""
         rows: list[dict[str, Any] | None] = []
         for reply in progress_bar(replies, what="opinion scores"):
             try:
                 waveform = read(reply.response_path or "")
-            except AudioError:
-                rows.append(None)
+            except AudioError as error:
+                rows.append({"unreadable": str(error)})
                 continue
             row: dict[str, Any] = {}
             for judge in self.judges.values():
                 row |= {name: round(score, 4) for name, score in judge(waveform).items()}
             rows.append(row)
-        return Measured(rows, {"unreadable": rows.count(None)})
+        return Measured(rows, self.figures(replies, rows))
+
+    def figures(self, replies: Sequence[Utterance], rows: Sequence[dict[str, Any] | None]) -> dict[str, Any]:
+        """How many could not be read."""
+        return unreadable_in(rows)
 
     def made_from(self) -> dict[str, Any]:
         """Which predictors, and the content of the files."""

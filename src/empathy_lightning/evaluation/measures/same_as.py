@@ -15,7 +15,7 @@ from empathy_lightning.utterance import Utterance
 class SameAs:
     """Share of replies that are, to the character and to where they were cut, another system's to the same question.
 
-    Of the likeliest words of a frozen language model, asked in words, this is 1 (``respond --words`` beside ``prepare
+    Of the likeliest words of a frozen language model, asked in words, this is 1 (``--words`` beside ``prepare
     responses``).
 
     Args:

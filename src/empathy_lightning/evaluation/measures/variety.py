@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from empathy_lightning.evaluation.measured import Measured
-from empathy_lightning.evaluation.reply_scores import rounded, variety
+from empathy_lightning.metrics.text import distinct
 from empathy_lightning.text import words
 from empathy_lightning.utterance import Utterance
 
 
 class Variety:
-    """Words of each reply; distinct-1 and distinct-2 over all, and the share of replies that no other repeats."""
+    """Words of each reply; distinct-1 and distinct-2 over all, and the share of replies that no other repeats first."""
 
     name = "variety"
     needs: tuple[str, ...] = ()
@@ -24,7 +24,12 @@ class Variety:
 
     def figures(self, replies: Sequence[Utterance], rows: Sequence[dict[str, Any] | None]) -> dict[str, Any]:
         """Distinct n-grams, which only sets of like size compare by, different replies, replies cut or wordless."""
-        found = variety([reply.response or "" for reply in replies])
-        shares = {"cut": sum(reply.response_cut for reply in replies) / len(replies)}
-        shares["wordless"] = sum(row is not None and row["words"] == 0 for row in rows) / len(replies)
-        return rounded({name: value for name, value in found.items() if name != "words"} | shares)
+        tokens = [words(reply.response or "") for reply in replies]
+        shares = {
+            "distinct_1": distinct(tokens, 1),
+            "distinct_2": distinct(tokens, 2),
+            "different": len({tuple(row) for row in tokens}) / len(tokens),
+            "cut": sum(reply.response_cut for reply in replies) / len(replies),
+            "wordless": sum(not row for row in tokens) / len(tokens),
+        }
+        return {name: round(value, 6) for name, value in shares.items()}

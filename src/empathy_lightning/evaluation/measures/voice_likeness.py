@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from empathy_lightning.audio import AudioError, read
-from empathy_lightning.evaluation.measured import Measured
+from empathy_lightning.evaluation.measured import Measured, unreadable_in
 from empathy_lightning.evaluation.speech_judges import SpeakerEncoder
-from empathy_lightning.evaluation.target_speech import targets_of
+from empathy_lightning.evaluation.styles import targets_of
 from empathy_lightning.jobs import digest
 from empathy_lightning.progress import progress_bar
 from empathy_lightning.utterance import Utterance
@@ -28,6 +28,7 @@ class VoiceLikeness:
 
     name = "voice_likeness"
     needs = ("response_path",)
+    part = 32
 
     def __init__(self, folder: str, targets: str) -> None:
         self.folder, self.targets = folder, targets
@@ -35,16 +36,23 @@ class VoiceLikeness:
         self._encoder = SpeakerEncoder(folder)
 
     def __call__(self, replies: Sequence[Utterance]) -> Measured:
-        """Rows with ``speaker_similarity``; None without a target, or where one of both cannot be read."""
-        rows: list[dict[str, Any] | None] = []
-        for reply in progress_bar(replies, what="voices"):
-            target = self._known.get((reply.corpus, reply.id))
-            try:
-                both = [read(one.response_path or "") for one in (reply, target) if one is not None]
-            except AudioError:
-                both = []
-            rows.append({"speaker_similarity": round(self._encoder.similarity(*both), 4)} if len(both) == 2 else None)
-        return Measured(rows, {})
+        """Rows with ``speaker_similarity``, or why one of both is ``unreadable``; None without a target."""
+        rows = [self._row(reply) for reply in progress_bar(replies, what="voices")]
+        return Measured(rows, self.figures(replies, rows))
+
+    def _row(self, reply: Utterance) -> dict[str, Any] | None:
+        target = self._known.get((reply.corpus, reply.id))
+        if target is None:
+            return None
+        try:
+            own, other = (read(one.response_path or "") for one in (reply, target))
+        except AudioError as error:
+            return {"unreadable": str(error)}
+        return {"speaker_similarity": round(self._encoder.similarity(own, other), 4)}
+
+    def figures(self, replies: Sequence[Utterance], rows: Sequence[dict[str, Any] | None]) -> dict[str, Any]:
+        """How many could not be read, and how many have no target."""
+        return {**unreadable_in(rows), "without_target": list(rows).count(None)}
 
     def made_from(self) -> dict[str, str]:
         """Content of weights and targets."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from empathy_lightning.evaluation.measured import Measured
+from empathy_lightning.evaluation.measured import Measured, unreadable_in
 from empathy_lightning.evaluation.other_recognisers import speech_recogniser
 from empathy_lightning.preparation.identity import model_identity
 from empathy_lightning.utterance import Utterance
@@ -19,7 +19,7 @@ class WordErrors:
 
     Args:
         asr: Recogniser, a Whisper or another of transformers', as a model id or a folder.
-        language: Code of all replies' language, or ``auto``; None takes each utterance's own.
+        asr_language: Code of all replies' language, or ``auto``; None takes each utterance's own.
 
     Raises:
         InputError: If there is no such recogniser.
@@ -27,6 +27,7 @@ class WordErrors:
 
     name = "word_errors"
     needs = ("response_path",)
+    part = 32
     ratios: ClassVar[dict[str, tuple[str, str]]] = {
         "word_error_rate": ("word_errors", "words"),
         "character_error_rate": ("character_errors", "characters"),
@@ -34,18 +35,31 @@ class WordErrors:
     }
     lower_is_better = ("word_error_rate", "character_error_rate")
 
-    def __init__(self, asr: str, language: str | None = None) -> None:
+    def __init__(self, asr: str, asr_language: str | None = None) -> None:
         self.asr = asr
-        self.recogniser = speech_recogniser(asr, language)
+        self.recogniser = speech_recogniser(asr, asr_language)
 
     def __call__(self, replies: Sequence[Utterance]) -> Measured:
-        """Rows with what was heard, the counts of errors, and the rate of each reply; None of unreadable speech."""
-        unreadable: list[str] = []
+        """Rows with what was heard, the counts of errors, and the rate of each reply; or why it is ``unreadable``."""
+        unreadable: dict[int, str] = {}
         rows: list[dict[str, Any] | None] = []
-        for heard in self.recogniser.measure(replies, unreadable, "listening"):
-            rate = None if heard is None else heard.word_error_rate
-            rows.append(None if heard is None else {"word_error_rate": rate, **vars(heard)})
-        return Measured(rows, {"unreadable": len(unreadable), "normaliser": "Whisper's, English or basic"})
+        for index, heard in enumerate(self.recogniser.measure(replies, unreadable, "listening")):
+            row = {"unreadable": unreadable.get(index)} if heard is None else {**vars(heard)}
+            rows.append(row if heard is None else {"word_error_rate": heard.word_error_rate, **row})
+        return Measured(rows, self.figures(replies, rows))
+
+    def figures(self, replies: Sequence[Utterance], rows: Sequence[dict[str, Any] | None]) -> dict[str, Any]:
+        """How many could not be read, what texts pass through first, and the rates of each of several languages."""
+        found: dict[str, Any] = {**unreadable_in(rows), "normaliser": "Whisper's, English or basic"}
+        heard = [row for row in rows if row is not None and "unreadable" not in row]
+        languages = sorted({row["language"] for row in heard})
+        for language in languages if len(languages) > 1 else ():
+            for name in self.lower_is_better:
+                above, below = self.ratios[name]
+                own = [(row[above], row[below]) for row in heard if row["language"] == language]
+                if total := sum(count for _, count in own):
+                    found[f"{name}_{language}"] = round(sum(errors for errors, _ in own) / total, 6)
+        return found
 
     def made_from(self) -> dict[str, str]:
         """The recogniser's content."""
