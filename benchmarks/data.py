@@ -30,7 +30,8 @@ from empathy_lightning.data import Manifest, read_manifest, write_manifest
 from empathy_lightning.data.datamodule import EmpathyDataModule
 from empathy_lightning.data.protocols import LeaveOneOut, RandomSubset, SentenceSplit
 from empathy_lightning.data.sampler import LengthBucketSampler
-from empathy_lightning.data.shards import Shards, write_shards
+from empathy_lightning.data.shard_export import write_shards
+from empathy_lightning.data.shards import Shards
 from empathy_lightning.utterance import Utterance
 
 

@@ -13,7 +13,8 @@ from empathy_lightning.audio import AudioError, duration_of, from_samples, read,
 from empathy_lightning.data import Manifest, read_manifest, write_manifest
 from empathy_lightning.data.check import listen
 from empathy_lightning.data.datamodule import EmpathyDataModule
-from empathy_lightning.data.shards import Shards, write_shards
+from empathy_lightning.data.shard_export import write_shards
+from empathy_lightning.data.shards import Shards
 from empathy_lightning.levels import faults
 from empathy_lightning.utterance import Utterance
 from tests.corpora import ravdess

@@ -95,7 +95,8 @@ def read(path: Source, start: float = 0.0, end: float | None = None, sample_rate
     are left out of the mix and those of opposite sign turned round; loudness stays as it is.
 
     Args:
-        path: WAV, FLAC, MP3, OGG or whatever else soundfile decodes, or ``SHARD.parquet#ROW``; or one in memory.
+        path: WAV, FLAC, MP3, OGG or whatever else soundfile decodes, or a URL, or a part
+            of a file (:mod:`.sources`); or one in memory.
         start: First second.
         end: Last second; None for the end of the file.
         sample_rate: Of the waveform, in Hz.

@@ -117,14 +117,30 @@ def _try(folder: Path, names: list[str]) -> None:
         raise InputError(f"nothing can be written to {there} ({error.strerror}): give --out another place") from None
 
 
-def file_of(path: str) -> str:
-    """The file of a recording: itself, or the Parquet shard that holds it as a row.
+def part_of_file(name: str) -> tuple[str, int, int | None]:
+    """File, first byte and number of bytes of a recording that lies inside of a file, as ``FILE#BEGIN+SIZE``.
 
-    >>> file_of("part-0.parquet#7"), file_of("take#7.wav")
-    ('part-0.parquet', 'take#7.wav')
+    >>> part_of_file("part-0.parquet#4096+812"), part_of_file("take#7.wav")
+    (('part-0.parquet', 4096, 812), ('take#7.wav', 0, None))
     """
-    shard, _, row = path.rpartition("#")
-    return shard if shard.endswith(".parquet") and row.isdigit() else path
+    file, _, place = name.rpartition("#")
+    begin, _, size = place.partition("+")
+    if file and begin.isdigit() and size.isdigit():
+        return file, int(begin), int(size)
+    return name, 0, None
+
+
+def file_of(path: str) -> str:
+    """The file of a recording: itself, or the one that holds it as a part or a row.
+
+    >>> file_of("part-0.parquet#4096+812"), file_of("part-0.parquet#7"), file_of("take#7.wav")
+    ('part-0.parquet', 'part-0.parquet', 'take#7.wav')
+    """
+    file, _, size = part_of_file(path)
+    if size is not None:
+        return file
+    file, _, row = path.rpartition("#")
+    return file if file.endswith(".parquet") and row.isdigit() else path
 
 
 def usual_mode(path: Path) -> None:

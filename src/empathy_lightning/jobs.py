@@ -21,6 +21,7 @@ from typing import Any
 
 from empathy_lightning.errors import InputError
 from empathy_lightning.files import check_target, file_of, write_json
+from empathy_lightning.storage import is_url
 from empathy_lightning.utterance import Utterance
 
 _WHOLE, _BLOCK, _BLOCKS = 2**26, 2**20, 64
@@ -157,7 +158,7 @@ class Claim:
         self.path.unlink(missing_ok=True)
 
 
-def check_again(out: Path) -> None:
+def check_again(out: str | Path) -> None:
     """Refuse to make anew with several processes, of which one would remove what another has begun.
 
     Raises:
@@ -217,12 +218,18 @@ def folder_digest(folder: str | Path) -> str:
     return hashlib.sha256(repr(named).encode()).hexdigest()
 
 
-def relative(path: str, home: Path) -> str:
-    """A file's name as seen from a folder, however both were typed and wherever they were moved together."""
-    return path if "://" in path else os.path.relpath(os.path.realpath(path), os.path.realpath(home))
+def relative(path: str, home: str | Path) -> str:
+    """A file's name as seen from a folder, however both were typed and wherever they were moved together.
+
+    From a folder behind a URL, local files are seen as they are.
+    """
+    if is_url(path):
+        return path
+    full = os.path.realpath(path)
+    return full if is_url(str(home)) else os.path.relpath(full, os.path.realpath(home))
 
 
-def utterances_digest(utterances: Iterable[Utterance], home: Path) -> str:
+def utterances_digest(utterances: Iterable[Utterance], home: str | Path) -> str:
     """SHA-256 over all fields, with the recordings named as seen from a folder."""
     read = hashlib.sha256()
     for u in utterances:
@@ -234,11 +241,11 @@ def utterances_digest(utterances: Iterable[Utterance], home: Path) -> str:
     return read.hexdigest()
 
 
-def recordings_digest(paths: Iterable[str], home: Path) -> str:
+def recordings_digest(paths: Iterable[str], home: str | Path) -> str:
     """SHA-256 over name, size and time of the last change of each recording; one that is not there counts as such.
 
     Args:
-        paths: Files, or rows of Parquet shards.
+        paths: Files, or parts of shards.
         home: Folder from which they are named.
     """
     found = hashlib.sha256()

@@ -9,7 +9,8 @@ from empathy_lightning.audio import AudioError, duration_of, read
 from empathy_lightning.corpora import CorpusError
 from empathy_lightning.data import read_manifest, write_manifest
 from empathy_lightning.data.datamodule import EmpathyDataModule
-from empathy_lightning.data.shards import Shards, write_shards
+from empathy_lightning.data.shard_export import write_shards
+from empathy_lightning.data.shards import Shards
 from tests.corpora import ravdess
 from tests.corpora.noise import noise
 

@@ -12,7 +12,8 @@ from empathy_lightning.__main__ import main
 from empathy_lightning.audio import read, write
 from empathy_lightning.checkpoints import load_quantizer, save
 from empathy_lightning.data import read_manifest, write_manifest
-from empathy_lightning.data.shards import Shards, write_shards
+from empathy_lightning.data.shard_export import write_shards
+from empathy_lightning.data.shards import Shards
 from empathy_lightning.modules.convolutional_encoder import ConvolutionalEncoder
 from empathy_lightning.modules.kmeans_quantizer import KMeans, nearest
 from empathy_lightning.modules.self_supervised_encoder import SelfSupervisedEncoder

@@ -67,7 +67,7 @@ def export(
     root: str,
     /,
     *more: str,
-    out: Path,
+    out: str,
     protocol: str | None = None,
     shards: bool = False,
     again: Again = False,
@@ -79,7 +79,7 @@ def export(
         name: As in corpora list, or manifest for one of your own.
         root: Folder of the corpus in its official layout, or the manifest.
         more: NAME and ROOT of each further corpus.
-        out: FILE.jsonl or FILE.parquet, or a folder for shards.
+        out: FILE.jsonl or FILE.parquet; for shards a folder, or a URL such as s3://BUCKET/FOLDER.
         protocol: Splits by a published protocol, see corpora list.
         shards: Write Parquet shards with the audio inside.
 
@@ -87,28 +87,32 @@ def export(
         InputError: If the corpus or the protocol cannot be used, or the place holds something else.
     """
     from empathy_lightning.data.manifest import write_manifest
-    from empathy_lightning.data.shards import write_shards
+    from empathy_lightning.data.shard_export import write_shards
     from empathy_lightning.files import check_folder, check_target
     from empathy_lightning.jobs import Claim, utterances_digest
+    from empathy_lightning.storage import is_url, local_path
 
     if len(more) % 2:
         raise InputError(f"{more[-1]} has no folder: give NAME ROOT for each corpus")
     named = list(zip((name, *more[::2]), (root, *more[1::2]), strict=True))
-    if shards:
-        check_folder(out)
-    else:
-        check_target(out, [Path(folder) for _, folder in named])
-        if out.suffix not in (".jsonl", ".parquet"):
+    file = Path(local_path(out))
+    if not shards:
+        if is_url(out):
+            raise InputError(f"--out {out}: a manifest is written to a local file; --shards may go to a URL")
+        check_target(file, [Path(folder) for _, folder in named])
+        if file.suffix not in (".jsonl", ".parquet"):
             raise InputError(f"--out {out}: give FILE.jsonl or FILE.parquet, or a folder and --shards")
+    elif not is_url(out):
+        check_folder(file)
     utterances = _chosen([_corpus(*one) for one in named], protocol, allow_left_out)
     if shards:
         write_shards(utterances, out, again=again)
     else:
-        content = utterances_digest(utterances, out.parent)
-        claim = Claim(out, {"corpora": [one for one, _ in named], "protocol": protocol, "utterances": content})
+        content = utterances_digest(utterances, file.parent)
+        claim = Claim(file, {"corpora": [one for one, _ in named], "protocol": protocol, "utterances": content})
         if not claim.is_done(again):
             claim.write()
-            write_manifest(out, utterances)
+            write_manifest(file, utterances)
     print(f"{len(utterances)} utterances in {out}")
 
 

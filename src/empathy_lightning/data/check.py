@@ -7,8 +7,10 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from empathy_lightning import storage
 from empathy_lightning.audio import AudioError, levels_of, opened, samples_of
 from empathy_lightning.containers import missing_part
 from empathy_lightning.corpora.corpus import Corpus, Kind, Skipped
@@ -123,7 +125,10 @@ def _identity(corpus: Corpus) -> dict[str, str]:
     """Which manifest it was, where it was one."""
     if not isinstance(corpus, Manifest):
         return {}
-    return {"manifest": corpus.path.name, "digest": digest(corpus.path)}
+    if storage.is_url(corpus.path):
+        return {"manifest": corpus.path, "digest": hashlib.sha256(storage.read(corpus.path)).hexdigest()}
+    file = Path(storage.local_path(corpus.path))
+    return {"manifest": file.name, "digest": digest(file)}
 
 
 def count(values: Any) -> dict[str, int]:

@@ -12,6 +12,8 @@ from pathlib import Path
 from empathy_lightning.corpora.corpus import Corpus, CorpusError, Kind, is_lfs_pointer
 from empathy_lightning.data.protocols import Protocol
 from empathy_lightning.emotion_words import chosen_emotion, emotion_named, suggested_emotion
+from empathy_lightning.files import file_of
+from empathy_lightning.storage import is_url, local_path
 from empathy_lightning.utterance import Utterance
 
 MOST = 0.01
@@ -132,7 +134,7 @@ def with_files(utterances: Iterable[Utterance], tally: Tally) -> list[Utterance]
     for utterance in utterances:
         missing = [path for path in (utterance.path, utterance.emotion_path) if path and not _is_there(path, folders)]
         if missing:
-            hollow = os.path.exists(missing[0])
+            hollow = os.path.exists(_local_file(missing[0]))
             tally.lose("with an empty file or a Git LFS pointer" if hollow else "without a file", missing[0])
         else:
             there.append(utterance)
@@ -140,12 +142,17 @@ def with_files(utterances: Iterable[Utterance], tally: Tally) -> list[Utterance]
 
 
 def _is_there(path: str, folders: dict[str, set[str]]) -> bool:
-    if "://" in path:
+    if is_url(path):
         return True
-    folder, name = os.path.split(path)
+    folder, name = os.path.split(_local_file(path))
     if folder not in folders:
         folders[folder] = _names(folder)
     return name in folders[folder]
+
+
+def _local_file(path: str) -> str:
+    """The file that holds a recording on this machine."""
+    return file_of(local_path(path))
 
 
 def _names(folder: str) -> set[str]:

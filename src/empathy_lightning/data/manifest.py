@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from empathy_lightning import storage
 from empathy_lightning.corpora.corpus import Corpus, CorpusError
 from empathy_lightning.faults import Faults
 from empathy_lightning.field_rules import FIELDS
@@ -24,14 +26,14 @@ class Manifest(Corpus):
     """Utterances from a manifest; audio paths are relative to the manifest's folder.
 
     Args:
-        path: A ``.jsonl`` or ``.parquet`` file.
+        path: A ``.jsonl`` or ``.parquet`` file, or the URL of one.
     """
 
     name = "manifest"
 
     def __init__(self, path: str) -> None:
-        super().__init__(str(Path(path).parent))
-        self.path = Path(path)
+        super().__init__(_folder_of(path))
+        self.path = path
 
     def read(self, folder: Path) -> Iterator[Utterance]:
         """Read the manifest."""
@@ -49,20 +51,33 @@ class Manifest(Corpus):
 def read_manifest(path: str | Path) -> list[Utterance]:
     """Read a manifest; see :mod:`empathy_lightning.records` for what a record may hold.
 
+    Args:
+        path: File or URL.
+
     Raises:
         CorpusError: If the file is missing or a record is no utterance; file, line or row and field are named.
+        StorageError: If it lies elsewhere and cannot be read.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise CorpusError(f"no manifest at {path}; write one with `empathy-lightning prepare` or `corpora export`")
-    utterances = _read_parquet(path) if path.suffix == ".parquet" else _read_lines(path)
-    home = f"{path.parent}/"
+    name = storage.local_path(str(path))
+    source: Path | bytes
+    if storage.is_url(name):
+        source = storage.read(name)
+    else:
+        source = Path(name)
+        if not source.is_file():
+            raise CorpusError(f"no manifest at {path}; write one with `empathy-lightning prepare` or `corpora export`")
+    utterances = _read_parquet(source, name) if name.endswith(".parquet") else _read_lines(source, name)
+    home = f"{_folder_of(name)}/"
     for utterance in utterances:
-        for name in PATHS:
-            value = getattr(utterance, name)
+        for field in PATHS:
+            value = getattr(utterance, field)
             if value is not None:
-                setattr(utterance, name, absolute(home, value))
+                setattr(utterance, field, absolute(home, value))
     return utterances
+
+
+def _folder_of(name: str) -> str:
+    return name.rpartition("/")[0] if storage.is_url(name) else str(Path(name).parent)
 
 
 def absolute(home: str, name: str) -> str:
@@ -70,11 +85,11 @@ def absolute(home: str, name: str) -> str:
     return name if name.startswith("/") or "://" in name else home + name
 
 
-def _read_lines(path: Path) -> list[Utterance]:
+def _read_lines(source: Path | bytes, where: str) -> list[Utterance]:
     utterances: list[Utterance] = []
     numbers = array("L")
     faults = Faults()
-    for lines, rows in _parsed(path, faults):
+    for lines, rows in _parsed(source, faults):
         names = {name for row in rows for name in row}
         columns = {name: [row.get(name) for row in rows] for name in names & set(FIELDS)}
         for name in names - set(FIELDS):
@@ -85,16 +100,19 @@ def _read_lines(path: Path) -> list[Utterance]:
         utterances += checked(columns, len(rows), in_rows)
         faults.join(in_rows, lines)
         numbers.extend(lines)
-    _refuse(faults, str(path), "line")
-    _refuse_doubled(utterances, str(path), "line", numbers)
+    _refuse(faults, where, "line")
+    _refuse_doubled(utterances, where, "line", numbers)
     return utterances
 
 
-def _parsed(path: Path, faults: Faults, most: int = 20_000) -> Iterator[tuple[list[int], list[dict[str, Any]]]]:
+def _parsed(
+    source: Path | bytes, faults: Faults, most: int = 20_000
+) -> Iterator[tuple[list[int], list[dict[str, Any]]]]:
     """Objects of the lines that are not blank, with the numbers of their lines, so many at a time."""
     numbers: list[int] = []
     rows: list[dict[str, Any]] = []
-    with path.open(encoding="utf-8-sig", errors="surrogateescape") as lines:
+    opened: IO[bytes] = io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
+    with io.TextIOWrapper(opened, encoding="utf-8-sig", errors="surrogateescape") as lines:
         for number, line in enumerate(lines, 1):
             if line.isspace():
                 continue
@@ -128,14 +146,15 @@ def _refuse_doubled(utterances: list[Utterance], where: str, unit: str, numbers:
     _refuse(faults, where, unit)
 
 
-def _read_parquet(path: Path) -> list[Utterance]:
+def _read_parquet(source: Path | bytes, where: str) -> list[Utterance]:
     import pyarrow
     import pyarrow.parquet
 
+    file = pyarrow.BufferReader(source) if isinstance(source, bytes) else source
     try:
-        return from_parquet(pyarrow.parquet.ParquetFile(path, memory_map=True), str(path))
+        return from_parquet(pyarrow.parquet.ParquetFile(file, memory_map=True), where)
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise CorpusError(f"{path} is not a Parquet file, or a damaged one: {' '.join(str(error).split())}") from None
+        raise CorpusError(f"{where} is not a Parquet file, or a damaged one: {' '.join(str(error).split())}") from None
 
 
 def from_parquet(file: Any, where: str, beside: Collection[str] = ()) -> list[Utterance]:
@@ -243,13 +262,22 @@ def _write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
             lines.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
-def stored(manifest: Path, utterance: Utterance) -> dict[str, Any]:
+def stored(manifest: str | Path, utterance: Utterance) -> dict[str, Any]:
     """A record as a manifest holds it: paths below its folder are relative to it, others absolute."""
     values = utterance.to_dict()
-    # Links are not followed: what a linked file is called elsewhere is not its name.
-    home = manifest.parent.absolute()
+    home = _folder_of(str(manifest))
     for key in PATHS:
-        if key in values and "://" not in values[key]:
-            full = Path(values[key]).absolute()
-            values[key] = str(full.relative_to(home)) if full.is_relative_to(home) else str(full)
+        if key in values:
+            values[key] = _seen_from(home, values[key])
     return values
+
+
+def _seen_from(home: str, name: str) -> str:
+    if "://" in name:
+        return name.removeprefix(f"{home}/")
+    full = Path(name).absolute()
+    if storage.is_url(home):
+        return str(full)
+    # Links are not followed: what a linked file is called elsewhere is not its name.
+    folder = Path(home).absolute()
+    return str(full.relative_to(folder)) if full.is_relative_to(folder) else str(full)

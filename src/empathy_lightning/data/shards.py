@@ -1,35 +1,48 @@
 """Parquet shards that hold the encoded audio itself, for corpora too large for loose files.
 
-A shard has the columns of a manifest and one more, ``audio``: the bytes of a FLAC
-or WAV file. Its row groups are small, so that a single utterance is read without the rest
-of the shard. Shards may lie on disk or behind any URL that fsspec opens.
+A shard has the columns of a manifest and two more: ``audio``, the bytes of a FLAC or WAV file, and ``audio_bytes``, how
+many they are. The bytes are stored as they are, so that a recording is a range of its shard: an utterance's path says
+which (``part-00000.parquet#BEGIN+SIZE``), and nothing else is read to hear it. To list the utterances, only the other
+columns are read. Shards may lie on disk or behind any URL that fsspec opens.
 """
 
 from __future__ import annotations
 
-import io
 import json
-from collections.abc import Iterator, Sequence
+import mmap
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-import soundfile
-import torch
-
-from empathy_lightning.audio import SAMPLE_RATE, read
+from empathy_lightning import storage
 from empathy_lightning.corpora.corpus import Corpus, CorpusError
-from empathy_lightning.data.manifest import PATHS, absolute, from_parquet, stored, to_table
-from empathy_lightning.files import check_folder, whole
-from empathy_lightning.jobs import Claim, recordings_digest, utterances_digest
-from empathy_lightning.progress import progress_bar
+from empathy_lightning.data.manifest import PATHS, absolute, from_parquet
 from empathy_lightning.utterance import Utterance
 
-ROWS = 8
-"""Utterances in a row group, the least that is read at once."""
+AUDIO, SIZES = "audio", "audio_bytes"
+"""Columns that a shard has beside a manifest's."""
+
+CLAIM = "made_from.json"
+"""File beside the shards that says what they were made from, and how many there are to be."""
+
+_TAIL = 2**15
+"""Bytes at the end of a file in which its footer is looked for first."""
+
+_AT_ONCE = 16
+"""Shards that are listed at the same time where each is asked for over a network."""
+
+_LENGTH = 4
+"""Bytes in front of each value that say how long it is."""
+
+_HEADER = 200
+"""Most bytes of the header of a page."""
 
 
 class Shards(Corpus):
-    """Utterances of a folder of shards; their paths name shard and row.
+    """Utterances of a folder of shards; their paths name the bytes of each recording.
 
     Args:
         root: Folder or URL, for example ``s3://bucket/corpus``; libraries for other protocols are fsspec's.
@@ -40,27 +53,23 @@ class Shards(Corpus):
 
     def read(self, folder: Path) -> Iterator[Utterance]:
         """All shards in the order of their names."""
-        import pyarrow.parquet
-
-        system, names = _files(self.root)
-        _refuse_unfinished(self.root, system, len(names))
-        for name in names:
-            with system.open(name, "rb") as file:
-                utterances = from_parquet(pyarrow.parquet.ParquetFile(file), name, beside=("audio",))
-            for row, utterance in enumerate(utterances):
-                shard = system.unstrip_protocol(name)
-                for field in PATHS:
-                    if (path := getattr(utterance, field)) is not None:
-                        setattr(utterance, field, absolute(f"{_home(shard)}/", path))
-                utterance.path = f"{shard}#{row}"
-                utterance.start, utterance.end = 0.0, None
-                yield utterance
+        root = storage.local_path(self.root).rstrip("/")
+        names = shard_names(root)
+        read = partial(_utterances, f"{root}/")
+        if not storage.is_url(root):
+            for name in names:
+                yield from read(name)
+            return
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            for utterances in pool.map(read, names):
+                yield from utterances
 
     def utterances(self) -> list[Utterance]:
         """All utterances.
 
         Raises:
-            CorpusError: If there are no shards.
+            CorpusError: If there are no shards, fewer than there are to be, or others than ``corpora export`` writes.
+            StorageError: If they lie elsewhere and cannot be read.
         """
         found = list(self.read(Path(self.root)))
         if not found:
@@ -68,81 +77,133 @@ class Shards(Corpus):
         return found
 
 
-def _files(root: str) -> tuple[Any, list[str]]:
-    import fsspec
-
-    system, path = fsspec.core.url_to_fs(root)
-    return system, sorted(system.glob(f"{path.rstrip('/')}/part-*.parquet"))
-
-
-def _home(shard: str) -> str:
-    return shard.rpartition("/")[0].removeprefix("file://")
-
-
-def _refuse_unfinished(root: str, system: Any, there: int) -> None:
-    """Where the export says how many shards there are to be, take no fewer."""
-    claim = f"{system._strip_protocol(root).rstrip('/')}/made_from.json"
-    if not there or not system.exists(claim):
-        return
-    with system.open(claim, "rb") as file:
-        parts = json.loads(file.read()).get("parts", there)
-    if there < parts:
-        raise CorpusError(f"{root} holds {there} of {parts} shards: let `corpora export --shards` go on to its end")
-
-
-def write_shards(
-    utterances: Sequence[Utterance], folder: str | Path, per_shard: int = 2_000, again: bool = False
-) -> Path:
-    """Write shards, each whole or not at all; those made from the same are kept, so a stopped run goes on.
-
-    Args:
-        utterances: In the order in which they are stored; segments are cut out.
-        folder: Local folder.
-        per_shard: Utterances in a shard.
-        again: Make anew what is there, whatever it was made from.
+def shard_names(root: str) -> list[str]:
+    """Files or URLs of the shards in a folder, in order.
 
     Raises:
-        AudioError: If a file cannot be read; check the corpus first.
-        InputError: If the folder cannot be written to, or holds shards of something else.
+        CorpusError: If the export that writes them has not come to its end.
+        StorageError: If they cannot be listed.
     """
+    claim = read_claim(root)
+    parts = None if claim is None else claim.get("parts")
+    if parts is not None and root.startswith(("http://", "https://")):
+        # A web server lists no folders; what is missing is told when it is read.
+        return [f"{root}/{part_name(index)}" for index in range(parts)]
+    if storage.is_url(root):
+        names = storage.files_in(root, "part-*.parquet")
+    else:
+        names = sorted(map(str, Path(root).glob("part-*.parquet")))
+    if parts is not None and names and len(names) < parts:
+        raise CorpusError(
+            f"{root} holds {len(names)} of {parts} shards: let `corpora export --shards` go on to its end"
+        )
+    return names
+
+
+def part_name(index: int) -> str:
+    """Name of a shard in its folder."""
+    return f"part-{index:05d}.parquet"
+
+
+def read_claim(root: str) -> dict[str, Any] | None:
+    """What the shards of a folder say that they were made from; None where nothing says it."""
+    name = f"{root}/{CLAIM}"
+    if storage.is_url(root):
+        data = storage.read(name) if storage.exists(name) else None
+    else:
+        data = Path(name).read_bytes() if Path(name).is_file() else None
+    if data is None:
+        return None
+    try:
+        values: dict[str, Any] = json.loads(data)
+    except ValueError:
+        raise CorpusError(f"{name} is damaged: export the shards again") from None
+    return values
+
+
+def _utterances(home: str, name: str) -> list[Utterance]:
+    """Utterances of one shard; what lies beside it is named from its folder, ``home``."""
+    import pyarrow
+
+    try:
+        file = _opened(name)
+        utterances = from_parquet(file, name, beside=(AUDIO, SIZES))
+        ranges = ranges_of(file, name)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise CorpusError(f"{name} is not a Parquet file, or a damaged one: {' '.join(str(error).split())}") from None
+    for utterance, (begin, size) in zip(utterances, ranges, strict=True):
+        for field in PATHS:
+            if (path := getattr(utterance, field)) is not None:
+                setattr(utterance, field, absolute(home, path))
+        utterance.path = f"{name}#{begin}+{size}"
+        utterance.start, utterance.end = 0.0, None
+    return utterances
+
+
+def ranges_of(file: Any, name: str) -> list[tuple[int, int]]:
+    """First byte and number of bytes of each recording in a shard.
+
+    The recordings of a row group are one page of the Parquet format: a header, then each value behind its length.
+
+    Args:
+        file: A ``pyarrow.parquet.ParquetFile``.
+        name: Names it in errors.
+
+    Raises:
+        CorpusError: If the audio is stored in another way.
+    """
+    if SIZES not in file.schema_arrow.names:
+        raise CorpusError(f"{name} has no column {SIZES}: export the shards again with this version")
+    sizes = file.read([SIZES])[SIZES].to_pylist()
+    found = []
+    for number in range(file.metadata.num_row_groups):
+        group = file.metadata.row_group(number)
+        here, sizes = sizes[: group.num_rows], sizes[group.num_rows :]
+        audio = next(column for column in map(group.column, range(group.num_columns)) if column.path_in_schema == AUDIO)
+        values = sum(_LENGTH + size for size in here)
+        begin = audio.data_page_offset + audio.total_compressed_size - values
+        if not 0 < begin - audio.data_page_offset < _HEADER:
+            raise CorpusError(f"{name} was not written by `corpora export --shards`: its audio is no plain column")
+        steps = accumulate((_LENGTH + size for size in here), initial=begin + _LENGTH)
+        found += list(zip(steps, here, strict=False))
+    return found
+
+
+def _opened(name: str) -> Any:
+    """A shard of which all columns but the audio can be read."""
     import pyarrow
     import pyarrow.parquet
 
-    folder = Path(folder)
-    check_folder(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    recordings = recordings_digest((u.path for u in utterances), folder)
-    made_from: dict[str, Any] = {
-        "utterances": utterances_digest(utterances, folder),
-        "recordings": recordings,
-        "per_shard": per_shard,
-    }
-    starts = range(0, len(utterances), per_shard)
-    made_from["parts"] = len(starts)
-    claim = Claim(folder, made_from, "part-*.parquet")
-    if not claim.is_met(again):
-        claim.write()
-    for index, start in enumerate(progress_bar(starts, what="shards")):
-        path = folder / f"part-{index:05d}.parquet"
-        if path.is_file():
-            continue
-        rows = utterances[start : start + per_shard]
-        # Voices and replies stay files; like a manifest's, they are named as seen from the shards.
-        named = [Utterance(**stored(path, u)) for u in rows]
-        table = to_table(named).append_column("audio", pyarrow.array([encoded(u) for u in rows], pyarrow.binary()))
-        with whole(path) as partial:
-            pyarrow.parquet.write_table(table, partial, row_group_size=ROWS, compression={"audio": "NONE"})
-    return folder
+    if not storage.is_url(name):
+        return pyarrow.parquet.ParquetFile(name, memory_map=True)
+    size = storage.size_of(name)
+    tail = storage.read(name, max(0, size - _TAIL), size)
+    footer = 8 + int.from_bytes(tail[-8:-4], "little")
+    if tail[-4:] != b"PAR1" or footer > size:
+        raise CorpusError(f"{name} is not a Parquet file, or a damaged one")
+    if footer > len(tail):
+        tail = storage.read(name, size - footer, size - len(tail)) + tail
+    metadata = pyarrow.parquet.read_metadata(pyarrow.BufferReader(tail))
+    ranges = _beside_audio(metadata)
+    # As long as the file, and in memory only where something is written.
+    sparse = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    sparse[size - len(tail) :] = tail
+    for (begin, end), data in zip(ranges, storage.read_ranges(name, ranges), strict=True):
+        sparse[begin:end] = data
+    return pyarrow.parquet.ParquetFile(pyarrow.BufferReader(pyarrow.py_buffer(sparse)), metadata=metadata)
 
 
-def encoded(utterance: Utterance) -> bytes:
-    """The utterance as it is heard, mono at 16 kHz: 16-bit FLAC, or a float WAV file where 16 bits would clip it."""
-    waveform = read(utterance.path, utterance.start, utterance.end)
-    buffer = io.BytesIO()
-    if waveform.abs().max() > 1:
-        soundfile.write(buffer, waveform.numpy(), SAMPLE_RATE, format="WAV", subtype="FLOAT")
-    else:
-        # soundfile would scale floats by 32767, and read them by 32768.
-        samples = (waveform * 32_768).round().clamp(max=32_767).to(torch.int16)
-        soundfile.write(buffer, samples.numpy(), SAMPLE_RATE, format="FLAC", subtype="PCM_16")
-    return buffer.getvalue()
+def _beside_audio(metadata: Any) -> list[tuple[int, int]]:
+    """Ranges of bytes in which the columns but the audio lie; neighbours are one range."""
+    found: list[tuple[int, int]] = []
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        for column in map(group.column, range(group.num_columns)):
+            if column.path_in_schema == AUDIO:
+                continue
+            begin = column.dictionary_page_offset or column.data_page_offset
+            end = begin + column.total_compressed_size
+            if found and found[-1][1] == begin:
+                begin = found.pop()[0]
+            found.append((begin, end))
+    return found

@@ -20,6 +20,7 @@ from empathy_lightning.jobs import Claim, digest, recordings_digest
 from empathy_lightning.modules.mel_quantizer import MelQuantizer
 from empathy_lightning.preparation.quantizer import pieces_of
 from empathy_lightning.progress import progress_bar
+from empathy_lightning.storage import is_url
 
 _NEVER = 1e4
 """A log power so high that no speech comes near it."""
@@ -95,7 +96,7 @@ def prepare_codebook(
     check_folder(out)
     pieces = pieces_of(read_chosen(manifest, "train", max_left_out))
     # A shard elsewhere is looked for when it is read.
-    chosen = [piece for piece in pieces if "://" in piece[0] or Path(file_of(piece[0])).is_file()][:recordings]
+    chosen = [piece for piece in pieces if is_url(piece[0]) or Path(file_of(piece[0])).is_file()][:recordings]
     made_from = {"manifest": digest(manifest), "num_units": num_units, "recordings": recordings, "seed": seed}
     made_from["audio"] = recordings_digest((path for path, *_ in chosen), manifest.parent)
     claim = Claim(out / "model.safetensors", made_from)
