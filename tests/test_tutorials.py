@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,11 @@ import torch
 
 from empathy_lightning.__main__ import COMMANDS, main
 from empathy_lightning.audio import write
+from empathy_lightning.checkpoints import save
+from empathy_lightning.data import read_manifest, write_manifest
 from empathy_lightning.modules.emotion_encoder import EmotionEncoder
 from empathy_lightning.modules.speechbrain_imports import speechbrain_imports
+from empathy_lightning.utterance import EMOTIONS
 from tests.conftest import ROOT
 from tests.modules.test_emotion_encoder import tiny_config, write_checkpoint
 
@@ -86,6 +90,23 @@ def test_the_small_worlds_page_names_commands_that_there_are():
     named = re.findall(r"`((?:demo|prepare) \w+)`", page)
     named += re.findall(r"^empathy-lightning (demo \w+)", page, re.MULTILINE)
     assert len(named) == 7 and set(named) <= COMMANDS.keys()
+
+
+def test_two_bots_are_compared(tmp_path, monkeypatch, capsys, model, corpus):
+    """With tiny bots in the places of the demo's."""
+    page = (PAGES / "compare-two-bots.md").read_text()
+    commands = [block.replace("\\\n", " ") for block in re.findall(r"^```\n(.*?)^```", page, re.DOTALL | re.MULTILINE)]
+    monkeypatch.chdir(tmp_path)
+    model.emotions = list(EMOTIONS)
+    for name in ("speech_adapter", "emotion_nuance"):
+        save(tmp_path / "outputs/demo" / name, model)
+    questions = [replace(question, split="test", response="It is.") for question in read_manifest(corpus)[:6]]
+    write_manifest(tmp_path / "outputs/demo/corpus/units.jsonl", questions)
+    write_manifest(tmp_path / "theirs.jsonl", questions)
+    for command in "".join(commands).splitlines():
+        assert main(shlex.split(command)[1:]) == 0, command
+    shown = capsys.readouterr().out
+    assert "words - feelings" in shown
 
 
 def test_the_speechbrain_example_trains_the_module_alone(corpus):

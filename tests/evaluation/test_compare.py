@@ -120,7 +120,7 @@ def test_each_number_is_compared_by_its_test(place):
 def test_p_values_are_adjusted_over_the_figures_and_pairs_of_a_measure(place):
     family = [row for row in compared("plain", "warm", "same_as_plain").values() if row["measure"] == "scores"]
     assert len(family) == 3 * 3  # level, right, word error rate, of three pairs
-    assert [row["p_adjusted"] for row in family] == pytest.approx(holm([row["p"] for row in family]), abs=1e-6)
+    assert [row["p_adjusted"] for row in family] == pytest.approx(holm([row["p"] for row in family]), rel=1e-9)
 
 
 def test_a_ratio_is_compared_as_a_ratio(place):

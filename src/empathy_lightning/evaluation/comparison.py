@@ -133,7 +133,7 @@ def _family(systems: Mapping[str, Results], suite: str, measure: str, test: str)
     found = []
     for (figure, names, pair), p in zip(compared, adjusted, strict=True):
         needed = utterances_needed(pair.effect, POWER) if pair.effect is not None else None
-        found.append(Comparison(suite, measure, figure, names, pair, round(p, 6), needed))
+        found.append(Comparison(suite, measure, figure, names, pair, p, needed))
     return found
 
 
