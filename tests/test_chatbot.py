@@ -222,7 +222,8 @@ def test_bad_options_are_refused(bot, options, reason):
 
 
 @pytest.mark.parametrize(
-    "options", [{"temperature": -1}, {"top_p": 0}, {"max_new_tokens": 0}, {"unit_temperature": -1}]
+    "options",
+    [{"temperature": -1}, {"top_p": 0}, {"max_new_tokens": 0}, {"unit_temperature": -1}, {"temperature": float("nan")}],
 )
 def test_decoding_that_cannot_be_is_refused(options):
     with pytest.raises(InputError, match=next(iter(options)).removeprefix("unit_")):

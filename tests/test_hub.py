@@ -13,6 +13,7 @@ import torch
 
 from empathy_lightning.audio import write
 from empathy_lightning.checkpoints import CheckpointError, load, save
+from empathy_lightning.jobs import folder_digest
 from empathy_lightning.utterance import EMOTIONS
 from tests.conftest import ROOT
 from tests.hub_server import local_hub
@@ -236,10 +237,17 @@ def test_a_checkpoint_is_pushed_with_its_card_and_comes_back(bot, hub, corpus, t
     (tmp_path / "figures.json").write_text(json.dumps({"likeness": {"value": 0.5, "low": 0.4, "high": 0.6}}))
     others = {"made_from": {"checkpoint": "another"}, "unweighted_accuracy": 1.0}
     (tmp_path / "others.json").write_text(json.dumps(others))
+    said = {"figures": {"chrf": 31.5, "words": {"value": 3.1, "low": 2.4, "high": 3.7}}}
+    run = {"bot": {"checkpoint_digest": folder_digest(bot)}, "suites": {"feelings": {"measures": {"overlap": said}}}}
+    (tmp_path / "metrics.json").write_text(json.dumps(run))
+    (tmp_path / "other_run.json").write_text(json.dumps({**run, "bot": {"checkpoint_digest": "another"}}))
+    (tmp_path / "none.json").write_text('{"rows": []}')
     start = ["push", str(bot), "user/mine"]
     commands = [
         [*start, "--figures", "others.json"],
-        [*start, "--figures", "figures.json", "--licence", "cc-by-nc-sa-4.0", "--private"],
+        [*start, "--figures", "other_run.json"],
+        [*start, "--figures", "none.json"],
+        [*start, "--figures", "figures.json", "--figures", "metrics.json", "--licence", "cc-by-nc-sa-4.0", "--private"],
         [*start, "--branch", "second", "--dry_run"],
         ["chat", str(corpus.parent / "3.wav"), "--checkpoint", str(bot), "--out", "local"],
         ["chat", str(corpus.parent / "3.wav"), "--checkpoint", "user/mine", "--out", "fetched"],
@@ -247,9 +255,10 @@ def test_a_checkpoint_is_pushed_with_its_card_and_comes_back(bot, hub, corpus, t
         start,
     ]
     lines, told = fresh(hub, tmp_path, COMMANDS, json.dumps(commands), HF_TOKEN=hub.token)
-    assert lines[-1] == "[2, 0, 0, 0, 0, 2]" and "measured on another checkpoint" in told
+    assert lines[-1] == "[2, 2, 2, 0, 0, 0, 0, 2]" and told.count("measured on another checkpoint") == 2
+    assert "none.json holds no figures" in told
     assert lines[0].startswith(f"{hub.url}/user/mine/commit/") and any("nothing was sent" in line for line in lines)
-    assert "user/mine: you may not write there" in told and len(told.splitlines()) == 2
+    assert "user/mine: you may not write there" in told and len(told.splitlines()) == 4
     repository = hub.repositories["user/mine"]
     files = repository.branches["main"]
     assert repository.private and sorted(files) == ["README.md", "config.json", "model.safetensors", "training.json"]
@@ -257,7 +266,8 @@ def test_a_checkpoint_is_pushed_with_its_card_and_comes_back(bot, hub, corpus, t
     for words in (
         "license: cc-by-nc-sa-4.0", "library_name: empathy_lightning", "- someone/language_model", "arXiv 2604.18159",
         "| ravdess (64) | 3 | 70 |", "CC BY-NC-SA 4.0", "Livingstone and Russo 2018", "does not speak",
-        "| likeness | 0.500 (0.400 to 0.600) |", "validation/loss | 0.25", 'from_pretrained("user/mine")',
+        "| likeness | 0.500 (0.400 to 0.600) |", "| feelings, overlap: words | 3.100 (2.400 to 3.700) |",
+        "validation/loss | 0.25", 'from_pretrained("user/mine")',
         f"{hub.repositories['someone/language_model'].sha('main')} | apache-2.0 | float32",
     ):  # fmt: skip
         assert words in card, words

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from empathy_lightning.checkpoint_backbones import chosen, warn_of_others
+from empathy_lightning.devices import check_device
 from empathy_lightning.errors import InputError
 from empathy_lightning.folders import CheckpointError as CheckpointError
 from empathy_lightning.folders import read_config, read_folder, write_folder
@@ -143,6 +144,7 @@ def load(
         CheckpointError: If the folder is incomplete, damaged, does not fit, or holds classes that are not trusted.
         InputError: If it cannot be fetched, or another argument cannot be used.
     """
+    check_device(device)
     place = local_folder(folder, revision)
     config, weights = read_folder(place)
     config["model"] = chosen(config["model"], place, backbones, dtype, quantization)

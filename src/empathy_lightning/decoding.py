@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from empathy_lightning.errors import InputError
@@ -40,6 +41,9 @@ class Decoding:
     units_per_token: float | None = 40.0
 
     def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value is not None and not math.isfinite(value):
+                raise InputError(f"{name} has to be a number, not {value}")
         if self.longest < 1 or self.unit_top_k < 1:
             raise InputError("max_new_tokens and unit_top_k have to be at least 1")
         shares = (self.top_p, self.unit_top_p)

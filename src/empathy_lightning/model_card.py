@@ -184,21 +184,35 @@ def _measured(folder: Path, stages: Sequence[dict[str, Any]], files: Sequence[Pa
     return _table(("figure", "value (95 % interval)", "of"), rows)
 
 
-def _figures(folder: Path, file: Path) -> Iterator[tuple[str, str]]:
+def _figures(folder: Path, file: Path) -> list[tuple[str, str]]:
     """Numbers of a file of ``evaluate``, with their intervals where it has them."""
     try:
         measured = json.loads(file.read_text(encoding="utf-8"))
-        of = measured.get("made_from", {}).get("checkpoint")
-    except (OSError, ValueError, AttributeError) as error:
-        raise InputError(f"{file} holds no figures: {error}") from None
+        of_run = (measured.get("bot") or {}).get("checkpoint_digest")
+        of = measured.get("made_from", {}).get("checkpoint", of_run)
+        named = [*_of_run(measured)] if "suites" in measured else [*measured.items()]
+    except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
+        raise InputError(f"{file} holds no figures: {error!r:.150}") from None
     if of not in (None, folder_digest(folder)):
         raise InputError(f"{file} was measured on another checkpoint than {folder}: measure this one")
-    for name, value in measured.items():
+    rows = []
+    for name, value in named:
         words = name.replace("_", " ")
         if isinstance(value, dict) and {"value", "low", "high"} <= value.keys():
-            yield words, f"{value['value']:.3f} ({value['low']:.3f} to {value['high']:.3f})"
+            rows.append((words, f"{value['value']:.3f} ({value['low']:.3f} to {value['high']:.3f})"))
         elif isinstance(value, int | float) and not isinstance(value, bool):
-            yield words, str(value)
+            rows.append((words, str(value)))
+    if not rows:
+        raise InputError(f"{file} holds no figures: give a JSON file that evaluate wrote, such as a run's metrics.json")
+    return rows
+
+
+def _of_run(metrics: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Figures of a metrics.json of ``evaluate run``, which orders them by suite and measure."""
+    for suite, replies in metrics["suites"].items():
+        for measure, said in replies["measures"].items():
+            for name, value in said["figures"].items():
+                yield f"{suite}, {measure}: {name}", value
 
 
 def _limits(

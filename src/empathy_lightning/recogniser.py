@@ -10,7 +10,7 @@ import torch
 from empathy_lightning.chatbot import Recording, as_list, waveforms_of
 from empathy_lightning.checkpoints import CheckpointError, load_part
 from empathy_lightning.data.batch import batch_of
-from empathy_lightning.devices import own_device
+from empathy_lightning.devices import check_device, own_device
 from empathy_lightning.errors import InputError
 from empathy_lightning.folders import read_config
 from empathy_lightning.hub import local_folder
@@ -58,6 +58,7 @@ class EmotionRecogniser:
             CheckpointError: If the folder is incomplete, damaged, or hears no emotion.
             InputError: If it cannot be fetched.
         """
+        check_device(device)
         place = local_folder(folder, revision)
         listener = load_part(place, "listener", trust, backbones=backbones)
         if not isinstance(listener, Listener):

@@ -8,6 +8,7 @@ import torch
 import yaml
 
 from empathy_lightning.__main__ import main
+from empathy_lightning.commands.memory_report import changes, training_of
 from empathy_lightning.data import write_manifest
 from empathy_lightning.utterance import EMOTIONS, Utterance
 
@@ -119,6 +120,26 @@ def test_whether_it_fits_is_said_from_config_json_alone_and_what_would_make_it_f
     assert main([*words, "--gpu=0.001"]) == 1
     shown = capsys.readouterr().out
     assert "does not fit" in shown and "gradient_checkpointing" in shown and "data.batch_size 1," in shown
+    for change, training in changes(training_of([str(tmp_path / "run.yaml")], None, 64, None)):
+        # What is told alone is computed alone.
+        assert training.case.language.checkpointed == ("checkpointing" in change), change
     assert main(["memory", str(tmp_path / "no.yaml")]) == 2
     assert main(["memory", "recipe:ravdess"]) == 2
     assert "language model" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["--gpu=nan", "--gpu=-3", "--seconds=0", "--reply_tokens=0", "--units=-4", "--reserve=inf", "--out=/proc/x"],
+)
+def test_what_is_no_amount_is_refused_before_anything_is_read(option, capsys):
+    assert main(["memory", "recipe:re_llm/iemocap", option]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert option.partition("=")[0] in line
+
+
+def test_a_folder_that_is_still_to_be_made_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["memory", "recipe:re_llm/iemocap"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "models/blsp-emo/speech_encoder is no folder here" in line and "make the folder first" in line

@@ -129,7 +129,13 @@ def test_what_the_command_line_refuses(bot, tmp_path, capsys):
         (["--port=70000"], "--port 70000 has to be 0 to 65535"),
         ([f"--token_file={tmp_path / 'token'}"], "holds no token"),
         (["--seconds=900"], "at most 300 s of speech can be answered: give fewer --seconds"),
-        (["--waiting=0"], "waiting has to be above 0"),
+        (["--waiting=0"], "--waiting 0 has to be a number above 0"),
+        (["--seconds=nan"], "--seconds nan has to be a number above 0"),
+        (["--megabytes=inf"], "--megabytes inf has to be a number above 0"),
+        (["--temperature=nan"], "temperature has to be a number, not nan"),
+        ([f"--token_file={tmp_path / 'absent'}"], f"--token_file {tmp_path / 'absent'} cannot be read"),
+        (["--device=cudaa"], "device 'cudaa' cannot be used"),
+        (["--device=cuda:77"], "device 'cuda:77' cannot be used"),
     ]:
         assert main(["serve", str(tmp_path / "bot"), "--trust=tests", "--device=cpu", *options]) == 2
         assert message in capsys.readouterr().err.splitlines()[-1]

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
-from math import ceil
+from math import ceil, inf
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
 from empathy_lightning.errors import InputError
-from empathy_lightning.files import write_json
+from empathy_lightning.files import check_target, write_json
 from empathy_lightning.memory.of_model import case_of
 from empathy_lightning.memory.step import Batch, Case, Memory, step_memory
 from empathy_lightning.models import EmpatheticLM
@@ -51,6 +51,8 @@ def report(
     out: Path | None,
 ) -> int:
     """Print the table; arguments and result as of the command."""
+    _check(gpu, reserve, seconds, reply_tokens, units)
+    check_target(out, [])
     training = training_of(words, seconds, reply_tokens, units)
     memory, batch = training.memory, training.batch
     said = f"{batch.utterances} utterances of {batch.frames / 50:.1f} s a batch, replies of {batch.reply} tokens"
@@ -70,6 +72,20 @@ def report(
         peak = other.memory.peak
         print(f"  {'fits' if peak <= room else '    '} {peak / GIB:9.3f} GiB  {change}")
     return 1
+
+
+def _check(gpu: float | None, reserve: float, seconds: float | None, reply_tokens: int, units: int | None) -> None:
+    """Refuse what is no amount.
+
+    Raises:
+        InputError: If a value is out of range.
+    """
+    for name, value in {"gpu": gpu, "seconds": seconds, "reply_tokens": reply_tokens}.items():
+        if value is not None and not 0 < value < inf:
+            raise InputError(f"--{name} {value}: give a number above 0")
+    for name, value in {"reserve": reserve, "units": units}.items():
+        if value is not None and not 0 <= value < inf:
+            raise InputError(f"--{name} {value}: give a number of 0 or more")
 
 
 def rows_of(memory: Memory) -> dict[str, int]:
@@ -176,24 +192,23 @@ def changes(training: Training) -> list[tuple[str, Training]]:
     """What would take less memory, each alone and the first two together, in the order of what they cost."""
     case, batch = training.case, training.batch
     found: list[tuple[str, Training]] = []
-    language = case.language
+    language, slower = case.language, None
     if not language.checkpointed and case.speaker is None:
-        case = replace(case, language=replace(language, checkpointed=True))
-        found.append(("language_model gradient_checkpointing: true, a third more time", replace(training, case=case)))
+        slower = replace(case, language=replace(language, checkpointed=True))
+        found.append(("language_model gradient_checkpointing: true, a third more time", replace(training, case=slower)))
     for rows in _halves(batch.utterances):
         smaller = replace(batch, utterances=rows)
         times = batch.utterances // rows
         words = f"data.batch_size {rows}, trainer.accumulate_grad_batches {times} times as many"
         found.append((words, replace(training, batch=smaller)))
-        if case is not training.case:
-            found.append((f"both: checkpointing, {words}", Training(case, smaller, training.on_gpu)))
+        if slower is not None:
+            found.append((f"both: checkpointing, {words}", Training(slower, smaller, training.on_gpu)))
     if language.stored == 4:
         found.append(("language_model dtype: bfloat16", replace(training, case=_stored(case, 2))))
     if language.stored > 1:
         found.append(("language_model quantization: torchao-int8", replace(training, case=_stored(case, 1))))
         found.append(("language_model quantization: bitsandbytes-4bit", replace(training, case=_stored(case, 0.5625))))
-    found.append(("smaller models: see recipes list for presets", training))
-    return found[:-1]
+    return found
 
 
 def _halves(rows: int) -> list[int]:

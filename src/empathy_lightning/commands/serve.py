@@ -80,9 +80,16 @@ def serve(
 
 def _token(file: Path | None) -> str | None:
     """The token, None where there is none."""
-    token = os.environ.get("EMPATHY_TOKEN") if file is None else next(iter(file.read_text().splitlines()), "")
+    token = os.environ.get("EMPATHY_TOKEN") if file is None else _first_line(file)
     if token is not None and not token.strip():
         raise InputError(
             f"{file or 'EMPATHY_TOKEN'} holds no token: write one there, such as `openssl rand -hex 16` gives"
         )
     return None if token is None else token.strip()
+
+
+def _first_line(file: Path) -> str:
+    try:
+        return next(iter(file.read_text(encoding="utf-8").splitlines()), "")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--token_file {file} cannot be read: {error}") from None

@@ -37,7 +37,13 @@ def why_unreachable(name: str, revision: str = "main") -> str | None:
         PretrainedError: If there is no such model or revision, or this user may not read it, and it is not in the
             cache.
     """
-    cached = isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str)
+    try:
+        cached = isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str)
+    except HFValidationError:
+        raise PretrainedError(
+            f"{name} is no folder here, and no model of the Hub has such a name: check the path, or make the folder "
+            "first (a recipe's first lines say how)"
+        ) from None
     if (name, revision) in _answered or (cached and _COMMIT.fullmatch(revision)):
         return None
     api = HfApi()
@@ -67,8 +73,6 @@ def _refusal(name: str, revision: str, error: Exception) -> str | None:
         )
     if isinstance(error, RevisionNotFoundError):
         return f"{name} has no revision {revision}: give a branch, a tag or a commit of {page}/commits/main"
-    if isinstance(error, HFValidationError):
-        return f"{name} is neither a folder nor the name of a model"
     return None
 
 

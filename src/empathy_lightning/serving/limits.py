@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from empathy_lightning.errors import InputError
@@ -40,8 +41,8 @@ class Limits:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if value <= 0:
-                raise InputError(f"{name} has to be above 0")
+            if not 0 < value < math.inf:
+                raise InputError(f"--{name} {value} has to be a number above 0")
 
     @property
     def bytes(self) -> int:
