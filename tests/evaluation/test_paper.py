@@ -206,7 +206,11 @@ def test_freezeempath_main(place, model, request):
     save(place / "talker", spoken(model, list(EMOTIONS), decoder.eval(), NeuralVocoder(64, 16, 1)))
     measures = [
         *({**judged, "suites": ["speech_alpaca"]} for judged in JUDGED),
-        {"class_path": "word_errors", "init_args": {"asr": str(asr), "language": "en"}, "suites": ["speech_alpaca"]},
+        {
+            "class_path": "word_errors",
+            "init_args": {"asr": str(asr), "asr_language": "en"},
+            "suites": ["speech_alpaca"],
+        },
         {"class_path": "heard_emotion", "init_args": {"by": "classifier"}, "suites": ["ser"]},
         {"class_path": "stand_ins.Match", "suites": ["llama_questions", "trivia_qa", "web_questions"]},
     ]
