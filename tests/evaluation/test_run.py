@@ -185,7 +185,7 @@ def test_a_full_disk_leaves_what_was_scored(place, capsys):
     asked = ("--measures", "variety", "mine_measures.Length", "named_emotions")
     limits, signals = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     # There is room for what a measure says, and none for all predictions.
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, limits[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, limits[1]))
     ended = run(*asked)
     resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     signal.signal(signal.SIGXFSZ, signals)

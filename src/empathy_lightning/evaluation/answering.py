@@ -12,16 +12,19 @@ from empathy_lightning.audio import LONGEST, write
 from empathy_lightning.data.batch import SpeechDataset, collate
 from empathy_lightning.data.left_out import MOST
 from empathy_lightning.decoding import Decoding
+from empathy_lightning.errors import InputError
 from empathy_lightning.evaluation.recognisers import readable_batches
-from empathy_lightning.evaluation.slot_choice import filler_named
 from empathy_lightning.filled_prompt import Turn
 from empathy_lightning.jobs import seed_of, speech_file
 from empathy_lightning.models import EmpatheticLM
-from empathy_lightning.parts import class_path
+from empathy_lightning.parts import class_path, trusted_class
 from empathy_lightning.prompts import Prompt
 from empathy_lightning.reply import Reply
 from empathy_lightning.slots import SlotFiller
 from empathy_lightning.utterance import Utterance
+
+SLOTS = ("speech_slot", "emotion_slot")
+"""Names of the responder's slots."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,27 @@ class Answering:
         chosen = {"speech": self.aloud, **vars(self.decoding), "max_new_tokens": self.decoding.longest}
         filled = {name: class_path(type(filler)) for name, filler in self.fillers().items()}
         return {**asked, **chosen, "language": self.language, **filled}
+
+
+def filler_named(slot: str, path: str, trust: Sequence[str] = ()) -> SlotFiller:
+    """What fills a slot.
+
+    Args:
+        slot: One of :data:`SLOTS`.
+        path: Bare name of a class of :mod:`.slots`, or the path of another one.
+        trust: Packages whose classes may be named.
+
+    Raises:
+        InputError: If there is no such slot or filler.
+    """
+    if slot not in SLOTS:
+        raise InputError(f"no slot is named {slot!r}; there are {' and '.join(SLOTS)}")
+    whole = path if "." in path else f"{SlotFiller.__module__}.{path}"
+    kind: Any = trusted_class(whole, trust)
+    if not issubclass(kind, SlotFiller):
+        raise InputError(f"{path} fills no slot: name one such as Transcript or TrueLabel")
+    filler: SlotFiller = kind()
+    return filler
 
 
 EARLIER = "earlier_turns"
