@@ -276,7 +276,7 @@ def test_help_names_every_command_and_what_it_does(capsys):
         (["chat", "a.wav", "--out=o"], "--checkpoint is missing"),
         (["respond", "m.jsonl", "--out=o"], "--checkpoint is missing"),
         (["evaluate", "emotion", "--manifest=m"], "--checkpoint is missing"),
-        (["evaluate", "replies"], "REPLIES is missing"),
+        (["evaluate", "understanding"], "EXPECTED is missing"),
         (["chat", "a.wav", "--checkpoint=c", "--out"], "--out needs a value"),
         (["chat", "a.wav", "--out=o", "--checkpoint=c", "--seed=one"], "--seed"),
         (["chat", "a.wav", "--out=o", "--checkpoint=c", "--seed=1.7"], "--seed 1.7: give a whole number"),

@@ -174,6 +174,7 @@ class EmpatheticLM(nn.Module):
         prompts: Sequence[Prompt | None] = (),
         seeds: Sequence[int] = (),
         aloud: bool = True,
+        history: Sequence[Sequence[Turn]] = (),
     ) -> ReplyStream:
         """Answer what is typed, where no voice is heard: the frozen language model as it is, but for what is trained.
 
@@ -184,6 +185,7 @@ class EmpatheticLM(nn.Module):
                 system message.
             seeds: As for :meth:`stream`.
             aloud: As for :meth:`stream`.
+            history: As for :meth:`stream`.
 
         Raises:
             InputError: If there is no responder, or a prompt wants a feeling.
@@ -194,7 +196,9 @@ class EmpatheticLM(nn.Module):
         replies = [Reply("", turn=turn) for turn in turns]
         alone = Prompt(SPEECH_ONLY, responder.system)
         asked = [prompt or alone for prompt in prompts or [None] * len(turns)]
-        return self._streamed([[turn] for turn in turns], asked, replies, decoding or Decoding(), seeds, aloud, began)
+        past = list(history) or [()] * len(turns)
+        conversations = [[*earlier, turn] for earlier, turn in zip(past, turns, strict=True)]
+        return self._streamed(conversations, asked, replies, decoding or Decoding(), seeds, aloud, began)
 
     def _answering(self) -> Responder:
         if self.responder is None:

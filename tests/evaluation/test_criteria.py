@@ -22,6 +22,7 @@ PERFECT = {
     "freezeempath_quality": ("[[10]]", 10),
     "humdial_t3": ('```json\n{"insight": 5, "congruence": 5, "quality": 5}\n```', 5),
     "sd_eval": ("Rating: [[3]], no:\nRating: [[10]]", 10),
+    "uro_dialogue": ("[[5]]", 5),
     "uro_under_emotion": ("[[5]]", 100),
     "voicebench_open": ("[[5]]", 5),
     "voicebench_sd_qa": ('"Yes"', 1),

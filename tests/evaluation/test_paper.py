@@ -12,6 +12,7 @@ import torch
 import yaml
 
 from empathy_lightning.__main__ import main
+from empathy_lightning.audio import write
 from empathy_lightning.checkpoints import save
 from empathy_lightning.configurations import merged
 from empathy_lightning.data import read_manifest, write_manifest
@@ -206,7 +207,11 @@ def test_freezeempath_main(place, model, request):
     save(place / "talker", spoken(model, list(EMOTIONS), decoder.eval(), NeuralVocoder(64, 16, 1)))
     measures = [
         *({**judged, "suites": ["speech_alpaca"]} for judged in JUDGED),
-        {"class_path": "word_errors", "init_args": {"asr": str(asr), "language": "en"}, "suites": ["speech_alpaca"]},
+        {
+            "class_path": "word_errors",
+            "init_args": {"asr": str(asr), "asr_language": "en"},
+            "suites": ["speech_alpaca"],
+        },
         {"class_path": "heard_emotion", "init_args": {"by": "classifier"}, "suites": ["ser"]},
         {"class_path": "stand_ins.Match", "suites": ["llama_questions", "trivia_qa", "web_questions"]},
     ]
@@ -224,12 +229,18 @@ def test_table_5_and_a_language_model_s_rows_with_the_real_models(place):
     models = os.environ.get("EMPATHY_BACKBONES")
     if not models:
         pytest.skip("no real backbones; set EMPATHY_BACKBONES to a folder of them")
+    pytest.importorskip("espeakng_loader")
+    from empathy_lightning.small_world.espeak import Prosody, render
+
     encoder = SpeechEncoder.from_pretrained(f"{models}/whisper-base")
     language_model = LanguageModel.from_pretrained(f"{models}/smollm2-135m-instruct")
     sizes = encoder.hidden_size, language_model.hidden_size
     nuance = EmotionNuance(*sizes, hidden_size=48, gate_size=8)
     save(place / "real", spoken(whole(encoder, SpeechAdapter(*sizes), language_model, nuance), list(EMOTIONS)))
-    write_manifest("questions.jsonl", read_manifest("questions.jsonl")[:2])
+    waveform, rate = render("I lost my keys in the garden.", "gmw/en-US", Prosody(), 0)
+    write("said.wav", torch.from_numpy(waveform), rate)
+    questions = [replace(u, path="said.wav", duration=None) for u in read_manifest("questions.jsonl")[:2]]
+    write_manifest("questions.jsonl", questions)
     systems = {name: {"checkpoint": "real"} for name in merged([TABLES / "freezeempath_table5.yaml"])["systems"]}
     for name, words in (("text", {}), ("heard", {"transcripts": f"{models}/whisper-tiny.en"})):
         systems[name] = {"language_model": f"{models}/smollm2-135m-instruct", **words}

@@ -1,9 +1,10 @@
 """``evaluate run``: manifests are answered, measured and reported, and all of it can be done again."""
 
 import json
-import os
 import re
+import resource
 import shutil
+import signal
 from dataclasses import replace
 
 import pytest
@@ -178,26 +179,34 @@ def test_a_measure_that_fails_leaves_the_others(place, capsys):
     assert set(predictions()[0]["measures"]) == {"variety"}
 
 
-def test_a_full_disk_leaves_what_was_scored(place, monkeypatch, capsys):
+def test_a_full_disk_leaves_what_was_scored(place, capsys):
     assert run("--measures", "mine_measures.Length") == 0
-    before = (place / "results/metrics.json").read_text()
-    room = [3]
-
-    def _write(path, text):
-        room[0] -= 1
-        if room[0] < 0:
-            raise OSError(28, "No space left on device")
-        path.write_bytes(text.encode())
-
-    monkeypatch.setattr("pathlib.Path.write_text", lambda self, text, **_: _write(self, text))
-    assert run("--measures", "variety", "mine_measures.Length", "named_emotions") == 2
-    assert "No space left on device" in capsys.readouterr().err.splitlines()[-1]
-    monkeypatch.undo()
-    os.chdir(place)
-    assert (place / "results/metrics.json").read_text() == before
-    assert not [path.name for path in (place / "results").rglob(".*.json*")]
+    before = {path: path.read_bytes() for path in (place / "results").glob("*.*")}
+    asked = ("--measures", "variety", "mine_measures.Length", "named_emotions")
+    limits, signals = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    # There is room for what a measure says, and none for all predictions.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, limits[1]))
+    ended = run(*asked)
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    signal.signal(signal.SIGXFSZ, signals)
+    assert ended == 2 and "predictions.jsonl cannot be written" in capsys.readouterr().err.splitlines()[-1]
+    assert {path: path.read_bytes() for path in (place / "results").glob("*.*")} == before
     kept = {path.name for path in (place / "results/measured").iterdir()}
-    assert {"length.feelings.json", "variety.feelings.json"} <= kept
+    assert kept == {f"{name}.{suite}.json" for name in ("length", "variety", "named_emotions")
+                    for suite in ("feelings", "questions")}  # fmt: skip
+    assert (place / "calls").read_text() == "10 5 "
+    assert run(*asked) == 0 and (place / "calls").read_text() == "10 5 "
+    assert set(predictions()[0]["measures"]) == {"length", "variety", "named_emotions"}
+
+
+def test_one_class_alone_has_its_recall_for_ua(place):
+    rows = [replace(u, emotion="sad", response="You sound sad." if n % 4 else "Oh.", suite="s")
+            for n, u in enumerate(read_manifest("questions.jsonl")[:8])]  # fmt: skip
+    write_manifest(place / "questions.jsonl", rows)
+    assert run("--measures", "answered_emotion", "same_words") == 0
+    figures = metrics()["suites"]["s"]["measures"]["answered_emotion"]["figures"]
+    assert figures["unweighted_accuracy"] == figures["weighted_accuracy"] == 0.75 and set(figures["recalls"]) == {"sad"}
+    assert metrics()["suites"]["s"]["measures"]["same_words"]["figures"]["groups"] == 0
 
 
 def test_a_bot_answers_and_the_folder_says_from_what(place, bot, model):

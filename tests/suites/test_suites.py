@@ -36,13 +36,13 @@ from tests.tiny import spoken
 
 WRITERS = {
     "llama_questions": (spoken_questions.llama_questions, 2), "trivia_qa": (spoken_questions.trivia_qa, 6),
-    "speech_alpaca": (speech_alpaca.write, 3), "vstyle_empathy": (vstyle.write, 4), "voicebench": (voicebench.write, 6),
-    "uro_bench": (uro_bench.write, 6), "sd_eval": (sd_eval.write, 6), "style_talk": (style_talk.write, 2),
+    "speech_alpaca": (speech_alpaca.write, 3), "vstyle_empathy": (vstyle.write, 4), "voicebench": (voicebench.write, 9),
+    "uro_bench": (uro_bench.write, 11), "sd_eval": (sd_eval.write, 6), "style_talk": (style_talk.write, 2),
     "humdial_eibench": (humdial_eibench.write, 2), "echo_mind": (echo_mind.write, 7),
 }  # fmt: skip
 ODD = {
     "speech_alpaca": (4, ["no audio file", "not JSON", "not a JSON object"]), "vstyle_empathy": (4, ["no audio file"]),
-    "voicebench": (6, ["not a Parquet file"]), "uro_bench": (6, ["no audio file"]), "sd_eval": (7, ["no audio file"]),
+    "voicebench": (9, ["not a Parquet file"]), "uro_bench": (10, ["no audio file"]), "sd_eval": (7, ["no audio file"]),
     "style_talk": (2, ["no audio file"]), "humdial_eibench": (2, ["no single audio file", "no answer among"]),
     "echo_mind": (7, ["no audio file", "no answer among the options"]),
 }  # fmt: skip
@@ -172,7 +172,15 @@ def test_vstyle_reads_empathy_alone_in_both_languages(tmp_path):
 
 def test_each_subset_of_voicebench_is_an_ability(tmp_path, capsys):
     found = prepared("voicebench", voicebench.write(tmp_path))
-    assert {u.ability for u in found.values()} == {"alpacaeval", "openbookqa", "sd-qa/usa", "sd-qa/ind_n", "advbench"}
+    assert {u.ability for u in found.values()} == {
+        "alpacaeval",
+        "openbookqa",
+        "sd-qa/usa",
+        "sd-qa/ind_n",
+        "advbench",
+        "bbh",
+        "ifeval",
+    }
     assert found["openbookqa-00002"].references == ["B"] and found["advbench-00001"].references == []
     assert found["sd-qa-usa-00001"].references == ["1936"]
     assert "questions of several turns" in capsys.readouterr().err
@@ -282,7 +290,7 @@ def test_the_page_says_what_the_code_says():
         assert re.findall(r"`(\w+)`", judged) == list(suite.criteria)
         assert suite.title in PAGE and suite.unconfirmed in PAGE and suite.access[1:] in PAGE
     named = re.findall(r"^\| `(\w+)` \|", PAGE.partition("## Measures")[2], re.MULTILINE)
-    assert set(named) <= {found.name for found in iter_modules(measures.__path__)} and len(named) == 5
+    assert set(named) <= {found.name for found in iter_modules(measures.__path__)} and len(named) == 7
 
 
 def test_options_and_answers_in_the_forms_in_which_they_come():

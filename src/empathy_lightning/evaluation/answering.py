@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from empathy_lightning.audio import LONGEST, write
-from empathy_lightning.data.batch import SpeechDataset
+from empathy_lightning.data.batch import SpeechDataset, collate
 from empathy_lightning.data.left_out import MOST
 from empathy_lightning.decoding import Decoding
+from empathy_lightning.errors import InputError
 from empathy_lightning.evaluation.recognisers import readable_batches
-from empathy_lightning.evaluation.slot_choice import filler_named
+from empathy_lightning.filled_prompt import Turn
 from empathy_lightning.jobs import seed_of, speech_file
 from empathy_lightning.models import EmpatheticLM
-from empathy_lightning.parts import class_path
+from empathy_lightning.parts import class_path, trusted_class
 from empathy_lightning.prompts import Prompt
 from empathy_lightning.reply import Reply
 from empathy_lightning.slots import SlotFiller
 from empathy_lightning.utterance import Utterance
+
+SLOTS = ("speech_slot", "emotion_slot")
+"""Names of the responder's slots."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,36 @@ class Answering:
         return {**asked, **chosen, "language": self.language, **filled}
 
 
+def filler_named(slot: str, path: str, trust: Sequence[str] = ()) -> SlotFiller:
+    """What fills a slot.
+
+    Args:
+        slot: One of :data:`SLOTS`.
+        path: Bare name of a class of :mod:`.slots`, or the path of another one.
+        trust: Packages whose classes may be named.
+
+    Raises:
+        InputError: If there is no such slot or filler.
+    """
+    if slot not in SLOTS:
+        raise InputError(f"no slot is named {slot!r}; there are {' and '.join(SLOTS)}")
+    whole = path if "." in path else f"{SlotFiller.__module__}.{path}"
+    kind: Any = trusted_class(whole, trust)
+    if not issubclass(kind, SlotFiller):
+        raise InputError(f"{path} fills no slot: name one such as Transcript or TrueLabel")
+    filler: SlotFiller = kind()
+    return filler
+
+
+EARLIER = "earlier_turns"
+"""Raw label of a question: the turns before it with their replies, as JSON."""
+
+
+def earlier_turns(question: Utterance) -> list[Utterance]:
+    """The turns before a question, whose responses are the bot's own replies; none where it begins a dialogue."""
+    return [Utterance(**turn) for turn in json.loads(question.raw_labels.get(EARLIER, "[]"))]
+
+
 @dataclass(frozen=True)
 class Respondent:
     """A bot that answers shards of utterances; those that cannot be read or spoken to their end have no reply.
@@ -89,8 +124,9 @@ class Respondent:
         dataset = SpeechDataset(utterances, LONGEST)
         for batch, heard in readable_batches(dataset, self.model.emotions, unreadable, self.batch_size):
             seeds = [seed_of(self.decoding.seed, u) for u in heard]
-            on_device = batch.to(self.model.device)
-            answers.take(heard, self.model.reply(on_device, self.decoding, seeds=seeds, aloud=self.out is not None))
+            on_device, aloud = batch.to(self.model.device), self.out is not None
+            history = [self._heard_before(earlier_turns(u)) for u in heard]
+            answers.take(heard, self.model.reply(on_device, self.decoding, history, seeds=seeds, aloud=aloud))
             progress.update(len(heard))
         progress.update(len(unreadable))
         return answers.told(progress, unreadable)
@@ -106,10 +142,25 @@ class Respondent:
             prompts = [asked if u.prompt is None else Prompt(u.prompt, u.system) for u in few]
             seeds = [seed_of(self.decoding.seed, u) for u in few]
             said = [u.transcript or "" for u in few]
-            stream = self.model.stream_words(said, self.decoding, prompts, seeds, aloud=self.out is not None)
+            aloud = self.out is not None
+            stream = self.model.stream_words(said, self.decoding, prompts, seeds, aloud, list(map(_read_before, few)))
             answers.take(few, stream.drained())
             progress.update(len(few))
         return answers.told(progress, [])
+
+    def _heard_before(self, earlier: Sequence[Utterance]) -> list[Turn]:
+        """The turns before a question as they are heard again, with the replies to them."""
+        assert self.model.responder is not None
+        turns = []
+        for turn in earlier:
+            batch = collate([SpeechDataset([turn], LONGEST)[0]], self.model.emotions).to(self.model.device)
+            (heard,) = self.model.responder.turns(batch, self.model.listener(batch))
+            turns.append(replace(heard, reply=turn.response or ""))
+        return turns
+
+
+def _read_before(question: Utterance) -> list[Turn]:
+    return [Turn(turn.transcript or "", None, turn.response or "") for turn in earlier_turns(question)]
 
 
 @dataclass

@@ -106,7 +106,7 @@ def _value(value: Any, types: tuple[Any, ...] | None, what: str) -> Any:
         return built(_class_beside(own[0], path, what), value.get("init_args") or {}, path)
     if set(types) <= set(_PLAIN) and not (isinstance(value, types) or (isinstance(value, int) and float in types)):
         raise InputError(f"{what} is {value!r}: give {' or '.join(_PLAIN[kind] for kind in types)}")
-    if Mapping in map(get_origin, types) and not isinstance(value, Mapping | NoneType):
+    if any(get_origin(kind) is Mapping for kind in types) and not isinstance(value, Mapping | NoneType):
         raise InputError(f"{what} is {value!r}: give a mapping such as {{name: value}}")
     return value
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from empathy_lightning.checkpoint_backbones import backbones_in, found_here
 from empathy_lightning.checkpoints import CheckpointError, load
@@ -15,7 +16,7 @@ from empathy_lightning.data.manifest import write_manifest
 from empathy_lightning.data.reading import read_chosen
 from empathy_lightning.devices import own_device
 from empathy_lightning.errors import InputError
-from empathy_lightning.evaluation.answering import Answering, Respondent
+from empathy_lightning.evaluation.answering import Answering, Respondent, earlier_turns
 from empathy_lightning.evaluation.changed_recordings import is_changed, with_state
 from empathy_lightning.faults import first_of
 from empathy_lightning.files import check_folder, check_target
@@ -205,17 +206,22 @@ def _recordings(utterances: Sequence[Utterance], home: Path) -> dict[str, str]:
     def _named(path: str | None) -> str | None:
         return None if path is None else relative(path, home)
 
-    heard = [
-        (_named(u.path), u.start, u.end, _named(u.emotion_path), u.emotion_start, u.emotion_end, u.prompt, u.system)
-        for u in utterances
-    ]
+    heard: list[tuple[Any, ...]] = []
+    for u in utterances:
+        own, other = (_named(u.path), u.start, u.end), (_named(u.emotion_path), u.emotion_start, u.emotion_end)
+        heard.append((*own, *other, u.prompt, u.system, *_before(u)))
     return {"recordings": hashlib.sha256(repr(heard).encode()).hexdigest()}
 
 
 def _read(utterances: Sequence[Utterance]) -> dict[str, str]:
     """What is asked in words."""
-    typed = [(u.transcript, u.prompt, u.system) for u in utterances]
+    typed = [(u.transcript, u.prompt, u.system, *_before(u)) for u in utterances]
     return {"words": hashlib.sha256(repr(typed).encode()).hexdigest()}
+
+
+def _before(utterance: Utterance) -> tuple[tuple[str, str | None], ...]:
+    """The turns before a question, by their ids and replies."""
+    return tuple((turn.id, turn.response) for turn in earlier_turns(utterance))
 
 
 def _backbones(folder: Path) -> dict[str, str]:

@@ -12,7 +12,7 @@ from empathy_lightning.data.manifest import read_manifest
 from empathy_lightning.data.reading import read_chosen
 from empathy_lightning.errors import InputError
 from empathy_lightning.evaluation.answering import Answering
-from empathy_lightning.evaluation.replies import answer_manifest
+from empathy_lightning.evaluation.dialogues import answer_dialogues
 from empathy_lightning.evaluation.result_folder import PREDICTIONS, replies_in
 from empathy_lightning.hub import local_folder
 from empathy_lightning.jobs import digest, folder_digest
@@ -111,7 +111,7 @@ def _answered(
 ) -> dict[str, list[Utterance]] | None:
     written = {name: out / "replies" / f"{name}.jsonl" for name in questions}
     for name, manifest in questions.items():
-        answer_manifest(answering, manifest, written[name], split, again)
+        answer_dialogues(answering, manifest, written[name], split, again)
     # A manifest may have been ended by another process since this one did its share of it.
     if not all(file.is_file() for file in written.values()):
         return None

@@ -18,6 +18,7 @@ from empathy_lightning.modules.speech_decoder import SpeechDecoder
 from empathy_lightning.modules.speechbrain_imports import speechbrain_imports
 from empathy_lightning.modules.unit_language_model import Qwen2Body
 from empathy_lightning.modules.vocoder import NeuralVocoder
+from empathy_lightning.recogniser import EmotionRecogniser
 from empathy_lightning.utterance import EMOTIONS
 from tests.evaluation.test_reply_speech import whisper  # noqa: F401 - a fixture
 from tests.evaluation.test_speech import spoken as written
@@ -126,3 +127,25 @@ def test_latency_is_that_of_streams(place, corpus, model):
     assert found[2] is None and all(0 < row["first_text"] <= row["first_audio"] for row in found[:2])
     assert figures("latency", "questions")["real_time_factor"]["value"] > 0
     assert run("latency", "latency.questions=0", manifest="questions.jsonl", more=more) == 2
+
+
+def test_the_emotion_of_a_reply_s_speech_is_heard_by_a_recogniser_that_is_named(place, model, request):
+    save("ear", spoken(model, list(EMOTIONS)))
+    folder = request.getfixturevalue("whisper")
+    replies = read_manifest("replies.jsonl")
+    replies[0].emotion, replies[1].emotion, replies[2].emotion = "Sadness", "boredom", "happy"
+    write_manifest("replies.jsonl", replies)
+    assert run("spoken_emotion", "recogniser=ear", f"asr={folder}", "asr_language=en") == 0
+    ear = EmotionRecogniser.from_pretrained("ear")
+    heard = SpeechRecogniser(str(folder), "en").measure(replies, {}, None)
+    found = rows("spoken_emotion")
+    assert found[1] is None and figures("spoken_emotion")["other_labels"] == 1
+    for index, wanted in ((0, "sad"), (2, "happy")):
+        share = ear.recognise([replies[index].response_path])[0].probabilities[wanted]
+        assert found[index]["probability"] == pytest.approx(share, abs=1e-5)
+        rate = min(1.0, heard[index].word_error_rate)
+        assert found[index]["score"] == pytest.approx(100 * share * (1 - rate), abs=1e-2)
+    assert run("spoken_emotion", "recogniser=ear", "--again") == 0
+    scores = figures("spoken_emotion")
+    assert scores["score"]["value"] == pytest.approx(100 * scores["probability"]["value"], abs=1e-2)
+    assert scores["heard_by"] == "ear" and run("spoken_emotion", "recogniser=nowhere") == 2

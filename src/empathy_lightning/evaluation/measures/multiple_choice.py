@@ -37,8 +37,13 @@ _STOP = r"(?:[)\]\uff09\uff1a\uff0c\uff1b\u3001\u3002]|[.:,;!?](?![A-Za-z0-9]))"
 """What may stand right behind a letter."""
 
 
+_YES_NO = ("YES", "NO")
+
+
 class MultipleChoice:
     """Accuracy of the letters that replies name, with the shares of those that name none or several.
+
+    Where the right answer is yes or no, that is looked for instead.
 
     Args:
         letters: The options of a question whose own are not known.
@@ -56,16 +61,16 @@ class MultipleChoice:
         self.letters = letters
 
     def __call__(self, replies: Sequence[Utterance]) -> Measured:
-        """Rows with ``chosen`` (a letter or None) and ``correct``, ``unmatched``, ``ambiguous`` (0 or 1)."""
+        """Rows with ``chosen`` (a letter, YES, NO or None), ``correct``, ``unmatched``, ``ambiguous`` (0 or 1)."""
         rows: list[dict[str, Any] | None] = []
         for reply in replies:
             options = _options(reply)
             letters = "".join(options) if len(options) > 1 else self.letters
-            wanted = reply.references[0].strip().upper() if reply.references else ""
-            if reply.response is None or len(wanted) != 1 or wanted not in letters:
+            wanted = reply.references[0].strip().strip("()").upper() if reply.references else ""
+            if reply.response is None or not (wanted in _YES_NO or (len(wanted) == 1 and wanted in letters)):
                 rows.append(None)
                 continue
-            named = letters_in(reply.response, letters, options)
+            named = yes_or_no_in(reply.response) if wanted in _YES_NO else letters_in(reply.response, letters, options)
             rows.append(
                 {
                     "chosen": next(iter(named)) if len(named) == 1 else None,
@@ -97,6 +102,18 @@ def letters_in(reply: str, letters: str, options: Mapping[str, str] | None = Non
     if named or not options:
         return named
     return {letter for letter, option in options.items() if found_in(reply, [option])}
+
+
+def yes_or_no_in(reply: str) -> set[str]:
+    """Yes or no, where a reply begins or ends with it, or names it as the answer.
+
+    >>> sorted(yes_or_no_in("The answer is **no**, since she lies.")), sorted(yes_or_no_in("I know no one."))
+    (['NO'], [])
+    """
+    words = re.findall(r"[^\W_]+", reply.upper())
+    ends = [words[0], words[-1]] if words else []
+    named = re.findall(r"\bANSWER(?: IS)? (YES|NO)\b", " ".join(words))
+    return {word for word in (*ends, *named) if word in _YES_NO}
 
 
 @lru_cache(maxsize=32)

@@ -9,6 +9,9 @@ from typing import Any, ClassVar
 from empathy_lightning.corpora.corpus import Corpus
 from empathy_lightning.utterance import Utterance
 
+FOLLOWS = "follows"
+"""Raw label of a question of a later turn: id of the question before it, after whose reply it is asked."""
+
 
 class Suite(Corpus):
     """Questions that several systems are asked, read as a corpus is, whose utterances know their suite.

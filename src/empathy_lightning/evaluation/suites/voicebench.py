@@ -7,10 +7,13 @@ each region of its speakers; VoiceBench's own figure is that of ``usa``.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from empathy_lightning.corpora.corpus import Kind
+from empathy_lightning.evaluation.measures.instructions import INSTRUCTIONS
 from empathy_lightning.evaluation.suites.rows import parquet_rows
 from empathy_lightning.evaluation.suites.suite import Suite, texts
 from empathy_lightning.utterance import Utterance
@@ -34,14 +37,15 @@ class VoiceBench(Suite):
     }  # fmt: skip
     scoring = (
         "gpt-4o-mini: 1 to 5 (alpacaeval, commoneval, wildvoice) or Yes/No (sd-qa); the letter (openbookqa, mmsu;"
-        " guessed where none is found, which multiple_choice does not); strings of refusals (advbench); checks of each"
-        " instruction (ifeval)"
+        " guessed where none is found, which multiple_choice does not); yes, no, (a) or (b), likewise (bbh); strings of"
+        " refusals (advbench); checks of each instruction (ifeval)"
     )
-    measures = ("multiple_choice", "refusals")
+    measures = ("multiple_choice", "refusals", "instructions")
     criteria = ("voicebench_open", "voicebench_sd_qa")
     unconfirmed = (
         "the strings that its advbench counts as refusals are not known here: those of the measure refusals are the"
-        " library's own; the parsers of bbh and the checks of ifeval are not built"
+        " library's own; that ifeval has IFEval's columns instruction_id_list and kwargs; the columns of mtbench, which"
+        " is not read"
     )
 
     def read(self, folder: Path) -> Iterator[Utterance]:
@@ -63,4 +67,16 @@ class VoiceBench(Suite):
                     language="en",
                     ability=ability,
                     references=texts(row.values.get("reference")),
+                    raw_labels=_instructions(row.values),
                 )
+
+
+def _instructions(values: dict[str, Any]) -> dict[str, str]:
+    """The instructions of a question of ifeval as raw label; those of the others have none."""
+    kinds, arguments = values.get("instruction_id_list"), values.get("kwargs")
+    if isinstance(arguments, str):
+        arguments = json.loads(arguments)
+    if not (isinstance(kinds, list) and isinstance(arguments, list) and len(kinds) == len(arguments)):
+        return {}
+    given = [{name: value for name, value in (one or {}).items() if value is not None} for one in arguments]
+    return {INSTRUCTIONS: json.dumps(list(zip(kinds, given, strict=True)), ensure_ascii=False)}
