@@ -3,6 +3,8 @@
     python benchmarks/data.py padding
     python benchmarks/data.py loader --workers 2
     python benchmarks/data.py manifest --utterances 1000000 --format jsonl
+    python benchmarks/data.py ranks --utterances 1000000
+    python benchmarks/data.py storage --utterances 1000
 
 Each prints one JSON object. The audio is synthetic noise; the lengths are log-normal.
 """
@@ -11,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import random
 import resource
 import tempfile
@@ -21,6 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import soundfile
 import torch
@@ -131,6 +135,94 @@ def manifest(options: argparse.Namespace) -> dict[str, Any]:
     return {"utterances": len(utterances), "format": options.format, "seconds": took, "peak_gigabytes": memory}
 
 
+def ranks(options: argparse.Namespace) -> dict[str, Any]:
+    """Memory of each of two processes that train over one manifest, each with a loader process."""
+    count = options.utterances or 1_000_000
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"manifest.{options.format}"
+        with ProcessPoolExecutor(1) as pool:
+            pool.submit(write_large, path, count, log_normal(1_000)).result()
+        with ProcessPoolExecutor(2) as pool:
+            each = list(pool.map(rank_memory, [str(path)] * 2))
+    return {"utterances": count, "format": options.format, "gigabytes_of_each": each}
+
+
+def rank_memory(path: str) -> dict[str, float]:
+    """What one process holds of a manifest, and its loader process of its own, in GB."""
+    imports = held("VmRSS")
+    data = EmpathyDataModule([Manifest(path)], read_audio=False, num_workers=1)
+    data.setup("fit")
+    opened = held("VmRSS")
+    batches = iter(data.train_dataloader())
+    for _ in zip(range(200), batches, strict=False):
+        pass
+    worker = multiprocessing.active_children()[0].pid
+    return {
+        "imports": imports,
+        "opened": opened,
+        "training": held("VmRSS"),
+        "peak": peak(),
+        "of_the_loader_alone": private(worker),
+    }
+
+
+def held(name: str, process: int | str = "self") -> float:
+    """A figure of a process's memory, in GB."""
+    for line in Path(f"/proc/{process}/status").read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return round(int(line.split()[1]) / 2**20, 2)
+    return 0.0
+
+
+def private(process: int | None) -> float:
+    """Memory that a process shares with no other one, in GB."""
+    lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+    return round(sum(int(line.split()[1]) for line in lines if line.startswith("Private_")) / 2**20, 2)
+
+
+def storage(options: argparse.Namespace) -> dict[str, Any]:
+    """Bytes that are asked for of shards behind a URL, as shares of the bytes of the recordings that are heard."""
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    asked: list[int] = []
+
+    class Counting(MemoryFileSystem):
+        """Memory that counts what is read of it, as a server would send it."""
+
+        protocol = "counting"
+        cachable = False
+
+        def cat_file(self, path: str, start: int | None = None, end: int | None = None, **how: Any) -> bytes:
+            found = super().cat_file(path, start=start, end=end, **how)
+            asked.append(len(found))
+            return bytes(found)
+
+    fsspec.register_implementation("counting", Counting)
+    with tempfile.TemporaryDirectory() as folder:
+        manifest = write_noise(Path(folder), options.utterances or 1_000)
+        write_shards(read_manifest(manifest), "counting://corpus", 500)
+    data = EmpathyDataModule([Shards("counting://corpus")], num_workers=0)
+    data.setup()
+    utterances = [u for rows in data.splits.values() for u in rows]
+    sizes = {u.path: int(u.path.rpartition("+")[2]) for u in utterances}
+    whole, found = sum(sizes.values()), {"listed": sum(asked), "requests_to_list": len(asked)}
+    for name, rows in {
+        "in_order": utterances,
+        "shuffled": random.Random(0).sample(utterances, len(utterances)),
+        "a_tenth_at_random": random.Random(1).sample(utterances, len(utterances) // 10),
+    }.items():
+        asked.clear()
+        for utterance in rows:
+            read(utterance.path)
+        found[name] = round(sum(asked) / sum(sizes[u.path] for u in rows), 4)
+    per_utterance = {
+        "bytes_of_a_recording": round(whole / len(utterances)),
+        "bytes_listed_per_utterance": round(found["listed"] / len(utterances)),
+        "listing_and_epoch": round((found["listed"] + whole * found["shuffled"]) / whole, 4),
+    }
+    return {"utterances": len(utterances), **found, **per_utterance}
+
+
 @contextmanager
 def timed(took: dict[str, Any], name: str) -> Iterator[None]:
     """Note the seconds that a step takes, on the clock and of the processor."""
@@ -167,10 +259,11 @@ def write_large(path: Path, count: int, seconds: list[float]) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["padding", "loader", "manifest"])
-    parser.add_argument("--utterances", type=int, help="how many (default: 20,000, 1,500 and 1,000,000)")
+    parser.add_argument("what", choices=["padding", "loader", "manifest", "ranks", "storage"])
+    parser.add_argument("--utterances", type=int, help="how many (default: 20,000, 1,500, 1,000,000 twice, 1,000)")
     parser.add_argument("--format", choices=["parquet", "jsonl"], default="parquet", help="of the manifest")
     parser.add_argument("--workers", type=int, default=2, help="loader processes (default 2)")
     arguments = parser.parse_args()
-    measure = {"padding": padding, "loader": loader, "manifest": manifest}[arguments.what]
+    measures = {"padding": padding, "loader": loader, "manifest": manifest, "ranks": ranks, "storage": storage}
+    measure = measures[arguments.what]
     print(json.dumps(measure(arguments), indent=1))

@@ -7,8 +7,10 @@ URL.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -59,7 +61,7 @@ def read(url: str, begin: int = 0, end: int | None = None) -> bytes:
     def _read(system: Any, path: str) -> bytes:
         if end is None and begin == 0:
             return bytes(system.cat_file(path))
-        return _exactly(system.cat_file(path, begin, end), begin, end)
+        return _exactly(system.cat_file(path, start=begin, end=end), begin, end)
 
     return _tried(url, _read)
 
@@ -192,10 +194,17 @@ def _place(url: str) -> tuple[Any, str]:
     # A chain of protocols, or a file of references, is a small program of its own.
     if "::" in url or url.startswith("reference://"):
         raise StorageError(f"{url}: chained URLs and references are not followed; give the URL of the file itself")
+    scheme, _, rest = url.partition("://")
+    system = _system(f"{scheme}://{rest.partition('/')[0]}", os.getpid())
+    return system, system._strip_protocol(url)
+
+
+@lru_cache(maxsize=32)
+def _system(origin: str, process: int) -> Any:
+    """The file system of all threads of a process; fsspec by itself makes one, and its connections, for each thread."""
     import fsspec
 
-    system, path = fsspec.core.url_to_fs(url)
-    return system, path
+    return fsspec.core.url_to_fs(origin)[0]
 
 
 def _is_final(error: Exception) -> bool:
