@@ -37,7 +37,7 @@ GROUPS = {
     "corpora": "The corpora that can be read: list, check and export them.",
     "evaluate": "Measure a chatbot, or the replies of any.",
     "recipes": "The YAML files that come with the package: list, show and copy them.",
-    "demo": "The small synthetic world: everything on two cores in ten to twenty minutes.",
+    "demo": "The small synthetic world: everything on two cores in ten to 25 minutes.",
 }
 """Groups of commands and what they are for."""
 

@@ -184,6 +184,9 @@ def _built(kind: type, arguments: Mapping[str, Any], what: str) -> Any:
     values = {name: _value(value) for name, value in arguments.items()}
     try:
         return kind(**values)
+    except InputError:
+        # It says itself what is wrong.
+        raise
     except (TypeError, ValueError, ImportError) as error:
         raise InputError(f"{what} refuses its arguments: {' '.join(str(error).split())[:200]}") from None
 
