@@ -283,6 +283,7 @@ def test_help_names_every_command_and_what_it_does(capsys):
         (["evaluate", "emotion", "--manifest=m"], "--checkpoint is missing"),
         (["evaluate", "replies"], "REPLIES is missing"),
         (["chat", "a.wav", "--checkpoint=c", "--out"], "--out needs a value"),
+        (["chat", "a.wav", "--checkpoint=c", "--outt=o"], "--out is missing; did you mean it by --outt?"),
         (["chat", "a.wav", "--out=o", "--checkpoint=c", "--seed=one"], "--seed"),
         (["chat", "a.wav", "--out=o", "--checkpoint=c", "--seed=1.7"], "--seed 1.7: give a whole number"),
         (["prepare", "units", "m.jsonl", "--out=o", "--quantizer=q", "more"], "more"),
