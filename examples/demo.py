@@ -83,7 +83,7 @@ def show(path: str) -> None:
     from empathy_lightning.small_world.evaluation import summary
 
     for name, value in summary(json.loads(Path(path).read_text())):
-        print(f"{name:<46}{value:>8.3f}")
+        print(f"{name:<64}{value:>8.3f}")
 
 
 def train(step: Claim, words: list[str]) -> None:
@@ -111,8 +111,14 @@ def demo(again: bool = False, quick: bool = False) -> None:
             f"{QUICK_PLACE}/{OUT}/report.html. The whole: empathy-lightning demo run"
         )
     else:
+        print("Four steps of data, four of training, then the figures: ten to 25 minutes on two cores.")
         steps(again, quick)
-        print(f"Now try your own voice:\n  empathy-lightning chat YOUR.wav --checkpoint {OUT}/speech_decoder --out DIR")
+        question = f"{CORPUS}/audio/test_00001.flac"
+        print(
+            "Now talk to it (real voices too, but it has met its small synthetic world alone):\n"
+            f"  empathy-lightning chat {question} --checkpoint {OUT}/speech_decoder --out outputs/chat\n"
+            f"  empathy-lightning serve {OUT}/speech_decoder"
+        )
 
 
 def steps(again: bool, quick: bool) -> None:

@@ -245,7 +245,7 @@ def test_what_is_no_waveform_is_refused(bot, waveform):
 
 def test_a_recogniser_alone_cannot_chat(model):
     recogniser = whole(model.listener.speech_encoder, emotion_nuance=model.listener.emotion_nuance)
-    with pytest.raises(CheckpointError, match="cannot chat"):
+    with pytest.raises(CheckpointError, match="cannot chat: it has no language model; give"):
         EmpatheticChatbot(spoken(recogniser, list(EMOTIONS)))
 
 

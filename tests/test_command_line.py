@@ -183,7 +183,12 @@ def test_a_bot_that_speaks_without_a_voice_says_so_once(model, tmp_path, capsys)
 def test_missing_checkpoints(bot, tmp_path, capsys):
     good = recording(tmp_path, "good.wav", np.random.default_rng(0).standard_normal(16_000) * 0.1)
     assert main(["chat", str(good), "--out", str(tmp_path / "out"), "--checkpoint", str(tmp_path / "no")]) == 2
-    assert "is no checkpoint folder" in capsys.readouterr().err
+    assert "is no checkpoint folder: there is nothing; train it first" in capsys.readouterr().err
+    assert main(["chat", str(good), "--out", str(tmp_path / "out"), "--checkpoint", str(good)]) == 2
+    assert "is no checkpoint folder: it is a file; give its folder" in capsys.readouterr().err
+    measured = ["--measures", "variety", "heard_emotion", "--out", str(tmp_path / "out")]
+    assert main(["evaluate", "run", "my.jsonl", "--checkpoint", str(tmp_path / "no"), *measured]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {tmp_path / 'no'} is no checkpoint folder")
     (bot / "model.safetensors").unlink()
     assert main(["chat", str(good), "--out", str(tmp_path / "out"), "--checkpoint", str(bot)]) == 2
     assert "model.safetensors is missing" in capsys.readouterr().err
@@ -278,6 +283,7 @@ def test_help_names_every_command_and_what_it_does(capsys):
         (["evaluate", "emotion", "--manifest=m"], "--checkpoint is missing"),
         (["evaluate", "understanding"], "EXPECTED is missing"),
         (["chat", "a.wav", "--checkpoint=c", "--out"], "--out needs a value"),
+        (["chat", "a.wav", "--checkpoint=c", "--outt=o"], "--out is missing; did you mean it by --outt?"),
         (["chat", "a.wav", "--out=o", "--checkpoint=c", "--seed=one"], "--seed"),
         (["chat", "a.wav", "--out=o", "--checkpoint=c", "--seed=1.7"], "--seed 1.7: give a whole number"),
         (["prepare", "units", "m.jsonl", "--out=o", "--quantizer=q", "more"], "more"),
@@ -287,6 +293,12 @@ def test_a_wrong_word_is_one_line_that_helps(words, said, capsys):
     assert main(words) == 2
     error = capsys.readouterr().err
     assert error.startswith("error:") and error.count("\n") == 1 and said in error and "--help`)" in error
+
+
+def test_a_training_of_nothing_says_what_to_give(capsys):
+    assert main(["fit"]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: give --config FILE.yaml, or --config recipe:NAME")
 
 
 @pytest.mark.parametrize("words", [[], ["prepare"], ["evaluate"]])

@@ -17,7 +17,7 @@ from empathy_lightning.jobs import folder_digest
 from empathy_lightning.utterance import EMOTIONS
 from tests.conftest import ROOT
 from tests.hub_server import local_hub
-from tests.tiny import spoken
+from tests.tiny import spoken, whole
 
 LOADS = """
 import json, sys
@@ -286,6 +286,19 @@ def test_what_nobody_else_has_is_not_pushed(hub, model, backbones, tmp_path, cap
     assert main(words) == 0
     assert "| a/encoder | v1 | not recorded |" in capsys.readouterr().out
     assert main(["push", str(tmp_path / "bot"), "mine"]) == 2 and "give USER/NAME" in capsys.readouterr().err
+
+
+def test_a_hub_that_cannot_be_reached_is_one_line_and_a_recognisers_card_tells_of_no_replies(hub, model, tmp_path):
+    ear = whole(model.listener.speech_encoder, emotion_nuance=model.listener.emotion_nuance)
+    save(tmp_path / "ear", spoken(ear, list(EMOTIONS)))
+    start = ["push", str(tmp_path / "ear"), "user/mine"]
+    start += ["--backbones.speech_encoder", "a/encoder@v1"]
+    commands = json.dumps([start, [*start, "--dry_run"]])
+    lines, told = fresh(hub, tmp_path, COMMANDS, commands, HF_ENDPOINT="http://127.0.0.1:9")
+    assert lines[-1] == "[2, 0]" and len(told.splitlines()) == 1
+    assert told.startswith("error: user/mine cannot be written to http://127.0.0.1:9: ")
+    card = "\n".join(lines)
+    assert "It does not answer" in card and "may hurt" not in card
 
 
 def test_the_code_of_the_page_runs(bot, hub, backbones, tmp_path):

@@ -270,6 +270,8 @@ def test_the_demo_skips_only_what_was_made_from_the_same(tmp_path, monkeypatch, 
     monkeypatch.setattr(demo, "main", _main)
     monkeypatch.setattr(demo.subprocess, "call", lambda command: _main(command[3:]))
     demo.demo(again=False)
+    told = capsys.readouterr().out
+    assert "ten to 25 minutes" in told.splitlines()[0] and "empathy-lightning serve ./speech_decoder" in told
     demo.demo(again=False)
     assert ran == ["corpus", "fit", "evaluate", "corpus"]
     for change in (lambda: config.write_text("a: 2"), lambda: corpus.__setitem__(0, "second")):

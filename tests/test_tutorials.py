@@ -71,7 +71,7 @@ def recordings(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_a_corpus_a_loss_and_a_part_of_ones_own_train(recordings):
+def test_a_corpus_a_loss_and_a_part_of_ones_own_train(recordings, recwarn):
     heard = run_page("your-corpus.md")["heard"]
     assert heard.emotion in ("happy", "sad") and abs(sum(heard.probabilities.values()) - 1) < 0.01
     assert json.loads((recordings / "emotion.json").read_text())["utterances"] == 4
@@ -83,6 +83,7 @@ def test_a_corpus_a_loss_and_a_part_of_ones_own_train(recordings):
     assert figures["validation/sure_loss"] >= 0
     heard = run_page("your-part.md")["heard"]
     assert heard.emotion in ("happy", "sad") and heard.arousal is None
+    assert not [str(told.message) for told in recwarn if "logging interval" in str(told.message)]
 
 
 def test_the_small_worlds_page_names_commands_that_there_are():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from typing import Any, get_args
 
 from cyclopts import App, ArgumentCollection, CycloptsError, Group, MissingArgumentError, Parameter
@@ -37,7 +38,7 @@ GROUPS = {
     "corpora": "The corpora that can be read: list, check and export them.",
     "evaluate": "Measure a chatbot, or the replies of any.",
     "recipes": "The YAML files that come with the package: list, show and copy them.",
-    "demo": "The small synthetic world: everything on two cores in ten to twenty minutes.",
+    "demo": "The small synthetic world: everything on two cores in ten to 25 minutes.",
 }
 """Groups of commands and what they are for."""
 
@@ -177,9 +178,11 @@ def _if_it_tells(default: Any) -> str | None:
 
 def _lacking(error: MissingArgumentError, words: Sequence[str]) -> str:
     name = "" if error.argument is None else error.argument.name
-    if any(word.partition("=")[0] == name for word in words):
+    given = [word.partition("=")[0] for word in words if word.startswith("--")]
+    if name in given:
         return f"{name} needs a value"
-    return f"{name} is missing"
+    near = get_close_matches(name, given, n=1, cutoff=0.8)
+    return f"{name} is missing; did you mean it by {near[0]}?" if near else f"{name} is missing"
 
 
 def _asked(words: Sequence[str]) -> str:

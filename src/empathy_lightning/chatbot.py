@@ -45,7 +45,8 @@ class EmpatheticChatbot:
 
     def __init__(self, model: EmpatheticLM) -> None:
         if model.responder is None or model.listener.emotion_nuance is None:
-            raise CheckpointError("this checkpoint cannot chat: it has no responder or no emotion nuance module")
+            lacking = "emotion nuance module" if model.responder is not None else "language model"
+            raise CheckpointError(f"this checkpoint cannot chat: it has no {lacking}; give the folder of a later stage")
         self.model = model.eval()
         self.responder = model.responder
         self.folder: Path | None = None

@@ -58,8 +58,7 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     """
     file = local_folder(folder) / "config.json"
     if not file.is_file():
-        lacking = "config.json is missing" if file.parent.is_dir() else "there is nothing; train it first"
-        raise CheckpointError(f"{folder} is no checkpoint folder: {lacking}")
+        raise CheckpointError(f"{folder} is no checkpoint folder: {_lacking(file)}")
     try:
         check_file(file)
         config = json.loads(file.read_text(encoding="utf-8"))
@@ -76,6 +75,13 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     except (KeyError, TypeError, AttributeError):
         raise CheckpointError(f"{folder} is damaged: the model in config.json is no tree of parts") from None
     return config
+
+
+def _lacking(config: Path) -> str:
+    """Why there is no config.json."""
+    if config.parent.is_dir():
+        return "config.json is missing"
+    return "it is a file; give its folder" if config.parent.exists() else "there is nothing; train it first"
 
 
 def write_folder(folder: str | Path, model: dict[str, Any], weights: dict[str, Any], **facts: Any) -> None:

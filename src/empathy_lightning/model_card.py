@@ -241,12 +241,11 @@ def _limits(
         for found in parts.values()
         if is_loaded(found)
     ):
+        lines.append("Its backbones are those of a small synthetic world: do not expect sense of real speech.")
+    if "responder" in parts:
         lines.append(
-            "Its backbones are those of a small synthetic world: real speech gets an answer, but no sensible one."
+            "What it says comes from a language model, which may be wrong and may hurt; it is no help in a crisis."
         )
-    lines.append(
-        "What it says comes from a language model, which may be wrong and may hurt; it is no help in a crisis."
-    )
     return "\n".join(f"- {line}" for line in lines)
 
 

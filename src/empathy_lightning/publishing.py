@@ -65,8 +65,9 @@ def push(
                 f"{name}: you may not write there: log in with a token that may (`hf auth login`)"
             ) from None
         raise InputError(f"{name} cannot be written to {constants.ENDPOINT}: {str(error).splitlines()[0]}") from None
-    except OSError as error:
-        raise InputError(f"{name} cannot be written to {constants.ENDPOINT}: {error}") from None
+    except Exception as error:  # Of the network anything may be raised.
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"{name} cannot be written to {constants.ENDPOINT}: {reason}") from None
 
 
 def published(

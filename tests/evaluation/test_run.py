@@ -254,7 +254,7 @@ def test_a_bot_answers_and_the_folder_says_from_what(place, bot, model):
     text = (place / "results/report.html").read_text()
     for picture in ("confusion matrix", "reliability curve", "valence, heard against rated"):
         assert f'<img alt="{picture}" src="data:image/png' in text
-    assert 'aria-label="question"' in text and ">best<" in text and "http" not in text.replace("data:", "")
+    assert 'aria-label="question"' in text and ">highest<" in text and "http" not in text.replace("data:", "")
 
 
 def test_processes_share_the_answering_and_one_of_them_measures(place, bot, monkeypatch, capsys):

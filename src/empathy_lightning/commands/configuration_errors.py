@@ -90,6 +90,8 @@ def refusal(error: Exception, words: Sequence[str]) -> InputError:
         raise fault
     alternatives = [str(found.error) for found in reasons if found.keys == reason.keys]
     line = " ".join(_told(reason, alternatives).split())
+    if "arguments are required" in line and not config_files(words):
+        line = "give --config FILE.yaml, or --config recipe:NAME (`empathy-lightning recipes list` names them)"
     if source := _source(_whole_key(reason), words):
         line = f"{source}: {line}"
     return InputError(line if len(line) <= _LONGEST else f"{line[: _LONGEST - 3]}...")

@@ -13,7 +13,7 @@ from empathy_lightning.configurations import recipes_folder
 
 
 def run(*, again: bool = False, quick: bool = False) -> None:
-    """Train the three modules in the small world, measure them, and talk: ten to twenty minutes on two cores.
+    """Train the three modules in the small world, measure them, and talk: ten to 25 minutes on two cores.
 
     Each step is a command that is printed before it runs. What is done is skipped, what was stopped goes on.
 

@@ -27,6 +27,7 @@ _IDLE_WARNINGS = (
     ".*in eval mode at the start",
     ".*LeafSpec",
     ".*does not have many workers",
+    ".*is smaller than the logging interval",
     ".*args parameter is intended",
     ".*no last checkpoint available",
     "Checkpoint directory .* exists and is not empty",

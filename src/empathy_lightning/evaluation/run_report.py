@@ -1,4 +1,4 @@
-"""The results of a run as a page: tables, pictures, and the best and the worst replies to listen to."""
+"""The results of a run as a page: tables, pictures, and the replies at both ends of a measure to listen to."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from empathy_lightning.evaluation.emotion_rows import side_by_side
 from empathy_lightning.evaluation.figures import number_names, value_of
 
 SHOWN = 3
-"""Best and worst replies of each measure that can be heard."""
+"""Replies at either end of each measure that can be heard."""
 
 LONGEST = 20.0
 """Seconds of a recording that the page holds."""
@@ -38,7 +38,7 @@ def write_report(path: Path, metrics: Mapping[str, Any], predictions: Sequence[M
         sections.append((suite, report.table(figure_rows(of_suite["measures"]), _HEADS)))
         for name, found in of_suite["measures"].items():
             sections += _of_measure(suite, name, found, lines, path.parent)
-    note = f"{len(predictions)} replies to {len(metrics['suites'])} suites."
+    note = f"{len(predictions)} replies; suites: {', '.join(metrics['suites'])}."
     report.write_page(path, "Replies, measured", note, sections)
 
 
@@ -133,15 +133,17 @@ def _extremes(
     lines: Sequence[Mapping[str, Any]],
     rows: Sequence[Mapping[str, Any] | None],
 ) -> str:
-    """The best and the worst replies by a number of their rows."""
+    """The replies at both ends of a number of their rows, the better end first where there is one."""
     ranked = [(row[figure], line) for line, row in zip(lines, rows, strict=True) if row and row.get(figure) is not None]
-    ranked.sort(key=lambda pair: pair[0], reverse=figure not in found["lower_is_better"])
+    upwards = figure in found["lower_is_better"]
+    ranked.sort(key=lambda pair: pair[0], reverse=not upwards)
     few = min(SHOWN, len(ranked) // 2)
     if few == 0:
         return "<p>too few replies to rank</p>"
-    best = "".join(_talk(line, f"{figure} {value:g}") for value, line in ranked[:few])
-    worst = "".join(_talk(line, f"{figure} {value:g}") for value, line in ranked[-few:])
-    return f'<div class="side"><div><p>best</p>{best}</div><div><p>worst</p>{worst}</div></div>'
+    first = "".join(_talk(line, f"{figure} {value:g}") for value, line in ranked[:few])
+    last = "".join(_talk(line, f"{figure} {value:g}") for value, line in ranked[-few:])
+    names = ("lowest", "highest") if upwards else ("highest", "lowest")
+    return f'<div class="side"><div><p>{names[0]}</p>{first}</div><div><p>{names[1]}</p>{last}</div></div>'
 
 
 def _talk(line: Mapping[str, Any], score: str) -> str:

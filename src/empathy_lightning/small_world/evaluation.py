@@ -27,6 +27,15 @@ from empathy_lightning.small_world.figures import (
 )
 from empathy_lightning.utterance import RATINGS, Utterance
 
+_ABLATIONS = {
+    "random_emotion": "with another question's emotion embedding",
+    "true_label": "with the true label for the embedding",
+    "transcript": "with the transcript for speech",
+    "transcript_true_label": "with transcript and true label",
+    "transcript_random_label": "with transcript and random label",
+}
+"""What the language model is given, in words."""
+
 
 def evaluate(
     checkpoint: Path,
@@ -78,7 +87,7 @@ def evaluate(
     chosen = choose(utterances, bot.emotions, talks)
     answers = [answer_aloud(bot, utterance, out) for utterance in chosen]
     _write_report(out, metrics, bot, heard, utterances, chosen, answers, trainings)
-    print("\n".join(f"{name:<46}{value:>8.3f}" for name, value in summary(metrics)))
+    print("\n".join(f"{name:<64}{value:>8.3f}" for name, value in summary(metrics)))
     print(f"report: {out / 'report.html'}")
     return metrics
 
@@ -109,11 +118,11 @@ def summary(metrics: dict[str, Any]) -> list[tuple[str, float]]:
         *((f"emotion: concordance of {name}", emotion[f"concordance_{name}"]) for name in RATINGS),
         ("reply: right emotion", reply["emotion_accuracy"]),
         ("reply: right content words", reply["content_accuracy"]),
-        ("reply: right emotion, own / true label", reply["own_to_true_label"]),
+        ("reply: right emotion, own embedding over true label", reply["own_to_true_label"]),
     ]
     for name, shares in reply["ablations"].items():
-        rows.append((f"ablation {name}: right emotion", shares["emotion_accuracy"]))
-        rows.append((f"ablation {name}: right content", shares["content_accuracy"]))
+        rows.append((f"right emotion {_ABLATIONS[name]}", shares["emotion_accuracy"]))
+        rows.append((f"right content words {_ABLATIONS[name]}", shares["content_accuracy"]))
     for key, label in (("f0_mean", "mean F0"), ("f0_range", "F0 range"), ("rate", "rate")):
         rows.append((f"reply speech: {label}, correlation with target", speech[f"{key}_correlation"]))
         rows.append((f"reply speech: {label}, pairs in same direction", speech[f"{key}_same_direction"]))
