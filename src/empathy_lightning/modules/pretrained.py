@@ -91,7 +91,9 @@ def dtype_named(name: str) -> torch.dtype:
 
 def _computes_in_bfloat16() -> bool:
     """Whether there is a GPU or a processor with instructions for it; others are slower in it than in float32."""
-    return torch.cuda.is_available() or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def embedding_width(config: Any) -> int | None:
