@@ -480,7 +480,7 @@ def test_a_log_without_terminal_shows_progress_and_no_advertisement(place):
     process = started(place, "--trainer.max_epochs=2")
     output, error = process.communicate(timeout=120)
     assert process.returncode == 0, error
-    for advertised in ("litlogger", "litmodels", "FLOPs", "exists and is not empty"):
+    for advertised in ("litlogger", "litmodels", "FLOPs", "exists and is not empty", "TPU", "Loading"):
         assert advertised not in output + error
     assert "epoch 2 of 2, step 10 of 10" in output and "train/loss" in output
     (frozen,) = [line for line in output.splitlines() if line.startswith("listener.speech_encoder")]

@@ -40,6 +40,8 @@ _TALKATIVE = (
     "lightning.pytorch.trainer.connectors.checkpoint_connector",
 )
 
+_IDLE_LINES = ("litlogger", "litmodels", "`weights_only` was not set", "TPU available", "Loading `train_dataloader`")
+
 
 def train(words: list[str]) -> int:
     """Run a trainer's command.
@@ -119,8 +121,8 @@ def _read_keys_from_the_root(command: str, sizes: Mapping[str, int]) -> None:
 
 
 def _no_advertisement(record: logging.LogRecord) -> bool:
-    """Neither advertisements, nor what a save says of an option that is not the user's."""
-    return not any(word in record.getMessage() for word in ("litlogger", "litmodels", "`weights_only` was not set"))
+    """Neither advertisements, nor what concerns Lightning's own options and other people's processors."""
+    return not any(word in record.getMessage() for word in _IDLE_LINES)
 
 
 def _run(words: list[str], kind: type[TrainerCLI]) -> TrainerCLI:

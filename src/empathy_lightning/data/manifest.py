@@ -64,6 +64,8 @@ def read_manifest(path: str | Path) -> list[Utterance]:
         source = storage.read(name)
     else:
         source = Path(name)
+        if source.is_dir():
+            raise CorpusError(f"{path} is a folder: give the manifest in it, a .jsonl or .parquet file")
         if not source.is_file():
             raise CorpusError(f"no manifest at {path}; write one with `empathy-lightning prepare` or `corpora export`")
     utterances = _read_parquet(source, name) if name.endswith(".parquet") else _read_lines(source, name)
