@@ -24,7 +24,7 @@ from empathy_lightning.modules.speech_decoder import SpeechDecoder
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
 from empathy_lightning.modules.unit_language_model import Qwen2Body
 from empathy_lightning.modules.vocoder import NeuralVocoder
-from empathy_lightning.utterance import EMOTIONS
+from empathy_lightning.utterance import EMOTIONS, Utterance
 from tests.conftest import ROOT
 from tests.evaluation.test_reply_speech import whisper  # noqa: F401 - a fixture
 from tests.evaluation.test_scoring import classifiers  # noqa: F401 - a fixture
@@ -261,6 +261,20 @@ def test_a_system_that_is_not_there_leaves_its_cells_empty(place, capsys):
     assert "missing: transcript, true label, speech_alpaca: nowhere is no checkpoint folder" in shown
     assert (place / "out/speech_emotion_feature/speech_alpaca/metrics.json").is_file()
     assert (place / "out/table.md").read_text() in shown and not (place / "out/transcript_random_label").exists()
+
+
+def test_a_system_s_replies_are_measured_by_what_the_suite_expects(place):
+    questions = read_manifest("questions.jsonl")
+    write_manifest("theirs.jsonl", [Utterance(u.id, u.corpus, "none.wav", response="Yes.") for u in questions[1:]])
+    name = "speech, emotion feature"
+    systems = {system: {} for system in merged([TABLES / "freezeempath_table5.yaml"])["systems"]}
+    overlay("freezeempath_table5", {**systems, name: {"replies": "theirs.jsonl", "checkpoint": None}}, ["exists_match"])
+    words = ["evaluate", "paper", "recipe:tables/freezeempath_table5", "--out", "out", "--config", "tiny.yaml"]
+    assert main([*words, "--only", name]) == 0
+    lines = (place / "out/speech_emotion_feature/speech_alpaca/predictions.jsonl").read_text().splitlines()
+    said = [json.loads(line) for line in lines]
+    assert [line["id"] for line in said] == [u.id for u in questions[1:]]
+    assert all(line["references"] == ["yes"] and line["measures"]["exists_match"]["correct"] for line in said)
 
 
 @pytest.mark.parametrize(

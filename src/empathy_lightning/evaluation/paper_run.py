@@ -89,16 +89,18 @@ def _run(
         answering = Answering(bot, prompt, decoding, system.speech, slots=system.slots, trust=tuple(trust))
     elif system.language_model is not None:
         manifest = _written(manifest, system, wordings, decoding, folder)
-    file = {suite: manifest}
-    source = Source({}, file, split="all") if answering is None else Source(file, {}, answering, "all")
+    source = Source({}, {suite: manifest}, split="all")
+    if answering is not None:
+        source = Source({suite: manifest}, {}, answering, "all")
+    elif system.replies is not None:
+        source = Source({suite: manifest}, {suite: Path(system.replies)}, split="all")
     return evaluate_run(source, folder, measures, page=pages)
 
 
 def _questions(suite: str, file: Path, split: str, system: PaperSystem, folder: Path) -> Path:
-    """The manifest that a system is asked, or its replies; every utterance is of the suite."""
-    source = Path(system.replies) if system.replies else file
+    """The manifest that a system is asked; every utterance is of the suite."""
     asked = folder / "asked.jsonl"
-    write_manifest(asked, [replace(u, suite=suite) for u in read_chosen(source, split, audio=False)])
+    write_manifest(asked, [replace(u, suite=suite) for u in read_chosen(file, split, audio=False)])
     if system.transcripts is None:
         return asked
     wordless, heard = folder / "wordless.jsonl", folder / "heard.jsonl"

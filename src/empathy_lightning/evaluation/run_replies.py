@@ -140,9 +140,9 @@ def joined(questions: Sequence[Utterance], replies: Sequence[Utterance], where: 
             raise InputError(f"there are two replies to {reply.corpus}/{reply.id}: give one of them")
     found = []
     for question in questions:
-        reply = known.get((question.corpus, question.id))
-        if reply is not None:
-            found.append(_with_reply(question, reply))
+        own = known.get((question.corpus, question.id))
+        if own is not None:
+            found.append(_with_reply(question, own))
     if not found:
         raise InputError(f"{where}: there is no reply to any of its questions: corpora and ids have to agree")
     if len(found) < len(questions):
