@@ -29,7 +29,7 @@ THEIRS = '''
 import torch
 from torch import nn
 
-from empathy_lightning.modules.emotion_nuance import EmotionEstimate
+from empathy_lightning.modules.emotion_heads import EmotionEstimate
 from empathy_lightning.modules.speech_encoder import EncodedSpeech
 
 

@@ -20,7 +20,8 @@ from empathy_lightning.losses import (
     SupervisedContrastiveLoss,
 )
 from empathy_lightning.modules.cformer import CFormer
-from empathy_lightning.modules.emotion_nuance import EmotionEstimate, EmotionNuance
+from empathy_lightning.modules.emotion_heads import EmotionEstimate
+from empathy_lightning.modules.emotion_nuance import EmotionNuance
 from empathy_lightning.modules.language_model import LanguageModel
 from empathy_lightning.outputs import EmpatheticOutput
 from empathy_lightning.utterance import EMOTIONS, Utterance

@@ -296,7 +296,7 @@ def test_quantisation_is_kept_and_its_package_is_named_where_it_is_missing(model
         config["model"]["init_args"]["responder"]["init_args"]["language_model"]["init_args"]["quantization"]
         == "bitsandbytes-4bit"
     )
-    monkeypatch.setattr("empathy_lightning.modules.language_model.find_spec", lambda package: None)
+    monkeypatch.setattr("empathy_lightning.modules.quantization.find_spec", lambda package: None)
     with pytest.raises(CheckpointError, match=r"pip install 'empathy_lightning\[quantization\]'"):
         load(tmp_path)
     asked = {}

@@ -13,7 +13,7 @@ from empathy_lightning.audio import SAMPLE_RATE, split_at_pauses
 from empathy_lightning.data.batch import SpeechBatch
 from empathy_lightning.errors import InputError
 from empathy_lightning.modules.contracts import check_part
-from empathy_lightning.modules.emotion_nuance import EmotionEstimate
+from empathy_lightning.modules.emotion_heads import EmotionEstimate
 from empathy_lightning.modules.speech_encoder import EncodedSpeech
 
 

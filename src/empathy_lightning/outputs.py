@@ -10,7 +10,7 @@ from torch import Tensor
 
 from empathy_lightning.errors import InputError
 from empathy_lightning.listener import Heard
-from empathy_lightning.modules.emotion_nuance import EmotionEstimate
+from empathy_lightning.modules.emotion_heads import EmotionEstimate
 
 if TYPE_CHECKING:
     from empathy_lightning.modules.empathy_classifier import EmpathyEstimate

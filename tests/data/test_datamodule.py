@@ -12,6 +12,7 @@ from empathy_lightning.data import Manifest, read_manifest, write_manifest
 from empathy_lightning.data.augmentation import Augmentation
 from empathy_lightning.data.batch import SpeechDataset, collate
 from empathy_lightning.data.datamodule import EmpathyDataModule
+from empathy_lightning.errors import InputError
 from empathy_lightning.modules.cached_encoder import CachedSpeechEncoder
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
 from empathy_lightning.tasks.task import TrainedPartsTask
@@ -68,6 +69,15 @@ def test_emotions_outside_the_task_are_unlabelled(corpus):
     names = dict(zip(batch.ids, batch.emotions, strict=True))
     for id_, emotion in zip(batch.ids, batch.emotion.tolist(), strict=True):
         assert emotion == {"sad": 0, "happy": 1}.get(names[id_], -100)
+
+
+@pytest.mark.parametrize(
+    "option", [{"max_unreadable": float("nan")}, {"max_left_out": 3.0}, {"batch_seconds": 0.0}, {"batch_size": 0}]
+)
+def test_a_number_that_is_none_is_refused(corpus, option):
+    """A share that is NaN would never stop a run."""
+    with pytest.raises(InputError, match=f"data.{next(iter(option))} is "):
+        EmpathyDataModule([Manifest(corpus)], **option)
 
 
 def test_a_corpus_without_splits_is_refused(tmp_path, corpus):

@@ -3,7 +3,7 @@ import torch
 
 from empathy_lightning.errors import InputError
 from empathy_lightning.metrics import UnweightedAccuracy, WeightedAccuracy
-from empathy_lightning.modules.emotion_nuance import EmotionEstimate
+from empathy_lightning.modules.emotion_heads import EmotionEstimate
 from empathy_lightning.outputs import EmpatheticOutput
 
 

@@ -7,7 +7,7 @@ from scipy import stats
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from empathy_lightning.metrics import CalibrationError, MacroF1, Pearson, RatingError, emotion_figures
-from empathy_lightning.modules.emotion_nuance import EmotionEstimate
+from empathy_lightning.modules.emotion_heads import EmotionEstimate
 from empathy_lightning.outputs import EmpatheticOutput
 from empathy_lightning.utterance import EMOTIONS
 

@@ -4,7 +4,7 @@ from torchmetrics.functional import concordance_corrcoef
 
 from empathy_lightning.errors import InputError
 from empathy_lightning.metrics import Concordance
-from empathy_lightning.modules.emotion_nuance import EmotionEstimate
+from empathy_lightning.modules.emotion_heads import EmotionEstimate
 from empathy_lightning.outputs import EmpatheticOutput
 
 

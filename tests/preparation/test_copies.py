@@ -57,6 +57,27 @@ def test_a_run_that_was_interrupted_ends_with_the_same_bytes(manifest, capsys):
     assert "made from something else (seed changed)" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (["--noise", "nan", "5"], "noise nan 5.0: give numbers, the lower one first"),
+        (["--noise", "30", "5"], "noise 30.0 5.0: give numbers, the lower one first"),
+        (["--rooms", "0", "0.5"], "rooms 0.0 0.5: give numbers above 0, the lower one first"),
+        (["--noise_folder", "none"], "none: no WAV or FLAC file of noise"),
+    ],
+)
+def test_what_would_spoil_the_copies_is_refused_before_anything_is_read(manifest, option, message, capsys):
+    assert copies(manifest, *option) == 2
+    assert capsys.readouterr().err == f"error: {message}\n" and not list(Path().glob("out.jsonl.speech/*/*.wav"))
+
+
+def test_unreadable_recordings_are_counted_and_may_be_allowed(manifest, capsys):
+    Path("1.wav").write_bytes(b"no sound at all")
+    assert copies(manifest) == 2 and "1 of 2 utterances would be lost" in capsys.readouterr().err
+    assert copies(manifest, "--allow_left_out", "0.5") == 0
+    assert [u.id for u in read_manifest("out.jsonl")] == ["0", "1", "2", "0~1"]
+
+
 @pytest.mark.parametrize("file", ["0.wav", "noise/hum.wav"])
 def test_copies_of_other_recordings_or_other_noise_are_not_taken_for_these(file, manifest, capsys):
     write(Path("noise/hum.wav"), 0.1 * torch.randn(16_000), 16_000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from empathy_lightning.audio import SAMPLE_RATE, AudioError, read
+from empathy_lightning.errors import InputError
 from empathy_lightning.modules.speechbrain_imports import speechbrain_imports
 from empathy_lightning.walk import files_below
 
@@ -31,6 +33,9 @@ class Augmentation:
         speeds: Factors to choose from, for example ``(0.9, 1.0, 1.1)``; empty switches it off.
         probability: Of each change.
         rooms: Shortest and longest reverberation time in seconds of rooms that are made up; None switches them off.
+
+    Raises:
+        InputError: If a value is out of range, or the folder holds no recordings.
     """
 
     def __init__(
@@ -43,8 +48,16 @@ class Augmentation:
         probability: float = 0.5,
         rooms: tuple[float, float] | None = None,
     ) -> None:
+        _check_range("noise", noise, -math.inf)
+        _check_range("rooms", rooms, 0.0)
+        for speed in speeds:
+            _check_range("speeds", (speed, speed), 0.0)
+        if not 0 <= probability <= 1:
+            raise InputError(f"probability {probability} of a change: give one in 0..1")
         self.noise = noise
         self.noise_folder = noise_folder
+        # Found now, not in the middle of the work.
+        self._noises = [] if noise_folder is None else _recordings_in(Path(noise_folder))
         self.drop_frequencies = drop_frequencies
         self.drop_stretches = drop_stretches
         self.speeds = tuple(speeds)
@@ -64,13 +77,6 @@ class Augmentation:
         if self.drop_stretches:
             changes["stretches"] = DropChunk(drop_length_low=160, drop_length_high=960)
         return changes
-
-    @cached_property
-    def _noises(self) -> list[Path]:
-        paths = [p for p in files_below(Path(str(self.noise_folder))) if p.suffix.lower() in (".wav", ".flac")]
-        if not paths:
-            raise AudioError(f"{self.noise_folder}: no WAV or FLAC file of noise")
-        return paths
 
     def __call__(self, waveform: Tensor) -> Tensor:
         """Change a waveform (T,) at 16 kHz; only another speed changes its length."""
@@ -97,6 +103,25 @@ class Augmentation:
             return waveform
         changed: Tensor = add_noise(waveform, noise, low + (high - low) * torch.rand(()))
         return changed
+
+
+def _check_range(name: str, values: tuple[float, float] | None, above: float) -> None:
+    """Refuse two ends that are none.
+
+    Raises:
+        InputError: If one is no number or not above the least, or they stand in the wrong order.
+    """
+    if values is not None and not above < values[0] <= values[1] < math.inf:
+        least = "" if above == -math.inf else f" above {above:g}"
+        raise InputError(f"{name} {' '.join(map(str, values))}: give numbers{least}, the lower one first")
+
+
+def _recordings_in(folder: Path) -> list[Path]:
+    below = files_below(folder) if folder.is_dir() else []
+    paths = [path for path in below if path.suffix.lower() in (".wav", ".flac")]
+    if not paths:
+        raise AudioError(f"{folder}: no WAV or FLAC file of noise")
+    return paths
 
 
 def in_room(waveform: Tensor, seconds: float, ratio: float) -> Tensor:

@@ -20,7 +20,8 @@ from empathy_lightning.data.mixture import (
     MixedIn,
     answered,
     read_corpora,
-    recordings_of,
+    read_mixed,
+    refuse_absent,
     times_per_epoch,
     with_random_voices,
 )
@@ -28,7 +29,7 @@ from empathy_lightning.data.protocols import Protocol
 from empathy_lightning.data.published import protocol_named
 from empathy_lightning.data.resumable_loader import ResumableLoader
 from empathy_lightning.data.sampler import LengthBucketSampler, Position
-from empathy_lightning.errors import InputError, meant
+from empathy_lightning.errors import InputError
 from empathy_lightning.faults import cut
 from empathy_lightning.utterance import EMOTIONS, Utterance
 
@@ -63,8 +64,7 @@ class EmpathyDataModule(L.LightningDataModule):
         cache: Keep decoded waveforms in memory (2 bytes a sample).
         augmentation: Changes to the training waveforms; None leaves them as they are.
         max_unreadable: Share of a split's utterances that may be unreadable before the run stops.
-        max_left_out: Share of the utterances that may be left out, though no protocol and no option asks for it,
-            before the run is refused: those without a file, or with a label that is no emotion word.
+        max_left_out: Share of the utterances that may lack a file, or have a label that is no emotion word.
         allow_empty_classes: Whether one of the emotions may have no training utterance where emotions are learnt.
         num_workers: Loader processes.
         seed: Seed of the order of the batches.
@@ -99,6 +99,9 @@ class EmpathyDataModule(L.LightningDataModule):
         for name, seconds in (("batch_seconds", batch_seconds), ("max_seconds", max_seconds)):
             if not seconds > 0:
                 raise InputError(f"data.{name} is {seconds}: give more than 0 seconds")
+        for name, share in (("max_unreadable", max_unreadable), ("max_left_out", max_left_out)):
+            if not 0 <= share <= 1:
+                raise InputError(f"data.{name} is {share}: give a share in 0..1")
         self.corpora = corpora
         self.protocol = protocol_named(protocol) if isinstance(protocol, str) else protocol
         self.weights = weights or {}
@@ -140,10 +143,8 @@ class EmpathyDataModule(L.LightningDataModule):
         self.position = None
         self._drawn.clear()
         if stage in (None, "fit") and not self.mixed:
-            held_out = {heard for split in _SPLITS[1:] for u in self.splits[split] for heard in recordings_of(u)}
-            read = [task.utterances(self.emotions, tally, self.read_audio) for task in self.mixed_in]
-            self.mixed = [[u for u in rows if not held_out & recordings_of(u)] for rows in read]
-            tally.drop(sum(map(len, read)) - sum(map(len, self.mixed)), "of data.mixed_in that validate or test")
+            held_out = [*self.splits["validation"], *self.splits["test"]]
+            self.mixed = read_mixed(self.mixed_in, self.emotions, tally, self.read_audio, held_out)
         if not told and (self.trainer is None or self.trainer.is_global_zero):
             print(tally.describe(), file=sys.stderr)
         tally.refuse_above(self.max_left_out, "--data.max_left_out", self._learns_emotions())
@@ -152,13 +153,7 @@ class EmpathyDataModule(L.LightningDataModule):
 
     def _read(self, tally: Tally) -> dict[str, list[Utterance]]:
         utterances = read_corpora(self.corpora, self.protocol, "data.protocol", tally, self.read_audio)
-        here = sorted({u.corpus for u in utterances})
-        unknown = sorted(set(self.weights) - set(here))
-        if unknown:
-            raise CorpusError(
-                f"data.weights name no corpus that is here: {', '.join(unknown)}; there are {', '.join(here)}"
-                f"{meant(unknown[0], here)}"
-            )
+        refuse_absent(self.weights, utterances)
         utterances = in_task(utterances, self.emotions, tally)
         utterances = answered(utterances, self.answer, self.emotions)
         if not any(u.split == "validation" for u in utterances):
@@ -287,9 +282,8 @@ class EmpathyDataModule(L.LightningDataModule):
                 warnings.warn(f"left out: {reason}", stacklevel=2)
         whole = len(self.splits[split]) + (sum(map(len, self.mixed)) if split == "train" else 0)
         if len(unreadable) > self.max_unreadable * whole:
-            said = (
-                f"{len(unreadable):,} of {whole:,} files of the {split} split cannot be read: {'; '.join(unreadable)}"
-            )
+            files = f"{len(unreadable):,} of {whole:,} files of the {split} split"
+            said = f"{files} cannot be read: {'; '.join(unreadable)}"
             advice = f"mend them, or allow it with --data.max_unreadable {len(unreadable) / whole + 0.005:.2f}"
             raise CorpusError(f"{cut(said, 297 - len(advice))}; {advice}")
         return batch.to(device, non_blocking=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -12,7 +12,7 @@ from empathy_lightning.data.left_out import Tally, in_task
 from empathy_lightning.data.protocols import Protocol
 from empathy_lightning.data.published import protocol_named
 from empathy_lightning.data.reading import read_split
-from empathy_lightning.errors import InputError
+from empathy_lightning.errors import InputError, meant
 from empathy_lightning.utterance import RATINGS, Utterance
 
 Answer = Literal["response", "emotion", "transcript"]
@@ -42,6 +42,25 @@ def read_corpora(
                 "for example leave-one-speaker-out"
             )
     return utterances
+
+
+def refuse_absent(weights: Iterable[str], utterances: Sequence[Utterance]) -> None:
+    """Refuse weights of corpora that are not there.
+
+    Args:
+        weights: Names of corpora.
+        utterances: What was read.
+
+    Raises:
+        CorpusError: If none of the utterances is of one of them.
+    """
+    here = sorted({u.corpus for u in utterances})
+    unknown = sorted(set(weights) - set(here))
+    if unknown:
+        raise CorpusError(
+            f"data.weights name no corpus that is here: {', '.join(unknown)}; there are {', '.join(here)}"
+            f"{meant(unknown[0], here)}"
+        )
 
 
 def answered(utterances: Sequence[Utterance], answer: Answer, emotions: Sequence[str]) -> list[Utterance]:
@@ -103,6 +122,32 @@ class MixedIn:
         tally.drop(len(read) - len(training), "of data.mixed_in's other splits")
         tally.drop(len(training) - len(rows), f"without the {self.answer} that is to be said")
         return rows if self.prompt is None else [replace(u, prompt=self.prompt, system=self.system) for u in rows]
+
+
+def read_mixed(
+    tasks: Sequence[MixedIn], emotions: Sequence[str], tally: Tally, audio: bool, held_out: Sequence[Utterance]
+) -> list[list[Utterance]]:
+    """The utterances of each of the tasks that are mixed in, without recordings that validate or test the run.
+
+    Args:
+        tasks: Those of a run.
+        emotions: The run's categories.
+        tally: Counts what was read and what was not.
+        audio: Whether each utterance needs its audio file.
+        held_out: What validates and tests.
+
+    Raises:
+        CorpusError: As :meth:`MixedIn.utterances`.
+    """
+    heard: set[tuple[str, float, float | None]] = set()
+    for utterance in held_out:
+        heard |= recordings_of(utterance)
+    found = []
+    for task in tasks:
+        read = task.utterances(emotions, tally, audio)
+        found.append([u for u in read if not heard & recordings_of(u)])
+        tally.drop(len(read) - len(found[-1]), "of data.mixed_in that validate or test")
+    return found
 
 
 def times_per_epoch(times: Sequence[float], mixed: Sequence[tuple[float, int]]) -> list[float]:

@@ -12,7 +12,7 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from empathy_lightning.errors import InputError
-from empathy_lightning.modules.emotion_nuance import EmotionEstimate
+from empathy_lightning.modules.emotion_heads import EmotionEstimate
 from empathy_lightning.modules.speech_encoder import EncodedSpeech
 from empathy_lightning.modules.unit_choice import UnitDecoding
 

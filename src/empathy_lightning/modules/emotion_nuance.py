@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from empathy_lightning.modules.part_of_checkpoint import part_of_checkpoint
+from empathy_lightning.modules.emotion_heads import EmotionEstimate, EmotionHeads
 
 Pooling = Literal["attention", "mean", "statistics"]
 """How frames become one vector."""
@@ -159,29 +158,7 @@ class EmotionExtractor(nn.Module):
         return masked_mean(frames, mask) if self.pooling == "mean" else masked_statistics(frames, mask)
 
 
-@dataclass
-class EmotionEstimate:
-    """What was heard in the voice.
-
-    Attributes:
-        embedding: Vector for the prompt, shape (B, output_size).
-        logits: Scores of the categories, shape (B, classes).
-        arousal: Shape (B,), in 0..1; NaN from a module that does not rate.
-        valence: As arousal.
-        dominance: As arousal.
-        layer_weights: Share of each of the encoder's layers in the embedding, shape (B, layers); None from a module
-            that does not say.
-    """
-
-    embedding: Tensor
-    logits: Tensor
-    arousal: Tensor
-    valence: Tensor
-    dominance: Tensor
-    layer_weights: Tensor | None = None
-
-
-class EmotionNuance(nn.Module):
+class EmotionNuance(EmotionHeads):
     """Emotion embedding with auxiliary heads for categories and for arousal, valence, dominance.
 
     Joins FreezeEmpath's extractor and linear classifier with RE-LLM's dimensional
@@ -202,9 +179,6 @@ class EmotionNuance(nn.Module):
         pooling: ``"attention"``, ``"mean"`` or ``"statistics"``, see :class:`EmotionExtractor`.
     """
 
-    reads = "layers"
-    """What its input is: the speech encoder's layers."""
-
     def __init__(
         self,
         input_size: int,
@@ -221,34 +195,14 @@ class EmotionNuance(nn.Module):
         super().__init__()
         self.input_size = input_size
         self.output_size = output_size
-        self.num_emotions = num_emotions
         self.hidden_size = hidden_size
         self.gate_size = gate_size
         self.num_heads = num_heads
         self.dropout = dropout
-        self.rate_dimensions = rate_dimensions
         self.layers = layers
         self.pooling = pooling
         self.extractor = EmotionExtractor(input_size, output_size, hidden_size, gate_size, num_heads, layers, pooling)
-        self.categorical_head = nn.Linear(output_size, num_emotions, bias=False)
-        if rate_dimensions:
-            self.arousal_head = nn.Linear(output_size, 1)
-            self.valence_head = nn.Linear(output_size, 1)
-            self.dominance_head = nn.Linear(output_size, 1)
-
-    @classmethod
-    def from_pretrained(cls, name_or_path: str, revision: str | None = None) -> Self:
-        """Load this part alone from a checkpoint folder of a bot or a recogniser, in eval mode.
-
-        Args:
-            name_or_path: Folder, or ``user/name`` or ``user/name@revision`` of the Hub.
-            revision: Branch, tag or commit on the Hub.
-
-        Raises:
-            PretrainedError: If the folder cannot be used, or holds no such part.
-        """
-        part: Self = part_of_checkpoint(cls, name_or_path, revision)
-        return part
+        self._add_heads(output_size, num_emotions, rate_dimensions)
 
     def forward(self, layers: Sequence[Tensor], mask: Tensor) -> EmotionEstimate:
         """Estimate the emotion of each utterance.
@@ -259,16 +213,5 @@ class EmotionNuance(nn.Module):
         """
         weights = self.extractor.layer_weights(layers, mask)
         embedding = self.extractor(layers, mask, weights)
-        weights = weights.detach()
         features = nn.functional.dropout(embedding, self.dropout, self.training)
-        if not self.rate_dimensions:
-            unknown = torch.full_like(embedding[:, 0], torch.nan)
-            return EmotionEstimate(embedding, self.categorical_head(features), unknown, unknown, unknown, weights)
-        return EmotionEstimate(
-            embedding,
-            self.categorical_head(features),
-            self.arousal_head(features)[:, 0].sigmoid(),
-            self.valence_head(features)[:, 0].sigmoid(),
-            self.dominance_head(features)[:, 0].sigmoid(),
-            weights,
-        )
+        return self._estimate(embedding, features, weights.detach())

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig, StoppingCriteriaList, TorchAoConfig
+from transformers import AutoModelForCausalLM, StoppingCriteriaList
 
-from empathy_lightning.errors import meant
 from empathy_lightning.modules.chat_format import end_token_id
 from empathy_lightning.modules.context_cache import ContextCache
 from empathy_lightning.modules.frozen_head import decoder_of, logits_of, summed_cross_entropy
@@ -19,6 +16,7 @@ from empathy_lightning.modules.gradient_checkpointing import checkpoint_blocks
 from empathy_lightning.modules.model_check import check, keeps_all_keys, packs_rows, takes_positions
 from empathy_lightning.modules.packed_rows import NAME, states_of_rows, worthwhile
 from empathy_lightning.modules.pretrained import commit_of, dtype_named, load, load_tokenizer
+from empathy_lightning.modules.quantization import quantization_config
 from empathy_lightning.modules.sampling import SeededDraw
 from empathy_lightning.modules.speech_encoder import freeze, length_mask
 from empathy_lightning.modules.text_model import text_model
@@ -96,7 +94,7 @@ class LanguageModel(nn.Module):
         """
         options: dict[str, Any] = {"dtype": dtype_named(dtype)}
         if quantization is not None:
-            options["quantization_config"] = _quantization_config(quantization, options["dtype"])
+            options["quantization_config"] = quantization_config(quantization, options["dtype"])
         tokenizer = load_tokenizer(name_or_path, revision)
         model = text_model(load(AutoModelForCausalLM, name_or_path, revision, **options))
         if gradient_checkpointing:
@@ -287,15 +285,3 @@ class LanguageModel(nn.Module):
         """The token after a reply's end in a batch; which one does not matter."""
         own = self.tokenizer.pad_token_id
         return min(stops, default=0) if own is None else int(own)
-
-
-def _quantization_config(name: str, dtype: torch.dtype) -> Any:
-    needed = {"bitsandbytes-4bit": ["bitsandbytes", "accelerate"], "torchao-int8": ["torchao"]}
-    if name not in needed:
-        raise ValueError(f"quantization {name} is not known: choose {' or '.join(needed)}{meant(name, needed)}")
-    if any(find_spec(package) is None for package in needed[name]):
-        package = needed[name][0]
-        raise ModuleNotFoundError(f"quantization {name} needs {package}: pip install 'empathy_lightning[quantization]'")
-    if name == "bitsandbytes-4bit":
-        return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
-    return TorchAoConfig(import_module("torchao.quantization").Int8WeightOnlyConfig())

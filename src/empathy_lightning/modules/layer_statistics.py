@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
 
 import torch
 from torch import Tensor, nn
 
-from empathy_lightning.modules.emotion_nuance import EmotionEstimate, masked_statistics
-from empathy_lightning.modules.part_of_checkpoint import part_of_checkpoint
+from empathy_lightning.modules.emotion_heads import EmotionEstimate, EmotionHeads
+from empathy_lightning.modules.emotion_nuance import masked_statistics
 
 PRIOR = 2
 """Recordings of a speaker that count as much as what is known of nobody in particular."""
@@ -88,7 +87,7 @@ class Voice:
         self.mean = self.mean + (row - self.mean) / self.count
 
 
-class LayerStatistics(nn.Module):
+class LayerStatistics(EmotionHeads):
     """Emotion embedding and heads from the mean and the deviation over time of every layer, side by side.
 
     What a linear classifier of emotions reads in a frozen recogniser, in the place of
@@ -107,9 +106,6 @@ class LayerStatistics(nn.Module):
         dropout: Share of the statistics that is left out in training.
         rate_dimensions: Have the heads for arousal, valence and dominance; without them the ratings are NaN.
     """
-
-    reads = "layers"
-    """What its input is: the speech encoder's layers."""
 
     knows_speakers = True
     """Whether it is told who speaks."""
@@ -131,10 +127,8 @@ class LayerStatistics(nn.Module):
         self.input_size = input_size
         self.output_size = output_size
         self.num_layers = num_layers
-        self.num_emotions = num_emotions
         self.hidden_size = hidden_size
         self.dropout = dropout
-        self.rate_dimensions = rate_dimensions
         self.voices: dict[str, Voice] = {}
         width = 2 * num_layers * input_size
         self.standardisation = Standardisation(width)
@@ -142,25 +136,7 @@ class LayerStatistics(nn.Module):
         if hidden_size:
             hidden = nn.Linear(width, hidden_size)
             self.project = nn.Sequential(hidden, nn.ReLU(), nn.Linear(hidden_size, output_size))
-        self.categorical_head = nn.Linear(output_size, num_emotions, bias=False)
-        if rate_dimensions:
-            self.arousal_head = nn.Linear(output_size, 1)
-            self.valence_head = nn.Linear(output_size, 1)
-            self.dominance_head = nn.Linear(output_size, 1)
-
-    @classmethod
-    def from_pretrained(cls, name_or_path: str, revision: str | None = None) -> Self:
-        """Load this part alone from a checkpoint folder of a bot or a recogniser, in eval mode.
-
-        Args:
-            name_or_path: Folder, or ``user/name`` or ``user/name@revision`` of the Hub.
-            revision: Branch, tag or commit on the Hub.
-
-        Raises:
-            PretrainedError: If the folder cannot be used, or holds no such part.
-        """
-        part: Self = part_of_checkpoint(cls, name_or_path, revision)
-        return part
+        self._add_heads(output_size, num_emotions, rate_dimensions)
 
     def enrol(self, layers: Sequence[Tensor], mask: Tensor, speakers: Sequence[str]) -> None:
         """Hear recordings to know their speakers' voices; as :meth:`forward`, with the name of each row's speaker."""
@@ -181,15 +157,7 @@ class LayerStatistics(nn.Module):
             rows = rows - torch.stack([self._own(speaker, rows[0]) for speaker in speakers])
         features = nn.functional.dropout(rows, self.dropout, self.training)
         embedding = self.project(features)
-        logits = self.categorical_head(embedding)
-        shares = self.layer_shares().expand(len(rows), -1)
-        if not self.rate_dimensions:
-            unknown = torch.full_like(logits[:, 0], torch.nan)
-            return EmotionEstimate(embedding, logits, unknown, unknown, unknown, shares)
-        arousal, valence, dominance = (
-            head(embedding)[:, 0].sigmoid() for head in (self.arousal_head, self.valence_head, self.dominance_head)
-        )
-        return EmotionEstimate(embedding, logits, arousal, valence, dominance, shares)
+        return self._estimate(embedding, embedding, self.layer_shares().expand(len(rows), -1))
 
     @torch.no_grad()
     def layer_shares(self) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from empathy_lightning.modules.emotion_nuance import EmotionEstimate
+from empathy_lightning.modules.emotion_heads import EmotionEstimate
 
 
 class PooledEmotionHeads(nn.Module):

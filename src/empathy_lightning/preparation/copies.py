@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from empathy_lightning.audio import SAMPLE_RATE, read, write
+from empathy_lightning.audio import SAMPLE_RATE, AudioError, read, write
 from empathy_lightning.data.augmentation import Augmentation, drawn_from
-from empathy_lightning.data.left_out import MOST
+from empathy_lightning.data.left_out import MOST, kind_of, refuse_lost
 from empathy_lightning.data.manifest import write_manifest
 from empathy_lightning.data.reading import read_chosen
 from empathy_lightning.errors import InputError
@@ -17,6 +17,7 @@ from empathy_lightning.files import check_folder, check_target
 from empathy_lightning.jobs import Claim, alone, digest, recordings_digest, seed_of, speech_file
 from empathy_lightning.progress import progress_bar
 from empathy_lightning.utterance import Utterance
+from empathy_lightning.walk import files_below
 
 
 def prepare_copies(
@@ -53,6 +54,9 @@ def prepare_copies(
     check_target(out, [manifest])
     folder = out.with_name(f"{out.name}.speech")
     check_folder(folder)
+    change = Augmentation(
+        noise, noise_folder, drop_frequencies=False, drop_stretches=False, rooms=rooms, probability=0.8
+    )
     utterances = read_chosen(manifest, most=max_left_out)
     originals = [u for u in utterances if u.split == "train"]
     if not originals:
@@ -60,14 +64,14 @@ def prepare_copies(
     made_from: dict[str, Any] = {"manifest": digest(manifest), "copies": copies, "noise": noise, "rooms": rooms}
     made_from |= {"noise_folder": noise_folder and _noises(Path(noise_folder)), "seed": seed}
     made_from["recordings"] = recordings_digest([u.path for u in originals], manifest.parent)
-    change = Augmentation(noise, noise_folder, drop_frequencies=False, drop_stretches=False, rooms=rooms)
-    change.probability = 0.8
     with alone(folder):
         claim = Claim(folder, made_from, "*/*.wav")
         if not claim.is_met(again):
             claim.write()
         rows = [replace(u, id=f"{u.id}~{copy + 1}", duration=None) for copy in range(copies) for u in originals]
-        changed = _changed(rows, originals * copies, out, change, seed)
+        unreadable: dict[str, str] = {}
+        changed = _changed(rows, originals * copies, out, change, seed, unreadable)
+        refuse_lost([(why, path) for path, why in unreadable.items()], len(originals), max_left_out)
         Claim(out, made_from).write()
         write_manifest(out, [*utterances, *changed])
     print(f"{len(changed)} copies of {len(originals)} training utterances")
@@ -76,18 +80,28 @@ def prepare_copies(
 
 def _noises(folder: Path) -> str:
     """Digest of the recordings of a folder."""
-    return recordings_digest([str(path) for path in sorted(folder.rglob("*")) if path.is_file()], folder)
+    return recordings_digest([str(path) for path in files_below(folder)], folder)
 
 
 def _changed(
-    rows: Sequence[Utterance], originals: Sequence[Utterance], out: Path, change: Augmentation, seed: int
+    rows: Sequence[Utterance],
+    originals: Sequence[Utterance],
+    out: Path,
+    change: Augmentation,
+    seed: int,
+    unreadable: dict[str, str],
 ) -> list[Utterance]:
+    """The copies; recordings that cannot be read have none, and are told with the reason."""
     made = []
     pairs = list(zip(rows, originals, strict=True))
     for row, original in progress_bar(pairs, what="copies"):
         file = speech_file(out, row)
         if not file.is_file():
-            waveform = read(original.path, original.start, original.end)
+            try:
+                waveform = read(original.path, original.start, original.end)
+            except AudioError as error:
+                unreadable[original.path] = kind_of(str(error).removeprefix(f"{original.path}: "))
+                continue
             with drawn_from((seed_of(seed, row),)):
                 waveform = change(waveform)
             write(file, waveform.clamp(-1, 1), SAMPLE_RATE)

@@ -6,9 +6,8 @@ from pathlib import Path
 
 from transformers.utils.hub import cached_file
 
-from empathy_lightning.errors import InputError
 from empathy_lightning.jobs import folder_digest
-from empathy_lightning.modules.pretrained import locate
+from empathy_lightning.modules.pretrained import locate, opened
 
 
 def model_identity(name_or_path: str) -> str:
@@ -16,15 +15,13 @@ def model_identity(name_or_path: str) -> str:
 
     Raises:
         FileNotFoundError: If the name is a path, and nothing is there.
-        InputError: If there is no such model.
+        PretrainedError: If there is no such model.
     """
     located = locate(name_or_path)
     if (folder := Path(located).expanduser()).is_dir():
         return f"sha256:{folder_digest(folder)}"
-    try:
-        config = cached_file(located, "config.json")
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"model {name_or_path} cannot be loaded: {reason}") from None
+    # The Hub is asked once; transformers alone would ask five times, a line each.
+    with opened(name_or_path) as (name, where):
+        config = cached_file(name, "config.json", **where)
     # The cache keeps each commit in a folder of its name.
     return f"{located}@{Path(str(config)).parent.name}"

@@ -18,7 +18,7 @@ from empathy_lightning.filled_prompt import Turn
 from empathy_lightning.listener import Heard
 from empathy_lightning.metrics.emotion import Recognised
 from empathy_lightning.metrics.prosody import prosody
-from empathy_lightning.modules.emotion_nuance import EmotionEstimate
+from empathy_lightning.modules.emotion_heads import EmotionEstimate
 from empathy_lightning.progress import progress_bar
 from empathy_lightning.prompts import response_ids
 from empathy_lightning.slots import (
