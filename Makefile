@@ -42,7 +42,7 @@ bounds: .venv-lowest/.ready .venv-newest/.ready
 
 $(READY): setup.py setup.cfg pyproject.toml constraints.txt
 	python3 -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,docs,live,logging,serve,storage,synthetic]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,docs,live,serve,storage,synthetic]'
 	touch $@
 
 clean:

@@ -21,6 +21,7 @@ from empathy_lightning.commands.trainer_cli import ParsedOnly, TrainerCLI
 from empathy_lightning.data.datamodule import EmpathyDataModule
 from empathy_lightning.errors import InputError
 from empathy_lightning.tasks.run_lines import PartsSummary
+from empathy_lightning.tasks.run_log import SettingsLog
 
 # Frozen parts are in eval mode on purpose, folders of another run are refused, `last` may find nothing.
 _IDLE_WARNINGS = (
@@ -135,6 +136,7 @@ def _run(words: list[str], kind: type[TrainerCLI]) -> TrainerCLI:
                 held=held,
                 datamodule_class=EmpathyDataModule,
                 subclass_mode_model=True,
+                save_config_callback=SettingsLog,
                 save_config_kwargs={"overwrite": True},
                 parser_kwargs={**parsing, words[0]: parsing},
                 seed_everything_default=0,

@@ -48,6 +48,7 @@ from empathy_lightning.tasks.run_folder import (
     newest,
 )
 from empathy_lightning.tasks.run_lines import ProgressLines
+from empathy_lightning.tasks.run_log import RunLog
 from empathy_lightning.tasks.run_outputs import checkpoints, curve
 from empathy_lightning.tasks.task import TrainedPartsTask
 
@@ -111,6 +112,8 @@ class TrainerCLI(LightningCLI):
         chosen = config["callbacks"] or []
         config["callbacks"] = chosen if isinstance(chosen, list) else [chosen]
         self._add_outputs(config)
+        if config["logger"] is not False and not any(isinstance(call, RunLog) for call in config["callbacks"]):
+            config["callbacks"].append(RunLog())
         bar = any(isinstance(callback, ProgressBar) for callback in config["callbacks"])
         if not bar and config["enable_progress_bar"] is not False and not sys.stdout.isatty():
             config["callbacks"].append(ProgressLines())

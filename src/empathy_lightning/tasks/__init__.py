@@ -4,6 +4,7 @@ from empathy_lightning.tasks.emotion_nuance import EmotionNuanceTask
 from empathy_lightning.tasks.empathy_classifier import EmpathyClassifierTask
 from empathy_lightning.tasks.export import Export
 from empathy_lightning.tasks.joint import JointTask
+from empathy_lightning.tasks.run_log import RunLog
 from empathy_lightning.tasks.schedule import Cosine, Linear, Schedule, WarmupDecay
 from empathy_lightning.tasks.sharding import ShardedBackboneStrategy
 from empathy_lightning.tasks.speaker_enrolment import SpeakerEnrolment
@@ -18,6 +19,7 @@ __all__ = [
     "Export",
     "JointTask",
     "Linear",
+    "RunLog",
     "Schedule",
     "ShardedBackboneStrategy",
     "SpeakerEnrolment",
