@@ -21,7 +21,8 @@ from pathlib import Path
 
 from empathy_lightning.__main__ import main
 from empathy_lightning.configurations import config_files
-from empathy_lightning.jobs import Claim, digest
+from empathy_lightning.digests import digest
+from empathy_lightning.jobs import Claim
 
 OUT = "outputs/demo"
 CORPUS = f"{OUT}/corpus"

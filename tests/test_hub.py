@@ -13,7 +13,7 @@ import torch
 
 from empathy_lightning.audio import write
 from empathy_lightning.checkpoints import CheckpointError, load, save
-from empathy_lightning.jobs import folder_digest
+from empathy_lightning.digests import folder_digest
 from empathy_lightning.utterance import EMOTIONS
 from tests.conftest import ROOT
 from tests.hub_server import local_hub

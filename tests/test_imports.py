@@ -56,8 +56,8 @@ def test_modules_import_only_each_other(name):
 
 
 FLOORS = (
-    "__init__ audio configurations constructor containers decoding devices emotion_words errors faults field_rules "
-    "files flac jobs levels progress records sources splits storage text threads utterance walk",
+    "__init__ audio configurations constructor containers decoding devices digests emotion_words errors faults "
+    "field_rules files flac jobs levels progress records sources splits storage text threads utterance walk",
     "corpora modules prompts papers thinking",
     "data",
     "filled_prompt listener responder slots speaking talker writing",

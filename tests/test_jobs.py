@@ -16,8 +16,9 @@ from empathy_lightning.__main__ import main
 from empathy_lightning.audio import read
 from empathy_lightning.checkpoints import save
 from empathy_lightning.data import read_manifest, write_manifest
+from empathy_lightning.digests import digest, folder_digest
 from empathy_lightning.errors import InputError
-from empathy_lightning.jobs import Claim, digest, folder_digest, settled
+from empathy_lightning.jobs import Claim, settled
 from empathy_lightning.listener import Listener
 from empathy_lightning.modules.emotion_nuance import EmotionNuance
 from empathy_lightning.modules.language_model import LanguageModel
@@ -223,8 +224,8 @@ def test_the_first_process_settles_for_all(tmp_path, monkeypatch):
 
 
 def test_other_weights_in_a_large_file_are_seen(tmp_path, monkeypatch):
-    monkeypatch.setattr("empathy_lightning.jobs._WHOLE", 1_000)
-    monkeypatch.setattr("empathy_lightning.jobs._BLOCK", 10)
+    monkeypatch.setattr("empathy_lightning.digests._WHOLE", 1_000)
+    monkeypatch.setattr("empathy_lightning.digests._BLOCK", 10)
     generator = torch.Generator().manual_seed(0)
     for name in ("a.pt", "b.pt"):
         (tmp_path / name).write_bytes(bytes(torch.randint(256, (5_000,), generator=generator).tolist()))
@@ -290,8 +291,8 @@ def test_the_demo_skips_only_what_was_made_from_the_same(tmp_path, monkeypatch, 
 
 
 def test_a_change_anywhere_in_a_large_manifest_is_seen(tmp_path, monkeypatch):
-    monkeypatch.setattr("empathy_lightning.jobs._WHOLE", 1_000)
-    monkeypatch.setattr("empathy_lightning.jobs._BLOCK", 10)
+    monkeypatch.setattr("empathy_lightning.digests._WHOLE", 1_000)
+    monkeypatch.setattr("empathy_lightning.digests._BLOCK", 10)
     content = bytearray(b"sad," * 2_500)
     (tmp_path / "m.jsonl").write_bytes(content)
     before = digest(tmp_path / "m.jsonl")

@@ -13,8 +13,8 @@ from typing import Any
 
 from transformers.utils.hub import cached_file
 
+from empathy_lightning.digests import digest
 from empathy_lightning.errors import InputError, meant
-from empathy_lightning.jobs import digest
 from empathy_lightning.modules.model_files import read_json_object, weights_in
 from empathy_lightning.modules.pretrained import locate
 from empathy_lightning.parts import entries, is_entry, is_loaded
@@ -165,7 +165,7 @@ def warn_of_others(model: dict[str, Any], path: str, known: Mapping[str, str], n
 
 
 def weights_digest(name_or_path: str, revision: str | None = None) -> str | None:
-    """SHA-256 over :func:`.jobs.digest` of a model's files of weights; None where they are not on this machine.
+    """SHA-256 over :func:`.digests.digest` of a model's files of weights; None where they are not on this machine.
 
     Args:
         name_or_path: Folder, shipped backbone, or model id that is in the cache.

@@ -11,9 +11,9 @@ from huggingface_hub import ModelCardData
 from safetensors import safe_open
 
 from empathy_lightning.checkpoint_backbones import backbones_in
+from empathy_lightning.digests import folder_digest
 from empathy_lightning.errors import InputError
 from empathy_lightning.folders import read_config
-from empathy_lightning.jobs import folder_digest
 from empathy_lightning.parts import entries, is_loaded
 
 UNKNOWN = "not recorded"

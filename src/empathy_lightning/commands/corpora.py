@@ -88,8 +88,9 @@ def export(
     """
     from empathy_lightning.data.manifest import write_manifest
     from empathy_lightning.data.shard_export import write_shards
+    from empathy_lightning.digests import utterances_digest
     from empathy_lightning.files import check_folder, check_target
-    from empathy_lightning.jobs import Claim, utterances_digest
+    from empathy_lightning.jobs import Claim
     from empathy_lightning.storage import is_url, local_path
 
     if len(more) % 2:

@@ -58,8 +58,9 @@ def prepare(
     from empathy_lightning.data.left_out import Tally
     from empathy_lightning.data.manifest import write_manifest
     from empathy_lightning.data.reading import read_split
+    from empathy_lightning.digests import utterances_digest
     from empathy_lightning.files import check_target
-    from empathy_lightning.jobs import Claim, utterances_digest
+    from empathy_lightning.jobs import Claim
 
     check_target(out, [Path(root)])
     if out.suffix not in (".jsonl", ".parquet"):

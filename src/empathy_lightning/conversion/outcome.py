@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from empathy_lightning.digests import digest, folder_digest
 from empathy_lightning.files import check_new_folder, write_json
-from empathy_lightning.jobs import digest, folder_digest
 
 
 @dataclass

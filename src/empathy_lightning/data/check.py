@@ -19,7 +19,7 @@ from empathy_lightning.data.manifest import Manifest
 from empathy_lightning.data.protocols import Protocol
 from empathy_lightning.data.reading import read_split
 from empathy_lightning.data.sentences import words_of
-from empathy_lightning.jobs import digest
+from empathy_lightning.digests import digest
 from empathy_lightning.levels import faults, mixed
 from empathy_lightning.progress import progress_bar
 from empathy_lightning.sources import content

@@ -15,9 +15,10 @@ from empathy_lightning import storage
 from empathy_lightning.audio import SAMPLE_RATE, read
 from empathy_lightning.data.manifest import stored, to_table
 from empathy_lightning.data.shards import AUDIO, CLAIM, SIZES, part_name, ranges_of, read_claim
+from empathy_lightning.digests import recordings_digest, utterances_digest
 from empathy_lightning.errors import InputError
 from empathy_lightning.files import check_folder, whole, write_json
-from empathy_lightning.jobs import Claim, check_again, rank_and_world_size, recordings_digest, utterances_digest
+from empathy_lightning.jobs import Claim, check_again, rank_and_world_size
 from empathy_lightning.progress import progress_bar
 from empathy_lightning.utterance import Utterance
 

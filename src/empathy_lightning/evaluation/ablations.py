@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from empathy_lightning.configurations import RECIPE, layers, located, logs_of, merged, read_yaml
+from empathy_lightning.digests import digest
 from empathy_lightning.errors import InputError
 from empathy_lightning.evaluation.table_formats import markdown
 from empathy_lightning.files import write_json, write_text
-from empathy_lightning.jobs import digest
 
 WEIGHTS = "weights"
 """Folder of a variant's exported weights, inside its own."""

@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from empathy_lightning.digests import recordings_digest
 from empathy_lightning.files import file_of
-from empathy_lightning.jobs import recordings_digest
 from empathy_lightning.preparation.answers import AnswerShard
 from empathy_lightning.utterance import Utterance
 

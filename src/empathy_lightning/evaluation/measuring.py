@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from empathy_lightning.digests import recordings_digest, utterances_digest
 from empathy_lightning.errors import InputError
 from empathy_lightning.evaluation.measured import Measure, Measured
 from empathy_lightning.evaluation.result_folder import keep, kept
-from empathy_lightning.jobs import recordings_digest, utterances_digest
 from empathy_lightning.utterance import Utterance
 
 Arguments = Mapping[str, Any]

@@ -21,6 +21,7 @@ from empathy_lightning.data.left_out import MOST, refuse_lost
 from empathy_lightning.data.reading import read_chosen
 from empathy_lightning.decoding import Decoding
 from empathy_lightning.devices import own_device
+from empathy_lightning.digests import digest, folder_digest, recordings_digest
 from empathy_lightning.errors import InputError
 from empathy_lightning.evaluation.recognisers import readable_batches
 from empathy_lightning.evaluation.statistics import intervals
@@ -28,7 +29,6 @@ from empathy_lightning.files import check_target, write_json
 from empathy_lightning.filled_prompt import FilledPrompt, Turn
 from empathy_lightning.folders import read_config
 from empathy_lightning.hub import local_folder
-from empathy_lightning.jobs import digest, folder_digest, recordings_digest
 from empathy_lightning.listener import Heard
 from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.progress import progress_bar

@@ -13,6 +13,7 @@ from empathy_lightning.data.batch import SpeechBatch, SpeechDataset
 from empathy_lightning.data.left_out import MOST, refuse_lost
 from empathy_lightning.data.reading import read_chosen
 from empathy_lightning.devices import own_device
+from empathy_lightning.digests import digest, folder_digest, recordings_digest
 from empathy_lightning.errors import InputError
 from empathy_lightning.evaluation.probe import linear_probe
 from empathy_lightning.evaluation.recognised import figures, table
@@ -20,7 +21,6 @@ from empathy_lightning.evaluation.recognisers import Recognition, readable_batch
 from empathy_lightning.files import check_target, write_json
 from empathy_lightning.folders import read_config
 from empathy_lightning.hub import local_folder
-from empathy_lightning.jobs import digest, folder_digest, recordings_digest
 from empathy_lightning.kept_speech import keep_encoded as keep_encoded_speech
 from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.progress import progress_bar

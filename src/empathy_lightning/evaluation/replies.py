@@ -15,6 +15,7 @@ from empathy_lightning.data.left_out import refuse_lost
 from empathy_lightning.data.manifest import write_manifest
 from empathy_lightning.data.reading import read_chosen
 from empathy_lightning.devices import own_device
+from empathy_lightning.digests import digest, relative
 from empathy_lightning.errors import InputError
 from empathy_lightning.evaluation.answering import Answering, Respondent, earlier_turns
 from empathy_lightning.evaluation.changed_recordings import is_changed, with_state
@@ -22,16 +23,7 @@ from empathy_lightning.faults import first_of
 from empathy_lightning.files import check_folder, check_target
 from empathy_lightning.folders import read_config
 from empathy_lightning.hub import local_folder
-from empathy_lightning.jobs import (
-    Claim,
-    alone,
-    digest,
-    rank_and_world_size,
-    relative,
-    settled,
-    speech_file,
-    speech_files,
-)
+from empathy_lightning.jobs import Claim, alone, rank_and_world_size, settled, speech_file, speech_files
 from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.preparation.answers import AnswerShard, check_shards, in_shards, shards_of
 from empathy_lightning.preparation.identity import model_identity

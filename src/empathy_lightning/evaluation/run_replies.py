@@ -10,12 +10,12 @@ from typing import Any
 
 from empathy_lightning.data.manifest import read_manifest
 from empathy_lightning.data.reading import read_chosen
+from empathy_lightning.digests import digest, folder_digest
 from empathy_lightning.errors import InputError
 from empathy_lightning.evaluation.answering import Answering
 from empathy_lightning.evaluation.dialogues import answer_dialogues
 from empathy_lightning.evaluation.result_folder import PREDICTIONS, replies_in
 from empathy_lightning.hub import local_folder
-from empathy_lightning.jobs import digest, folder_digest
 from empathy_lightning.progress import say
 from empathy_lightning.utterance import SPOKEN, Utterance
 

@@ -14,9 +14,10 @@ from empathy_lightning.audio import read
 from empathy_lightning.checkpoints import save
 from empathy_lightning.data.left_out import MOST
 from empathy_lightning.data.reading import read_chosen
+from empathy_lightning.digests import digest, recordings_digest
 from empathy_lightning.errors import InputError
 from empathy_lightning.files import check_folder, file_of
-from empathy_lightning.jobs import Claim, digest, recordings_digest
+from empathy_lightning.jobs import Claim
 from empathy_lightning.modules.mel_quantizer import MelQuantizer
 from empathy_lightning.preparation.quantizer import pieces_of
 from empathy_lightning.progress import progress_bar

@@ -12,9 +12,10 @@ from empathy_lightning.data.augmentation import Augmentation, drawn_from
 from empathy_lightning.data.left_out import MOST, kind_of, refuse_lost
 from empathy_lightning.data.manifest import write_manifest
 from empathy_lightning.data.reading import read_chosen
+from empathy_lightning.digests import digest, recordings_digest
 from empathy_lightning.errors import InputError
 from empathy_lightning.files import check_folder, check_target
-from empathy_lightning.jobs import Claim, alone, digest, recordings_digest, seed_of, speech_file
+from empathy_lightning.jobs import Claim, alone, seed_of, speech_file
 from empathy_lightning.progress import progress_bar
 from empathy_lightning.utterance import Utterance
 from empathy_lightning.walk import files_below

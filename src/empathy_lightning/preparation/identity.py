@@ -6,7 +6,7 @@ from pathlib import Path
 
 from transformers.utils.hub import cached_file
 
-from empathy_lightning.jobs import folder_digest
+from empathy_lightning.digests import folder_digest
 from empathy_lightning.modules.pretrained import locate, opened
 
 

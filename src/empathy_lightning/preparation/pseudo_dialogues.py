@@ -18,10 +18,11 @@ from typing import Any
 from empathy_lightning.data.left_out import MOST, Tally, with_files
 from empathy_lightning.data.mixture import with_voice_of
 from empathy_lightning.data.reading import read_chosen
+from empathy_lightning.digests import digest
 from empathy_lightning.emotion_words import SPELLINGS, emotion_named, suggested_emotion
 from empathy_lightning.errors import InputError
 from empathy_lightning.files import check_target
-from empathy_lightning.jobs import alone, digest
+from empathy_lightning.jobs import alone
 from empathy_lightning.preparation.answers import asked, check_shards, shards_of
 from empathy_lightning.preparation.engines import Generation
 from empathy_lightning.preparation.response_selection import ResponseSelection

@@ -17,9 +17,10 @@ from empathy_lightning.data.left_out import MOST, refuse_lost
 from empathy_lightning.data.reading import read_chosen
 from empathy_lightning.data.sampler import LengthBucketSampler
 from empathy_lightning.devices import own_device
+from empathy_lightning.digests import digest, recordings_digest
 from empathy_lightning.errors import InputError
 from empathy_lightning.files import check_folder
-from empathy_lightning.jobs import Claim, digest, recordings_digest
+from empathy_lightning.jobs import Claim
 from empathy_lightning.modules.kmeans_quantizer import KMeans, KMeansQuantizer
 from empathy_lightning.modules.model_files import read_json_object
 from empathy_lightning.modules.pretrained import opened

@@ -18,9 +18,10 @@ from empathy_lightning.data.manifest import write_manifest
 from empathy_lightning.data.reading import read_chosen
 from empathy_lightning.data.sampler import LengthBucketSampler
 from empathy_lightning.devices import own_device
+from empathy_lightning.digests import digest, recordings_digest
 from empathy_lightning.errors import InputError
 from empathy_lightning.files import check_target
-from empathy_lightning.jobs import Claim, digest, recordings_digest
+from empathy_lightning.jobs import Claim
 from empathy_lightning.modules.emotion_encoder import EmotionEncoder
 from empathy_lightning.modules.model_files import PretrainedError
 from empathy_lightning.preparation.identity import model_identity

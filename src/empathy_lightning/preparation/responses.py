@@ -14,10 +14,11 @@ from torch import Tensor
 from empathy_lightning.data.left_out import MOST, outside
 from empathy_lightning.data.manifest import write_manifest
 from empathy_lightning.data.reading import read_chosen
+from empathy_lightning.digests import digest
 from empathy_lightning.emotion_words import emotion_named
 from empathy_lightning.errors import InputError
 from empathy_lightning.files import check_target, write_json
-from empathy_lightning.jobs import Claim, alone, digest, rank_and_world_size
+from empathy_lightning.jobs import Claim, alone, rank_and_world_size
 from empathy_lightning.preparation.answers import answer_in_shards, asked, check_shards, no_answer, shards_of
 from empathy_lightning.preparation.diversity import mean_embeddings
 from empathy_lightning.preparation.engines import Generation, load_language_model

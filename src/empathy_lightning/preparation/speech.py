@@ -14,19 +14,11 @@ from empathy_lightning.audio import write
 from empathy_lightning.data.left_out import MOST
 from empathy_lightning.data.manifest import read_manifest, write_manifest
 from empathy_lightning.data.reading import read_chosen
+from empathy_lightning.digests import digest, recordings_digest
 from empathy_lightning.emotion_words import SPELLINGS, emotion_named
 from empathy_lightning.errors import InputError, meant
 from empathy_lightning.files import check_folder, check_target
-from empathy_lightning.jobs import (
-    Claim,
-    alone,
-    digest,
-    rank_and_world_size,
-    recordings_digest,
-    seed_of,
-    speech_file,
-    speech_files,
-)
+from empathy_lightning.jobs import Claim, alone, rank_and_world_size, seed_of, speech_file, speech_files
 from empathy_lightning.preparation.answers import AnswerShard, check_shards, in_shards, shards_of
 from empathy_lightning.preparation.speech_engines import Recordings, SpeechEngine
 from empathy_lightning.preparation.tones import Tones, read_tones

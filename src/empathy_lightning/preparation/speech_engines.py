@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from empathy_lightning.audio import AudioError, levels_of, opened, samples_of
+from empathy_lightning.digests import digest
 from empathy_lightning.errors import InputError, meant
-from empathy_lightning.jobs import digest
 from empathy_lightning.levels import mixed
 from empathy_lightning.preparation.recordings import Recordings as Recordings
 from empathy_lightning.small_world import espeak

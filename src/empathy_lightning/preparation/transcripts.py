@@ -12,11 +12,12 @@ from typing import Any
 from empathy_lightning.data.left_out import MOST, refuse_lost
 from empathy_lightning.data.manifest import write_manifest
 from empathy_lightning.data.reading import read_chosen
+from empathy_lightning.digests import digest, relative
 from empathy_lightning.evaluation.changed_recordings import is_changed, with_state
 from empathy_lightning.evaluation.other_recognisers import speech_recogniser
 from empathy_lightning.evaluation.reply_speech import Recording, SpeechRecogniser
 from empathy_lightning.files import check_target
-from empathy_lightning.jobs import Claim, alone, digest, rank_and_world_size, relative
+from empathy_lightning.jobs import Claim, alone, rank_and_world_size
 from empathy_lightning.preparation.answers import AnswerShard, check_shards, in_shards, shards_of
 from empathy_lightning.preparation.identity import model_identity
 from empathy_lightning.utterance import Utterance

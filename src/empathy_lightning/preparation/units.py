@@ -8,10 +8,11 @@ from pathlib import Path
 from empathy_lightning.checkpoints import load_quantizer
 from empathy_lightning.data.left_out import MOST, refuse_lost
 from empathy_lightning.data.reading import read_chosen
+from empathy_lightning.digests import digest, folder_digest, recordings_digest
 from empathy_lightning.errors import InputError
 from empathy_lightning.files import check_folder, check_target
 from empathy_lightning.hub import local_folder
-from empathy_lightning.jobs import Claim, digest, folder_digest, recordings_digest
+from empathy_lightning.jobs import Claim
 from empathy_lightning.preparation.answers import shards_of
 from empathy_lightning.preparation.unit_shards import write_units
 from empathy_lightning.utterance import Utterance

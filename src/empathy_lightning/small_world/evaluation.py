@@ -15,9 +15,9 @@ from empathy_lightning.chatbot import EmpatheticChatbot, Reply
 from empathy_lightning.corpora import CorpusError
 from empathy_lightning.data.left_out import MOST
 from empathy_lightning.data.reading import read_chosen
+from empathy_lightning.digests import digest, folder_digest
 from empathy_lightning.files import check_folder, check_target, write_json
 from empathy_lightning.hub import local_folder
-from empathy_lightning.jobs import digest, folder_digest
 from empathy_lightning.small_world.figures import (
     HeardQuestions,
     emotion_figures,

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from empathy_lightning.audio import AudioError, read
+from empathy_lightning.digests import digest
 from empathy_lightning.errors import InputError
 from empathy_lightning.evaluation.measured import Measured, unreadable_in
 from empathy_lightning.evaluation.speech_judges import PREDICTORS, installed_predictors, torchscript_predictor
-from empathy_lightning.jobs import digest
 from empathy_lightning.progress import progress_bar
 from empathy_lightning.utterance import Utterance
 

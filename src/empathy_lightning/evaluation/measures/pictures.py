@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from empathy_lightning.audio import SAMPLE_RATE, AudioError, read
+from empathy_lightning.digests import digest
 from empathy_lightning.errors import InputError
 from empathy_lightning.evaluation.measured import Measured
 from empathy_lightning.evaluation.styles import style_of, targets_of
 from empathy_lightning.files import whole
-from empathy_lightning.jobs import digest
 from empathy_lightning.metrics.prosody import pitch_track
 from empathy_lightning.modules.speech_encoder import LogMel
 from empathy_lightning.utterance import Utterance

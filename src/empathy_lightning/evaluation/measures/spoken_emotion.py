@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from empathy_lightning.audio import AudioError
+from empathy_lightning.digests import folder_digest
 from empathy_lightning.emotion_words import chosen_emotion
 from empathy_lightning.errors import InputError
 from empathy_lightning.evaluation.measured import Measured, unreadable_in
 from empathy_lightning.evaluation.other_recognisers import speech_recogniser
 from empathy_lightning.hub import local_folder
-from empathy_lightning.jobs import folder_digest
 from empathy_lightning.preparation.identity import model_identity
 from empathy_lightning.progress import progress_bar
 from empathy_lightning.recogniser import EmotionRecogniser

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from empathy_lightning.audio import AudioError
+from empathy_lightning.digests import digest
 from empathy_lightning.errors import InputError
 from empathy_lightning.evaluation.measured import Measured, unreadable_in
 from empathy_lightning.evaluation.styles import (
@@ -18,7 +19,6 @@ from empathy_lightning.evaluation.styles import (
     targets_of,
     training_replies,
 )
-from empathy_lightning.jobs import digest
 from empathy_lightning.progress import progress_bar
 from empathy_lightning.utterance import Utterance
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from empathy_lightning.audio import AudioError, read
+from empathy_lightning.digests import digest
 from empathy_lightning.evaluation.measured import Measured, unreadable_in
 from empathy_lightning.evaluation.speech_judges import SpeakerEncoder
 from empathy_lightning.evaluation.styles import targets_of
-from empathy_lightning.jobs import digest
 from empathy_lightning.progress import progress_bar
 from empathy_lightning.utterance import Utterance
 
