@@ -271,7 +271,7 @@ def test_processes_share_the_answering_and_one_of_them_measures(place, bot, monk
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--measures", "varietty"], "no measure is named 'varietty'"),
+        (["--measures", "varietty"], "no measure is named 'varietty'; did you mean variety?"),
         (["--measures", "mine_measures.Lenght"], "mine_measures has no class Lenght; did you mean Length?"),
         (["--measures", "nowhere.Length"], "No module named 'nowhere'"),
         (["--measures", "json.JSONDecoder"], "is no measure"),
@@ -292,6 +292,45 @@ def test_what_cannot_be_used_is_one_line_before_the_work(place, words, told, cap
     line = capsys.readouterr().err.strip().splitlines()[-1]
     assert line.startswith("error: ") and told in line
     assert not list(place.glob("results/*.json*"))
+
+
+def test_lines_without_a_response_are_no_replies_that_vanish(place, capsys):
+    rows = read_manifest("questions.jsonl")
+    write_manifest("half.jsonl", [replace(u, response=None) if index < 7 else u for index, u in enumerate(rows)])
+    assert run(manifest="half.jsonl") == 2
+    assert "7 of 15 utterances would be lost: 7 without a response" in capsys.readouterr().err
+    assert run("--allow_left_out", "0.5", manifest="half.jsonl") == 0 and len(predictions()) == 8
+
+
+@pytest.mark.parametrize(
+    ("entry", "told"),
+    [
+        ("{class_path: variety, init_args: [1]}", "init_args of variety are [1]: give names and values"),
+        ("{class_path: variety, suites: feelings}", "suites of variety are 'feelings': give a list of names"),
+    ],
+)
+def test_entries_of_other_kinds_are_told_with_their_file(place, entry, told, capsys):
+    (place / "list.yaml").write_text(f"- {entry}\n")
+    assert run("--measures", "list.yaml") == 2
+    assert f"error: list.yaml: {told}" in capsys.readouterr().err
+
+
+def test_a_measure_of_a_suite_that_is_not_there_is_missing(place, capsys):
+    (place / "list.yaml").write_text("- {class_path: variety, suites: [feelngs]}\n")
+    assert run("--measures", "list.yaml", "overlap") == 1
+    shown = capsys.readouterr().out
+    assert "missing: variety: it is for feelngs, and the suites of this run are feelings, questions" in shown
+    assert "variety" in metrics()["missing"]
+
+
+def test_a_measure_whose_code_was_changed_measures_anew(place):
+    file = place / "changing_measures.py"
+    file.write_text(MEASURE)
+    for times in (1, 1, 2):
+        if times == 2:
+            file.write_text(f"{MEASURE}# mended\n")
+        assert run("--measures", "changing_measures.Length") == 0
+        assert (place / "calls").read_text().split() == ["10", "5"] * times
 
 
 def test_files_of_one_name_and_empty_ones_are_refused(place, bot, capsys):

@@ -103,7 +103,7 @@ def run(
             trust=trust,
             max_left_out=allow_left_out,
         )
-    source = Source.of(manifests, replies, answering, split)
+    source = Source.of(manifests, replies, answering, split, allow_left_out)
     missing = evaluate_run(source, out, choices(measures), cluster, again)
     if (out / "metrics.json").is_file():
         _show(out)

@@ -41,7 +41,8 @@ def load_criterion(name: str) -> Criterion:
         return read_criterion(file)
     known = criterion_names()
     if name not in known:
-        raise InputError(f"no criterion named {name!r}; there are {', '.join(known)}{meant(name, known)}")
+        near = meant(name, known) or f"; there are {', '.join(known)}"
+        raise InputError(f"no criterion named {name!r}{near}")
     return read_criterion(Path(str(files("empathy_lightning.evaluation") / "criteria" / f"{name}.yaml")))
 
 

@@ -119,16 +119,20 @@ def entries_of(content: Any, where: str) -> list[Choice]:
     Raises:
         InputError: If it is something else.
     """
-    found = []
-    for row in content if isinstance(content, list) else [content]:
-        if isinstance(row, str):
-            found.append(Choice(row))
-        elif isinstance(row, dict) and "class_path" in row and set(row) <= {*ENTRY, "suites"}:
-            arguments = dict(row.get("init_args") or {})
-            found.append(Choice(str(row["class_path"]), arguments, tuple(row.get("suites") or ())))
-        else:
-            raise InputError(f"{where}: a measure is a name, or class_path with init_args, not {str(row)[:80]}")
-    return found
+    return [_entry(row, where) for row in (content if isinstance(content, list) else [content])]
+
+
+def _entry(row: Any, where: str) -> Choice:
+    if isinstance(row, str):
+        return Choice(row)
+    if not (isinstance(row, dict) and "class_path" in row and set(row) <= {*ENTRY, "suites"}):
+        raise InputError(f"{where}: a measure is a name, or class_path with init_args, not {str(row)[:80]}")
+    name, arguments, suites = str(row["class_path"]), row.get("init_args") or {}, row.get("suites") or []
+    if not isinstance(arguments, dict):
+        raise InputError(f"{where}: init_args of {name} are {arguments!r:.80}: give names and values")
+    if not isinstance(suites, list) or not all(isinstance(suite, str) for suite in suites):
+        raise InputError(f"{where}: suites of {name} are {suites!r:.80}: give a list of names")
+    return Choice(name, dict(arguments), tuple(suites))
 
 
 def build(wanted: Sequence[Choice], context: Mapping[str, Any]) -> dict[str, Measure]:

@@ -36,7 +36,8 @@ def measure_class(path: str) -> type:
     if "." in path:
         return _class_at(path)
     if path not in own_names():
-        raise InputError(f"no measure is named {path!r}; there are {', '.join(own_names())}{meant(path, own_names())}")
+        near = meant(path, own_names()) or f"; there are {', '.join(own_names())}"
+        raise InputError(f"no measure is named {path!r}{near}")
     return _class_at(f"{own_measures.__name__}.{path}.{''.join(word.capitalize() for word in path.split('_'))}")
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from empathy_lightning.digests import recordings_digest, utterances_digest
+from empathy_lightning.digests import digest, recordings_digest, utterances_digest
 from empathy_lightning.errors import InputError
 from empathy_lightning.evaluation.measured import Measure, Measured
 from empathy_lightning.evaluation.result_folder import keep, kept
@@ -45,7 +46,7 @@ def measured_suite(
         InputError: If no reply has what the measure needs, or it gives other rows than it should.
     """
     path = out / "measured" / "{}.{}.json".format(measure.name, re.sub(r"[^\w-]", "_", suite)[:80])
-    made_from = {"measure": made_of(measure, chosen), "replies": _digest(replies, out)}
+    made_from = {"measure": made_of(measure, chosen), "code": _code(measure), "replies": _digest(replies, out)}
     content = None if again else kept(path, made_from)
     if content is None:
         if again:
@@ -54,6 +55,13 @@ def measured_suite(
         content = keep(path, made_from, rows.rows, rows.figures)
         _remove_parts(path)
     return Measured(content["rows"], content["figures"])
+
+
+def _code(measure: Measure) -> str | None:
+    """Of the file that holds the class: one that was changed measures anew."""
+    module = sys.modules.get(type(measure).__module__)
+    file = getattr(module, "__file__", None)
+    return None if file is None else digest(file)
 
 
 def _digest(replies: Sequence[Utterance], home: Path) -> dict[str, str]:

@@ -92,6 +92,16 @@ def _versions() -> dict[str, str]:
     return {**libraries, "python": platform.python_version()}
 
 
+def _unasked(wanted: Mapping[str, Choice], suites: Suites) -> dict[str, str]:
+    """Measures of which no suite of this run is asked, since it is named otherwise."""
+    found = {}
+    for name, choice in wanted.items():
+        if choice.suites and not set(choice.suites) & set(suites):
+            there = ", ".join(suites)
+            found[name] = f"it is for {', '.join(choice.suites)}, and the suites of this run are {there:.150}"
+    return found
+
+
 def _measure(
     suites: Suites, out: Path, measures: Mapping[str, Measure], choices: Sequence[Choice], again: bool
 ) -> tuple[dict[str, dict[str, Measured]], dict[str, str], list[Exception]]:
@@ -100,7 +110,7 @@ def _measure(
     chosen = dict(zip(measures, described(choices), strict=True))
     asked = [(s, name) for s, name in product(suites, measures) if not wanted[name].suites or s in wanted[name].suites]
     found: dict[str, dict[str, Measured]] = {suite: {} for suite in suites}
-    missing: dict[str, str] = {}
+    missing = _unasked(wanted, suites)
     faults: list[Exception] = []
     with progress_bar(total=len(asked), what="measures") as progress:
         for suite, name in asked:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from empathy_lightning.data.left_out import MOST, refuse_lost
 from empathy_lightning.data.manifest import read_manifest
 from empathy_lightning.data.reading import read_chosen
 from empathy_lightning.digests import digest, folder_digest
@@ -35,16 +36,23 @@ class Source:
         given: Manifests whose responses are the replies, or predictions.jsonl of runs, by name; none if a bot answers.
         answering: The bot, and how it answers.
         split: Split to use, or ``all``.
+        max_left_out: Share of the lines of such files that may have no response.
     """
 
     questions: Mapping[str, Path]
     given: Mapping[str, Path] = field(default_factory=dict)
     answering: Answering | None = None
     split: str = "test"
+    max_left_out: float = MOST
 
     @classmethod
     def of(
-        cls, questions: Sequence[Path], given: Sequence[Path], answering: Answering | None, split: str = "test"
+        cls,
+        questions: Sequence[Path],
+        given: Sequence[Path],
+        answering: Answering | None,
+        split: str = "test",
+        max_left_out: float = MOST,
     ) -> Source:
         """Of files, which are named by what they are called.
 
@@ -55,7 +63,7 @@ class Source:
             raise InputError("whose replies are measured? give --checkpoint, a bot's, or --replies, those of files")
         if answering is not None and not questions:
             raise InputError("give one manifest of questions or more")
-        return cls(_named(questions), _named(given), answering, split)
+        return cls(_named(questions), _named(given), answering, split, max_left_out)
 
     def read(self, out: Path, again: bool) -> dict[str, list[Utterance]] | None:
         """The replies by the names of their questions, or of their files; None while other processes owe shards.
@@ -70,7 +78,7 @@ class Source:
         if self.answering is not None:
             return _answered(self.questions, out, self.answering, self.split, again)
         split = "all" if self.questions else self.split
-        held = {name: _held(file, split) for name, file in self.given.items()}
+        held = {name: _held(file, split, self.max_left_out) for name, file in self.given.items()}
         if not self.questions:
             return held
         together = [reply for replies in held.values() for reply in replies]
@@ -169,12 +177,14 @@ def by_suite(read: Mapping[str, Sequence[Utterance]]) -> dict[str, list[Utteranc
     return suites
 
 
-def _held(file: Path, split: str) -> list[Utterance]:
+def _held(file: Path, split: str, most: float) -> list[Utterance]:
     if _is_predictions(file):
         return replies_in(file)
-    found = [u for u in read_chosen(file, split, audio=False) if u.response is not None]
+    read = read_chosen(file, split, audio=False)
+    found = [u for u in read if u.response is not None]
     if not found:
         raise InputError(f"{file} has no responses in split {split}: --split all takes every one, --checkpoint answers")
+    refuse_lost([("without a response", u.id) for u in read if u.response is None], len(read), most)
     return found
 
 
