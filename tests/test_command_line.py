@@ -71,6 +71,13 @@ def test_any_recording_is_answered(bot, tmp_path, suffix, rate, channels, second
     assert (tmp_path / "out" / "replies.json").is_file()
 
 
+def test_a_recording_that_was_cut_is_answered_and_said_to_be(bot, tmp_path):
+    path = recording(tmp_path, "a.wav", np.random.default_rng(0).standard_normal(32_000) * 0.1)
+    path.write_bytes(path.read_bytes()[:40_000])
+    with pytest.warns(UserWarning, match=r"a.wav: cut: the header promises 64000 bytes .*; what is there is heard"):
+        assert main(["chat", str(path), "--out", str(tmp_path / "out"), "--checkpoint", str(bot)]) == 0
+
+
 def test_all_bad_recordings_are_named_at_once(bot, tmp_path, capsys):
     paths = [*bad_recordings(tmp_path).values(), tmp_path]
     assert main(["chat", *map(str, paths), "--out", str(tmp_path / "out"), "--checkpoint", str(bot)]) == 2

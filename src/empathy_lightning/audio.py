@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import math
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache, lru_cache
@@ -21,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from empathy_lightning.containers import UNKNOWN_FRAMES, with_true_length
+from empathy_lightning.containers import UNKNOWN_FRAMES, missing_part, with_true_length
 from empathy_lightning.errors import AudioError as AudioError
 from empathy_lightning.files import whole
 from empathy_lightning.levels import LISTENED, Levels, measure, measure_file, mixed, unclipped
@@ -167,6 +168,8 @@ def split_at_pauses(waveform: Tensor, longest: float) -> list[Tensor]:
 def read_speech(path: Source, longest: float = LONGEST) -> Tensor:
     """Read a recording that is to be answered; one that is too long is refused before it is decoded.
 
+    Of a file that was cut in the middle, what is there is heard, with a warning.
+
     Args:
         path: As in :func:`read`.
         longest: Most seconds.
@@ -184,6 +187,10 @@ def read_speech(path: Source, longest: float = LONGEST) -> Tensor:
     _check_longest(seconds, path, longest)
     waveform = read(path)
     check_speech(waveform, path, longest=longest)
+    with opened(path) as file:
+        missing = missing_part(content(path), file.format)
+    if missing:
+        warnings.warn(f"{path}: {missing}; what is there is heard", stacklevel=2)
     return waveform
 
 
