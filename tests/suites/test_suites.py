@@ -13,6 +13,7 @@ from empathy_lightning.audio import AudioError, read
 from empathy_lightning.checkpoints import save
 from empathy_lightning.data import read_manifest
 from empathy_lightning.data.manifest import valid
+from empathy_lightning.digests import recordings_digest
 from empathy_lightning.evaluation import measures
 from empathy_lightning.evaluation.measures.exists_match import ExistsMatch
 from empathy_lightning.evaluation.suites import SUITES
@@ -137,6 +138,12 @@ def test_a_bot_answers_a_suite_and_is_measured(model, tmp_path):
     assert ExistsMatch()(replies).figures == {"replies": 6, "correct": 0}
     knowing = [replace(u, response=f"{u.response} elgar!") for u in replies]
     assert ExistsMatch()(knowing).figures == {"replies": 6, "correct": 1}
+    # Another recording under the same name is another question.
+    state = recordings_digest([u.path for u in replies], tmp_path)
+    next((tmp_path / "suite").rglob("*.parquet")).touch()
+    assert recordings_digest([u.path for u in replies], tmp_path) != state
+    (tmp_path / "suite").rename(tmp_path / "moved")
+    assert all(len(read(u.path)) for u in read_manifest(tmp_path / "moved/questions.jsonl"))
 
 
 def test_a_question_without_an_answer_is_lost(tmp_path, capsys):

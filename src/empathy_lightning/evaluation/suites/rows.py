@@ -84,4 +84,4 @@ def parquet_rows(file: Path, lost: Lost) -> Iterator[Row]:
         lost(str(file), f"not a Parquet file, or a damaged one: {' '.join(str(error).split())}")
         return
     for number, values in enumerate(table.to_pylist()):
-        yield Row(values, f"{file}, row {number}", f"file://{file.absolute()}#{number}")
+        yield Row(values, f"{file}, row {number}", f"{file.absolute()}#{number}")
