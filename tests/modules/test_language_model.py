@@ -2,7 +2,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-import empathy_lightning.modules.language_model as language_model_file
+from empathy_lightning.modules import quantization
 from empathy_lightning.modules.gradient_checkpointing import checkpoint_blocks
 from empathy_lightning.modules.language_model import IGNORE, LanguageModel, pack
 from empathy_lightning.tasks.export import frozen_digest, plain_tensors
@@ -270,7 +270,7 @@ def test_checkpointed_blocks_keep_less_and_give_the_same_gradients(backbones, la
 
 @pytest.mark.parametrize("name", ["bitsandbytes-4bit", "torchao-int8"])
 def test_a_missing_quantisation_package_is_named(name, backbones, monkeypatch):
-    monkeypatch.setattr(language_model_file, "find_spec", lambda package: None)
+    monkeypatch.setattr(quantization, "find_spec", lambda package: None)
     told = rf"needs {name.split('-')[0]}: pip install 'empathy_lightning\[quantization\]'"
     with pytest.raises(ModuleNotFoundError, match=told):
         LanguageModel.from_pretrained(str(backbones / "language_model"), quantization=name)

@@ -7,7 +7,9 @@ import sys
 from dataclasses import replace
 
 import lightning as L
+import pytest
 from lightning.pytorch.plugins.environments import SLURMEnvironment
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from safetensors.torch import load_file
 from torch import equal
 
@@ -46,7 +48,17 @@ def test_torchrun_trains_what_lightning_starts_by_itself(place):  # noqa: F811
     assert own.keys() == found.keys() and all(equal(value, found[key]) for key, value in own.items())
 
 
-def test_a_trainer_takes_over_the_processes_of_the_guides_slurm_script(monkeypatch):
+@pytest.fixture
+def own_environment(monkeypatch):
+    """Lightning writes the rank and the address of the first process where later runs would find them."""
+    monkeypatch.setattr(rank_zero_only, "rank", getattr(rank_zero_only, "rank", 0))
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+def test_a_trainer_takes_over_the_processes_of_the_guides_slurm_script(monkeypatch, own_environment):
     """What ``srun`` sets for process 11 of the guide's script, as Lightning reads it."""
     (script,) = re.findall(r"```bash\n(#!/bin/bash\n#SBATCH --job-name=alignment.*?)```", GUIDE.read_text(), re.DOTALL)
     asked = {name: int(value) for name, value in re.findall(r"#SBATCH --(nodes|ntasks-per-node)=(\d+)", script)}

@@ -32,8 +32,8 @@ class Manifest(Corpus):
     name = "manifest"
 
     def __init__(self, path: str) -> None:
-        super().__init__(_folder_of(path))
-        self.path = path
+        self.path = str(path)
+        super().__init__(_folder_of(self.path))
 
     def read(self, folder: Path) -> Iterator[Utterance]:
         """Read the manifest."""
