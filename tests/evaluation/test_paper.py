@@ -263,14 +263,16 @@ def test_a_system_that_is_not_there_leaves_its_cells_empty(place, capsys):
     assert (place / "out/table.md").read_text() in shown and not (place / "out/transcript_random_label").exists()
 
 
-def test_a_system_s_replies_are_measured_by_what_the_suite_expects(place):
+def test_a_system_s_replies_are_measured_by_what_the_suite_expects(place, capsys):
     questions = read_manifest("questions.jsonl")
     write_manifest("theirs.jsonl", [Utterance(u.id, u.corpus, "none.wav", response="Yes.") for u in questions[1:]])
     name = "speech, emotion feature"
     systems = {system: {} for system in merged([TABLES / "freezeempath_table5.yaml"])["systems"]}
     overlay("freezeempath_table5", {**systems, name: {"replies": "theirs.jsonl", "checkpoint": None}}, ["exists_match"])
     words = ["evaluate", "paper", "recipe:tables/freezeempath_table5", "--out", "out", "--config", "tiny.yaml"]
-    assert main([*words, "--only", name]) == 0
+    assert main([*words, "--only", name]) == 1
+    assert "1 without a reply" in capsys.readouterr().out
+    assert main([*words, "--only", name, "--allow_left_out", "0.3"]) == 0
     lines = (place / "out/speech_emotion_feature/speech_alpaca/predictions.jsonl").read_text().splitlines()
     said = [json.loads(line) for line in lines]
     assert [line["id"] for line in said] == [u.id for u in questions[1:]]

@@ -365,6 +365,9 @@ def test_replies_of_files_are_measured_by_what_the_questions_expect(place, capsy
     said = [Utterance(u.id, u.corpus, "none.wav", response=u.response[::-1]) for u in reversed(questions[1:])]
     write_manifest("theirs.jsonl", [*said, Utterance("extra", "c", "none.wav", response="Who?")])
     words = ["evaluate", "run", "expected.jsonl", "--replies", "theirs.jsonl", "--measures", "overlap", "--out"]
+    assert main([*words, "results"]) == 2
+    assert "1 without a reply" in capsys.readouterr().err
+    words = [*words[:-1], "--allow_left_out", "0.1", "--out"]
     assert main([*words, "results"]) == 0
     assert "1 of 15 questions have no reply and are left out" in capsys.readouterr().out
     lines = predictions()

@@ -67,14 +67,14 @@ def emotion(
         checkpoint,
         manifest,
         Asking(question, by, parser, per_token, max_new_tokens),
-        out,
-        report,
-        split,
-        trust,
-        allow_left_out,
-        keep_encoded,
-        probe,
-        enrol,
+        out=out,
+        report=report,
+        split=split,
+        trust=trust,
+        max_left_out=allow_left_out,
+        keep_encoded=keep_encoded,
+        probe=probe,
+        enrol=enrol,
     )
 
 

@@ -212,6 +212,7 @@ def paper(
     format: TableFormat = "markdown",
     pages: bool = False,
     trust: Trust = (),
+    allow_left_out: AllowLeftOut = 0.01,
 ) -> int:
     """Make a paper's table: run its systems on its suites, and set ours beside what was published.
 
@@ -240,7 +241,7 @@ def paper(
     for name in only:
         if name not in found.systems:
             raise InputError(f"{table} has no system named {name}{meant(name, found.systems)}")
-    missing = run_systems(found, out, decoding, trust, only, pages)
+    missing = run_systems(found, out, decoding, trust, only, pages, allow_left_out)
     text = FORMATS[format](*table_rows(found, out))
     file = out / f"table{ENDINGS[format]}"
     write_text(file, text)

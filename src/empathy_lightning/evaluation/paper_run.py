@@ -9,6 +9,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from empathy_lightning.data.left_out import MOST
 from empathy_lightning.data.manifest import read_manifest, write_manifest
 from empathy_lightning.data.reading import read_chosen
 from empathy_lightning.decoding import Decoding
@@ -36,6 +37,7 @@ def run_systems(
     trust: Sequence[str] = (),
     only: Sequence[str] = (),
     pages: bool = False,
+    max_left_out: float = MOST,
 ) -> dict[str, str]:
     """Run every system that can be run on every suite, each into a folder below ``out``; what is done goes fast.
 
@@ -46,6 +48,7 @@ def run_systems(
         trust: Packages whose classes folders may name.
         only: Names of systems; none takes all.
         pages: Write each run's report.html too.
+        max_left_out: Share of a suite's questions that may be unreadable or without a reply.
 
     Returns:
         Why cells are missing, by system, suite and perhaps measure.
@@ -56,7 +59,7 @@ def run_systems(
     for number, (name, suite) in enumerate(jobs, 1):
         print(f"[{number}/{len(jobs)}] {name}, {suite}", flush=True)
         try:
-            lacking = _run(table, name, suite, folder_of(out, name, suite), decoding, trust, pages)
+            lacking = _run(table, name, suite, folder_of(out, name, suite), decoding, trust, pages, max_left_out)
         except InputError as error:
             # One system that is not there leaves its cells empty.
             missing[f"{name}, {suite}"] = str(error)
@@ -71,7 +74,14 @@ def folder_of(out: Path, system: str, suite: str) -> Path:
 
 
 def _run(
-    table: PaperTable, name: str, suite: str, folder: Path, decoding: Decoding, trust: Sequence[str], pages: bool
+    table: PaperTable,
+    name: str,
+    suite: str,
+    folder: Path,
+    decoding: Decoding,
+    trust: Sequence[str],
+    pages: bool,
+    max_left_out: float,
 ) -> dict[str, str]:
     system = table.systems[name].of(suite)
     measures = [choice for choice in table.measures if not choice.suites or suite in choice.suites]
@@ -82,18 +92,20 @@ def _run(
     if wordings is not None and decoding.max_new_tokens is None:
         decoding = replace(decoding, max_new_tokens=wordings.max_new_tokens)
     manifest = _questions(suite, table.suites[suite], table.split, system, folder)
-    answering = None
     if system.checkpoint is not None:
         prompt = _given(system) or (None if wordings is None else wordings.spoken)
         bot = Path(system.checkpoint)
-        answering = Answering(bot, prompt, decoding, system.speech, slots=system.slots, trust=tuple(trust))
-    elif system.language_model is not None:
-        manifest = _written(manifest, system, wordings, decoding, folder)
-    source = Source({}, {suite: manifest}, split="all")
-    if answering is not None:
+        answering = Answering(
+            bot, prompt, decoding, system.speech, slots=system.slots, trust=tuple(trust), max_left_out=max_left_out
+        )
         source = Source({suite: manifest}, {}, answering, "all")
     elif system.replies is not None:
-        source = Source({suite: manifest}, {suite: Path(system.replies)}, split="all")
+        source = Source({suite: manifest}, {suite: Path(system.replies)}, None, "all", max_left_out)
+    elif system.language_model is not None:
+        written = _written(manifest, system, wordings, decoding, folder)
+        source = Source({}, {suite: written}, split="all")
+    else:
+        source = Source({}, {suite: manifest}, split="all")
     return evaluate_run(source, folder, measures, page=pages)
 
 

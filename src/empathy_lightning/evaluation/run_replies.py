@@ -36,7 +36,7 @@ class Source:
         given: Manifests whose responses are the replies, or predictions.jsonl of runs, by name; none if a bot answers.
         answering: The bot, and how it answers.
         split: Split to use, or ``all``.
-        max_left_out: Share of the lines of such files that may have no response.
+        max_left_out: Share of the questions, and of the lines of such files, that may have no reply.
     """
 
     questions: Mapping[str, Path]
@@ -84,7 +84,7 @@ class Source:
         together = [reply for replies in held.values() for reply in replies]
         found = {}
         for name, file in self.questions.items():
-            found[name] = joined(read_chosen(file, self.split, audio=False), together, str(file))
+            found[name] = joined(read_chosen(file, self.split, audio=False), together, str(file), self.max_left_out)
         return found
 
     def described(self) -> dict[str, Any]:
@@ -131,30 +131,37 @@ def _answered(
     return found
 
 
-def joined(questions: Sequence[Utterance], replies: Sequence[Utterance], where: str) -> list[Utterance]:
+def joined(
+    questions: Sequence[Utterance], replies: Sequence[Utterance], where: str, most: float = MOST
+) -> list[Utterance]:
     """The questions with their replies; what a question expected as its response becomes its reference.
 
     Args:
         questions: With all that is known of them.
         replies: To these and perhaps others, in any order.
         where: Names the questions.
+        most: Share of them that may have no reply.
 
     Raises:
-        InputError: If a question has two replies, or none has one.
+        InputError: If a question has two replies, none has one, or more lack one.
     """
     known: dict[Key, Utterance] = {}
     for reply in replies:
         if known.setdefault((reply.corpus, reply.id), reply) is not reply:
             raise InputError(f"there are two replies to {reply.corpus}/{reply.id}: give one of them")
     found = []
+    lost = []
     for question in questions:
         own = known.get((question.corpus, question.id))
-        if own is not None:
+        if own is None:
+            lost.append(("without a reply", question.id))
+        else:
             found.append(_with_reply(question, own))
     if not found:
         raise InputError(f"{where}: there is no reply to any of its questions: corpora and ids have to agree")
-    if len(found) < len(questions):
-        say(f"{where}: {len(questions) - len(found)} of {len(questions)} questions have no reply and are left out")
+    refuse_lost(lost, len(questions), most)
+    if lost:
+        say(f"{where}: {len(lost)} of {len(questions)} questions have no reply and are left out")
     return found
 
 

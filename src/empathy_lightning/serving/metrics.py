@@ -30,13 +30,13 @@ class Metrics:
         self.log = logging.getLogger("empathy_lightning.serving")
         self._registry = CollectorRegistry()
 
-        def seconds(name: str, what: str) -> Histogram:
+        def _seconds(name: str, what: str) -> Histogram:
             return Histogram(f"empathy_{name}_seconds", what, buckets=_SECONDS, registry=self._registry)
 
-        self._heard = seconds("heard", "From the question to what was heard, the queue included.")
-        self._first_text = seconds("first_text", "From the question to the first word, the queue included.")
-        self._first_audio = seconds("first_audio", "From the question to the first sound, the queue included.")
-        self._whole = seconds("reply", "From the question to the end of the reply, the queue included.")
+        self._heard = _seconds("heard", "From the question to what was heard, the queue included.")
+        self._first_text = _seconds("first_text", "From the question to the first word, the queue included.")
+        self._first_audio = _seconds("first_audio", "From the question to the first sound, the queue included.")
+        self._whole = _seconds("reply", "From the question to the end of the reply, the queue included.")
         self._factor = Histogram(
             "empathy_real_time_factor", "Work per second of sound.", buckets=_FACTORS, registry=self._registry
         )

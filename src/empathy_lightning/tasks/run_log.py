@@ -32,7 +32,7 @@ class RunLog(L.Callback):
     def __init__(self, confusion: bool = True, recordings: int = 4) -> None:
         self.confusion = confusion
         self.recordings = recordings
-        self._counts: Tensor | None = None
+        self._counts = torch.zeros(0, 0)
         self._heard: list[tuple[str, Tensor, str]] = []
         self._emotions: tuple[str, ...] = ()
         self._hook: Any = None
@@ -50,23 +50,24 @@ class RunLog(L.Callback):
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Listen to what the model makes of the batches, where there is a logger that shows it."""
-        self._counts, self._heard = None, []
         model = getattr(pl_module, "model", None)
         if not trainer.sanity_checking and _showing(trainer) and isinstance(model, nn.Module):
+            self._heard = []
+            self._emotions = tuple(getattr(model, "emotions", ()))
+            size = len(self._emotions)
+            self._counts = torch.zeros(size, size, dtype=torch.long, device=pl_module.device)
             self._hook = model.register_forward_hook(self._note)
 
     def _note(self, model: nn.Module, given: tuple[Any, ...], output: Any) -> None:
         emotion = getattr(output, "emotion", None)
         batch = given[0] if given else None
-        if emotion is None or not isinstance(batch, SpeechBatch):
+        if emotion is None or not self._emotions or not isinstance(batch, SpeechBatch):
             return
-        self._emotions = batch.categories
         found = emotion.logits.detach().argmax(-1)
         size = len(self._emotions)
         labelled = batch.emotion >= 0
         pairs = batch.emotion[labelled] * size + found[labelled]
-        counts = torch.bincount(pairs, minlength=size * size).view(size, size)
-        self._counts = counts if self._counts is None else self._counts + counts
+        self._counts += torch.bincount(pairs, minlength=size * size).view(size, size)
         for row in range(min(len(batch), self.recordings - len(self._heard))):
             waveform = batch.waveform[row, : batch.lengths[row]].detach().float().cpu()
             label = batch.emotions[row] or "no label"
@@ -78,12 +79,10 @@ class RunLog(L.Callback):
             return
         self._hook.remove()
         self._hook = None
-        size = len(self._emotions)
-        counts = self._counts
-        if self.confusion and counts is not None:
-            # Every process has heard its own share.
-            counts = trainer.strategy.reduce(counts, reduce_op="sum")
-            if trainer.is_global_zero and size:
+        if self.confusion and self._emotions:
+            # Every process has heard its own share, perhaps nothing.
+            counts = trainer.strategy.reduce(self._counts, reduce_op="sum")
+            if trainer.is_global_zero and counts.any():
                 _show_confusion(trainer, counts.cpu(), self._emotions)
         if trainer.is_global_zero:
             _show_recordings(trainer, self._heard)
