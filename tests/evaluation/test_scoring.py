@@ -79,8 +79,8 @@ def manifest(tmp_path):
     return tmp_path / "replies.jsonl"
 
 
-def command(out, *measures, replies, questions=()):
-    return ["evaluate", "run", *map(str, questions), "--replies", str(replies), "--out", str(out),
+def command(out, *measures, replies, questions=(), more=()):
+    return ["evaluate", "run", *map(str, questions), "--replies", str(replies), *more, "--out", str(out),
             "--measures", *map(str, measures)]  # fmt: skip
 
 
@@ -185,7 +185,10 @@ def test_overlap_against_expected_responses(manifest, tmp_path, capsys):
     write_manifest(tmp_path / "one.jsonl", one)
     one[0].response = "You sound very sad."
     write_manifest(tmp_path / "other.jsonl", one)
-    _, figures = evaluate(tmp_path / "a", "overlap", questions=[manifest], replies=tmp_path / "one.jsonl")["overlap"]
+    files = {"questions": [manifest], "replies": tmp_path / "one.jsonl"}
+    assert main(command(tmp_path / "a", "overlap", **files)) == 2
+    assert "5 without a reply" in capsys.readouterr().err
+    _, figures = evaluate(tmp_path / "a", "overlap", **files, more=["--allow_left_out", "0.9"])["overlap"]
     assert figures["rouge1"] == figures["chrf"] == 1 and figures["chrf_of_reply"]["replies"] == 1
     assert "5 of 6 questions have no reply and are left out" in capsys.readouterr().out
     _, figures = evaluate(tmp_path / "b", "overlap", questions=[tmp_path / "other.jsonl"], replies=manifest)["overlap"]
