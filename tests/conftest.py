@@ -1,6 +1,10 @@
 """Fixtures: golden vectors, real recordings, tiny backbones of the real classes, and a tiny corpus."""
 
 import os
+
+# Before torch: several workers, and what they start, share the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import random
 from pathlib import Path
 

@@ -22,6 +22,7 @@ from empathy_lightning.modules.speech_decoder import SpeechDecoder
 from empathy_lightning.modules.unit_language_model import Qwen2Body
 from empathy_lightning.utterance import EMOTIONS
 from tests.conftest import ROOT
+from tests.forked import fork
 from tests.tiny import spoken
 
 
@@ -220,15 +221,8 @@ def test_missing_manifests(tmp_path, capsys):
     ],
 )
 def test_bad_configurations(extra, reason, tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "empathy_lightning",
-        "fit",
-        "--config",
-        str(ROOT / "examples/demo/speech_adapter.yaml"),
-    ]
-    result = subprocess.run([*command, *extra], capture_output=True, text=True, cwd=tmp_path)
+    config = str(ROOT / "examples/demo/speech_adapter.yaml")
+    result = fork(["fit", "--config", config, *extra], tmp_path).wait()
     assert result.returncode == 2, result.stderr
     assert "Traceback" not in result.stderr and reason in result.stderr.splitlines()[-1]
     assert result.stderr.count("error") == 1

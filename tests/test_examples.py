@@ -1,6 +1,5 @@
 """Every YAML under examples/ runs through the real command line, and every script does what it says."""
 
-import os
 import shlex
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from empathy_lightning.preparation import speech_engines
 from empathy_lightning.utterance import EMOTIONS
 from tests.conftest import ROOT
 from tests.corpora import cremad, nemo, ravdess
+from tests.forked import fork
 from tests.test_recipes import BLSP_EMO, FREEZEEMPATH, RE_LLM, REAL
 
 FEW_STEPS = [
@@ -27,10 +27,7 @@ STAGES = ("speech_adapter", "emotion_recognition", "emotion_nuance", "speech_dec
 
 
 def run(folder, *words, **environment):
-    result = subprocess.run(
-        [sys.executable, "-m", "empathy_lightning", *words], cwd=folder, capture_output=True, text=True,
-        env=os.environ | environment,
-    )  # fmt: skip
+    result = fork(words, folder, **environment).wait(600)
     assert result.returncode == 0, result.stderr[-3_000:]
     return result.stdout + result.stderr
 

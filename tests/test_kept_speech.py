@@ -1,9 +1,6 @@
 """What a frozen encoder made of speech is found again: by other runs, stages and evaluations, and by nobody else."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -20,7 +17,8 @@ from empathy_lightning.modules.emotion_nuance import EmotionNuance
 from empathy_lightning.modules.layer_statistics import LayerStatistics
 from empathy_lightning.modules.speech_adapter import SpeechAdapter
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
-from tests.conftest import ROOT, whisper_config
+from tests.conftest import whisper_config
+from tests.forked import Forked
 
 
 def ears(nuance=True, frozen=True, seed=0):
@@ -143,19 +141,18 @@ def test_an_encoder_that_trains_is_refused(tmp_path):
         keep_encoded(ears(frozen=False)[0], tmp_path)
 
 
-CHILD = """
-import sys, torch
-from empathy_lightning.__main__ import main
-from empathy_lightning.modules.speech_encoder import SpeechEncoder
-counted, forward = [], SpeechEncoder.forward
-def count(self, waveform, lengths):
-    counted.append(len(waveform))
-    return forward(self, waveform, lengths)
-SpeechEncoder.forward = count
-code = main(sys.argv[1:])
-print("encoded", sum(counted))
-sys.exit(code)
-"""
+def counted(words):
+    """A command that says how many utterances it encoded."""
+    counts, forward = [], SpeechEncoder.forward
+
+    def _count(encoder, waveform, lengths):
+        counts.append(len(waveform))
+        return forward(encoder, waveform, lengths)
+
+    SpeechEncoder.forward = _count
+    code = main(words)
+    print("encoded", sum(counts))
+    return code
 
 
 @pytest.fixture
@@ -185,8 +182,7 @@ def recogniser(backbones, corpus, tmp_path):
 
 def child(*words):
     """Run a command in a process of its own; its exit code and how many utterances it encoded."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-c", CHILD, *words], capture_output=True, text=True, env=environment)
+    done = Forked(counted, words).wait()
     return done.returncode, int(done.stdout.rpartition("encoded ")[2] or -1)
 
 

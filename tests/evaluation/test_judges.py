@@ -8,8 +8,6 @@ import re
 import resource
 import shlex
 import signal
-import subprocess
-import sys
 import threading
 import time
 from email.utils import formatdate
@@ -28,6 +26,7 @@ from empathy_lightning.evaluation.measures.judged import Judged
 from empathy_lightning.utterance import Utterance
 from tests.conftest import ROOT
 from tests.evaluation.judge_server import Reply, candidate, completion, serving, words
+from tests.forked import fork
 
 
 @pytest.fixture
@@ -259,14 +258,6 @@ def test_the_key_is_kept_nowhere(replies, monkeypatch):
         assert "secret" not in path.read_text()
 
 
-FRESH = [sys.executable, "-m", "empathy_lightning"]
-
-
-def obeying_interruptions():
-    """Undo what a shell does to those that it runs in the background."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
 def wait_until(true, seconds=90):
     end = time.monotonic() + seconds
     while not true():
@@ -285,19 +276,16 @@ def test_interrupted_and_gone_on_with_no_question_asked_twice(replies, number):
 
     answers = replies.parent / "answers/answers.jsonl"
     with serving(_holds_the_third) as server:
-        words = [*FRESH, *command(replies, server, "judge.at_once=1")]
-        running = subprocess.Popen(
-            words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, preexec_fn=obeying_interruptions
-        )
+        running = fork(command(replies, server, "judge.at_once=1"))
         wait_until(lambda: len(server.requests) == 3)
         assert answers.read_text().count("\n") == 2
         running.send_signal(number)
         if number == signal.SIGINT:
             # The question under way is still answered.
-            while "interrupted" not in running.stdout.readline():
-                assert running.poll() is None
+            wait_until(lambda: "interrupted" in running.stdout + running.stderr)
+            assert running.poll() is None
         free.set()
-        running.communicate(timeout=60)
+        running.wait(60)
         assert running.returncode == (130 if number == signal.SIGINT else -number)
         kept = 3 if number == signal.SIGINT else 2
         assert answers.read_text().count("\n") == kept and len(server.requests) == 3

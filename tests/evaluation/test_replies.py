@@ -2,8 +2,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,13 +10,14 @@ import soundfile
 import torch
 
 from empathy_lightning.__main__ import main
-from empathy_lightning.audio import read
+from empathy_lightning.audio import read, write
 from empathy_lightning.chatbot import EmpatheticChatbot
 from empathy_lightning.checkpoints import load, save
 from empathy_lightning.data import read_manifest, write_manifest
 from empathy_lightning.data.batch import collate
 from empathy_lightning.decoding import Decoding
 from empathy_lightning.errors import InputError
+from empathy_lightning.evaluation import answering
 from empathy_lightning.evaluation.answering import Respondent
 from empathy_lightning.jobs import alone as lock
 from empathy_lightning.jobs import seed_of
@@ -33,6 +32,7 @@ from empathy_lightning.modules.vocoder import NeuralVocoder
 from empathy_lightning.papers import paper_named
 from empathy_lightning.slots import Transcript, TrueLabel
 from empathy_lightning.utterance import EMOTIONS
+from tests.forked import Forked
 from tests.tiny import filled, spoken, text_of, tokens_of, whole, writes
 
 
@@ -362,30 +362,26 @@ def test_speech_depends_on_the_utterance_and_the_seed_alone(talker, corpus, tmp_
     assert (tmp_path / "a.jsonl").read_text().replace("a.jsonl", "b.jsonl") == (tmp_path / "b.jsonl").read_text()
 
 
-KILLED = """
-import os, signal, sys
-import empathy_lightning.evaluation.answering as answering
-from empathy_lightning.__main__ import main
+def killed_in_its_fourth_file(words):
+    """A command that ends in the middle of writing speech."""
+    files = []
 
-write, count = answering.write, [0]
+    def _write(path, *arguments):
+        files.append(path)
+        if len(files) == 4:
+            path.with_name(f".{path.name}").write_bytes(b"half a file")
+            os.kill(os.getpid(), signal.SIGKILL)
+        write(path, *arguments)
 
-def _write(*arguments):
-    count[0] += 1
-    if count[0] == 4:
-        arguments[0].with_name(f".{arguments[0].name}").write_bytes(b"half a file")
-        os.kill(os.getpid(), signal.SIGKILL)
-    write(*arguments)
-
-answering.write = _write
-main(sys.argv[1:])
-"""
+    answering.write = _write
+    return main(words)
 
 
 def test_a_killed_run_ends_with_the_same_bytes(talker, corpus, tmp_path):
     words = ("--speech", "--per_shard", "2", "--batch_size", "2")
     killed, once = tmp_path / "killed.jsonl", tmp_path / "once.jsonl"
     command = ["respond", str(corpus), "--checkpoint", str(talker), "--out", str(killed), "--max_new_tokens", "6"]
-    run = subprocess.run([sys.executable, "-c", KILLED, *command, "--temperature", "1", *words], capture_output=True)
+    run = Forked(killed_in_its_fourth_file, [*command, "--temperature", "1", *words]).wait()
     assert run.returncode == -signal.SIGKILL and not killed.exists()
     assert len(list((tmp_path / "killed.jsonl.shards").glob("part-*"))) == 1
     first = {path: path.stat().st_mtime_ns for path in (tmp_path / "killed.jsonl.speech").rglob("[0-9]*.wav")}

@@ -5,7 +5,6 @@ import itertools
 import json
 import resource
 import signal
-import subprocess
 import sys
 import time
 
@@ -25,6 +24,7 @@ from empathy_lightning.small_world.world import sentences
 from empathy_lightning.text import cut
 from empathy_lightning.utterance import EMOTIONS, Utterance
 from tests.conftest import byte_tokenizer
+from tests.forked import fork
 from tests.modules.families import tiny
 
 SHIPPED = "small-world/language_model"
@@ -46,7 +46,7 @@ def manifest(tmp_path):
 
 
 def command(manifest, out, *more):
-    words = [sys.executable, "-m", "empathy_lightning", "prepare", "responses", str(manifest), "--out", str(out)]
+    words = ["prepare", "responses", str(manifest), "--out", str(out)]
     return [*words, "--language_model", SHIPPED, "--per_shard", "3", *more]
 
 
@@ -85,7 +85,7 @@ def test_killed_at_any_moment_and_run_again_it_ends_with_the_same_result(manifes
     whole = prepare_responses(manifest, tmp_path / "whole.jsonl", SHIPPED, Prompt(), 3, None, 3)
     out = tmp_path / "killed.jsonl"
     shards = tmp_path / "killed.jsonl.shards"
-    process = subprocess.Popen(command(manifest, out, "--batch_size", "3"), stderr=subprocess.DEVNULL)
+    process = fork(command(manifest, out, "--batch_size", "3"))
     while len(list(shards.glob("part-*.parquet"))) < 3:
         assert process.poll() is None, "it ended before it could be killed"
         time.sleep(0.002)
@@ -278,7 +278,7 @@ def test_a_full_disk_is_one_line_and_the_next_run_goes_on(manifest, tmp_path, ca
     monkeypatch.setattr("empathy_lightning.files._BLOCK", 1)
     whole = prepare_responses(manifest, tmp_path / "whole.jsonl", SHIPPED, Prompt(), 64, None, 3, max_new_tokens=4)
     out = tmp_path / "o.jsonl"
-    words = command(manifest, out, "--max_new_tokens", "4")[3:]
+    words = command(manifest, out, "--max_new_tokens", "4")
     shard = (tmp_path / "whole.jsonl.shards" / "part-00000.parquet").stat().st_size
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     for most, parts in ((shard // 2, 0), (shard + 200, 10)):
@@ -326,7 +326,7 @@ def test_what_cannot_be_asked_about_is_reported(manifest, tmp_path):
 
 def test_the_command_speaks_the_papers_prompts(manifest, tmp_path, capsys):
     out = tmp_path / "o.parquet"
-    assert main([*command(manifest, out, "--paper", "re_llm")[3:], "--max_words", "6"]) == 0
+    assert main([*command(manifest, out, "--paper", "re_llm"), "--max_words", "6"]) == 0
     said = json.loads((tmp_path / "o.parquet.shards" / "made_from.json").read_text())
     assert said["max_new_tokens"] == 48 and said["system"] == "You are a helpful assistant."
     assert said["user"] == (
@@ -349,7 +349,7 @@ def test_the_command_speaks_the_papers_prompts(manifest, tmp_path, capsys):
     ],
 )
 def test_bad_choices_are_one_line(manifest, tmp_path, capsys, extra, reason):
-    assert main(command(manifest, tmp_path / "o.jsonl", *extra)[3:]) == 2
+    assert main(command(manifest, tmp_path / "o.jsonl", *extra)) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("error:") and reason in error
     assert not (tmp_path / "o.jsonl").exists()
@@ -358,7 +358,7 @@ def test_bad_choices_are_one_line(manifest, tmp_path, capsys, extra, reason):
 def test_a_model_that_takes_no_embeddings_is_one_line(manifest, tmp_path, capsys):
     tiny("openai-gpt").save_pretrained(tmp_path / "model")
     byte_tokenizer().save_pretrained(tmp_path / "model")
-    words = command(manifest, tmp_path / "o.jsonl", "--language_model", str(tmp_path / "model"))[3:]
+    words = command(manifest, tmp_path / "o.jsonl", "--language_model", str(tmp_path / "model"))
     assert main(words) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("error:") and "transformers cannot generate from embeddings with it" in error
@@ -374,9 +374,9 @@ def test_a_manifest_without_its_shards_is_refused_or_made_anew(manifest, tmp_pat
     out = tmp_path / "o.jsonl"
     write_manifest(out, read_manifest(manifest)[:2])
     before = out.read_bytes()
-    assert main(command(manifest, out)[3:]) == 2
+    assert main(command(manifest, out)) == 2
     assert "without o.jsonl.shards" in capsys.readouterr().err and out.read_bytes() == before
-    assert main(command(manifest, out, "--again")[3:]) == 0
+    assert main(command(manifest, out, "--again")) == 0
     assert [u.id for u in read_manifest(out)] == [u.id for u in read_manifest(manifest)]
 
 
@@ -385,7 +385,7 @@ def test_a_label_that_is_no_emotion_word_is_refused_before_the_model_answers(man
     for row in rows[::2]:
         row.emotion = "ang"
     write_manifest(manifest, rows)
-    words = command(manifest, tmp_path / "out.jsonl")[3:]
+    words = command(manifest, tmp_path / "out.jsonl")
     assert main(words) == 2
     assert "15 of 30 utterances would be lost: 15 labelled 'ang'" in capsys.readouterr().err
     assert not (tmp_path / "out.jsonl.shards").exists()

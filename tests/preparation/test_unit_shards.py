@@ -1,9 +1,7 @@
 """Units of many replies: by several processes, stopped at any moment, with broken files, of several corpora."""
 
-import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -17,7 +15,7 @@ from empathy_lightning.audio import read, write
 from empathy_lightning.checkpoints import load_quantizer, save
 from empathy_lightning.data import read_manifest, write_manifest
 from empathy_lightning.modules.speech_encoder import length_mask
-from tests.conftest import ROOT
+from tests.forked import fork
 
 QUANTIZER = """
 import time
@@ -87,9 +85,7 @@ def test_killed_in_the_middle_it_ends_with_the_same_bytes(place):
     assert main(words(place, "whole.jsonl")) == 0
     # As slow as it takes to be killed in the middle; the speed is no part of what the units are made from.
     (place / "loud.py").write_text(QUANTIZER.replace("seconds = 0.0", "seconds = 0.3"))
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{place}", "OMP_NUM_THREADS": "1"}
-    killed = [sys.executable, "-m", "empathy_lightning", *words(place, "killed.jsonl")]
-    process = subprocess.Popen(killed, env=environment)
+    process = fork(words(place, "killed.jsonl"), place)
     shards = place / "killed.jsonl.shards"
     while len(list(shards.glob("part-*.parquet"))) < 2:
         assert process.poll() is None, "it ended before it could be killed"

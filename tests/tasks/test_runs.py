@@ -2,11 +2,8 @@
 
 import csv
 import json
-import os
 import pickle
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 
@@ -25,7 +22,7 @@ from empathy_lightning.modules.convolutional_adapter import ConvolutionalAdapter
 from empathy_lightning.modules.pooled_heads import PooledEmotionHeads
 from empathy_lightning.modules.speech_encoder import SpeechEncoder
 from empathy_lightning.utterance import EMOTIONS, RATINGS
-from tests.conftest import ROOT
+from tests.forked import fork
 from tests.tiny import arguments_in, spoken, whole
 
 
@@ -262,13 +259,8 @@ def test_weights_that_are_no_numbers_are_not_exported(place, monkeypatch, capsys
 
 def started(place, *words):
     """A run in a process of its own, after its seventh batch."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(place)]), "OMP_NUM_THREADS": "1"}
     slow = "--model.auxiliary_losses.slow=my_losses.Slow"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "empathy_lightning", "fit", "--config", "run.yaml", slow, *words],
-        cwd=place, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )  # fmt: skip
+    process = fork(["fit", "--config", "run.yaml", slow, *words], place)
     called = place / "called"
     while process.poll() is None and not (called.is_file() and called.stat().st_size >= 7):
         time.sleep(0.05)
@@ -282,8 +274,8 @@ def test_a_second_run_in_the_folders_of_one_at_work_is_refused(place, capsys):
         assert run("fit", "--model.optimizer.lr=0.5", *words) == 2
         assert "another fit is at work in" in last_line(capsys)
     assert contents(place / "logs/run")["config.yaml"] == before and process.poll() is None
-    process.kill()
-    process.communicate(timeout=120)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
     # The lock is gone with the process, however it ended.
     assert run("fit", "--again=true", "--trainer.max_epochs=1") == 0
 
@@ -292,9 +284,8 @@ def test_a_second_run_in_the_folders_of_one_at_work_is_refused(place, capsys):
 def test_a_signal_saves_and_tells(place, number, code):
     process = started(place, "--trainer.max_epochs=40", "--trainer.accumulate_grad_batches=2", "--data.batch_size=5")
     process.send_signal(number)
-    _, error = process.communicate(timeout=120)
-    assert process.returncode == code, error
-    assert f"{number.name} after step" in error and "Traceback" not in error
+    assert process.wait().returncode == code, process.stderr
+    assert f"{number.name} after step" in process.stderr and "Traceback" not in process.stderr
     saved = torch.load(place / "logs/run/last.ckpt", weights_only=True)
     # No step is half made, and nothing is exported.
     batches = saved["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["processed"]
@@ -310,13 +301,7 @@ def words_that_signal(moment, number=signal.SIGTERM):
 
 def ended(place, *words):
     """A command in a process of its own, to its end."""
-    paths = os.pathsep.join([str(ROOT), str(ROOT / "src"), str(place)])
-    return subprocess.run(
-        [sys.executable, "-m", "empathy_lightning", words[0], "--config", "run.yaml", *words[1:]],
-        cwd=place, env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
-        capture_output=True, text=True, timeout=300,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )  # fmt: skip
+    return fork([words[0], "--config", "run.yaml", *words[1:]], place).wait()
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -336,17 +321,17 @@ def test_a_signal_in_the_last_validation_saves_and_exports_nothing(place, number
 
 
 @pytest.mark.parametrize(
-    ("command", "moment"),
+    ("kind", "moment"),
     [("fit", "on_fit_start"), ("fit", "on_sanity_check_start"), ("fit", "on_train_start"), ("fit", "on_fit_end"),
      ("test", "on_test_start"), ("test", "on_test_batch_end"), ("validate", "on_validation_batch_end")],
 )  # fmt: skip
-def test_a_signal_where_nothing_is_to_be_saved_ends_at_once(place, command, moment):
-    words = [] if command == "fit" else ["--untrained=true"]
-    stopped = ended(place, command, *words, words_that_signal(moment))
+def test_a_signal_where_nothing_is_to_be_saved_ends_at_once(place, kind, moment):
+    words = [] if kind == "fit" else ["--untrained=true"]
+    stopped = ended(place, kind, *words, words_that_signal(moment))
     # Where Python is not asked, the signal itself ends the process.
     assert stopped.returncode in (143, -signal.SIGTERM), stopped.stderr
     assert "Traceback" not in stopped.stderr and "after step" not in stopped.stderr
-    assert not list(place.glob("logs/run/**/metrics.csv")) or command == "fit"
+    assert not list(place.glob("logs/run/**/metrics.csv")) or kind == "fit"
 
 
 def test_curves_go_on_and_tests_write_beside_them(place):
@@ -478,8 +463,8 @@ def test_no_training_goes_on_from_weights_alone(place, capsys):
 
 def test_a_log_without_terminal_shows_progress_and_no_advertisement(place):
     process = started(place, "--trainer.max_epochs=2")
-    output, error = process.communicate(timeout=120)
-    assert process.returncode == 0, error
+    assert process.wait().returncode == 0, process.stderr
+    output, error = process.stdout, process.stderr
     for advertised in ("litlogger", "litmodels", "FLOPs", "exists and is not empty", "TPU", "Loading"):
         assert advertised not in output + error
     assert "epoch 2 of 2, step 10 of 10" in output and "train/loss" in output
