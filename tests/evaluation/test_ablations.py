@@ -223,6 +223,7 @@ def test_figures_of_another_configuration_or_other_data_are_not_taken_for_new(
     listed, corpus, monkeypatch, capsys, changed
 ):
     monkeypatch.chdir(listed)
+    pretend(monkeypatch)
     manifest = listed / "own.jsonl"
     rows = [json.loads(line) | {"path": str(corpus.parent / json.loads(line)["path"])} for line in corpus.open()]
     manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
