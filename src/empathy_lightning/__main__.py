@@ -104,7 +104,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         was terminated. An error of the program itself is raised.
     """
     share_the_machine()
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    words = list(given)
     try:
         code = application()(words)
         if not words or (len(words) == 1 and words[0] in GROUPS):
@@ -187,9 +188,11 @@ def _lacking(error: MissingArgumentError, words: Sequence[str]) -> str:
 
 def _asked(words: Sequence[str]) -> str:
     """The command line as far as it names a command."""
-    named = [" ".join(words[:count]) for count in (2, 1)]
-    known = [name for name in named if name in COMMANDS or name in GROUPS]
-    return " ".join(["empathy-lightning", *known[:1]])
+    for count in (2, 1):
+        name = " ".join(words[:count])
+        if name in COMMANDS or name in GROUPS:
+            return f"empathy-lightning {name}"
+    return "empathy-lightning"
 
 
 def _refused(error: Exception) -> int:

@@ -118,7 +118,8 @@ def read(path: Source, start: float = 0.0, end: float | None = None, sample_rate
         if frames:
             part = f"from second {start:g} on: it has {frames / rate:.2f} s"
         raise AudioError(f"{path}: holds no samples {part}")
-    levels = levels_of(path, samples if first == 0 and last >= frames else None, rate)
+    is_whole = first == 0 and last >= frames
+    levels = levels_of(path, samples if is_whole else None, rate)
     return resample(mixed(samples, levels, str(path)), rate, sample_rate)
 
 
@@ -159,7 +160,8 @@ def split_at_pauses(waveform: Tensor, longest: float) -> list[Tensor]:
     while len(waveform) > most:
         begin = most * 2 // 3
         energy = waveform[begin:most].unfold(0, window, window // 2).square().mean(1)
-        cut = begin + int(energy.argmin()) * (window // 2) + window // 2
+        quietest = begin + int(energy.argmin()) * (window // 2)
+        cut = quietest + window // 2
         pieces.append(waveform[:cut])
         waveform = waveform[cut:]
     return [*pieces, waveform]
@@ -215,7 +217,7 @@ def check_speech(waveform: Tensor, path: Source, shortest: float = 0.2, longest:
     if seconds < shortest:
         raise AudioError(f"{path}: {seconds:.2f} s is too short; at least {shortest} s of speech are needed")
     _check_longest(seconds, path, longest)
-    if waveform.abs().max() < 1e-4:
+    if waveform.abs().max() < 1e-4:  # three steps of 16 bits
         raise AudioError(f"{path}: is silent")
 
 
@@ -243,7 +245,9 @@ def duration_of(path: Source, start: float = 0.0, end: float | None = None) -> f
     """
     with opened(path) as file:
         last = file.frames / file.samplerate
-    return float((last if end is None else min(end, last)) - start)
+    if end is not None:
+        last = min(end, last)
+    return float(last - start)
 
 
 def write(path: str | Path, waveform: Tensor, sample_rate: int = SAMPLE_RATE) -> None:
@@ -263,4 +267,5 @@ def write(path: str | Path, waveform: Tensor, sample_rate: int = SAMPLE_RATE) ->
         try:
             soundfile.write(partial, unclipped(waveform).numpy(), sample_rate, format=kind, subtype="PCM_16")
         except soundfile.LibsndfileError as error:
+            # Which `whole` tells as it tells any other file that cannot be written.
             raise OSError(str(error)) from None

@@ -224,7 +224,8 @@ def waveforms_of(recordings: Sequence[Recording]) -> list[Tensor]:
         if isinstance(recording, np.ndarray):
             recording = torch.from_numpy(recording)
         if isinstance(recording, Tensor):
-            if recording.ndim != 1 or not recording.is_floating_point() or not recording.isfinite().all():
+            is_waveform = recording.ndim == 1 and recording.is_floating_point()
+            if not is_waveform or not recording.isfinite().all():
                 shape = tuple(recording.shape)
                 raise AudioError(
                     f"recording {number}: {recording.dtype}, shape {shape}; a waveform has finite floats, shape (T,)"

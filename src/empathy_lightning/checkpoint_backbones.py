@@ -52,14 +52,18 @@ def portable(found: Any, folder: Path) -> Any:
     arguments = {name: portable(value, folder) for name, value in found["init_args"].items()}
     name = arguments.get("name_or_path")
     if is_loaded(found) and isinstance(name, str) and os.path.isabs(name):
-        place = Path(name).resolve()
-        if cached := _CACHED.search(place.as_posix()):
-            arguments["name_or_path"], arguments["revision"] = f"{cached[1]}/{cached[2]}", cached[3]
-        for home in (folder.resolve(), Path.cwd()):
-            if cached is None and place.is_relative_to(home) and place != home:
-                arguments["name_or_path"] = place.relative_to(home).as_posix()
-                break
+        arguments |= _name_elsewhere(Path(name).resolve(), folder)
     return {"class_path": found["class_path"], "init_args": arguments}
+
+
+def _name_elsewhere(place: Path, folder: Path) -> dict[str, str]:
+    """Arguments by which others find a model; none where it is in a folder that this machine alone has."""
+    if cached := _CACHED.search(place.as_posix()):
+        return {"name_or_path": f"{cached[1]}/{cached[2]}", "revision": cached[3]}
+    for home in (folder.resolve(), Path.cwd()):
+        if place.is_relative_to(home) and place != home:
+            return {"name_or_path": place.relative_to(home).as_posix()}
+    return {}
 
 
 def found_here(name: str, revision: str | None, folder: Path) -> str:
@@ -177,7 +181,8 @@ def weights_digest(name_or_path: str, revision: str | None = None) -> str | None
         return None
     shards = [file]
     if file.suffix == ".json":
-        shards = [folder / shard for shard in sorted(set(read_json_object(file)["weight_map"].values()))]
+        names = set(read_json_object(file)["weight_map"].values())
+        shards = [folder / name for name in sorted(names)]
     found = [digest(shard) for shard in shards]
     # A single file's is what the Hub shows for it, if it is of at most 64 MB.
     return found[0] if len(found) == 1 else hashlib.sha256(" ".join(found).encode()).hexdigest()

@@ -25,16 +25,7 @@ from empathy_lightning.modules.empathy_classifier import EmpathyClassifier
 from empathy_lightning.modules.model_files import PretrainedError
 from empathy_lightning.modules.pretrained import opened
 from empathy_lightning.part_weights import fill, kept_weights, own_weights, tune, warm_start_from
-from empathy_lightning.parts import (
-    behind_cache,
-    build,
-    class_path,
-    described,
-    entries,
-    is_loaded,
-    known_class,
-    tree,
-)
+from empathy_lightning.parts import behind_cache, build, class_path, described, entries, is_loaded, known_class, tree
 from empathy_lightning.round_trip import check_round_trip
 from empathy_lightning.utterance import RATINGS
 
@@ -56,10 +47,14 @@ def save(folder: str | Path, model: nn.Module, **facts: Any) -> None:
         raise CheckpointError(str(error)) from None
     weights: dict[str, Tensor] = {}
     for path, module in tree(model):
-        weights |= {f"{path}.{name}".lstrip("."): value for name, value in kept_weights(module).items()}
+        for name, value in kept_weights(module).items():
+            # The path of the whole itself is empty.
+            weights[f"{path}.{name}".lstrip(".")] = value
     origins = {path: getattr(module, "quantizer_digest", None) for path, module in tree(model)}
     known = {path: origin for path, origin in origins.items() if origin is not None}
-    write_folder(folder, found, weights, **({"quantizers": known} if known else {}), **facts)
+    if known:
+        facts = {"quantizers": known, **facts}
+    write_folder(folder, found, weights, **facts)
 
 
 def check_savable(model: nn.Module) -> None:
@@ -99,6 +94,7 @@ def load_weights(folder: str | Path, model: nn.Module) -> list[str]:
             continue
         cache, module = parts[path], behind_cache(parts[path])
         if isinstance(cache, CachedSpeechEncoder):
+            # What it holds was heard with the weights of before.
             cache.forget()
         if is_loaded(found):
             tune(path, module, own, folder)
@@ -197,8 +193,10 @@ def _built(
         built = build(found, trust)
     except PretrainedError as error:
         line = f"{folder}: a backbone cannot be loaded: {error}"
-        # The backbone's own file and key come first where there is no room for both.
-        raise CheckpointError(line if len(line) <= 300 else str(error)) from None
+        if len(line) > 300:
+            # The backbone's own file and key come first where there is no room for both.
+            line = str(error)
+        raise CheckpointError(line) from None
     except InputError as error:
         raise CheckpointError(f"{folder}: {error}"[:300]) from None
     except (OSError, KeyError, TypeError, ValueError, AttributeError, SafetensorError, ModuleNotFoundError) as error:

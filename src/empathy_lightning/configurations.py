@@ -58,7 +58,10 @@ def layers(*names: str | Path) -> list[Path]:
     Raises:
         InputError: If a file is missing or no YAML, or files stand on each other in a circle.
     """
-    return [file for name, below in _stacked(names) for file in (*below, located(name))]
+    files: list[Path] = []
+    for name, below in _stacked(names):
+        files += [*below, located(name)]
+    return files
 
 
 def _stacked(names: Iterable[str | Path]) -> Iterator[tuple[str | Path, list[Path]]]:
@@ -119,8 +122,8 @@ def merged(names: Sequence[str | Path]) -> Any:
     """
     from omegaconf import OmegaConf
 
-    contents = [read_yaml(file) for file in layers(*names)]
-    whole: Any = OmegaConf.to_container(OmegaConf.merge(*(content or {} for content in contents)), resolve=False)
+    contents = [read_yaml(file) or {} for file in layers(*names)]
+    whole: Any = OmegaConf.to_container(OmegaConf.merge(*contents), resolve=False)
     whole.pop("base", None)
     return whole
 
@@ -136,6 +139,7 @@ def expanded(words: Sequence[str]) -> list[str]:
     Raises:
         InputError: As :func:`layers`.
     """
+    # Both go through the configurations in the order in which the line names them.
     stacked = _stacked(_named(words))
     out: list[str] = []
     for option, value in _options(words):
@@ -166,7 +170,10 @@ def _options(words: Sequence[str]) -> Iterator[tuple[str | None, str]]:
             yield option, value
         else:
             following = next(rest, None)
-            yield (None, word) if following is None else (word, following)
+            if following is None:
+                yield None, word
+            else:
+                yield word, following
 
 
 def _is_file(name: str) -> bool:

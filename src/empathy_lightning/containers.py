@@ -55,11 +55,12 @@ def missing_part(data: bytes, kind: str) -> str:
 
 def _wave_data(data: bytes) -> tuple[int, int] | None:
     """Where the samples begin, and how many bytes the header promises."""
-    position = 12
+    position = 12  # after "RIFF", the size of the file and "WAVE"
     while position + 8 <= len(data):
         (size,) = struct.unpack_from("<I", data, position + 4)
         if data[position : position + 4] == b"data":
             return position + 8, size
+        # A byte that no size counts makes each chunk's length even.
         position += 8 + size + size % 2
     return None
 
@@ -90,8 +91,10 @@ def _wave_fault(data: bytes) -> str:
     here = len(data) - begin
     if size > here:
         return f"cut: the header promises {size} bytes of samples, {here} are there"
-    rest = data[begin + size + size % 2 :]
-    if size == 0 or _is_chunk(data, begin + size) or _is_chunk(data, begin + size + size % 2) or not any(rest):
+    end = begin + size
+    even_end = end + size % 2
+    rest = data[even_end:]
+    if size == 0 or _is_chunk(data, end) or _is_chunk(data, even_end) or not any(rest):
         return ""
     return f"{len(rest)} bytes follow the samples that its header tells of; they are not heard"
 
@@ -100,7 +103,8 @@ def _size_fault(data: bytes, kind: str) -> str:
     """Of files whose header tells how long they are; 0 and sizes that no file has stand for "not known"."""
     promised = 0
     if kind == "AU":
-        begin, size = struct.unpack_from(">II" if data[:4] == b".snd" else "<II", data, 4)
+        form = ">II" if data[:4] == b".snd" else "<II"
+        begin, size = struct.unpack_from(form, data, 4)
         promised = begin + size if size < UNKNOWN_SIZE else 0
     elif kind in _FILE_SIZE:
         form, at, uncounted = _FILE_SIZE[kind]
@@ -143,13 +147,16 @@ def _frame_lengths() -> dict[bytes, int]:
     first = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
     later = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
     lengths = {}
+    # The two bits of MPEG 1, 2 and 2.5, and by what the sampling rates of each are divided.
     for version, scale in ((3, 1), (2, 2), (0, 4)):
         rates, size = (first, 144) if version == 3 else (later, 72)
         for low in range(256):
             rate_index, sampling = low >> 4, low >> 2 & 3
             if not 0 < rate_index < 15 or sampling == 3:
                 continue
-            length = size * 1000 * rates[rate_index] // ((44_100, 48_000, 32_000)[sampling] // scale) + (low >> 1 & 1)
+            sampling_rate = (44_100, 48_000, 32_000)[sampling] // scale
+            padding = low >> 1 & 1
+            length = size * 1000 * rates[rate_index] // sampling_rate + padding
             for unprotected in (0, 1):
                 lengths[bytes((0xFF, 0xE2 | version << 3 | unprotected, low))] = length
     return lengths
@@ -176,6 +183,7 @@ def _after_tags(data: bytes) -> int:
     while data[position : position + 3] == b"ID3" and len(data) >= position + 10:
         size = 0
         for byte in data[position + 6 : position + 10]:
+            # Seven bits a byte, so that no size looks like the beginning of a frame.
             size = size << 7 | byte & 127
         position += 10 + size
     return position
@@ -186,9 +194,14 @@ def _parse_mp3(data: bytes) -> _MP3 | None:
     position = _next_frame(data, _after_tags(data), _LENGTHS)
     if position < 0:
         return None
+    # Version and sampling rate are the same in all frames of a file: what has others is no frame of it.
     kind = data[position + 1] & 0xFE, data[position + 2] & 0x0C
     lengths = {head: n for head, n in _LENGTHS.items() if (head[1] & 0xFE, head[2] & 0x0C) == kind}
-    header, pieces, begin, count, cut = data[position : position + 4], [], position, 0, False
+    header = data[position : position + 4]
+    pieces = []
+    begin = position
+    count = 0
+    cut = False
     while position >= 0:
         length = lengths.get(data[position : position + 3])
         cut = length is not None and position + length > len(data)
@@ -199,9 +212,11 @@ def _parse_mp3(data: bytes) -> _MP3 | None:
         pieces.append(data[begin:position])
         position = begin = -1 if cut else _next_frame(data, position, lengths)
     sound = b"".join(pieces)
-    mpeg1, mono = kind[0] & 0x18 == 0x18, header[3] >> 6 == 3
+    mpeg1 = kind[0] & 0x18 == 0x18
+    mono = header[3] >> 6 == 3
     tag = _side_information(mpeg1, mono)
     promised = None
+    # The lowest of its flags says that the number of frames follows, the next one that of bytes.
     if sound[tag : tag + 4] in (b"Xing", b"Info") and sound[tag + 7] & 1:
         (promised,) = struct.unpack_from(">I", sound, tag + 8)
         count -= 1
@@ -221,7 +236,8 @@ def _counted_mp3(data: bytes, frames: int) -> bytes | None:
     if found is None or not found.count:
         return None
     if found.promised is None:
-        return None if frames == found.count * found.samples else _count_frame(found) + found.sound
+        guessed_right = frames == found.count * found.samples
+        return None if guessed_right else _count_frame(found) + found.sound
     # Some writers count the frame that holds the number, too.
     if abs(found.promised - found.count) <= 1:
         return None
@@ -255,6 +271,7 @@ def _mp3_fault(data: bytes) -> str:
 
 
 def _ogg_fault(data: bytes) -> str:
+    # Flag 2 of a page says that a stream begins with it, flag 4 that one ends.
     if data.count(b"OggS\0\2") > 1:
         return "several recordings one after another, of which only the first is heard"
     header = data[data.rfind(b"OggS") :]

@@ -25,6 +25,7 @@ def check_device(name: str | None) -> None:
     """
     try:
         if name is not None:
+            # What comes back to the CPU tells a device from "meta", which takes any tensor and computes none.
             torch.empty(1, device=name).cpu()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).partition("\n")[0][:120]

@@ -27,6 +27,7 @@ def digest(path: str | Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
         blocks = hashlib.sha256(str(size).encode())
         for number in range(_BLOCKS):
+            # The first block begins the file, the last one ends it.
             file.seek((size - _BLOCK) * number // (_BLOCKS - 1))
             blocks.update(file.read(_BLOCK))
     return blocks.hexdigest()
@@ -35,10 +36,11 @@ def digest(path: str | Path) -> str:
 def folder_digest(folder: str | Path) -> str:
     """SHA-256 over names and :func:`digest` of a model folder's weights, settings and vocabularies."""
     kinds = (*_WEIGHTS, ".json", ".model", ".jinja", ".tiktoken", ".txt")
-    files = sorted(path for path in Path(folder).rglob("*") if path.suffix in kinds and path.is_file())
-    named = [
-        (str(path.relative_to(folder)), digest(path)) for path in files if not path.name.endswith("made_from.json")
-    ]
+    named = []
+    for path in sorted(Path(folder).rglob("*")):
+        is_claim = path.name.endswith("made_from.json")
+        if path.suffix in kinds and path.is_file() and not is_claim:
+            named.append((str(path.relative_to(folder)), digest(path)))
     return hashlib.sha256(repr(named).encode()).hexdigest()
 
 

@@ -104,6 +104,8 @@ def chosen_emotion(label: str, emotions: Iterable[str]) -> str | None:
 def suggested_emotion(label: str, emotions: Iterable[str]) -> str | None:
     """That of a task's emotions which an unknown label may have meant: a synonym, or a slip of the pen."""
     word = normalised(label)
-    forms = {form: emotion for emotion in emotions for form in (normalised(emotion), *words_for(emotion))}
+    forms: dict[str, str] = {}
+    for emotion in emotions:
+        forms |= dict.fromkeys((normalised(emotion), *words_for(emotion)), emotion)
     near = difflib.get_close_matches(word, forms, n=1, cutoff=0.85)
     return forms[near[0]] if near else None

@@ -34,6 +34,9 @@ def concerns_named_file(error: OSError, words: Iterable[str]) -> bool:
     if not isinstance(error.filename, str | bytes):
         return False
     file = Path(os.fsdecode(error.filename)).absolute()
-    values = [word.partition("=")[2] if word.startswith("--") else word for word in words]
-    named = {Path(value).absolute() for value in values if value}
+    named = set()
+    for word in words:
+        value = word.partition("=")[2] if word.startswith("--") else word
+        if value:
+            named.add(Path(value).absolute())
     return not named.isdisjoint((file, *file.parents))

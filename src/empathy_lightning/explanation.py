@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from empathy_lightning.files import whole
 from empathy_lightning.modules.language_model import LanguageModel
@@ -117,11 +118,15 @@ def nearest_words(language_model: LanguageModel, embedding: Tensor, count: int =
     """
     tokenizer, matrix = language_model.tokenizer, language_model.model.get_input_embeddings().weight
     rows = matrix[: len(tokenizer)]  # The matrix is often larger than the vocabulary.
-    direction = torch.nn.functional.normalize(embedding.reshape(-1).to(rows.device).float(), dim=0)
-    cosines = torch.cat([torch.nn.functional.normalize(chunk.float(), dim=1) @ direction for chunk in rows.split(8192)])
-    special, found = set(tokenizer.all_special_ids), dict[str, float]()
+    direction = functional.normalize(embedding.reshape(-1).to(rows.device).float(), dim=0)
+    # Some rows at a time, since a whole vocabulary in float32 is a second copy of the matrix or two.
+    cosines = torch.cat([functional.normalize(chunk.float(), dim=1) @ direction for chunk in rows.split(8192)])
+    special = set(tokenizer.all_special_ids)
+    found: dict[str, float] = {}
     for index in cosines.argsort(descending=True).tolist():
-        word = "" if index in special else tokenizer.decode([index]).strip()
+        if index in special:
+            continue
+        word = tokenizer.decode([index]).strip()
         if word.isalpha() and word not in found:
             found[word] = float(cosines[index])
             if len(found) == count:

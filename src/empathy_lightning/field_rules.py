@@ -39,12 +39,13 @@ class WrongValue(ValueError):
 
 
 def _text(name: str, value: Any) -> str:
+    # By type itself, here and below, since True is an instance of int.
     if name in _NUMBERED and type(value) is int:
         value = shown(value)
     if type(value) is not str:
         raise WrongValue(f"is {shown(value)}, not a text")
     if not value and name in _NEVER_EMPTY:
-        raise WrongValue("is empty" + ("" if name in REQUIRED else ": leave it out"))
+        raise WrongValue("is empty" if name in REQUIRED else "is empty: leave it out")
     if name in _PATHS and "\0" in value:
         raise WrongValue("holds a null character")
     if not _writable(value):
@@ -206,6 +207,7 @@ def _votes_are_right(name: str, values: Sequence[Any], kinds: set[type]) -> bool
     for value in {id(value): value for value in values if value}.values():
         if not value.keys() <= SPELLINGS.keys() or not set(map(type, value.values())) <= {float}:
             return False
+        # Said so that a sum of NaN, which no comparison holds for, is not right.
         if min(value.values()) < 0 or not abs(sum(value.values()) - 1) <= _EXACT:
             return False
     return True

@@ -29,7 +29,8 @@ def whole(path: Path) -> Iterator[Path]:
         InputError: If it cannot be written: the disk is full, or a text is not UTF-8.
     """
     rank = os.environ.get("RANK")
-    partial = path.with_name(f".{path.name}" if rank is None else f".process{rank}.{path.name}")
+    before = "." if rank is None else f".process{rank}."
+    partial = path.with_name(f"{before}{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
@@ -105,6 +106,7 @@ def _try(folder: Path, names: list[str]) -> None:
         raise InputError(f"no folder can be made at {folder}, {there} is a file: give --out another one")
     # Modes and os.access do not tell: root may write everywhere but to a mount that is read-only or full.
     longest = max((len(os.fsencode(name)) for name in names), default=0)
+    # mkstemp adds eight letters; `whole` writes under the name with a dot before it.
     prefix = ".try".ljust(longest - 7, "~")
     try:
         descriptor, name = tempfile.mkstemp(prefix=prefix, dir=there)
@@ -145,6 +147,7 @@ def file_of(path: str) -> str:
 
 def usual_mode(path: Path) -> None:
     """Let a file be read by whom the user's umask allows; some writers keep it to the user alone."""
+    # The system tells the mask only to whom sets another one.
     umask = os.umask(0)
     os.umask(umask)
     path.chmod(0o666 & ~umask)

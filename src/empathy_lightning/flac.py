@@ -54,6 +54,7 @@ def _parse_stream(data: bytes) -> _Stream | None:
     if data[:4] != b"fLaC" or len(data) < 42:
         return None
     block, longest = struct.unpack_from(">HH", data, 8)
+    # 20 bits of sampling rate, 3 of channels, 5 of bits per sample, 36 of samples per channel.
     packed = int.from_bytes(data[18:26], "big")
     channels, bits = (packed >> 41 & 7) + 1, (packed >> 36 & 31) + 1
     # No encoder writes more than the samples as they are, and one bit more for the difference of two channels.
@@ -82,10 +83,16 @@ def _frame_end(data: bytes, position: int, block: int) -> int | None:
     number, at = _number(head)
     code, rate = head[2] >> 4, head[2] & 15
     size, more = _block_size(code, head[at : at + 2])
-    at += more + (0, 1, 2)[(rate >= 12) + (rate >= 13)]
+    at += more
+    # An unusual sampling rate stands behind it, in one byte or two.
+    if rate >= 13:
+        at += 2
+    elif rate == 12:
+        at += 1
     if not size or _checksum(head[: at + 1], 8, 0x07) != 0:
         return None
-    return (number if head[1] & 1 else number * block) + size
+    first_sample = number if head[1] & 1 else number * block
+    return first_sample + size
 
 
 def _number(head: bytes) -> tuple[int, int]:
@@ -116,5 +123,8 @@ def _checksum(data: bytes, bits: int, polynomial: int) -> int:
     for byte in data:
         value ^= byte << bits - 8
         for _ in range(8):
-            value = (value << 1 ^ polynomial if value & top else value << 1) & mask
+            divides = value & top
+            value = value << 1 & mask
+            if divides:
+                value ^= polynomial
     return value

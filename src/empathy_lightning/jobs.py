@@ -178,6 +178,7 @@ def settled(folder: Path, name: str, make: Callable[[], list[Any]]) -> list[Any]
         own = path.with_name(f".process{rank_and_world_size()[0]}.{path.name}")
         write_json(own, make())
         try:
+            # Unlike a rename, a link never takes the place of what another process has decided before.
             os.link(own, path)
         except FileExistsError:
             pass

@@ -82,6 +82,7 @@ class KeptSpeech(MutableMapping[str, Tensor]):
         """
         if not self._new:
             return
+        # A name of what is in it: processes that kept the same write the same file, others another one.
         name = hashlib.sha256(" ".join(self._new).encode()).hexdigest()[:32]
         path = self.folder / f"{name}.safetensors"
         with whole(path) as partial:
@@ -140,5 +141,6 @@ def _identity(encoder: nn.Module) -> dict[str, Any]:
     weights = hashlib.sha256()
     for name, value in encoder.state_dict().items():
         weights.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        # As bytes, since numpy has no bfloat16.
         weights.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return {"encoder": found["class_path"], "settings": settings, "weights": weights.hexdigest()}

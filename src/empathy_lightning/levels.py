@@ -110,7 +110,8 @@ def _loudest_seconds(file: soundfile.SoundFile) -> list[NDArray[np.float32]]:
     """For each channel of a file the second in which it moves most."""
     if file.seekable():
         file.seek(0)
-    ranges, seconds = np.full(file.channels, -1.0), [_next(file, 0)] * file.channels
+    ranges = np.full(file.channels, -1.0)
+    seconds = [_next(file, 0)] * file.channels
     while len(samples := _next(file, file.samplerate)):
         for channel, moved in enumerate(np.ptp(samples, axis=0)):
             if moved > ranges[channel]:
@@ -171,6 +172,7 @@ def _has_small_channel(samples: NDArray[np.float32]) -> bool:
 def _spread(channel: NDArray[np.float32], mean: np.float32) -> float:
     """Standard deviation; exact also where nearly all is a constant offset."""
     square = float(np.vdot(channel, channel)) / len(channel)
+    # The quick way; a difference of two large squares would lose its digits.
     if float(mean) ** 2 < square / 100:
         return (square - float(mean) ** 2) ** 0.5
     return float(channel.std(dtype=np.float64))
@@ -189,7 +191,8 @@ def _signs(centred: NDArray[np.float32], rate: int) -> tuple[int, ...]:
             signs.append(0)
             continue
         power = float(products[channel, channel] * products[loudest, loudest]) ** 0.5
-        signs.append(-1 if products[channel, loudest] < _OPPOSITE * power else 1)
+        is_opposite = products[channel, loudest] < _OPPOSITE * power
+        signs.append(-1 if is_opposite else 1)
     return tuple(signs)
 
 

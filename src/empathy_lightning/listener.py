@@ -138,12 +138,16 @@ class Listener(nn.Module):
                     said[owner].append(row[valid])
             if not apart:
                 estimates += self._feel(encoded, adapted, pieces, batch)
-        for pieces in voice.few_at_a_time() if apart else ():
-            estimates += self._feel(self.speech_encoder(pieces.waveform, pieces.lengths), None, pieces, batch)
-        emotion = self._whole(voice if apart else speech, estimates) if estimates else None
-        joined = [parts[0] if len(parts) == 1 else torch.cat(parts) for parts in said] if adapting else None
-        embedding = emotion.embedding if emotion is not None and self.fills_emotion_slot else None
-        return Heard(joined, emotion, embedding, fired)
+        if apart:
+            for pieces in voice.few_at_a_time():
+                encoded = self.speech_encoder(pieces.waveform, pieces.lengths)
+                estimates += self._feel(encoded, None, pieces, batch)
+        emotion: EmotionEstimate | None = None
+        embedding: Tensor | None = None
+        if estimates:
+            emotion = self._whole(voice if apart else speech, estimates)
+            embedding = emotion.embedding if self.fills_emotion_slot else None
+        return Heard(_joined(said) if adapting else None, emotion, embedding, fired)
 
     def _voice(self, batch: SpeechBatch) -> _Pieces | None:
         """The other recordings in which the emotion is to be heard; None where there are none."""
@@ -210,6 +214,11 @@ class Listener(nn.Module):
         return EmotionEstimate(**values)
 
 
+def _joined(said: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+    """The embeddings of each utterance in one tensor (T_i, D); of a single piece they are not copied."""
+    return [parts[0] if len(parts) == 1 else torch.cat(list(parts)) for parts in said]
+
+
 @dataclass
 class _Pieces:
     """Speech cut to the encoder's window.
@@ -258,6 +267,7 @@ class _Pieces:
         if len(values) == len(self.total):
             return values
         share = (self.lengths / self.total[self.owners]).to(values.dtype)
-        share = share.reshape(-1, *[1] * (values.ndim - 1))
+        ones = [1] * (values.ndim - 1)
+        share = share.reshape(-1, *ones)
         empty = values.new_zeros(len(self.total), *values.shape[1:])
         return empty.index_add(0, self.owners, share * values)

@@ -97,12 +97,14 @@ class Making:
         """Wait until the threads have ended; for the speaker a second at most, since a vocoder may keep it longer."""
         for thread, seconds in ((self.writer, longest), (self.speaker, _LAST_SECOND)):
             until = monotonic() + seconds
+            # A stream that is let go of is finalised in any thread, in one of these too; none can wait for itself.
             while thread.is_alive() and thread is not threading.current_thread() and monotonic() < until:
                 thread.join(_TICK)
 
     def _run(self, work: Any) -> None:
         try:
             work()
+        # Whoever takes the replies raises it, whatever it is.
         except BaseException as error:
             self._put(self.made, error, self._wanted)
 

@@ -72,15 +72,19 @@ Act)."""
 
 def _metadata(config: dict[str, Any], corpora: Sequence[dict[str, Any]], licence: str | None) -> ModelCardData:
     named = {arguments["name_or_path"] for _, arguments in backbones_in(config["model"])}
+    on_the_hub = [name for name in named if "/" in name and not name.startswith("small-world/")]
+    languages: set[str] = set()
+    for corpus in corpora:
+        languages.update(corpus.get("languages") or ())
     speaks = "talker" in dict(entries(config["model"]))
     return ModelCardData(
         license=licence or "other",
         library_name="empathy_lightning",
         tags=["speech", "emotion-recognition", "spoken-dialogue", "empathy"],
-        base_model=sorted(name for name in named if "/" in name and not name.startswith("small-world/")) or None,
+        base_model=sorted(on_the_hub) or None,
         datasets=None,
         pipeline_tag="audio-to-audio" if speaks else "audio-classification",
-        language=sorted({tag for corpus in corpora for tag in corpus.get("languages") or ()}) or None,
+        language=sorted(languages) or None,
     )
 
 
@@ -88,7 +92,8 @@ def _summary(parts: Mapping[str, Any], config: dict[str, Any]) -> str:
     does = []
     if "listener.emotion_nuance" in parts:
         named = config["model"]["init_args"].get("emotions") or []
-        does.append(f"hears the emotion of speech ({', '.join(named)})" if named else "hears the emotion of speech")
+        which = f" ({', '.join(named)})" if named else ""
+        does.append(f"hears the emotion of speech{which}")
     if "responder" in parts:
         does.append("answers in words")
     if "talker" in parts:
@@ -99,7 +104,9 @@ def _summary(parts: Mapping[str, Any], config: dict[str, Any]) -> str:
 
 
 def _listed(words: Sequence[str]) -> str:
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+    if len(words) == 1:
+        return words[0]
+    return f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def _use(name: str, parts: Mapping[str, Any]) -> str:
@@ -136,7 +143,8 @@ def _sizes(folder: Path, parts: Mapping[str, Any]) -> dict[str, int]:
     sizes: dict[str, int] = {}
     with safe_open(folder / "model.safetensors", "pt") as stored:
         for key in stored.keys():  # noqa: SIM118 - it is no dictionary
-            home = max((path for path in parts if not path or key.startswith(f"{path}.")), key=len)
+            above = [path for path in parts if not path or key.startswith(f"{path}.")]
+            home = max(above, key=len)
             count = 1
             for size in stored.get_slice(key).get_shape():
                 count *= size
@@ -146,15 +154,18 @@ def _sizes(folder: Path, parts: Mapping[str, Any]) -> dict[str, int]:
 
 def _stages(folder: Path) -> list[dict[str, Any]]:
     file = folder / "training.json"
-    found: list[dict[str, Any]] = (
-        json.loads(file.read_text(encoding="utf-8")).get("stages", []) if file.is_file() else []
-    )
+    if not file.is_file():
+        return []
+    found: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8")).get("stages", [])
     return found
 
 
 def _corpora(stages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Those of all stages, each once."""
-    found = {corpus["name"]: corpus for stage in stages for corpus in stage["corpora"]}
+    found = {}
+    for stage in stages:
+        for corpus in stage["corpora"]:
+            found[corpus["name"]] = corpus
     return [found[name] for name in sorted(found)]
 
 
@@ -175,10 +186,14 @@ def _training(stages: Sequence[dict[str, Any]], corpora: Sequence[dict[str, Any]
 
 
 def _measured(folder: Path, stages: Sequence[dict[str, Any]], files: Sequence[Path]) -> str:
-    rows = [(*row, file.stem) for file in files for row in _figures(folder, file)]
-    if stages:
-        told = stages[-1]["validation"].items()
-        rows += [(name, f"{value:.4g}", "validation of the last stage") for name, value in told if value is not None]
+    rows = []
+    for file in files:
+        for name, value in _figures(folder, file):
+            rows.append((name, value, file.stem))
+    validation = stages[-1]["validation"] if stages else {}
+    for name, value in validation.items():
+        if value is not None:
+            rows.append((name, f"{value:.4g}", "validation of the last stage"))
     if not rows:
         return f"Nothing that this folder tells. What it is worth is {UNKNOWN}."
     return _table(("figure", "value (95 % interval)", "of"), rows)
@@ -236,11 +251,8 @@ def _limits(
         lines.append(
             f"It has met {named_corpora} alone; other voices, languages, rooms and microphones may mislead it."
         )
-    if any(
-        found["init_args"].get("name_or_path", "").startswith("small-world/")
-        for found in parts.values()
-        if is_loaded(found)
-    ):
+    backbones = [found["init_args"].get("name_or_path", "") for found in parts.values() if is_loaded(found)]
+    if any(name.startswith("small-world/") for name in backbones):
         lines.append("Its backbones are those of a small synthetic world: do not expect sense of real speech.")
     if "responder" in parts:
         lines.append(
@@ -262,5 +274,8 @@ def _citations(corpora: Sequence[dict[str, Any]]) -> str:
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     lines = [" | ".join(head), " | ".join("---" for _ in head)]
-    lines += [" | ".join(str(cell).replace("|", "\\|") for cell in row) for row in rows]
+    for row in rows:
+        # A bar in a cell would end it.
+        cells = [str(cell).replace("|", "\\|") for cell in row]
+        lines.append(" | ".join(cells))
     return "\n".join(f"| {line} |" for line in lines)

@@ -78,10 +78,14 @@ class EmpatheticLM(nn.Module):
         Args:
             batch: Waveforms (B, T) with what is known of them.
         """
-        counted = self.responder is not None and self.listener.counts_tokens
-        tokens = self.responder.token_counts(batch.transcripts) if self.responder is not None and counted else None
-        heard = self.listener(batch, tokens=tokens)
+        heard = self.listener(batch, tokens=self._token_counts(batch))
         return EmpatheticOutput(None, heard.emotion, None, heard)
+
+    def _token_counts(self, batch: SpeechBatch) -> Tensor | None:
+        """Word pieces of the transcripts, shape (B,), where the adapter wants to know."""
+        if self.responder is None or not self.listener.counts_tokens:
+            return None
+        return self.responder.token_counts(batch.transcripts)
 
     def forward(self, batch: SpeechBatch) -> EmpatheticOutput:
         """Hear a batch and, where it has responses, score them under the frozen language model.
@@ -91,9 +95,7 @@ class EmpatheticLM(nn.Module):
         """
         responder = self.responder
         answered = responder is not None and any(batch.responses)
-        # The adapter's training has no use for the layers; the nuance module's graph keeps them.
-        counted = responder is not None and answered and self.listener.counts_tokens
-        tokens = responder.token_counts(batch.transcripts) if responder is not None and counted else None
+        tokens = self._token_counts(batch) if answered else None
         heard = self.listener(batch, words=answered, tokens=tokens)
         if responder is None or not answered:
             return EmpatheticOutput(None, heard.emotion, None, heard)
@@ -103,7 +105,8 @@ class EmpatheticLM(nn.Module):
         @cache
         def _of_transcripts() -> tuple[Tensor, Tensor]:
             said = known(batch.transcripts, batch.ids, "transcript")
-            written = responder.fill([[Turn(*turn)] for turn in zip(said, batch.emotions, strict=True)], batch.prompts)
+            turns = [[Turn(words, felt)] for words, felt in zip(said, batch.emotions, strict=True)]
+            written = responder.fill(turns, batch.prompts)
             states: tuple[Tensor, Tensor] = responder(written, batch.responses, batch.cut, plain=True)
             return states
 
@@ -223,7 +226,8 @@ class EmpatheticLM(nn.Module):
         if self.talker is None or not aloud:
             return ReplyStream(write, None, replies, began=began)
         units = UnitDecoding.of(decoding)
-        begin = partial(self.talker.begin, len(replies), units, list(seeds) or [decoding.seed] * len(replies))
+        unit_seeds = list(seeds) or [decoding.seed] * len(replies)
+        begin = partial(self.talker.begin, len(replies), units, unit_seeds)
         return ReplyStream(write, begin, replies, self.talker.sample_rate, began)
 
     def fitting(self, turns: Sequence[Turn], prompt: Prompt | None, max_new_tokens: int) -> FilledPrompt:

@@ -37,7 +37,10 @@ def entry(kind: type, arguments: dict[str, Any], loaded: bool = False) -> dict[s
         arguments: Of its constructor or, where it was loaded, of its ``from_pretrained``.
         loaded: Whether it was.
     """
-    return {"class_path": class_path(kind) + _LOADER * loaded, "init_args": arguments}
+    path = class_path(kind)
+    if loaded:
+        path += _LOADER
+    return {"class_path": path, "init_args": arguments}
 
 
 def is_entry(found: Any) -> bool:

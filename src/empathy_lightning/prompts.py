@@ -115,8 +115,11 @@ class _Marks:
 
     def words_and_slots(self, text: str) -> str:
         """A text with words for its slots too."""
-        pieces = _SLOT.split(text)
-        return "".join(self.of(p) if index % 2 else self.literal(p) for index, p in enumerate(pieces))
+        marked = ""
+        # Words and slots in turns, since the pattern's group stands in what is split.
+        for index, piece in enumerate(_SLOT.split(text)):
+            marked += self.of(piece) if index % 2 else self.literal(piece)
+        return marked
 
     def cut(self, text: str) -> list[Segment]:
         """Token ids and slots of a chat that was laid out."""
@@ -160,7 +163,9 @@ def fill(segments: Sequence[Segment], slots: Mapping[str, list[int]]) -> list[in
     """
     ids: list[int] = []
     for segment in segments:
-        ids += slots[segment] if isinstance(segment, str) else segment
+        if isinstance(segment, str):
+            segment = slots[segment]
+        ids += segment
     return ids
 
 

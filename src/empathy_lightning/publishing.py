@@ -149,6 +149,7 @@ def _ask_the_hub(model: dict[str, Any]) -> dict[str, str | None]:
 def _brought_along(folder: Path, names: set[str]) -> Iterator[str]:
     """Files of the models that lie in the folder."""
     for name in sorted(names):
-        for path in sorted((folder / name).rglob("*") if (folder / name).is_dir() else ()):
+        # Of a name on the Hub there is no folder, and nothing comes.
+        for path in sorted((folder / name).rglob("*")):
             if path.is_file() and any(fnmatch(path.name, pattern) for pattern in FETCHED):
                 yield path.relative_to(folder).as_posix()

@@ -41,7 +41,9 @@ def checked(columns: Mapping[str, Sequence[Any]], count: int, faults: Faults, fi
     if found.count:
         faults.join(found)
         return []
-    return list(map(Utterance, *(clean.get(name, repeat(DEFAULTS[name], count)) for name in FIELDS)))
+    # By position, field after field: nothing is made for a record but the record.
+    values = [clean.get(name, repeat(DEFAULTS[name], count)) for name in FIELDS]
+    return list(map(Utterance, *values))
 
 
 def columns_of(utterances: Sequence[Utterance]) -> dict[str, list[Any]]:
@@ -56,6 +58,7 @@ def unknown_field(name: str) -> str:
 
 def doubled(utterances: Sequence[Utterance]) -> list[tuple[int, int]]:
     """Places of utterances whose corpus and id were there before, each with the place of the first one."""
+    # Where all ids differ, as in nearly every manifest, nothing else is looked at.
     if len({u.id for u in utterances}) == len(utterances):
         return []
     seen: dict[tuple[str, str], int] = {}
@@ -102,11 +105,10 @@ def _check_together(columns: Mapping[str, Iterable[Any]], faults: Faults, first:
         for row, (begin, finish) in enumerate(pairs, first):
             if finish is not None and finish <= begin:
                 faults.add(row, f"{end} {finish:g} is not after {start} {begin:g}, so the segment is empty")
-    prompts, systems = columns.get("prompt"), columns.get("system")
-    if prompts is None and systems is None:
+    if "prompt" not in columns and "system" not in columns:
         return
     nothing: Iterable[Any] = repeat(None)
-    asked = zip(nothing if prompts is None else prompts, nothing if systems is None else systems, strict=False)
+    asked = zip(columns.get("prompt", nothing), columns.get("system", nothing), strict=False)
     for row, (prompt, system) in enumerate(asked, first):
         if prompt is None and system is not None:
             faults.add(row, "system is given without a prompt, which it needs")

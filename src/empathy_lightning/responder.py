@@ -62,7 +62,8 @@ class Responder(nn.Module):
 
     def asked(self, system: str | None = None) -> Prompt:
         """The prompt of the model's own; another system message may take the place of its."""
-        return Prompt(SPEECH_ONLY if self.prompt is None else self.prompt, system or self.system)
+        user = SPEECH_ONLY if self.prompt is None else self.prompt
+        return Prompt(user, system or self.system)
 
     def segments(self, prompt: Prompt | None = None, turns: int = 0) -> list[Segment]:
         """A prompt, or the model's own, cut at its slots.
@@ -112,23 +113,36 @@ class Responder(nn.Module):
             key = (prompt, len(turns))
             if key not in layouts:
                 # Words are embedded once per batch and prompt, not once per utterance.
-                layouts[key] = [s if isinstance(s, str) else self.language_model.embed(s) for s in segments]
+                layouts[key] = self._laid_out(segments)
             filled.append(self._filled(segments, layouts[key], turns))
         return filled
+
+    def _laid_out(self, segments: Sequence[Segment]) -> list[Segment | Tensor]:
+        """Segments with embeddings (T_i, D) in the place of token ids."""
+        layout: list[Segment | Tensor] = []
+        for segment in segments:
+            layout.append(segment if isinstance(segment, str) else self.language_model.embed(segment))
+        return layout
 
     def _filled(
         self, segments: Sequence[Segment], layout: Sequence[str | Tensor | list[int]], turns: Sequence[Turn]
     ) -> FilledPrompt:
         contents: list[Tensor] = []
         heard: list[bool] = []
-        slots = {name: iter([getattr(turn, name) for turn in turns]) for name in ("speech", "emotion", "reply")}
+        # Each slot takes its next content wherever a turn names it.
+        slots = {
+            "speech": iter([turn.speech for turn in turns]),
+            "emotion": iter([turn.emotion for turn in turns]),
+            "reply": iter([turn.reply for turn in turns]),
+        }
         for piece in layout:
             if isinstance(piece, Tensor):
                 contents.append(piece)
                 heard.append(False)
                 continue
             content = next(slots[str(piece)])
-            if content is None or (piece == "emotion" and isinstance(content, str) and not content):
+            is_unknown_label = piece == "emotion" and isinstance(content, str) and not content
+            if content is None or is_unknown_label:
                 raise InputError(f"the prompt has an {{{piece}}} slot, but there is nothing to fill it")
             contents.append(self._embedded(content))
             heard.append(piece == "speech" and isinstance(content, Tensor))
@@ -143,7 +157,10 @@ class Responder(nn.Module):
 
     def token_counts(self, texts: Sequence[str]) -> Tensor:
         """Word pieces of texts, shape (B,)."""
-        counts = [len(literal_ids(self.language_model.tokenizer, text)) if text else 0 for text in texts]
+        counts = [0] * len(texts)
+        for row, text in enumerate(texts):
+            if text:
+                counts[row] = len(literal_ids(self.language_model.tokenizer, text))
         return torch.tensor(counts, device=self.language_model.device)
 
     def adapted_at(self, prompts: Sequence[FilledPrompt], left: bool = False) -> AbstractContextManager[None]:

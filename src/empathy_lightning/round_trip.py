@@ -55,7 +55,9 @@ def _check_class(name: str, kind: type) -> None:
 
 
 def _check_arguments(name: str, module: nn.Module) -> None:
-    kind, described_once = type(module), json.loads(json.dumps(described(module, name)))
+    kind = type(module)
+    # As config.json brings it back, with lists for tuples.
+    described_once = json.loads(json.dumps(described(module, name)))
     _check_class(name, kind)
     homes = [found["class_path"].rpartition(".")[0] for _, found in entries(described_once)]
     try:
@@ -96,6 +98,7 @@ def _without_weights(kind: type[nn.Module], arguments: dict[str, Any], homes: Se
     def _built() -> nn.Module:
         return kind(**{name: build_value(value, homes) for name, value in arguments.items()})
 
+    # The trial draws no number of the run's own.
     with torch.random.fork_rng(devices=[]):
         try:
             with torch.device("meta"):

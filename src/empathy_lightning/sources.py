@@ -59,7 +59,8 @@ def source_of(path: Source) -> bytes | io.BytesIO:
     if storage.is_url(name):
         return io.BytesIO(_fetched(name))
     if not Path(name).is_file():
-        raise AudioError(f"{path}: {'a folder; give its files' if Path(name).is_dir() else 'no such file'}")
+        what = "a folder; give its files" if Path(name).is_dir() else "no such file"
+        raise AudioError(f"{path}: {what}")
     return os.fsencode(name)
 
 

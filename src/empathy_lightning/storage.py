@@ -74,7 +74,9 @@ def read_ranges(url: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
     """
 
     def _read(system: Any, path: str) -> list[bytes]:
-        found = system.cat_ranges([path] * len(ranges), [begin for begin, _ in ranges], [end for _, end in ranges])
+        begins = [begin for begin, _ in ranges]
+        ends = [end for _, end in ranges]
+        found = system.cat_ranges([path] * len(ranges), begins, ends)
         return [_exactly(data, begin, end) for data, (begin, end) in zip(found, ranges, strict=True)]
 
     return _tried(url, _read) if ranges else []
@@ -132,6 +134,7 @@ def files_in(url: str, pattern: str) -> list[str]:
     """
 
     def _list(system: Any, path: str) -> list[str]:
+        # As in `exists`, what was listed before may be old.
         system.invalidate_cache()
         found = system.glob(f"{path.rstrip('/')}/{pattern}")
         return sorted(system.unstrip_protocol(name) for name in found)

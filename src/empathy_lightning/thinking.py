@@ -29,7 +29,7 @@ def thinking_end(text: str, opened: str | None = None) -> int:
     if opened is not None:
         end = _block_end(text, opened, 0, depth=1) or 0
     while True:
-        start = end + len(text[end:]) - len(text[end:].lstrip())
+        start = _after_blanks(text, end)
         opening = next((tag for tag in THINKING_TAGS if text.startswith(tag, start)), None)
         if opening is None:
             return end
@@ -61,7 +61,7 @@ def settled_end(text: str, opened: str | None = None) -> int | None:
         opening = next((tag for tag in THINKING_TAGS if rest.startswith(tag)), None)
         if opening is None:
             return end
-        closed = _block_end(text, opening, len(text) - len(rest), depth=0)
+        closed = _block_end(text, opening, _after_blanks(text, end), depth=0)
         if closed is None:
             return None
         end = closed
@@ -71,10 +71,18 @@ def _block_end(text: str, opening: str, start: int, depth: int) -> int | None:
     """Where every block of these tags is closed that is opened from the start on or, as deep as given, before it."""
     closing = THINKING_TAGS[opening]
     for tag in re.compile(f"{re.escape(opening)}|{re.escape(closing)}").finditer(text, start):
-        depth += 1 if tag[0] == opening else -1
+        if tag[0] == opening:
+            depth += 1
+        else:
+            depth -= 1
         if depth == 0:
             return tag.end()
     return None
+
+
+def _after_blanks(text: str, place: int) -> int:
+    """The place of the first character from there on that is no white space."""
+    return len(text) - len(text[place:].lstrip())
 
 
 def visible(tokenizer: Any, ids: Sequence[int]) -> list[int]:
@@ -152,11 +160,12 @@ def first_said(tokenizer: Any, ids: Sequence[int], opened: str | None) -> tuple[
     end = thinking_end(text, opened)
     if end == 0:
         return 0, 0
-    blank = len(text[end:]) - len(text[end:].lstrip())
+    begin = _after_blanks(text, end)
     start = 0
     for position in range(len(ids)):
+        # The whole beginning each time, since a token by itself may be decoded to other characters.
         after = len(tokenizer.decode(ids[: position + 1], skip_special_tokens=False))
-        if after > end + blank:
+        if after > begin:
             return position, max(0, end - start)
         start = after
     return len(ids), 0

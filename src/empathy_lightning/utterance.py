@@ -102,12 +102,12 @@ class Utterance:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields that are set, ready for JSON; what they hold is the record's own, no copy."""
-        values = {name: getattr(self, name) for name in self.__slots__}
-        return {
-            name: value
-            for name, value in values.items()
-            if value is not None and value != {} and (name, value) not in _DEFAULTS
-        }
+        values: dict[str, Any] = {}
+        for name in self.__slots__:
+            value = getattr(self, name)
+            if value is not None and value != {} and (name, value) not in _DEFAULTS:
+                values[name] = value
+        return values
 
 
 def vote_shares(votes: Sequence[str]) -> dict[str, float]:

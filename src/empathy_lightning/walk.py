@@ -21,6 +21,7 @@ def files_below(folder: Path, dangling: Callable[[Path], None] | None = None) ->
     seen: set[tuple[int, int]] = set()
     linked = [folder]
     while linked:
+        # Links wait until all folders of this tree were entered under their own names.
         waiting = [linked.pop(0)]
         while waiting:
             here = waiting.pop()

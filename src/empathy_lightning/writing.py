@@ -192,8 +192,13 @@ class Writing:
 
     def end(self) -> None:
         """Tell that no more comes, where the model's own settings ended a reply before its end."""
-        if self.told is not None and not all(self.ended):
-            self.told([None if ended else Piece("", [], self._nothing, ended=True, cut=True) for ended in self.ended])
+        if self.told is None or all(self.ended):
+            return
+        pieces: list[Piece | None] = [None] * len(self.ended)
+        for row, ended in enumerate(self.ended):
+            if not ended:
+                pieces[row] = Piece("", [], self._nothing, ended=True, cut=True)
+        self.told(pieces)
 
     def _piece(self, row: int, token: int, state: Tensor) -> Piece:
         stream, held, waiting = self.streams[row], self._held[row], self._waiting[row]
@@ -206,7 +211,8 @@ class Writing:
         if not stream.text or not waiting:
             # Control tokens alone are no words: such a reply is not spoken.
             return Piece(text, [], state.new_zeros(0, len(state)), ended, cut)
-        tokens, states = [stream.tokens[p] for p in waiting], torch.stack([held[p] for p in waiting])
+        tokens = [stream.tokens[position] for position in waiting]
+        states = torch.stack([held[position] for position in waiting])
         held.clear()
         waiting.clear()
         return Piece(text, tokens, states, ended, cut)

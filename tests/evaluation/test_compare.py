@@ -133,6 +133,23 @@ def test_a_ratio_is_compared_as_a_ratio(place):
     assert row["p"] > 0.05 and row["test"] == "swapped answers"
 
 
+def test_a_ratio_of_lengths_is_compared_in_double_precision(place, tmp_path, monkeypatch):
+    """Seconds are no whole numbers: the figures are those of the runs to the last digit that is written."""
+    monkeypatch.chdir(tmp_path)
+    for name, longer in (("a", 0.0), ("b", 0.1)):
+        rows = []
+        for index in range(4):
+            said = {"errors": 123456.789 + longer, "words": 7.003 + index}
+            u = Utterance(id=str(index), corpus="c", path="a.wav", split="test", suite="s", response=json.dumps(said))
+            rows.append(u)
+        write_manifest(tmp_path / f"{name}.jsonl", rows)
+        assert run(name, name, "scored.Scores") == 0
+    row = compared("a", "b")["scores", "word_error_rate", "a", "b"]
+    for name, key in (("a", "own"), ("b", "other")):
+        held = json.loads(Path(name, "metrics.json").read_text())["suites"]["s"]["measures"]["scores"]
+        assert row[key] == held["figures"]["word_error_rate"]["value"]
+
+
 def test_unweighted_accuracy_is_compared_though_no_utterance_has_it(place):
     row = compared("plain", "warm")["answered_emotion", "unweighted_accuracy", "plain", "warm"]
     metrics = [json.loads(Path(name, "metrics.json").read_text()) for name in ("plain", "warm")]

@@ -1,13 +1,16 @@
 """What the emotion embedding is worth: the figures by an independent way, and the extremes that are known."""
 
 import json
+import os
+import shutil
+from dataclasses import replace
 
 import pytest
 import torch
 
 from empathy_lightning.__main__ import main
 from empathy_lightning.checkpoints import load, save
-from empathy_lightning.data import read_manifest
+from empathy_lightning.data import read_manifest, write_manifest
 from empathy_lightning.data.batch import SpeechDataset, collate
 from empathy_lightning.utterance import EMOTIONS
 from tests.tiny import filled, spoken, tokens_of
@@ -32,6 +35,18 @@ def next_tokens(model, embeddings, reply):
         read = torch.cat([embeddings, language_model.embed(reply[:step])])[None]
         rows.append(language_model.model(inputs_embeds=read, use_cache=False).logits[0, -1].softmax(-1))
     return torch.stack(rows)
+
+
+def test_figures_tell_the_recordings_of_the_emotion_too(bot, corpus, tmp_path):
+    rows = [u for u in read_manifest(corpus) if u.split == "test"][:2]
+    felt = tmp_path / "felt.wav"
+    shutil.copy(rows[0].path, felt)
+    manifest = tmp_path / "felt.jsonl"
+    write_manifest(manifest, [replace(rows[0], emotion_path=str(felt)), rows[1]])
+    before = measured(bot, manifest, tmp_path / "before.json")["made_from"]
+    os.utime(felt, (1, 1))
+    after = measured(bot, manifest, tmp_path / "after.json")["made_from"]
+    assert before["manifest"] == after["manifest"] and before["recordings"] != after["recordings"]
 
 
 @torch.no_grad()

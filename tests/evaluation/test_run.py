@@ -1,6 +1,7 @@
 """``evaluate run``: manifests are answered, measured and reported, and all of it can be done again."""
 
 import json
+import os
 import re
 import resource
 import shutil
@@ -331,6 +332,18 @@ def test_a_measure_whose_code_was_changed_measures_anew(place):
             file.write_text(f"{MEASURE}# mended\n")
         assert run("--measures", "changing_measures.Length") == 0
         assert (place / "calls").read_text().split() == ["10", "5"] * times
+
+
+def test_a_recording_of_the_emotion_that_was_changed_is_measured_anew(place):
+    rows = read_manifest("questions.jsonl")
+    shutil.copy(rows[0].path, place / "felt.wav")
+    felt = str(place / "felt.wav")
+    write_manifest(place / "questions.jsonl", [replace(rows[0], emotion_path=felt), *rows[1:10]])
+    for times in (1, 1, 2):
+        if times == 2:
+            os.utime(felt, (1, 1))
+        assert run("--measures", "mine_measures.Length") == 0
+        assert (place / "calls").read_text().split() == ["10"] * times
 
 
 def test_files_of_one_name_and_empty_ones_are_refused(place, bot, capsys):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from empathy_lightning.digests import recordings_digest
+from empathy_lightning.evaluation.made_from import recordings_of
 from empathy_lightning.files import file_of
 from empathy_lightning.preparation.answers import AnswerShard
 from empathy_lightning.utterance import Utterance
@@ -19,17 +20,13 @@ _HEARD = "recordings"
 
 def with_state(utterances: Sequence[Utterance], answer: AnswerShard, progress: Any, home: Path) -> list[Utterance]:
     """The answers, each with the state of its recordings before they were read."""
-    states = [recordings_digest(_recordings(u), home) for u in utterances]
+    states = [recordings_digest(recordings_of(u), home) for u in utterances]
     answered = zip(answer(utterances, progress), states, strict=True)
     return [replace(row, raw_labels={**row.raw_labels, _HEARD: state}) for row, state in answered]
 
 
 def is_changed(utterance: Utterance, row: Utterance, home: Path) -> bool:
     """Whether a recording is another one than a shard's row was answered from; one that is gone is not."""
-    paths = _recordings(utterance)
+    paths = recordings_of(utterance)
     there = all(os.path.isfile(file_of(path)) for path in paths)
     return there and row.raw_labels.get(_HEARD) != recordings_digest(paths, home)
-
-
-def _recordings(utterance: Utterance) -> list[str]:
-    return [path for path in (utterance.path, utterance.emotion_path) if path]

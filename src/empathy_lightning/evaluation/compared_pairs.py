@@ -144,10 +144,7 @@ def _of_numbers(lines: _Lines, name: str, test: str) -> Pair | None:
 def _of_ratio(lines: _Lines, above: str, below: str) -> Pair | None:
     if len(lines.facts) < 2:
         return None
-    # Columns (N, 2): sum over a sum of each system.
-    own, other = (
-        torch.tensor([[row[above], row[below]] for row in side]).double() for side in (lines.own, lines.other)
-    )
+    own, other = _parts(lines.own, above, below), _parts(lines.other, above, below)
     if not (torch.stack([own, other]).sum(1)[:, 1] > 0).all():
         return None
     spread = difference(_columns(own), _columns(other), lines.clusters)
@@ -157,6 +154,7 @@ def _of_ratio(lines: _Lines, above: str, below: str) -> Pair | None:
 
 
 def _parts(rows: Sequence[Mapping[str, Any]], above: str, below: str) -> Tensor:
+    """What is summed above and below the line, shape (N, 2), in the double precision of the figures themselves."""
     return torch.tensor([[float(row[above]), float(row[below])] for row in rows], dtype=torch.float64)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from empathy_lightning.digests import digest, recordings_digest, utterances_digest
 from empathy_lightning.errors import InputError
+from empathy_lightning.evaluation.made_from import recordings_of
 from empathy_lightning.evaluation.measured import Measure, Measured
 from empathy_lightning.evaluation.result_folder import keep, kept
 from empathy_lightning.utterance import Utterance
@@ -51,8 +52,9 @@ def measured_suite(
     if content is None:
         if again:
             _remove_parts(path)
-        rows = _rows(measure, replies, path, made_from)
-        content = keep(path, made_from, rows.rows, rows.figures)
+        measured = _rows(measure, replies, path, made_from)
+        content = keep(path, made_from, measured.rows, measured.figures)
+        # Only now: what is kept as a whole is not needed in parts.
         _remove_parts(path)
     return Measured(content["rows"], content["figures"])
 
@@ -65,13 +67,17 @@ def _code(measure: Measure) -> str | None:
 
 
 def _digest(replies: Sequence[Utterance], home: Path) -> dict[str, str]:
-    heard = [path for reply in replies for path in (reply.path, reply.response_path) if path]
+    heard: list[str] = []
+    for reply in replies:
+        heard += recordings_of(reply)
+        if reply.response_path:
+            heard.append(reply.response_path)
     return {"said": utterances_digest(replies, home), "recordings": recordings_digest(heard, home)}
 
 
 def _rows(measure: Measure, replies: Sequence[Utterance], path: Path, made_from: Arguments) -> Measured:
     """Measure the replies that have what the measure needs, and count the others."""
-    there = [index for index, reply in enumerate(replies) if all(getattr(reply, name) for name in measure.needs)]
+    there = [index for index, reply in enumerate(replies) if _has_all(reply, measure.needs)]
     if not there:
         raise InputError(f"no reply has {', '.join(measure.needs)}, which it needs")
     few = [replies[index] for index in there]
@@ -80,6 +86,10 @@ def _rows(measure: Measure, replies: Sequence[Utterance], path: Path, made_from:
     for index, row in zip(there, measured.rows, strict=True):
         rows[index] = row
     return Measured(rows, {**measured.figures, **_lacking(replies, measure.needs)})
+
+
+def _has_all(reply: Utterance, names: Sequence[str]) -> bool:
+    return all(getattr(reply, name) for name in names)
 
 
 def _asked(measure: Measure, replies: Sequence[Utterance]) -> Measured:
@@ -108,5 +118,9 @@ def _remove_parts(path: Path) -> None:
 
 def _lacking(replies: Sequence[Utterance], needs: Sequence[str]) -> dict[str, int]:
     """How many replies lack each field that is needed, of those fields that are missing somewhere."""
-    counts = {f"without_{name}": sum(not getattr(reply, name) for reply in replies) for name in needs}
-    return {name: count for name, count in counts.items() if count}
+    counts = {}
+    for name in needs:
+        lacking = sum(not getattr(reply, name) for reply in replies)
+        if lacking:
+            counts[f"without_{name}"] = lacking
+    return counts

@@ -21,14 +21,13 @@ from empathy_lightning.data.left_out import MOST, refuse_lost
 from empathy_lightning.data.reading import read_chosen
 from empathy_lightning.decoding import Decoding
 from empathy_lightning.devices import own_device
-from empathy_lightning.digests import digest, folder_digest, recordings_digest
 from empathy_lightning.errors import InputError
+from empathy_lightning.evaluation.made_from import digests_of
 from empathy_lightning.evaluation.recognisers import readable_batches
 from empathy_lightning.evaluation.statistics import intervals
 from empathy_lightning.files import check_target, write_json
 from empathy_lightning.filled_prompt import FilledPrompt, Turn
 from empathy_lightning.folders import read_config
-from empathy_lightning.hub import local_folder
 from empathy_lightning.listener import Heard
 from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.progress import progress_bar
@@ -42,7 +41,6 @@ from empathy_lightning.slots import (
     Transcript,
     TrueLabel,
 )
-from empathy_lightning.utterance import Utterance
 
 
 @dataclass(frozen=True)
@@ -132,29 +130,27 @@ def evaluate_prompts(
     with progress_bar(total=len(chosen), what="comparing prompts") as progress:
         for batch, _ in readable_batches(SpeechDataset(chosen, LONGEST), emotions, unreadable, batch_size):
             compared += compare(model, batch.to(model.device), asked, max_new_tokens)
+            # As soon as it is too much, and not after the last batch.
             refuse_lost([("unreadable", reason) for reason in unreadable], len(chosen), max_left_out)
             progress.update(len(compared) + len(unreadable) - progress.n)
     if not compared:
         raise InputError(f"none of {len(chosen)} utterances can be read, for example {unreadable[0]}")
     options = {"split": split, "max_new_tokens": max_new_tokens, "seed": seed}
-    made_from = _digests(checkpoint, manifest, chosen) | options
+    made_from = digests_of(checkpoint, manifest, chosen) | options
     measured = {"made_from": made_from, "unreadable": unreadable, **figures(compared, asked)}
+    _write(measured, compared, split, out, report)
+    return measured
+
+
+def _write(
+    measured: dict[str, Any], compared: Sequence[Compared], split: str, out: Path | None, report: Path | None
+) -> None:
     print(table(measured))
     if out is not None:
         write_json(out, measured | {"utterances": [vars(row) for row in compared]})
     if report is not None:
         write_report(report, measured, f"{len(compared)} utterances of the split {split}")
         print(f"report: {report}")
-    return measured
-
-
-def _digests(checkpoint: Path, manifest: Path, chosen: Sequence[Utterance]) -> dict[str, Any]:
-    """What the figures were made from, by its content."""
-    return {
-        "manifest": digest(manifest),
-        "recordings": recordings_digest([u.path for u in chosen], manifest.parent),
-        "checkpoint": folder_digest(local_folder(checkpoint)),
-    }
 
 
 def check_bot(model: EmpatheticLM, asked: dict[str, Condition]) -> None:
@@ -194,17 +190,17 @@ def compare(
     goal = filled(responder, batch, heard, asked["e"])
     replies = [written.tokens for written in responder.write(goal, Decoding(max_new_tokens))]
     wanted = responder.states(goal, replies)
-    found = {
-        name: responder.states(filled(responder, batch, heard, condition), replies)
-        for name, condition in asked.items()
-        if name != "e"
-    }
+    found = {}
+    for name, condition in asked.items():
+        if name != "e":
+            found[name] = responder.states(filled(responder, batch, heard, condition), replies)
     compared = []
     for row, reply in enumerate(replies):
         # Of one utterance at a time: a large vocabulary's scores are the largest tensor here.
         expected = log_probabilities(responder, wanted[row])
         divergence = {}
         for name, states in found.items():
+            # KL in nats, summed over tokens and vocabulary (T, V).
             difference = expected - log_probabilities(responder, states[row])
             divergence[name] = float((expected.exp() * difference).sum())
         compared.append(Compared(batch.ids[row], len(reply), divergence | {"e": 0.0}))
@@ -247,7 +243,10 @@ def table_rows(measured: dict[str, Any]) -> list[tuple[str, ...]]:
         cells = [name, figure["prompt"]]
         for key in ("divergence", "share"):
             value = figure.get(key)
-            cells += ["", ""] if value is None else [f"{value['value']:.4f}", f"{value['low']:.4f} {value['high']:.4f}"]
+            if value is None:
+                cells += ["", ""]
+            else:
+                cells += [f"{value['value']:.4f}", f"{value['low']:.4f} {value['high']:.4f}"]
         rows.append(tuple(cells))
     return rows
 
@@ -255,9 +254,13 @@ def table_rows(measured: dict[str, Any]) -> list[tuple[str, ...]]:
 def table(measured: dict[str, Any]) -> str:
     """The figures for the screen."""
     rows = [_HEAD, *table_rows(measured)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([*lines, f"{measured['replies']} replies, {measured['tokens']} tokens"])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        lines.append("  ".join(cells).rstrip())
+    lines.append(f"{measured['replies']} replies, {measured['tokens']} tokens")
+    return "\n".join(lines)
 
 
 def write_report(path: Path, measured: dict[str, Any], note: str) -> None:

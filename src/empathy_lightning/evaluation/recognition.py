@@ -13,14 +13,13 @@ from empathy_lightning.data.batch import SpeechBatch, SpeechDataset
 from empathy_lightning.data.left_out import MOST, refuse_lost
 from empathy_lightning.data.reading import read_chosen
 from empathy_lightning.devices import own_device
-from empathy_lightning.digests import digest, folder_digest, recordings_digest
 from empathy_lightning.errors import InputError
+from empathy_lightning.evaluation.made_from import digests_of
 from empathy_lightning.evaluation.probe import linear_probe
 from empathy_lightning.evaluation.recognised import figures, table
 from empathy_lightning.evaluation.recognisers import Recognition, readable_batches, recogniser
 from empathy_lightning.files import check_target, write_json
 from empathy_lightning.folders import read_config
-from empathy_lightning.hub import local_folder
 from empathy_lightning.kept_speech import keep_encoded as keep_encoded_speech
 from empathy_lightning.models import EmpatheticLM
 from empathy_lightning.progress import progress_bar
@@ -95,8 +94,8 @@ def evaluate_emotion(
     recognise = asking.recogniser(model)
     kept = None if keep_encoded is None else keep_encoded_speech(model.listener, keep_encoded)
     dataset = SpeechDataset(chosen["measured"], LONGEST)
-    for batch, _ in readable_batches(dataset, emotions, []) if enrol else ():
-        model.listener.enrol(batch.to(model.device))
+    if enrol:
+        _enrol(model, dataset)
     recognitions, unreadable = _recognised(model, recognise, dataset, emotions, max_left_out)
     beside = {"probe": linear_probe(model.listener, chosen, emotions)} if probe else {}
     if kept is not None:
@@ -105,7 +104,7 @@ def evaluate_emotion(
         raise InputError(f"none of {len(dataset)} utterances can be read, for example {unreadable[0]}")
     asked = {"split": split, **vars(asking), "question": vars(asking.question), "enrol": enrol}
     measured = {
-        "made_from": _digests(checkpoint, manifest, chosen["measured"]) | asked,
+        "made_from": digests_of(checkpoint, manifest, chosen["measured"]) | asked,
         "by": asking.by,
         "question": vars(asking.question),
         "unreadable": unreadable,
@@ -125,9 +124,16 @@ def _chosen(
     found = {"measured": read_chosen(manifest, split, max_left_out, emotions=emotions)}
     if not found["measured"]:
         raise InputError(f"{manifest} has no utterance in split {split} with one of {', '.join(emotions)}")
-    for name in ("train", "validation") if probe else ():
+    others = ("train", "validation") if probe else ()
+    for name in others:
         found[name] = read_chosen(manifest, name, max_left_out, emotions=emotions)
     return found
+
+
+def _enrol(model: EmpatheticLM, dataset: SpeechDataset) -> None:
+    """Let the bot hear all recordings that can be read, to know their speakers."""
+    for batch, _ in readable_batches(dataset, model.emotions, []):
+        model.listener.enrol(batch.to(model.device))
 
 
 def _write(
@@ -161,20 +167,12 @@ def _recognised(
     with progress_bar(total=count, what="recognising emotion") as progress:
         for batch, utterances in readable_batches(dataset, emotions, unreadable):
             recognitions += recognise(batch.to(model.device), utterances)
+            # As soon as it is too much, and not after the last batch.
             refuse_lost([("unreadable", reason) for reason in unreadable], count, max_left_out)
             progress.update(len(recognitions) + len(unreadable) - progress.n)
+    # Those of the end may have filled no batch.
     refuse_lost([("unreadable", reason) for reason in unreadable], count, max_left_out)
     return recognitions, unreadable
-
-
-def _digests(checkpoint: Path, manifest: Path, chosen: Sequence[Utterance]) -> dict[str, Any]:
-    """What the figures were made from, by its content."""
-    heard = [path for u in chosen for path in (u.path, u.emotion_path) if path]
-    return {
-        "manifest": digest(manifest),
-        "recordings": recordings_digest(heard, manifest.parent),
-        "checkpoint": folder_digest(local_folder(checkpoint)),
-    }
 
 
 def _entry(recognition: Recognition) -> dict[str, Any]:
