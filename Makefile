@@ -14,7 +14,7 @@ real: $(READY)
 	$(BIN)/python examples/real.py
 
 test: $(READY)
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 check: $(READY)
 	$(BIN)/ruff format --check .
