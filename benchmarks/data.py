@@ -144,34 +144,35 @@ def ranks(options: argparse.Namespace) -> dict[str, Any]:
             pool.submit(write_large, path, count, log_normal(1_000)).result()
         with ProcessPoolExecutor(2) as pool:
             each = list(pool.map(rank_memory, [str(path)] * 2))
-    return {"utterances": count, "format": options.format, "gigabytes_of_each": each}
+    return {"utterances": count, "format": options.format, "megabytes_of_each": each}
 
 
-def rank_memory(path: str) -> dict[str, float]:
-    """What one process holds of a manifest, and its loader process of its own, in GB."""
-    imports = held("VmRSS")
-    data = EmpathyDataModule([Manifest(path)], read_audio=False, num_workers=1)
-    data.setup("fit")
-    opened = held("VmRSS")
-    batches = iter(data.train_dataloader())
+def rank_memory(path: str) -> dict[str, Any]:
+    """What one process holds of a manifest, and its loader process of its own, in MB."""
+    took: dict[str, Any] = {}
+    memory = {"imports": held()}
+    with timed(took, "seconds_to_open"):
+        data = EmpathyDataModule([Manifest(path)], read_audio=False, num_workers=1)
+        data.setup("fit")
+    memory["opened"] = held()
+    with timed(took, "seconds_to_the_first_batch"):
+        batches = iter(data.train_dataloader())
+        next(batches)
     for _ in zip(range(200), batches, strict=False):
         pass
+    memory["training"] = held()
     worker = multiprocessing.active_children()[0].pid
-    return {
-        "imports": imports,
-        "opened": opened,
-        "training": held("VmRSS"),
-        "peak": peak(),
-        "of_the_loader_alone": private(worker),
-    }
+    return {**memory, "peak": round(1024 * peak()), "of_the_loader_alone": round(1024 * private(worker)), **took}
 
 
-def held(name: str, process: int | str = "self") -> float:
-    """A figure of a process's memory, in GB."""
-    for line in Path(f"/proc/{process}/status").read_text().splitlines():
-        if line.startswith(f"{name}:"):
-            return round(int(line.split()[1]) / 2**20, 2)
-    return 0.0
+def held() -> dict[str, int]:
+    """What a process holds of its own, and the pages of files that it has read and the system may take back, in MB."""
+    found = {}
+    for line in Path("/proc/self/status").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name in ("RssAnon", "RssFile"):
+            found["own" if name == "RssAnon" else "of_files"] = round(int(value.split()[0]) / 1024)
+    return found
 
 
 def private(process: int | None) -> float:

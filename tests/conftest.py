@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import soundfile
 import torch
+from hypothesis import settings
 from safetensors.torch import load_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM, WhisperConfig, WhisperModel
@@ -23,6 +24,10 @@ from empathy_lightning.modules.speech_encoder import SpeechEncoder
 from empathy_lightning.small_world.world import Sentence, reply
 from empathy_lightning.utterance import EMOTIONS, Utterance
 from tests.tiny import whole
+
+# How long an example takes is the machine's affair.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"

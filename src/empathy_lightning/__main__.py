@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, get_args
 
 from cyclopts import App, ArgumentCollection, CycloptsError, Group, MissingArgumentError, Parameter
@@ -31,6 +32,7 @@ from empathy_lightning.commands import (
     suites,
 )
 from empathy_lightning.errors import InputError, concerns_named_file
+from empathy_lightning.storage import is_url
 from empathy_lightning.threads import share_the_machine
 
 GROUPS = {
@@ -115,6 +117,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MissingArgumentError as error:
         return _refused(InputError(f"{_lacking(error, words)} (see `{_asked(words)} --help`)"))
     except CycloptsError as error:
+        if isinstance(error.__cause__, InputError):
+            return _refused(error.__cause__)
         return _refused(InputError(f"{error} (see `{_asked(words)} --help`)"))
     except InputError as error:
         return _refused(error)
@@ -139,7 +143,8 @@ def application() -> App:
         default_parameter=Parameter(
             name_transform=_as_it_is, negative=(), show_default=_if_it_tells, allow_repeating=True
         ),
-        group_parameters=Group("Parameters", validator=_whole_numbers),
+        group_arguments=Group("Arguments", validator=_local_files),
+        group_parameters=Group("Parameters", validator=(_whole_numbers, _local_files)),
         print_error=False,
         exit_on_error=False,
         suppress_keyboard_interrupt=False,
@@ -169,6 +174,17 @@ def _whole_numbers(arguments: ArgumentCollection) -> None:
         for token in argument.tokens:
             if int in meant and float not in meant and "." in token.value:
                 raise CycloptsError(msg=f"{argument.name} {token.value}: give a whole number")
+
+
+def _local_files(arguments: ArgumentCollection) -> None:
+    """Refuse the URL of a file that is read or written on this machine."""
+    for argument in arguments:
+        kinds = get_args(argument.hint) or (argument.hint,)
+        for token in argument.tokens:
+            if Path in kinds and argument.parameter.converter is None and is_url(token.value):
+                raise CycloptsError(
+                    msg=f"{argument.name} {token.value}: give a local path; manifests alone are read by URL"
+                )
 
 
 def _if_it_tells(default: Any) -> str | None:

@@ -56,20 +56,6 @@ def unknown_field(name: str) -> str:
     return f"unknown field {shown(name)}{meant(name, FIELDS)}"
 
 
-def doubled(utterances: Sequence[Utterance]) -> list[tuple[int, int]]:
-    """Places of utterances whose corpus and id were there before, each with the place of the first one."""
-    # Where all ids differ, as in nearly every manifest, nothing else is looked at.
-    if len({u.id for u in utterances}) == len(utterances):
-        return []
-    seen: dict[tuple[str, str], int] = {}
-    again = []
-    for index, utterance in enumerate(utterances):
-        first = seen.setdefault((utterance.corpus, utterance.id), index)
-        if first != index:
-            again.append((index, first))
-    return again
-
-
 def _column(name: str, values: Sequence[Any], faults: Faults, first: int) -> Sequence[Any]:
     glance, rule = RULES[name]
     default = DEFAULTS[name]

@@ -172,7 +172,7 @@ def test_the_longer_of_the_two_recordings_fills_the_batch(corpus):
     first, second = read_manifest(corpus)[:2]
     alone = SpeechDataset([first, second]).durations()
     first.emotion_path = second.path
-    assert SpeechDataset([first, second]).durations() == [max(alone), alone[1]]
+    assert SpeechDataset([first, second]).durations().tolist() == [max(alone), alone[1]]
 
 
 def test_a_missing_pair_is_an_unreadable_utterance(corpus):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from empathy_lightning.commands.options import Again, AllowLeftOut, Flat, PaperName, Trust, Wording
+from empathy_lightning.commands.options import Again, AllowLeftOut, Flat, ManifestFile, PaperName, Trust, Wording
 from empathy_lightning.decoding import Decoding
 from empathy_lightning.errors import InputError
 
@@ -95,7 +95,7 @@ def chat(
 
 
 def respond(
-    manifest: Path,
+    manifest: ManifestFile,
     /,
     *,
     checkpoint: Path,

@@ -117,7 +117,7 @@ def export(
     print(f"{len(utterances)} utterances in {out}")
 
 
-def _chosen(corpora: Sequence[Corpus], protocol: str | None, allow_left_out: float) -> list[Utterance]:
+def _chosen(corpora: Sequence[Corpus], protocol: str | None, allow_left_out: float) -> Sequence[Utterance]:
     """The corpora's utterances under the protocol, after a summary of what is left out."""
     from empathy_lightning.data.left_out import Tally
     from empathy_lightning.data.published import protocol_named

@@ -7,6 +7,7 @@ from pathlib import Path
 from empathy_lightning.commands.options import (
     AllowLeftOut,
     KeepEncoded,
+    ManifestFile,
     PaperName,
     ParserName,
     RecogniserName,
@@ -18,7 +19,7 @@ from empathy_lightning.commands.options import (
 def emotion(
     *,
     checkpoint: Path,
-    manifest: Path,
+    manifest: ManifestFile,
     split: str = "test",
     by: RecogniserName = "answer",
     parser: ParserName = "words",
@@ -81,7 +82,7 @@ def emotion(
 def prompts(
     *,
     checkpoint: Path,
-    manifest: Path,
+    manifest: ManifestFile,
     split: str = "validation",
     max_new_tokens: int = 64,
     batch_size: int = 8,

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from empathy_lightning.commands.options import Again, AllowLeftOut, Flat, PaperName, Trust, Wording
+from empathy_lightning.commands.options import Again, AllowLeftOut, Flat, ManifestFile, PaperName, Trust, Wording
 from empathy_lightning.decoding import Decoding
 from empathy_lightning.errors import InputError, meant
 
@@ -27,7 +27,7 @@ Several = Parameter(consume_multiple=True)
 
 
 def run(
-    *manifests: Path,
+    *manifests: ManifestFile,
     out: Path,
     measures: Annotated[tuple[str, ...], Several] = ("variety",),
     checkpoint: Path | None = None,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from cyclopts import Parameter
+from cyclopts import Parameter, Token
 
 PaperName = Literal["freezeempath", "blsp_emo", "re_llm"]
 """Papers whose prompts there are, see :mod:`empathy_lightning.papers`."""
@@ -24,6 +25,18 @@ EngineName = Literal["transformers", "vllm"]
 
 DtypeName = Literal["float32", "bfloat16", "float16", "fp32", "bf16", "fp16"]
 """Precisions of a model's weights, see :mod:`empathy_lightning.modules.pretrained`."""
+
+
+def _manifests(kind: Any, tokens: Sequence[Token]) -> Path | tuple[Path, ...]:
+    """Files of this machine; of manifests behind URLs, copies."""
+    from empathy_lightning.data.fetched import local_manifest
+
+    found = tuple(local_manifest(token.value) for token in tokens)
+    return found[0] if kind is Path else found
+
+
+ManifestFile = Annotated[Path, Parameter(converter=_manifests)]
+"""A manifest, which may lie behind a URL."""
 
 Flat = Parameter(name="*")
 """The fields of a dataclass are options of their own."""

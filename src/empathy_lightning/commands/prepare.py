@@ -13,6 +13,7 @@ from empathy_lightning.commands.options import (
     AllowLeftOut,
     DtypeName,
     EngineName,
+    ManifestFile,
     PaperName,
     RefusalFilter,
     Wording,
@@ -152,7 +153,7 @@ KEEPING = Parameter(name="*", group="What is kept (changing it asks the model no
 
 
 def responses(
-    manifest: Path,
+    manifest: ManifestFile,
     /,
     *,
     asking: Annotated[Asking, ASKING],
@@ -232,11 +233,11 @@ def instructions(
 
 
 def pseudo_dialogues(
-    manifest: Path,
+    manifest: ManifestFile,
     /,
     *,
     asking: Annotated[Asking, ASKING],
-    recordings: Path,
+    recordings: ManifestFile,
     out: Path,
     distribution: str | None = None,
     per_recording: int = 1,
@@ -266,7 +267,13 @@ def pseudo_dialogues(
 
 
 def ratings(
-    manifest: Path, /, *, out: Path, emotion_encoder: str, again: Again = False, allow_left_out: AllowLeftOut = 0.01
+    manifest: ManifestFile,
+    /,
+    *,
+    out: Path,
+    emotion_encoder: str,
+    again: Again = False,
+    allow_left_out: AllowLeftOut = 0.01,
 ) -> None:
     """Fill missing arousal, valence and dominance by a frozen encoder.
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from empathy_lightning.commands.options import Again, AllowLeftOut, Trust
+from empathy_lightning.commands.options import Again, AllowLeftOut, ManifestFile, Trust
 from empathy_lightning.errors import InputError
 
 
 def transcripts(
-    manifest: Path,
+    manifest: ManifestFile,
     /,
     *,
     out: Path,
@@ -39,7 +39,7 @@ def transcripts(
 
 
 def speech(
-    manifest: Path,
+    manifest: ManifestFile,
     /,
     *,
     out: Path,
@@ -78,7 +78,7 @@ def speech(
 
 
 def copies(
-    manifest: Path,
+    manifest: ManifestFile,
     /,
     *,
     out: Path,
@@ -112,7 +112,7 @@ def copies(
 
 
 def quantizer(
-    manifest: Path,
+    manifest: ManifestFile,
     /,
     *,
     out: Path,
@@ -161,7 +161,7 @@ def quantizer(
 
 
 def units(
-    manifest: Path,
+    manifest: ManifestFile,
     /,
     *,
     out: Path,

@@ -69,7 +69,8 @@ def prepare(
         raise InputError(f"--speech {speech!r} has no {_SPEECH} in it")
     suite = _suite(name, root)
     tally = Tally()
-    _, questions = read_split([suite], None, tally)
+    _, read = read_split([suite], None, tally)
+    questions = list(read)
     print(tally.describe(), file=sys.stderr)
     tally.refuse_above(allow_left_out, "--allow_left_out")
     for question in questions:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import filecmp
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from enum import Enum
 from fnmatch import fnmatchcase
@@ -84,7 +84,7 @@ class Corpus(ABC):
     def read(self, folder: Path) -> Iterator[Utterance]:
         """Read the corpus from the folder that was found; call :meth:`skip` for what is left out."""
 
-    def utterances(self) -> list[Utterance]:
+    def utterances(self) -> Sequence[Utterance]:
         """All utterances, doubled copies left out; ``skipped`` then says what was left out and why.
 
         Raises:

@@ -8,13 +8,15 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from empathy_lightning.audio import SAMPLE_RATE, AudioError, duration_of, read
 from empathy_lightning.data.augmentation import drawn_from
-from empathy_lightning.data.sampler import Draw
+from empathy_lightning.data.packed import each
+from empathy_lightning.data.sampler import Draw, Seconds
 from empathy_lightning.progress import progress_bar
 from empathy_lightning.prompts import Prompt
 from empathy_lightning.utterance import EMOTIONS, RATINGS, Utterance
@@ -126,7 +128,7 @@ class SpeechDataset(Dataset[Row | AudioError]):
         augmentation: Callable[[Tensor], Tensor] | None = None,
         sample_rate: int = SAMPLE_RATE,
     ) -> None:
-        self.utterances = list(utterances)
+        self.utterances = utterances
         self.max_seconds = max_seconds
         self.read_audio = read_audio
         self.augmentation = augmentation
@@ -190,14 +192,14 @@ class SpeechDataset(Dataset[Row | AudioError]):
             waveform = _from_16_bits(self._cache[key])
         return waveform
 
-    def durations(self) -> list[float]:
-        """Seconds of each utterance, from its record or else from the file's header; 1 s where there is neither.
+    def durations(self) -> Seconds:
+        """Seconds of each utterance, shape (N,), from its record or else from its file's header; 1 s without either.
 
         Where another recording gives the emotion, the longer of the two counts.
         """
-        known = sum(u.duration is not None for u in self.utterances)
+        known = sum(seconds is not None for (seconds,) in each(self.utterances, "duration"))
         rows = progress_bar(self.utterances, what="lengths of files", shown=len(self) - known >= 2_000)
-        return [min(self.max_seconds, self._length(u)) for u in rows]
+        return np.fromiter((min(self.max_seconds, self._length(u)) for u in rows), float, len(self))
 
     def _length(self, utterance: Utterance) -> float:
         try:

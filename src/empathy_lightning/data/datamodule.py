@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from functools import partial
+from itertools import chain
 from typing import Any, Literal
 
 import lightning as L
@@ -25,13 +26,14 @@ from empathy_lightning.data.mixture import (
     times_per_epoch,
     with_random_voices,
 )
+from empathy_lightning.data.packed import Packed, packed
 from empathy_lightning.data.protocols import Protocol
 from empathy_lightning.data.published import protocol_named
 from empathy_lightning.data.resumable_loader import ResumableLoader
-from empathy_lightning.data.sampler import LengthBucketSampler, Position
+from empathy_lightning.data.sampler import LengthBucketSampler, Position, Seconds
 from empathy_lightning.errors import InputError
 from empathy_lightning.faults import cut
-from empathy_lightning.utterance import EMOTIONS, Utterance
+from empathy_lightning.utterance import EMOTIONS
 
 _SPLITS = ("train", "validation", "test")
 
@@ -121,14 +123,14 @@ class EmpathyDataModule(L.LightningDataModule):
         self.allow_empty_classes = allow_empty_classes
         self.num_workers = num_workers
         self.seed = seed
-        self.splits: dict[str, list[Utterance]] = {}
-        self.mixed: list[list[Utterance]] = []
+        self.splits: dict[str, Packed] = {}
+        self.mixed: list[Packed] = []
         self.unreadable: dict[str, list[str]] = {split: [] for split in _SPLITS}
         self.position: Position | None = None
         self.learns_emotions = False
         """Whether labels are learnt, where :meth:`setup` comes before there is a task that knows."""
         self._tally = Tally()
-        self._drawn: dict[str, tuple[SpeechDataset, list[float], list[float] | None]] = {}
+        self._drawn: dict[str, tuple[SpeechDataset, Seconds, list[float] | None]] = {}
 
     def setup(self, stage: str | None = None) -> None:
         """Read the corpora once, say what was read, and refuse what would train on too little of it.
@@ -143,22 +145,21 @@ class EmpathyDataModule(L.LightningDataModule):
         self.position = None
         self._drawn.clear()
         if stage in (None, "fit") and not self.mixed:
-            held_out = [*self.splits["validation"], *self.splits["test"]]
+            held_out = chain(self.splits["validation"], self.splits["test"])
             self.mixed = read_mixed(self.mixed_in, self.emotions, tally, self.read_audio, held_out)
         if not told and (self.trainer is None or self.trainer.is_global_zero):
             print(tally.describe(), file=sys.stderr)
         tally.refuse_above(self.max_left_out, "--data.max_left_out", self._learns_emotions())
-        if stage in (None, "fit"):
+        if stage in (None, "fit") and self._learns_emotions() and not self.allow_empty_classes:
             self._refuse_empty_classes()
 
-    def _read(self, tally: Tally) -> dict[str, list[Utterance]]:
-        utterances = read_corpora(self.corpora, self.protocol, "data.protocol", tally, self.read_audio)
-        refuse_absent(self.weights, utterances)
-        utterances = in_task(utterances, self.emotions, tally)
-        utterances = answered(utterances, self.answer, self.emotions)
-        if not any(u.split == "validation" for u in utterances):
-            utterances = (self.protocol or Protocol()).hold_out(utterances, 0.05)
-        splits = {split: [u for u in utterances if u.split == split] for split in _SPLITS}
+    def _read(self, tally: Tally) -> dict[str, Packed]:
+        read = read_corpora(self.corpora, self.protocol, "data.protocol", tally, self.read_audio)
+        refuse_absent(self.weights, read)
+        utterances = packed(answered(in_task(read, self.emotions, tally), self.answer, self.emotions))
+        if not utterances.where("split", "validation"):
+            utterances = packed((self.protocol or Protocol()).hold_out(utterances, 0.05))
+        splits = {split: utterances.where("split", split) for split in _SPLITS}
         tally.drop(len(utterances) - sum(map(len, splits.values())), "of further test sets")
         return splits
 
@@ -167,13 +168,12 @@ class EmpathyDataModule(L.LightningDataModule):
         return self.answer == "emotion" or bool(getattr(task, "learns_emotions", False))
 
     def _refuse_empty_classes(self) -> None:
-        if self.allow_empty_classes or not self._learns_emotions():
-            return
-        rows = [*self.splits["train"], *(u for rows in self.mixed for u in rows)]
-        if not rows:
+        training = [self.splits["train"], *self.mixed]
+        if not any(training):
             counts = ", ".join(f"{name} {len(utterances)}" for name, utterances in self.splits.items())
             raise CorpusError(f"data.corpora: no utterance is in the training split ({counts})")
-        refuse_untaught(rows, self.emotions, self.protocol.emotions if self.protocol is not None else None)
+        labels = chain.from_iterable(rows.each("emotion", "emotion_votes") for rows in training)
+        refuse_untaught(labels, self.emotions, self.protocol.emotions if self.protocol is not None else None)
 
     def train_dataloader(self) -> Any:
         """Shuffled batches of the training split."""
@@ -217,7 +217,7 @@ class EmpathyDataModule(L.LightningDataModule):
             sampler.resume(self.position)
         return sampler
 
-    def _dataset(self, split: str) -> tuple[SpeechDataset, list[float], list[float] | None]:
+    def _dataset(self, split: str) -> tuple[SpeechDataset, Seconds, list[float] | None]:
         """What a split is drawn from: utterances, their seconds, and how often each comes; None where that is once."""
         if split in self._drawn:
             return self._drawn[split]
@@ -225,12 +225,12 @@ class EmpathyDataModule(L.LightningDataModule):
         if not utterances:
             raise CorpusError(f"the corpora hold no utterance in the {split} split")
         if self.emotion_voice == "random":
-            utterances = with_random_voices(utterances, self.seed)
-        times = [self.weights.get(u.corpus, 1.0) for u in utterances]
+            utterances = packed(with_random_voices(utterances, self.seed))
+        times = [self.weights.get(corpus, 1.0) for (corpus,) in utterances.each("corpus")]
         if split == "train":
-            tasks = zip(self.mixed_in, self.mixed, strict=False)
-            times = times_per_epoch(times, [(task.share, len(rows)) for task, rows in tasks])
-            utterances = [*utterances, *(u for rows in self.mixed for u in rows)]
+            shares = [(task.share, len(rows)) for task, rows in zip(self.mixed_in, self.mixed, strict=False)]
+            times = times_per_epoch(times, shares)
+            utterances = packed(chain(utterances, *self.mixed)) if any(self.mixed) else utterances
         augmentation = self.augmentation if split == "train" else None
         how = (self.max_seconds, self.read_audio, self.cache, augmentation, self._sample_rate())
         dataset = SpeechDataset(utterances, *how)

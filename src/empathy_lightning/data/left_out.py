@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+
 from empathy_lightning.corpora.corpus import Corpus, CorpusError, Kind, is_lfs_pointer
+from empathy_lightning.data.packed import each, keys
 from empathy_lightning.data.protocols import Protocol
 from empathy_lightning.emotion_words import chosen_emotion, emotion_named, suggested_emotion
 from empathy_lightning.files import file_of
@@ -110,11 +113,10 @@ def count_skipped(corpus: Corpus, tally: Tally) -> None:
 
 def count_left_by(protocol: Protocol, before: Sequence[Utterance], after: Sequence[Utterance], tally: Tally) -> None:
     """Count what a protocol leaves out: asked for, but for a whole corpus and for labels that are no emotion words."""
-    taken = {(u.corpus, u.id) for u in after}
-    corpora = {u.corpus for u in after}
-    for utterance in before:
-        if (utterance.corpus, utterance.id) in taken:
-            continue
+    left = np.flatnonzero(~np.isin(keys(before), keys(after))).tolist()
+    corpora = {corpus for (corpus,) in each(after, "corpus")}
+    for place in left:
+        utterance = before[place]
         label = utterance.emotion
         if utterance.corpus not in corpora:
             tally.lose(f"of {utterance.corpus}, of which the protocol takes none", utterance.id)
@@ -124,21 +126,19 @@ def count_left_by(protocol: Protocol, before: Sequence[Utterance], after: Sequen
             tally.asked["by the protocol"] += 1
 
 
-def with_files(utterances: Iterable[Utterance], tally: Tally) -> list[Utterance]:
+def with_files(utterances: Iterable[Utterance], tally: Tally) -> Iterator[Utterance]:
     """The utterances whose audio is there, without a look into it; the others are counted.
 
     Each folder is listed once, which is far quicker than to ask for each file.
     """
     folders: dict[str, set[str]] = {}
-    there = []
     for utterance in utterances:
         missing = [path for path in (utterance.path, utterance.emotion_path) if path and not _is_there(path, folders)]
         if missing:
             hollow = os.path.exists(_local_file(missing[0]))
             tally.lose("with an empty file or a Git LFS pointer" if hollow else "without a file", missing[0])
         else:
-            there.append(utterance)
-    return there
+            yield utterance
 
 
 def _is_there(path: str, folders: dict[str, set[str]]) -> bool:
@@ -169,7 +169,7 @@ def _is_hollow(entry: os.DirEntry[str]) -> bool:
     return size == 0 or (size <= 400 and is_lfs_pointer(Path(entry.path)))
 
 
-def in_task(utterances: Sequence[Utterance], emotions: Sequence[str], tally: Tally) -> list[Utterance]:
+def in_task(utterances: Iterable[Utterance], emotions: Sequence[str], tally: Tally) -> Iterator[Utterance]:
     """The utterances with their labels as the task spells them; labels outside the task stay, and are counted.
 
     Args:
@@ -184,22 +184,20 @@ def in_task(utterances: Sequence[Utterance], emotions: Sequence[str], tally: Tal
             names[label] = chosen_emotion(label, emotions) or label
         return names[label]
 
-    found = []
     for utterance in utterances:
         label = utterance.emotion
         votes: dict[str, float] = defaultdict(float)
         for heard, share in utterance.emotion_votes.items():
             votes[_named(heard)] += share
         if label is None:
-            found.append(utterance if not votes else replace(utterance, emotion_votes=dict(votes)))
+            yield utterance if not votes else replace(utterance, emotion_votes=dict(votes))
             continue
         named = _named(label)
         if named not in emotions:
             tally.unlabelled[outside(label, emotions)] += 1
             tally.unknown += emotion_named(label) is None
         same = named == label and votes.keys() == utterance.emotion_votes.keys()
-        found.append(utterance if same else replace(utterance, emotion=named, emotion_votes=dict(votes)))
-    return found
+        yield utterance if same else replace(utterance, emotion=named, emotion_votes=dict(votes))
 
 
 def outside(label: str, emotions: Sequence[str]) -> str:
@@ -225,23 +223,30 @@ def refuse_lost(lost: Sequence[tuple[str, str]], whole: int, most: float) -> Non
     tally.refuse_above(most, "--allow_left_out")
 
 
-def refuse_untaught(utterances: Sequence[Utterance], emotions: Sequence[str], chosen: Sequence[str] | None) -> None:
+def refuse_untaught(
+    utterances: Iterable[tuple[str | None, Collection[str]]], emotions: Sequence[str], chosen: Sequence[str] | None
+) -> None:
     """Stop where one of the emotions that are to be learnt has no utterance.
 
     Args:
-        utterances: Of the training, with their labels as the task spells them.
+        utterances: Emotion of each utterance of the training, as the task spells it, and the emotions voted for.
         emotions: The task's categories.
         chosen: Those that the protocol takes; None takes all. What it leaves out was asked for.
 
     Raises:
         CorpusError: If one has none.
     """
-    trained = {u.emotion for u in utterances} | {heard for u in utterances for heard in u.emotion_votes}
+    labels: Counter[str] = Counter()
+    voted: set[str] = set()
+    for emotion, votes in utterances:
+        labels[emotion or ""] += 1
+        voted.update(votes)
+    del labels[""]
+    trained = voted | labels.keys()
     wanted = [name for name in emotions if chosen is None or chosen_emotion(name, chosen) is not None]
     empty = [name for name in wanted if name not in trained]
     if not empty:
         return
-    labels = Counter(u.emotion for u in utterances if u.emotion is not None)
     found = ", ".join(f"{name} {count}" for name, count in labels.most_common(8)) or "no label at all"
     raise CorpusError(
         f"data.emotions: no training utterance is labelled {', '.join(empty)} (there are {found}); "

@@ -5,20 +5,20 @@ from __future__ import annotations
 import io
 import json
 from array import array
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from empathy_lightning import storage
 from empathy_lightning.corpora.corpus import Corpus, CorpusError
+from empathy_lightning.data.packed import Packed, doubled, packed
+from empathy_lightning.data.rows import MOST, from_parquet, refuse, to_table
 from empathy_lightning.faults import Faults
 from empathy_lightning.field_rules import FIELDS
 from empathy_lightning.files import whole
-from empathy_lightning.records import checked, columns_of, doubled, unknown_field
-from empathy_lightning.utterance import RATINGS, Utterance
+from empathy_lightning.records import checked, columns_of, unknown_field
+from empathy_lightning.utterance import Utterance
 
-ENCODED = ("raw_labels", "emotion_votes")
-"""Fields that a Parquet file holds as JSON."""
 PATHS = ("path", "emotion_path", "response_path")
 
 
@@ -37,15 +37,18 @@ class Manifest(Corpus):
 
     def read(self, folder: Path) -> Iterator[Utterance]:
         """Read the manifest."""
-        yield from read_manifest(self.path)
+        yield from self.utterances()
 
-    def utterances(self) -> list[Utterance]:
-        """Read the manifest.
+    def utterances(self) -> Packed:
+        """Read the manifest, a part after the other.
 
         Raises:
             CorpusError: If the file is missing or a line is not an utterance.
         """
-        return read_manifest(self.path)
+        numbers = array("L")
+        found = packed(_records(self.path, numbers))
+        refuse_doubled(found, self.path, numbers)
+        return found
 
 
 def read_manifest(path: str | Path) -> list[Utterance]:
@@ -58,7 +61,15 @@ def read_manifest(path: str | Path) -> list[Utterance]:
         CorpusError: If the file is missing or a record is no utterance; file, line or row and field are named.
         StorageError: If it lies elsewhere and cannot be read.
     """
-    name = storage.local_path(str(path))
+    numbers = array("L")
+    utterances = list(_records(str(path), numbers))
+    refuse_doubled(utterances, str(path), numbers)
+    return utterances
+
+
+def _records(path: str, numbers: array[int]) -> Iterator[Utterance]:
+    """The records of a manifest with their paths; the lines or rows that they stand in are added to ``numbers``."""
+    name = storage.local_path(path)
     source: Path | bytes
     if storage.is_url(name):
         source = storage.read(name)
@@ -68,14 +79,14 @@ def read_manifest(path: str | Path) -> list[Utterance]:
             raise CorpusError(f"{path} is a folder: give the manifest in it, a .jsonl or .parquet file")
         if not source.is_file():
             raise CorpusError(f"no manifest at {path}; write one with `empathy-lightning prepare` or `corpora export`")
-    utterances = _read_parquet(source, name) if name.endswith(".parquet") else _read_lines(source, name)
+    read = _read_parquet if name.endswith(".parquet") else _read_lines
     home = f"{_folder_of(name)}/"
-    for utterance in utterances:
+    for utterance in read(source, name, numbers):
         for field in PATHS:
             value = getattr(utterance, field)
             if value is not None:
                 setattr(utterance, field, absolute(home, value))
-    return utterances
+        yield utterance
 
 
 def _folder_of(name: str) -> str:
@@ -87,9 +98,7 @@ def absolute(home: str, name: str) -> str:
     return name if name.startswith("/") or "://" in name else home + name
 
 
-def _read_lines(source: Path | bytes, where: str) -> list[Utterance]:
-    utterances: list[Utterance] = []
-    numbers = array("L")
+def _read_lines(source: Path | bytes, where: str, numbers: array[int]) -> Iterator[Utterance]:
     faults = Faults()
     for lines, rows in _parsed(source, faults):
         names = {name for row in rows for name in row}
@@ -99,17 +108,13 @@ def _read_lines(source: Path | bytes, where: str) -> list[Utterance]:
             for line in holders:
                 faults.add(line, unknown_field(name))
         in_rows = Faults()
-        utterances += checked(columns, len(rows), in_rows)
+        yield from checked(columns, len(rows), in_rows)
         faults.join(in_rows, lines)
         numbers.extend(lines)
-    _refuse(faults, where, "line")
-    _refuse_doubled(utterances, where, "line", numbers)
-    return utterances
+    refuse(faults, where, "line")
 
 
-def _parsed(
-    source: Path | bytes, faults: Faults, most: int = 20_000
-) -> Iterator[tuple[list[int], list[dict[str, Any]]]]:
+def _parsed(source: Path | bytes, faults: Faults) -> Iterator[tuple[list[int], list[dict[str, Any]]]]:
     """Objects of the lines that are not blank, with the numbers of their lines, so many at a time."""
     numbers: list[int] = []
     rows: list[dict[str, Any]] = []
@@ -128,95 +133,44 @@ def _parsed(
                 continue
             numbers.append(number)
             rows.append(row)
-            if len(rows) == most:
+            if len(rows) == MOST:
                 yield numbers, rows
                 numbers, rows = [], []
     yield numbers, rows
 
 
-def _refuse(faults: Faults, where: str, unit: str) -> None:
-    if faults.count:
-        raise CorpusError(faults.describe(f"{where}, {unit} {faults.row}"))
+def refuse_doubled(utterances: Sequence[Utterance], where: str, numbers: Sequence[int], unit: str = "") -> None:
+    """Refuse a second utterance with the corpus and id of a first one.
 
+    Args:
+        utterances: Of one file.
+        where: Its name.
+        numbers: Line or row of each.
+        unit: What these count; by default what the file has.
 
-def _refuse_doubled(utterances: list[Utterance], where: str, unit: str, numbers: Sequence[int]) -> None:
+    Raises:
+        CorpusError: If there is one; both are named.
+    """
+    unit = unit or ("row" if where.endswith(".parquet") else "line")
     faults = Faults()
     for index, first in doubled(utterances):
         utterance = utterances[index]
         before = f"in {unit} {numbers[first]}"
         faults.add(numbers[index], f"id {utterance.id!r} of corpus {utterance.corpus!r} was there before, {before}")
-    _refuse(faults, where, unit)
+    refuse(faults, where, unit)
 
 
-def _read_parquet(source: Path | bytes, where: str) -> list[Utterance]:
+def _read_parquet(source: Path | bytes, where: str, numbers: array[int]) -> Iterator[Utterance]:
     import pyarrow
     import pyarrow.parquet
 
     file = pyarrow.BufferReader(source) if isinstance(source, bytes) else source
     try:
-        return from_parquet(pyarrow.parquet.ParquetFile(file, memory_map=True), where)
+        opened = pyarrow.parquet.ParquetFile(file, memory_map=True)
+        numbers.extend(range(1, opened.metadata.num_rows + 1))
+        yield from from_parquet(opened, where)
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise CorpusError(f"{where} is not a Parquet file, or a damaged one: {' '.join(str(error).split())}") from None
-
-
-def from_parquet(file: Any, where: str, beside: Collection[str] = ()) -> list[Utterance]:
-    """Utterances from an open Parquet file, one column after the other, so that little is held twice.
-
-    Args:
-        file: A ``pyarrow.parquet.ParquetFile``.
-        where: Names it in errors.
-        beside: Columns that it may have beside an utterance's.
-
-    Raises:
-        CorpusError: If a row is no utterance; row and field are named.
-    """
-    count = file.metadata.num_rows
-    columns: dict[str, Any] = {}
-    faults = Faults()
-    for name in file.schema_arrow.names:
-        if name in FIELDS:
-            columns[name] = _values(file.read([name])[name], name)
-        elif name not in beside:
-            faults.add(1, unknown_field(name))
-    utterances = checked(columns, count, faults, first=1)
-    _refuse(faults, where, "row")
-    _refuse_doubled(utterances, where, "row", range(1, count + 1))
-    return utterances
-
-
-def _values(column: Any, name: str) -> list[Any]:
-    """A column's values; equal texts are one object, which is what makes millions of rows fit in memory."""
-    import pyarrow.types as types
-
-    if not types.is_string(column.type) and not types.is_large_string(column.type):
-        return column.to_pylist()
-    encoded = column.combine_chunks().dictionary_encode()
-    distinct = encoded.dictionary.to_pylist()
-    values = [*(map(_from_json, distinct) if name in ENCODED else distinct), None]
-    return [values[index] for index in encoded.indices.fill_null(len(distinct)).to_numpy().tolist()]
-
-
-def _from_json(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return text
-
-
-def to_table(utterances: Iterable[Utterance]) -> Any:
-    """An Arrow table with one column a field; raw labels and votes are JSON."""
-    import pyarrow
-
-    rows = list(utterances)
-    text, number = pyarrow.string(), pyarrow.float64()
-    numbers = ("start", "end", "duration", "emotion_start", "emotion_end", *RATINGS)
-    kinds = dict.fromkeys(FIELDS, text) | dict.fromkeys(numbers, number)
-    kinds |= {"units": pyarrow.list_(pyarrow.int32()), "response_cut": pyarrow.bool_()}
-    kinds["references"] = pyarrow.list_(text)
-    columns = {name: [getattr(u, name) for u in rows] for name in FIELDS}
-    for name in ENCODED:
-        columns[name] = [json.dumps(v, ensure_ascii=False) if (v := getattr(u, name)) else None for u in rows]
-    return pyarrow.table({name: pyarrow.array(values, kinds[name]) for name, values in columns.items()})
 
 
 def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> None:
@@ -249,8 +203,8 @@ def valid(utterances: Iterable[Utterance], where: str) -> list[Utterance]:
     given = list(utterances)
     faults = Faults()
     found = checked(columns_of(given), len(given), faults, first=1)
-    _refuse(faults, where, "record")
-    _refuse_doubled(found, where, "record", range(1, len(found) + 1))
+    refuse(faults, where, "record")
+    refuse_doubled(found, where, range(1, len(found) + 1), "record")
     return found
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from empathy_lightning.corpora.corpus import Corpus, CorpusError
 from empathy_lightning.data.left_out import Tally, in_task
+from empathy_lightning.data.packed import Packed, each, packed
 from empathy_lightning.data.protocols import Protocol
 from empathy_lightning.data.published import protocol_named
 from empathy_lightning.data.reading import read_split
@@ -21,7 +22,7 @@ Answer = Literal["response", "emotion", "transcript"]
 
 def read_corpora(
     corpora: Sequence[Corpus], protocol: Protocol | None, option: str, tally: Tally, audio: bool = True
-) -> list[Utterance]:
+) -> Packed:
     """Utterances of corpora, each with a split; what is left out is counted.
 
     Args:
@@ -35,11 +36,10 @@ def read_corpora(
         CorpusError: If a corpus is missing, an utterance has no split, or two have one id.
     """
     _, utterances = read_split(corpora, protocol, tally, audio)
-    for utterance in utterances:
-        if utterance.split is None:
+    for corpus, id, split in each(utterances, "corpus", "id", "split"):
+        if split is None:
             raise CorpusError(
-                f"{utterance.corpus} has no splits of its own ({utterance.id}): give {option}, "
-                "for example leave-one-speaker-out"
+                f"{corpus} has no splits of its own ({id}): give {option}, for example leave-one-speaker-out"
             )
     return utterances
 
@@ -54,7 +54,7 @@ def refuse_absent(weights: Iterable[str], utterances: Sequence[Utterance]) -> No
     Raises:
         CorpusError: If none of the utterances is of one of them.
     """
-    here = sorted({u.corpus for u in utterances})
+    here = sorted({corpus for (corpus,) in each(utterances, "corpus")})
     unknown = sorted(set(weights) - set(here))
     if unknown:
         raise CorpusError(
@@ -63,15 +63,16 @@ def refuse_absent(weights: Iterable[str], utterances: Sequence[Utterance]) -> No
         )
 
 
-def answered(utterances: Sequence[Utterance], answer: Answer, emotions: Sequence[str]) -> list[Utterance]:
+def answered(utterances: Iterable[Utterance], answer: Answer, emotions: Sequence[str]) -> Iterator[Utterance]:
     """The utterances, each with what is to be said as its response; an emotion outside the task's is unlabelled."""
-    if answer == "response":
-        return list(utterances)
-    words = [getattr(u, answer) for u in utterances]
-    if answer == "emotion":
-        words = [word if word in emotions else None for word in words]
-    rows = zip(utterances, words, strict=True)
-    return [replace(u, response=word, response_cut=False, units=None) for u, word in rows]
+    for utterance in utterances:
+        if answer == "response":
+            yield utterance
+            continue
+        word = getattr(utterance, answer)
+        if answer == "emotion" and word not in emotions:
+            word = None
+        yield replace(utterance, response=word, response_cut=False, units=None)
 
 
 @dataclass
@@ -100,7 +101,7 @@ class MixedIn:
         if "{speech}" not in (self.prompt if self.prompt is not None else "{speech}" if self.system is None else ""):
             raise InputError("data.mixed_in: a prompt needs a {speech} slot, and a system message a prompt")
 
-    def utterances(self, emotions: Sequence[str], tally: Tally, audio: bool = True) -> list[Utterance]:
+    def utterances(self, emotions: Sequence[str], tally: Tally, audio: bool = True) -> Packed:
         """The utterances that train, with their prompts and answers; none where the share is 0.
 
         Args:
@@ -112,21 +113,24 @@ class MixedIn:
             CorpusError: If a corpus cannot be read, or nothing in it has an answer.
         """
         if self.share == 0:
-            return []
+            return packed([])
         protocol = protocol_named(self.protocol) if isinstance(self.protocol, str) else self.protocol
         read = read_corpora(self.corpora, protocol, "the protocol in data.mixed_in", tally, audio)
-        training = [u for u in in_task(read, emotions, tally) if u.split == "train"]
-        rows = [u for u in answered(training, self.answer, emotions) if u.response]
+        training = packed(in_task(read, emotions, tally)).where("split", "train")
+        rows = packed(self._asked(u) for u in answered(training, self.answer, emotions) if u.response)
         if not rows:
             raise CorpusError(f"data.mixed_in: no training utterance has the {self.answer} that is to be said")
         tally.drop(len(read) - len(training), "of data.mixed_in's other splits")
         tally.drop(len(training) - len(rows), f"without the {self.answer} that is to be said")
-        return rows if self.prompt is None else [replace(u, prompt=self.prompt, system=self.system) for u in rows]
+        return rows
+
+    def _asked(self, utterance: Utterance) -> Utterance:
+        return utterance if self.prompt is None else replace(utterance, prompt=self.prompt, system=self.system)
 
 
 def read_mixed(
-    tasks: Sequence[MixedIn], emotions: Sequence[str], tally: Tally, audio: bool, held_out: Sequence[Utterance]
-) -> list[list[Utterance]]:
+    tasks: Sequence[MixedIn], emotions: Sequence[str], tally: Tally, audio: bool, held_out: Iterable[Utterance]
+) -> list[Packed]:
     """The utterances of each of the tasks that are mixed in, without recordings that validate or test the run.
 
     Args:
@@ -145,7 +149,7 @@ def read_mixed(
     found = []
     for task in tasks:
         read = task.utterances(emotions, tally, audio)
-        found.append([u for u in read if not heard & recordings_of(u)])
+        found.append(packed(u for u in read if not heard & recordings_of(u)))
         tally.drop(len(read) - len(found[-1]), "of data.mixed_in that validate or test")
     return found
 

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import random
+from array import array
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from heapq import nsmallest
 from typing import Literal
 
 from empathy_lightning.corpora.corpus import CorpusError
 from empathy_lightning.data.held_out import hold_out_sentences, hold_out_speakers
+from empathy_lightning.data.packed import each, packed
 from empathy_lightning.data.sentences import sentences
 from empathy_lightning.emotion_words import emotion_named
 from empathy_lightning.errors import meant
@@ -47,15 +50,16 @@ class Protocol:
 
     def splits(self, utterances: Sequence[Utterance]) -> list[str | None]:
         """The split of each utterance, None for those that the protocol leaves out."""
-        return [u.split for u in utterances]
+        return [split for (split,) in each(utterances, "split")]
 
-    def __call__(self, utterances: Sequence[Utterance]) -> list[Utterance]:
+    def __call__(self, utterances: Sequence[Utterance]) -> Sequence[Utterance]:
         """The utterances that take part, each with its split; the given ones are not changed."""
-        merged = [self._merged(u) for u in utterances]
-        kept = [u for u in merged if self.emotions is None or u.emotion in self.emotions]
-        return [replace(u, split=split) for u, split in zip(kept, self.splits(kept), strict=True) if split is not None]
+        merged = map(self._merged, utterances)
+        kept = packed(u for u in merged if self.emotions is None or u.emotion in self.emotions)
+        divided = zip(kept, self.splits(kept), strict=True)
+        return packed(replace(u, split=split) for u, split in divided if split is not None)
 
-    def hold_out(self, utterances: Sequence[Utterance], share: float) -> list[Utterance]:
+    def hold_out(self, utterances: Sequence[Utterance], share: float) -> Sequence[Utterance]:
         """The utterances after the split, of which a share of the training part validates; speakers stay together.
 
         See :func:`~empathy_lightning.data.held_out.hold_out_speakers`.
@@ -135,12 +139,11 @@ class LeaveOneOut(Protocol):
         Raises:
             CorpusError: If an utterance has no such unit, since its speaker might then be in two splits.
         """
-        units = [(u.corpus, getattr(u, self.unit)) for u in utterances]
-        for utterance, (_, unit) in zip(utterances, units, strict=True):
+        units = list(each(utterances, "corpus", self.unit))
+        for place, (corpus, unit) in enumerate(units):
             if unit is None:
-                raise CorpusError(
-                    f"{utterance.corpus}: {utterance.id} has no {self.unit}, so no {self.unit} can be left out"
-                )
+                named = f"{corpus}: {utterances[place].id}"
+                raise CorpusError(f"{named} has no {self.unit}, so no {self.unit} can be left out")
         order = sorted(set(units))
         place = {unit: (index - self.fold) % len(order) for index, unit in enumerate(order)}
         names = {0: "test", 1: "validation" if self.validation else "train"}
@@ -173,13 +176,12 @@ class SentenceSplit(Protocol):
 
     def splits(self, utterances: Sequence[Utterance]) -> list[str | None]:
         """By the number that the corpus gives a sentence and by its words, whatever their case and punctuation."""
-        if self.language is not None:
-            own = [u for u in utterances if u.language == self.language]
-            of_own = dict(zip(map(id, own), self._by_sentence(own), strict=True))
-            return [of_own.get(id(u)) for u in utterances]
-        return list(self._by_sentence(utterances))
+        if self.language is None:
+            return list(self._by_sentence(utterances))
+        own = iter(self._by_sentence(packed(utterances).where("language", self.language)))
+        return [next(own) if language == self.language else None for (language,) in each(utterances, "language")]
 
-    def hold_out(self, utterances: Sequence[Utterance], share: float) -> list[Utterance]:
+    def hold_out(self, utterances: Sequence[Utterance], share: float) -> Sequence[Utterance]:
         """As in :class:`Protocol`, but sentences stay together."""
         return hold_out_sentences(utterances, share)
 
@@ -212,12 +214,14 @@ class RandomSubset(Protocol):
         """The first of each split in the order of a hash of seed and id."""
         chosen: set[tuple[str, str]] = set()
         for split, size in self.sizes.items():
-            members = sorted((u for u in utterances if u.split == split), key=self._draw)
-            chosen |= {(u.corpus, u.id) for u in members[:size]}
-        return [u.split if (u.corpus, u.id) in chosen else None for u in utterances]
+            members = ((corpus, id) for corpus, id, own in each(utterances, "corpus", "id", "split") if own == split)
+            chosen.update(nsmallest(size, members, key=self._draw))
+        rows = each(utterances, "corpus", "id", "split")
+        return [split if (corpus, id) in chosen else None for corpus, id, split in rows]
 
-    def _draw(self, utterance: Utterance) -> bytes:
-        return hashlib.sha256(f"{self.seed} {utterance.corpus} {utterance.id}".encode()).digest()
+    def _draw(self, name: tuple[str, str]) -> bytes:
+        corpus, id = name
+        return hashlib.sha256(f"{self.seed} {corpus} {id}".encode()).digest()
 
 
 class PerCorpus(Protocol):
@@ -245,6 +249,7 @@ class PerCorpus(Protocol):
 
     def splits(self, utterances: Sequence[Utterance]) -> list[str | None]:
         """Each corpus by its own protocol."""
+        utterances = packed(utterances)
         members = _by_corpus(utterances)
         if members and not members.keys() & self.protocols.keys():
             read, known = (", ".join(sorted(names)) for names in (members, self.protocols))
@@ -255,24 +260,26 @@ class PerCorpus(Protocol):
         splits: list[str | None] = [None] * len(utterances)
         for corpus, indices in members.items():
             if corpus in self.protocols:
-                own = self.protocols[corpus].splits([utterances[i] for i in indices])
+                own = self.protocols[corpus].splits(utterances.take(indices))
                 for index, split in zip(indices, own, strict=True):
                     splits[index] = split
         return splits
 
-    def hold_out(self, utterances: Sequence[Utterance], share: float) -> list[Utterance]:
+    def hold_out(self, utterances: Sequence[Utterance], share: float) -> Sequence[Utterance]:
         """As in :class:`Protocol`, each corpus by its own protocol."""
-        held = list(utterances)
+        utterances = packed(utterances)
+        splits = [split for (split,) in each(utterances, "split")]
         for corpus, indices in _by_corpus(utterances).items():
             if corpus in self.protocols:
-                own = self.protocols[corpus].hold_out([utterances[i] for i in indices], share)
-                for index, utterance in zip(indices, own, strict=True):
-                    held[index] = utterance
-        return held
+                own = self.protocols[corpus].hold_out(utterances.take(indices), share)
+                for index, (split,) in zip(indices, each(own, "split"), strict=True):
+                    splits[index] = split
+        return packed(replace(u, split=split) for u, split in zip(utterances, splits, strict=True))
 
 
-def _by_corpus(utterances: Sequence[Utterance]) -> dict[str, list[int]]:
-    members: dict[str, list[int]] = defaultdict(list)
-    for index, utterance in enumerate(utterances):
-        members[utterance.corpus].append(index)
+def _by_corpus(utterances: Sequence[Utterance]) -> dict[str, array[int]]:
+    """Places of each corpus's utterances."""
+    members: dict[str, array[int]] = defaultdict(lambda: array("l"))
+    for index, (corpus,) in enumerate(each(utterances, "corpus")):
+        members[corpus].append(index)
     return members

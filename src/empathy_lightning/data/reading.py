@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from empathy_lightning.corpora.corpus import Corpus, CorpusError
 from empathy_lightning.data.left_out import MOST, Tally, count_left_by, count_skipped, in_task, outside, with_files
 from empathy_lightning.data.manifest import read_manifest
+from empathy_lightning.data.packed import Packed, doubled, packed
 from empathy_lightning.data.protocols import Protocol
 from empathy_lightning.emotion_words import emotion_named
 from empathy_lightning.errors import meant
-from empathy_lightning.records import doubled
 from empathy_lightning.splits import SPLITS, split_named
 from empathy_lightning.utterance import Utterance
 
 
 def read_split(
     corpora: Sequence[Corpus], protocol: Protocol | None, tally: Tally, audio: bool = True
-) -> tuple[list[Utterance], list[Utterance]]:
+) -> tuple[Packed, Packed]:
     """Read corpora and split them; what is left out is counted.
 
     Args:
@@ -34,21 +34,29 @@ def read_split(
     Raises:
         CorpusError: If a corpus is missing, or two hold one id.
     """
-    read: list[Utterance] = []
-    for corpus in corpora:
-        read += corpus.utterances()
-        count_skipped(corpus, tally)
+    read = packed(_read(corpora[0], tally) if len(corpora) == 1 else _read_all(corpora, tally))
     for index, _ in doubled(read)[:1]:
         again = read[index]
         raise CorpusError(f"{again.corpus}: two corpora of this run hold the id {again.id!r}; list each corpus once")
     taken = read
     if protocol is not None:
-        taken = protocol(read)
+        taken = packed(protocol(read))
         count_left_by(protocol, read, taken, tally)
     if audio:
-        taken = with_files(taken, tally)
+        taken = packed(with_files(taken, tally))
     tally.kept += len(taken)
     return read, taken
+
+
+def _read(corpus: Corpus, tally: Tally) -> Sequence[Utterance]:
+    utterances = corpus.utterances()
+    count_skipped(corpus, tally)
+    return utterances
+
+
+def _read_all(corpora: Sequence[Corpus], tally: Tally) -> Iterator[Utterance]:
+    for corpus in corpora:
+        yield from _read(corpus, tally)
 
 
 def read_chosen(
@@ -85,7 +93,7 @@ def read_chosen(
     usable = utterances
     if lacking is not None:
         usable = _usable(utterances, lacking, tally)
-    tally.kept = len(with_files(usable, tally)) if audio else len(usable)
+    tally.kept = sum(1 for _ in with_files(usable, tally)) if audio else len(usable)
     print(f"{Path(manifest).name}: {tally.describe()}", file=sys.stderr)
     tally.refuse_above(most, "--allow_left_out")
     return utterances

@@ -18,6 +18,12 @@ from torch.utils.data import Sampler
 
 from empathy_lightning.errors import InputError
 
+Seconds = NDArray[np.float64]
+"""Lengths of utterances, shape (N,)."""
+
+Slots = NDArray[np.int64]
+"""Places in an epoch's order, shape (N,)."""
+
 
 class Draw(NamedTuple):
     """An utterance as it comes in an epoch.
@@ -176,7 +182,7 @@ class LengthBucketSampler(Sampler[list[Draw]]):
             digest.update(b"once" if values is None else values.tobytes())
         return digest.hexdigest()
 
-    def _parts(self, epoch: int) -> tuple[list[tuple[Batching, int]], list[list[int]]]:
+    def _parts(self, epoch: int) -> tuple[list[tuple[Batching, int]], list[Slots]]:
         """The divisions of an epoch so far, this sampler's own last, and the batches of that one."""
         resumed = self._resumed
         slots = np.arange(len(self._order(epoch)))
@@ -187,8 +193,8 @@ class LengthBucketSampler(Sampler[list[Draw]]):
             parts.append((self.batching, 0))
         for number, (batching, batches) in enumerate(parts[:-1]):
             divided = self._divide(slots, epoch, batching, whole=number == 0)
-            heard = [slot for batch in divided[: batches * batching.num_replicas] for slot in batch]
-            slots = np.setdiff1d(slots, heard)
+            heard = divided[: batches * batching.num_replicas]
+            slots = np.setdiff1d(slots, np.concatenate(heard)) if heard else slots
         if resumed.finished and len(parts) > len(resumed.parts):
             slots = slots[:0]
         return parts, self._divide(slots, epoch, self.batching, whole=len(parts) == 1)
@@ -203,7 +209,7 @@ class LengthBucketSampler(Sampler[list[Draw]]):
             order = np.repeat(order, np.floor(self.weights + generator.random(len(order))).astype(int))
         return generator.permutation(order)
 
-    def _pool(self, lengths: NDArray[np.float64], batching: Batching) -> int:
+    def _pool(self, lengths: Seconds, batching: Batching) -> int:
         """Utterances that are sorted by length together."""
         if not self.shuffle:
             return max(1, len(lengths))
@@ -211,14 +217,14 @@ class LengthBucketSampler(Sampler[list[Draw]]):
         pool = max(1, round(seconds * len(lengths) / max(lengths.sum(), 1e-9)))
         return min(pool, batching.pool_batches * (batching.batch_size or pool))
 
-    def _divide(self, slots: NDArray[np.int64], epoch: int, batching: Batching, whole: bool) -> list[list[int]]:
+    def _divide(self, slots: Slots, epoch: int, batching: Batching, whole: bool) -> list[Slots]:
         """Batches of places in the epoch's order, as many for each process: of a whole epoch, or of what is left."""
         lengths = self.durations[self._order(epoch)[slots]]
-        batches = [slots[rows].tolist() for rows in cut(lengths, self._pool(lengths, batching), batching)]
+        batches = [slots[rows] for rows in cut(lengths, self._pool(lengths, batching), batching)]
         most = self._rounds(batching) * batching.num_replicas
         if len(batches) > most:
             # Sorted as a whole, they are as few as can be.
-            batches = [slots[rows].tolist() for rows in cut(lengths, max(1, len(lengths)), batching)]
+            batches = [slots[rows] for rows in cut(lengths, max(1, len(lengths)), batching)]
         wanted = most if whole else -(-len(batches) // batching.num_replicas) * batching.num_replicas
         if len(batches) < wanted:
             batches = halved(batches, wanted)
@@ -245,13 +251,13 @@ class LengthBucketSampler(Sampler[list[Draw]]):
         parts, batches = self._parts(self.epoch)
         own = batches[self.rank :: self.batching.num_replicas]
         for batch in own[parts[-1][1] :]:
-            yield [Draw(int(order[slot]), (self.seed, self.epoch, slot)) for slot in batch]
+            yield [Draw(int(order[slot]), (self.seed, self.epoch, slot)) for slot in batch.tolist()]
 
     def __len__(self) -> int:
         return self._rounds(self.batching)
 
 
-def cut(lengths: NDArray[np.float64], pool: int, batching: Batching) -> Iterator[NDArray[np.int64]]:
+def cut(lengths: Seconds, pool: int, batching: Batching) -> Iterator[NDArray[np.int64]]:
     """Batches of rows, each pool of them sorted by length.
 
     Args:
@@ -270,18 +276,18 @@ def cut(lengths: NDArray[np.float64], pool: int, batching: Batching) -> Iterator
             start += size
 
 
-def halved(batches: list[list[int]], wanted: int) -> list[list[int]]:
+def halved(batches: list[Slots], wanted: int) -> list[Slots]:
     """Batches of which the largest, the first of them, is halved until there are enough, or each is of one row.
 
     Args:
         batches: Rows of each.
         wanted: How many there are to be.
 
-    >>> halved([[1, 2], [3, 4, 5, 6]], 4)
+    >>> [rows.tolist() for rows in halved([np.array([1, 2]), np.array([3, 4, 5, 6])], 4)]
     [[1], [2], [3, 4], [5, 6]]
     """
     # A half's place is that of the whole with one number more, so that the order of places stays that of the batches.
-    heap: list[tuple[int, tuple[int, ...], list[int]]]
+    heap: list[tuple[int, tuple[int, ...], Slots]]
     heap = [(-len(rows), (place,), rows) for place, rows in enumerate(batches)]
     heapify(heap)
     while 0 < len(heap) < wanted and heap[0][0] < -1:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from empathy_lightning.corpora.corpus import Corpus, CorpusError
+from empathy_lightning.data.packed import Packed, packed
 from empathy_lightning.emotion_words import emotion_named
 from empathy_lightning.errors import meant
 from empathy_lightning.utterance import Utterance
@@ -50,13 +51,13 @@ class Selection(Corpus):
             if all(getattr(utterance, field) in values for field, values in chosen.items()):
                 yield utterance
 
-    def utterances(self) -> list[Utterance]:
+    def utterances(self) -> Packed:
         """The utterances that are kept; what the corpus left out is told as its own.
 
         Raises:
             CorpusError: If the corpus is missing.
         """
-        kept = list(self.read(Path(self.root)))
+        kept = packed(self.read(Path(self.root)))
         self.skipped = self.corpus.skipped
         return kept
 

@@ -6,6 +6,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
 
+from empathy_lightning.data.packed import each
 from empathy_lightning.utterance import Utterance
 
 
@@ -19,10 +20,12 @@ def sentences(utterances: Sequence[Utterance]) -> list[str]:
     """One name for each utterance's sentence: equal where the corpus gives it one number, or the words are equal."""
     keys: list[tuple[str, ...]] = []
     names: dict[tuple[str, ...], set[str]] = defaultdict(set)
-    for utterance in utterances:
-        words = words_of(utterance.transcript or "") or utterance.id
-        number = utterance.raw_labels.get("sentence")
-        key = (words,) if number is None else (utterance.corpus, utterance.language or "", number)
+    for corpus, id, transcript, language, labels in each(
+        utterances, "corpus", "id", "transcript", "language", "raw_labels"
+    ):
+        words = words_of(transcript or "") or id
+        number = labels.get("sentence")
+        key = (words,) if number is None else (corpus, language or "", number)
         keys.append(key)
         names[key].add(words)
     # Numbers that share their words are one sentence, and so are all spellings of one number.

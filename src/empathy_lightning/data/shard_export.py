@@ -13,7 +13,8 @@ import torch
 
 from empathy_lightning import storage
 from empathy_lightning.audio import SAMPLE_RATE, read
-from empathy_lightning.data.manifest import stored, to_table
+from empathy_lightning.data.manifest import stored
+from empathy_lightning.data.rows import to_table
 from empathy_lightning.data.shards import AUDIO, CLAIM, SIZES, part_name, ranges_of, read_claim
 from empathy_lightning.digests import recordings_digest, utterances_digest
 from empathy_lightning.errors import InputError

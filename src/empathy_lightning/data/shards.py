@@ -19,7 +19,9 @@ from typing import Any
 
 from empathy_lightning import storage
 from empathy_lightning.corpora.corpus import Corpus, CorpusError
-from empathy_lightning.data.manifest import PATHS, absolute, from_parquet
+from empathy_lightning.data.manifest import PATHS, absolute, refuse_doubled
+from empathy_lightning.data.packed import Packed, packed
+from empathy_lightning.data.rows import from_parquet
 from empathy_lightning.utterance import Utterance
 
 AUDIO, SIZES = "audio", "audio_bytes"
@@ -61,17 +63,18 @@ class Shards(Corpus):
                 yield from read(name)
             return
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            for utterances in pool.map(read, names):
-                yield from utterances
+            for first in range(0, len(names), _AT_ONCE):
+                for utterances in pool.map(read, names[first : first + _AT_ONCE]):
+                    yield from utterances
 
-    def utterances(self) -> list[Utterance]:
+    def utterances(self) -> Packed:
         """All utterances.
 
         Raises:
             CorpusError: If there are no shards, fewer than there are to be, or others than ``corpora export`` writes.
             StorageError: If they lie elsewhere and cannot be read.
         """
-        found = list(self.read(Path(self.root)))
+        found = packed(self.read(Path(self.root)))
         if not found:
             raise CorpusError(f"no shards (part-*.parquet) at {self.root}; {self.access}")
         return found
@@ -127,10 +130,11 @@ def _utterances(home: str, name: str) -> list[Utterance]:
 
     try:
         file = _opened(name)
-        utterances = from_parquet(file, name, beside=(AUDIO, SIZES))
+        utterances = list(from_parquet(file, name, beside=(AUDIO, SIZES)))
         ranges = ranges_of(file, name)
     except (pyarrow.ArrowException, OSError) as error:
         raise CorpusError(f"{name} is not a Parquet file, or a damaged one: {' '.join(str(error).split())}") from None
+    refuse_doubled(utterances, name, range(1, len(utterances) + 1))
     for utterance, (begin, size) in zip(utterances, ranges, strict=True):
         for field in PATHS:
             if (path := getattr(utterance, field)) is not None:

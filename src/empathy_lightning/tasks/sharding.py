@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import chain
 
 import lightning as L
 from lightning.pytorch.strategies import DDPStrategy
@@ -17,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from empathy_lightning.data.datamodule import EmpathyDataModule
+from empathy_lightning.data.packed import each
 from empathy_lightning.errors import InputError
 from empathy_lightning.modules.language_model import LanguageModel
 from empathy_lightning.tasks.speech_decoder import SpeechDecoderTask
@@ -116,20 +118,25 @@ def weight_bytes(module: nn.Module) -> tuple[int, int]:
 def check_all_alike(datamodule: EmpathyDataModule, function: str | None, fields: Sequence[str]) -> None:
     """Check the splits that a trainer's function uses, as :func:`check_alike`, with what is mixed into training."""
     for split in _SPLITS.get(function, ()):
-        mixed = [u for task in datamodule.mixed for u in task] if split == "train" else []
-        check_alike(split, [*datamodule.splits[split], *mixed], fields)
+        mixed = datamodule.mixed if split == "train" else []
+        check_alike(split, [datamodule.splits[split], *mixed], fields)
 
 
-def check_alike(split: str, utterances: Sequence[Utterance], fields: Sequence[str]) -> None:
-    """All utterances of a split or none have what lets a batch reach the language model: there the processes meet.
+def check_alike(split: str, tasks: Sequence[Sequence[Utterance]], fields: Sequence[str]) -> None:
+    """All utterances of a split, in all its tasks, or none have what lets a batch reach the language model.
+
+    There the processes meet.
 
     Raises:
         InputError: If only some have it.
     """
     for field in fields:
-        missing = [u.id for u in utterances if not getattr(u, field)]
-        if 0 < len(missing) < len(utterances):
+        missing, first = 0, ""
+        for id, value in chain.from_iterable(each(rows, "id", field) for rows in tasks):
+            if not value:
+                missing, first = missing + 1, first or id
+        if 0 < missing < sum(map(len, tasks)):
             raise InputError(
-                f"{len(missing)} {split} utterances ({missing[0]} first) have no {field}, others do: a sharded "
+                f"{missing} {split} utterances ({first} first) have no {field}, others do: a sharded "
                 "language model needs it in all; leave those out, or use trainer.strategy ddp"
             )

@@ -60,9 +60,9 @@ def corpora_of(data: Any) -> list[dict[str, Any]]:
     counts: dict[str, Counter[str]] = {}
     people: dict[str, set[str | None]] = {}
     for split, rows in data.splits.items():
-        for utterance in rows:
-            counts.setdefault(utterance.corpus, Counter())[split] += 1
-            people.setdefault(utterance.corpus, set()).add(utterance.speaker)
+        for corpus, speaker in rows.each("corpus", "speaker"):
+            counts.setdefault(corpus, Counter())[split] += 1
+            people.setdefault(corpus, set()).add(speaker)
     found = []
     for name, splits in sorted(counts.items()):
         kind = CORPORA.get(name)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from torch import nn
 
 from empathy_lightning.data.datamodule import EmpathyDataModule
 from empathy_lightning.data.left_out import Tally
+from empathy_lightning.data.packed import Packed
 from empathy_lightning.errors import InputError
 from empathy_lightning.utterance import QUANTIZER, Utterance
 
@@ -33,20 +35,19 @@ def check_training_data(trainer: Any, fields: Sequence[str], losses: Mapping[str
     if not isinstance(data, EmpathyDataModule) or not data.splits.get("train"):
         return
     own = data.splits["train"]
-    rows = [*own, *(u for task in data.mixed for u in task)]
     for field in fields:
-        if not any(_has(u, field, data.emotions) for u in own):
+        if not _any_has([own], [field], data.emotions):
             made = f"make them with `empathy-lightning prepare {'units' if field == 'units' else 'responses'}`"
             raise InputError(f"no training utterance has {_ARTICLED.get(field, field)}; {made}")
     for name, loss in losses.items():
         needs = _needs(loss)
-        if needs and not any(_has(u, field, data.emotions) for u in rows for field in needs):
+        if needs and not _any_has([own, *data.mixed], needs, data.emotions):
             wanted = " or ".join(_ARTICLED.get(field, field) for field in needs)
             raise InputError(
                 f"auxiliary_losses.{name}: no training utterance has {wanted}; label them, or give the loss the "
                 f"weight 0 (--model.loss_weights.{name} 0)"
             )
-    lacking = [u for u in own if not all(_has(u, field, data.emotions) for field in fields)]
+    lacking = own.take([place for place, values in enumerate(own.each(*fields)) if not _all(values, fields, data)])
     if not lacking:
         return
     named = " and ".join(_ARTICLED.get(field, field) for field in fields)
@@ -76,11 +77,11 @@ def check_known_units(trainer: Any, num_units: int | None) -> None:
     data = getattr(trainer, "datamodule", None)
     if not isinstance(data, EmpathyDataModule) or num_units is None:
         return
-    for utterance in (u for rows in data.splits.values() for u in rows if u.units):
-        highest = max(utterance.units or ())
-        if highest >= num_units:
+    for corpus, id, units in chain.from_iterable(rows.each("corpus", "id", "units") for rows in data.splits.values()):
+        highest = max(units or (0,))
+        if units and highest >= num_units:
             raise InputError(
-                f"{utterance.corpus}/{utterance.id} has unit {highest}, but the speech decoder writes 0 to "
+                f"{corpus}/{id} has unit {highest}, but the speech decoder writes 0 to "
                 f"{num_units - 1}: give it the num_units of the quantizer that made them, or make them anew"
             )
 
@@ -97,7 +98,8 @@ def quantizer_of_units(trainer: Any) -> str | None:
     data = getattr(trainer, "datamodule", None)
     if not isinstance(data, EmpathyDataModule):
         return None
-    stated = {u.raw_labels.get(QUANTIZER) for rows in data.splits.values() for u in rows if u.units} - {None}
+    told = chain.from_iterable(rows.each("raw_labels", "units") for rows in data.splits.values())
+    stated = {labels.get(QUANTIZER) for labels, units in told if units} - {None}
     if len(stated) > 1:
         raise InputError(
             f"the units are of {len(stated)} quantizers, for each of which a number means another sound: make them "
@@ -113,12 +115,25 @@ def _needs(loss: nn.Module) -> tuple[str, ...]:
 
 def _learns_from(loss: nn.Module, utterance: Utterance, emotions: Sequence[str]) -> bool:
     needs = _needs(loss)
-    return not needs or any(_has(utterance, field, emotions) for field in needs)
+    return not needs or any(_is_filled(getattr(utterance, field), field, emotions) for field in needs)
 
 
-def _has(utterance: Utterance, field: str, emotions: Sequence[str]) -> bool:
-    """Whether a field is filled; of emotions, with one of the task's."""
-    value = getattr(utterance, field)
+def _any_has(tasks: Sequence[Packed], fields: Sequence[str], emotions: Sequence[str]) -> bool:
+    """Whether an utterance has one of the fields."""
+    for field in fields:
+        values = chain.from_iterable(rows.each(field) for rows in tasks)
+        if any(_is_filled(value, field, emotions) for (value,) in values):
+            return True
+    return False
+
+
+def _all(values: Sequence[Any], fields: Sequence[str], data: EmpathyDataModule) -> bool:
+    rows = zip(values, fields, strict=True)
+    return all(_is_filled(value, field, data.emotions) for value, field in rows)
+
+
+def _is_filled(value: Any, field: str, emotions: Sequence[str]) -> bool:
+    """Whether a field has a value; of emotions, one of the task's."""
     if field == "emotion":
         return value in emotions
     if field == "emotion_votes":

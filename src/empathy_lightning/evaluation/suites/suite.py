@@ -37,7 +37,7 @@ class Suite(Corpus):
         Raises:
             CorpusError: If the suite is not where it should be or holds nothing.
         """
-        questions = super().utterances()
+        questions = list(super().utterances())
         for question in questions:
             question.suite = self.name
             question.split = "test"
