@@ -34,7 +34,8 @@ class Discriminator(nn.Module):
 
     def forward(self, waveform: Tensor) -> Heard:
         """Scores, high for recordings, and features, of waveforms (B, T)."""
-        seen, features = self.picture(waveform), []
+        seen = self.picture(waveform)
+        features = []
         for layer in self.layers[:-1]:
             seen = nn.functional.leaky_relu(layer(seen), 0.1)
             features.append(seen)
@@ -56,7 +57,7 @@ class PeriodDiscriminator(Discriminator):
         self.period = period
 
     def picture(self, waveform: Tensor) -> Tensor:
-        """Rows of one period each."""
+        """Rows of one period each, shape (B, 1, rows, period)."""
         rows = -(-waveform.shape[1] // self.period)
         whole = nn.functional.pad(waveform, (0, rows * self.period - waveform.shape[1]))
         return whole.reshape(len(waveform), 1, rows, self.period)
@@ -77,7 +78,7 @@ class SpectrumDiscriminator(Discriminator):
         self.n_fft = n_fft
 
     def picture(self, waveform: Tensor) -> Tensor:
-        """Log magnitudes."""
+        """Log magnitudes, shape (B, 1, bins, frames)."""
         return magnitude(waveform, self.n_fft).clamp(min=FLOOR).log()[:, None]
 
 
@@ -103,21 +104,20 @@ class AdversarialLoss(nn.Module):
     ) -> None:
         super().__init__()
         self.feature_weight = feature_weight
-        self.discriminators = nn.ModuleList(
-            [
-                *(PeriodDiscriminator(period, channels) for period in periods),
-                *(SpectrumDiscriminator(size, channels) for size in sizes),
-            ]
-        )
+        self.discriminators = nn.ModuleList(PeriodDiscriminator(period, channels) for period in periods)
+        self.discriminators.extend(SpectrumDiscriminator(size, channels) for size in sizes)
 
     def forward(self, output: VocoderOutput, batch: SpeechBatch) -> Tensor:
         """A scalar; reads ``spoken`` and ``recorded`` alone."""
-        losses = [loss for one in self.discriminators for loss in self._losses(one, output)]
+        losses: list[Tensor] = []
+        for discriminator in self.discriminators:
+            losses += self._losses(discriminator, output)
         return torch.stack(losses).sum() / len(self.discriminators)
 
     def _losses(self, discriminator: nn.Module, output: VocoderOutput) -> Iterator[Tensor]:
         """Of the discriminator, then those of the vocoder."""
         true_scores, true_features = discriminator(output.recorded)
+        # What teaches the discriminator must not reach the vocoder.
         scores, _ = discriminator(output.spoken.detach())
         yield nn.functional.relu(1 - true_scores).mean() + nn.functional.relu(1 + scores).mean()
         # What teaches the vocoder must not teach the discriminator to be content.

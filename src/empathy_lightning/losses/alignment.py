@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import torch
@@ -71,7 +72,10 @@ class AlignmentLoss(nn.Module):
             # Speech that was cut: nobody knows which words are in which piece.
             return posterior.log_probabilities.sum() * 0.0
         count = posterior.log_probabilities.shape[-1] - 1
-        targets = [self.tokens(text.strip(), count) if text.strip() else [] for text in batch.transcripts]
+        targets: list[list[int]] = []
+        for text in batch.transcripts:
+            said = text.strip()
+            targets.append(self.tokens(said, count) if said else [])
         return _mean_per_token(posterior, targets, count)
 
 
@@ -79,7 +83,7 @@ def _mean_per_token(heard: HeardTokens, targets: list[list[int]], blank: int) ->
     lengths = heard.mask.sum(1)
     device = heard.mask.device
     sizes = torch.tensor([len(ids) for ids in targets], device=device)
-    flat = torch.tensor([index for ids in targets for index in ids], dtype=torch.long, device=device)
+    flat = torch.tensor(list(chain.from_iterable(targets)), dtype=torch.long, device=device)
     # Impossible alignments are infinite; they count for nothing, and neither do empty transcripts.
     each = nn.functional.ctc_loss(
         heard.log_probabilities.transpose(0, 1), flat, lengths, sizes, blank, reduction="none", zero_infinity=True
@@ -105,6 +109,11 @@ def first_tokens(tokenizer: Any, count: int) -> Any:
     model = content["model"]
     if model.get("type") != "BPE":
         raise InputError("AlignmentLoss needs a tokenizer with a byte-pair encoding (BPE), which this one has not")
-    pairs = [pair if isinstance(pair, list) else pair.split(" ") for pair in model["merges"]]
-    model["merges"] = [pair for pair in pairs if model["vocab"]["".join(pair)] < count]
+    merges = []
+    for pair in model["merges"]:
+        # Files of an older format have a pair as one text.
+        parts = pair if isinstance(pair, list) else pair.split(" ")
+        if model["vocab"]["".join(parts)] < count:
+            merges.append(parts)
+    model["merges"] = merges
     return Tokenizer.from_str(json.dumps(content))

@@ -31,7 +31,9 @@ class CategoricalLoss(nn.Module):
         """Mean over the labelled utterances, by their weights, zero if there are none."""
         logits = estimate_of(output).logits.float()
         labels = batch.emotion[batch.emotion != MISSING]
-        if not (torch.ones_like(labels) if self.weight is None else self.weight[labels]).any():
+        weights = torch.ones_like(labels) if self.weight is None else self.weight[labels]
+        # A mean over no weight at all would be NaN.
+        if not weights.any():
             return logits.sum() * 0.0
         return nn.functional.cross_entropy(
             logits, batch.emotion, self.weight, ignore_index=MISSING, label_smoothing=self.label_smoothing

@@ -37,6 +37,7 @@ class SupervisedContrastiveLoss(nn.Module):
         same = (batch.emotion[:, None] == batch.emotion) & (batch.emotion != MISSING)[:, None] & ~itself
         partners = same.sum(1)
         if not partners.any():
+            # Zero, and connected to what trains.
             return embedding.sum() * 0.0
         log_probability = scores.masked_fill(itself, -torch.inf).log_softmax(-1)
         per_utterance = log_probability.masked_fill(~same, 0.0).sum(1)

@@ -47,7 +47,11 @@ class ResponseDistillationLoss(nn.Module):
         self.chunk_size = chunk_size
 
     def forward(self, output: EmpatheticOutput, batch: SpeechBatch) -> Tensor:
-        """Mean over the response tokens of the batch, zero if there are no responses."""
+        """Mean over the response tokens of the batch, zero if there are no responses.
+
+        Raises:
+            ValueError: If the model has neither language model nor emotion, or cuts responses off.
+        """
         spoken = output.responses
         if spoken is None:
             if output.emotion is None:
@@ -63,7 +67,10 @@ class ResponseDistillationLoss(nn.Module):
     def _compared(self, hidden: Tensor, labels: Tensor) -> Tensor:
         """Hidden states (tokens, D) at the positions that are compared, utterance after utterance."""
         response = labels != IGNORE
-        return hidden[:, :-1][response[:, 1:]] if self.shifted else hidden[response]
+        if self.shifted:
+            # The state before a token is the one that expects it.
+            return hidden[:, :-1][response[:, 1:]]
+        return hidden[response]
 
 
 class InputDistillationLoss(nn.Module):
@@ -131,4 +138,5 @@ def _mean_divergence(
     total = heard.new_zeros((), dtype=torch.float32)
     for student, teacher in zip(heard.split(loss.chunk_size), written.split(loss.chunk_size), strict=True):
         total = total + checkpoint(_divergence, student, teacher, use_reentrant=False)
-    return total / max(1, len(heard)) * (loss.temperature**2 if loss.square_temperature else 1.0)
+    scale = loss.temperature**2 if loss.square_temperature else 1.0
+    return total / max(1, len(heard)) * scale

@@ -34,7 +34,9 @@ class RatingLoss(nn.Module):
 
     def forward(self, output: EmpatheticOutput, batch: SpeechBatch) -> Tensor:
         """Mean over utterances and dimensions that have a rating, zero if none has."""
-        total, count = estimate_of(output).embedding.float().sum() * 0.0, 0
+        # Zero, and connected to what trains.
+        total = estimate_of(output).embedding.float().sum() * 0.0
+        count = 0
         for predicted, target in _rated(output, batch):
             total = total + (predicted - target).square().sum()
             count += len(target)
@@ -48,7 +50,8 @@ class ConcordanceLoss(nn.Module):
 
     def forward(self, output: EmpatheticOutput, batch: SpeechBatch) -> Tensor:
         """Mean over the dimensions with at least two ratings in the batch, zero if there are none."""
-        total, count = estimate_of(output).embedding.float().sum() * 0.0, 0
+        total = estimate_of(output).embedding.float().sum() * 0.0
+        count = 0
         for x, y in _rated(output, batch):
             # The sum of none is zero too, and connected to the head.
             total = total + x.sum() * 0.0
@@ -56,6 +59,7 @@ class ConcordanceLoss(nn.Module):
                 continue
             covariance = ((x - x.mean()) * (y - y.mean())).mean()
             spread = x.var(unbiased=False) + y.var(unbiased=False) + (x.mean() - y.mean()).square()
+            # There is none where all are the same.
             total = total + 1 - 2 * covariance / spread.clamp(min=1e-8)
             count += 1
         return total / max(1, count)

@@ -12,6 +12,6 @@ class RationaleLoss(nn.Module):
     """Cross-entropy of each token of a reply being part of the rationale or not (Sharma et al. 2020)."""
 
     def forward(self, output: EmpathyOutput, batch: SpeechBatch) -> Tensor:
-        """Mean over the tokens of all replies, padding left out."""
+        """Mean over the tokens of all replies, padding left out: a scalar."""
         logits = output.estimate.rationale_logits[output.mask].float()
         return nn.functional.cross_entropy(logits, output.rationales[output.mask].long())

@@ -65,7 +65,8 @@ class MelDistance(nn.Module):
         """A scalar, of waveforms (B, T) of one length."""
         # In 16 bits the bands would be rounded.
         with torch.autocast(self.bank.device.type, enabled=False):
-            said, heard = self.bank @ magnitude(spoken, self.n_fft), self.bank @ magnitude(recorded, self.n_fft)
+            said = self.bank @ magnitude(spoken, self.n_fft)
+            heard = self.bank @ magnitude(recorded, self.n_fft)
             return _log_distance(said, heard)
 
 

@@ -23,6 +23,7 @@ def count_labels(target: Tensor, predicted: Tensor, num_classes: int) -> Tensor:
         name none.
     """
     labelled = target >= 0
+    # One count over numbers that stand for a cell each, instead of one for each cell.
     columns = torch.where(predicted < 0, num_classes, predicted)[labelled]
     cells = target[labelled] * (num_classes + 1) + columns
     return torch.bincount(cells, minlength=num_classes * (num_classes + 1)).view(num_classes, num_classes + 1)
@@ -81,6 +82,7 @@ def f1_scores(confusion: Tensor) -> Tensor:
         confusion: Counts as of :func:`recalls`.
     """
     total = confusion.sum(-1)
+    # Twice the right ones over both sums is the harmonic mean, and defined where a class is never the answer.
     f1 = 2 * _right(confusion) / (total + _answered(confusion))
     return f1.where(total > 0, torch.nan)
 

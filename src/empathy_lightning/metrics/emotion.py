@@ -51,10 +51,10 @@ class Recognised:
         ratings = {}
         for name, (heard, rated) in self.ratings.items():
             ratings[name] = ([heard[row] for row in rows], [rated[row] for row in rows])
+        true = [self.true[row] for row in rows]
+        heard_here = [self.heard[row] for row in rows]
         shares = [self.probabilities[row] for row in rows] if self.probabilities else ()
-        return Recognised(
-            self.emotions, [self.true[row] for row in rows], [self.heard[row] for row in rows], shares, ratings
-        )
+        return Recognised(self.emotions, true, heard_here, shares, ratings)
 
     def by(self, names: Sequence[str | None]) -> dict[str, dict[str, Any]]:
         """Figures of each group, such as each corpus, sorted by name; none where there are not two groups.
@@ -66,7 +66,9 @@ class Recognised:
         for row, name in enumerate(names):
             if name:
                 groups.setdefault(name, []).append(row)
-        return {name: self.only(groups[name]).figures() for name in sorted(groups)} if len(groups) > 1 else {}
+        if len(groups) < 2:
+            return {}
+        return {name: self.only(groups[name]).figures() for name in sorted(groups)}
 
 
 def emotion_figures(
@@ -114,12 +116,13 @@ def confusion(emotions: Sequence[str], true: Sequence[str], heard: Sequence[str 
     """Counts (classes, classes + 1) of named categories; see :func:`.classification.count_labels`."""
     index: dict[str | None, int] = {name: row for row, name in enumerate(emotions)}
     target = torch.tensor([index[name] for name in true], dtype=torch.long)
+    # -1 counts as an answer that names none.
     predicted = torch.tensor([index.get(name, -1) for name in heard], dtype=torch.long)
     return count_labels(target, predicted, len(emotions))
 
 
 def rating_figures(name: str, sums: Tensor) -> dict[str, float]:
-    """Agreement of a rating, from its :func:`.regression.moments`; nothing of fewer than two pairs."""
+    """Agreement of a rating, from its :func:`.regression.moments` (6,); nothing of fewer than two pairs."""
     if sums[0] < 2:
         return {}
     values = {
@@ -136,7 +139,9 @@ def _calibration(
     shares = torch.tensor([[row.get(name, 0.0) for name in emotions] for row in probabilities])
     bins = calibration_bins(shares, torch.tensor([list(emotions).index(name) for name in true]))
     filled = bins[bins[:, 0] > 0]
-    curve = [[int(count), round(sure / count, 6), round(right / count, 6)] for count, sure, right in filled.tolist()]
+    curve = []
+    for count, sure, right in filled.tolist():
+        curve.append([int(count), round(sure / count, 6), round(right / count, 6)])
     return {"calibration_error": round(float(calibration_error(bins)), 6), "reliability": curve}
 
 

@@ -22,15 +22,18 @@ def group_table(pool: Mapping[str, Any], groups: Groups) -> str:
         pool: Of :func:`.emotion.emotion_figures`.
         groups: Of the same.
     """
-    columns = {**_ACCURACIES, "calibration_error": "ECE", **{f"concordance_{name}": name for name in RATINGS}}
-    columns = {key: title for key, title in columns.items() if key in pool}
+    titles = {**_ACCURACIES, "calibration_error": "ECE"}
+    for name in RATINGS:
+        titles[f"concordance_{name}"] = name
+    columns = {key: title for key, title in titles.items() if key in pool}
     rows = {"all": dict(pool)}
     for kind, named in groups.items():
         rows |= {f"{kind} {name}": dict(figures) for name, figures in named.items()}
         if len(named) > 1:
             rows[f"mean of {_PLURALS[kind]}"] = means_of(named)
     width = max(map(len, rows)) + 2
-    lines = [f"{'':<{width}}{'utterances':>{_WIDTH + 2}}" + "".join(f"{t:>{_WIDTH}}" for t in columns.values())]
+    head = "".join(f"{title:>{_WIDTH}}" for title in columns.values())
+    lines = [f"{'':<{width}}{'utterances':>{_WIDTH + 2}}{head}"]
     for name, figures in rows.items():
         cells = "".join(_cell(figures.get(key)) for key in columns)
         lines.append(f"{name:<{width}}{figures.get('utterances', ''):>{_WIDTH + 2}}{cells}")
@@ -42,10 +45,12 @@ def means_of(named: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     found = {}
     for key in next(iter(named.values())):
         values = [figures.get(key) for figures in named.values()]
-        if key != "utterances" and all(isinstance(value, float) for value in values):
-            found[key] = round(sum(value for value in values if value is not None) / len(values), 6)
+        numbers = [value for value in values if isinstance(value, float)]
+        if key != "utterances" and len(numbers) == len(values):
+            found[key] = round(sum(numbers) / len(numbers), 6)
     return found
 
 
 def _cell(value: float | None) -> str:
-    return f"{'' if value is None else f'{value:.3f}':>{_WIDTH}}"
+    shown = "" if value is None else f"{value:.3f}"
+    return f"{shown:>{_WIDTH}}"

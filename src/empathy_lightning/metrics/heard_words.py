@@ -66,6 +66,7 @@ class HeardWordErrorRate(Metric):
         heard = output.heard.fired if output.heard is not None else []
         if not heard or not isinstance(heard[0], HeardTokens):
             raise InputError("HeardWordErrorRate needs a speech_adapter that hears tokens, as PosteriorAdapter does")
+        # Nobody knows which words are in which piece.
         if len(heard) > 1 or len(heard[0].mask) != len(batch):
             return
         for tokens, transcript in zip(tokens_of(heard[0]), batch.transcripts, strict=True):

@@ -29,10 +29,13 @@ def fundamental_frequency(
     window = torch.hann_window(size)
 
     def _autocorrelation(signal: Tensor) -> Tensor:
+        # Over twice the length, since the transform would else wrap the signal's end to its beginning.
         return torch.fft.irfft(torch.fft.rfft(signal, 2 * size).abs().square())[..., :size]
 
     correlation = _autocorrelation(frames)
-    correlation = correlation / correlation[:, :1].clamp(min=1e-9) / (_autocorrelation(window) / window.square().sum())
+    # Without the window's own, which falls with the lag, long periods would look weak (Boersma 1993).
+    of_window = _autocorrelation(window) / window.square().sum()
+    correlation = correlation / correlation[:, :1].clamp(min=1e-9) / of_window
     first, last = round(sample_rate / high), round(sample_rate / low)
     searched = correlation[:, first : last + 1]
     inner = searched[:, 1:-1]
@@ -40,6 +43,7 @@ def fundamental_frequency(
     heights = torch.where(peak, inner, 0.0)
     best = heights.amax(1)
     chosen = (heights >= 0.9 * best[:, None]).int().argmax(1)
+    # Peaks are looked for from the second lag on, which has a neighbour on either side.
     return sample_rate / (chosen + first + 1), best.clamp(0, 1)
 
 

@@ -23,6 +23,7 @@ def moments(predicted: Tensor, target: Tensor) -> Tensor:
         Sums of 1, x, y, x², y² and xy, shape (6,), in double precision.
     """
     rated = target.isfinite() & predicted.isfinite()
+    # In float32 the differences of such sums would lose their digits.
     x, y = predicted[rated].double(), target[rated].double()
     return torch.stack([torch.ones_like(x), x, y, x * x, y * y, x * y]).sum(1)
 
@@ -51,7 +52,7 @@ def concordance(moments: Tensor) -> Tensor:
 
 
 def pearson(moments: Tensor) -> Tensor:
-    """Pearson's correlation from pooled moments, as of :func:`concordance`; NaN also where one side does not vary."""
+    """Pearson's correlation in -1..1 from moments (6,), as of :func:`concordance`; NaN also where a side is flat."""
     count, x, y, xx, yy, xy = moments
     if count < 2:
         return torch.full_like(count, torch.nan)
@@ -61,7 +62,7 @@ def pearson(moments: Tensor) -> Tensor:
 
 
 def mean_squared_error(moments: Tensor) -> Tensor:
-    """Mean squared difference from pooled moments, as of :func:`concordance`; NaN without a pair."""
+    """Mean squared difference, 0 or more, from pooled moments (6,), as of :func:`concordance`; NaN without a pair."""
     count, _, _, xx, yy, xy = moments
     return (xx - 2 * xy + yy) / count
 

@@ -25,7 +25,9 @@ def distinct(texts: Sequence[Sequence[str]], n: int) -> float:
         >>> distinct([["i", "am", "so", "sorry"], ["i", "am", "glad"]], 2)
         0.8
     """
-    grams = [tuple(words[start : start + n]) for words in texts for start in range(len(words) - n + 1)]
+    grams: list[tuple[str, ...]] = []
+    for words in texts:
+        grams += [tuple(words[start : start + n]) for start in range(len(words) - n + 1)]
     return len(set(grams)) / max(1, len(grams))
 
 
@@ -46,9 +48,14 @@ def chrf(candidates: Sequence[str], references: Sequence[str], longest: int = 6,
     """
     precisions, recalls = [], []
     for n in range(1, longest + 1):
-        pairs = [(_characters(c, n), _characters(r, n)) for c, r in zip(candidates, references, strict=True)]
-        shared = sum((own & wanted).total() for own, wanted in pairs)
-        said, expected = sum(own.total() for own, _ in pairs), sum(wanted.total() for _, wanted in pairs)
+        shared = said = expected = 0
+        for candidate, reference in zip(candidates, references, strict=True):
+            own = _characters(candidate, n)
+            wanted = _characters(reference, n)
+            # Each n-gram as often as both have it.
+            shared += (own & wanted).total()
+            said += own.total()
+            expected += wanted.total()
         if said and expected:
             precisions.append(shared / said)
             recalls.append(shared / expected)
@@ -77,7 +84,9 @@ def greedy_match(candidate: Tensor, candidate_mask: Tensor, reference: Tensor, r
     Returns:
         Shape (B,), at most 1; 0 where a text has no token that counts.
     """
-    cosines = torch.einsum("btd,bsd->bts", *(nn.functional.normalize(x, dim=-1) for x in (candidate, reference)))
+    candidate = nn.functional.normalize(candidate, dim=-1)
+    reference = nn.functional.normalize(reference, dim=-1)
+    cosines = torch.einsum("btd,bsd->bts", candidate, reference)
     cosines = cosines.masked_fill(~candidate_mask[:, :, None] | ~reference_mask[:, None], -torch.inf)
     precision = cosines.amax(2).masked_fill(~candidate_mask, 0.0).sum(1) / candidate_mask.sum(1)
     recall = cosines.amax(1).masked_fill(~reference_mask, 0.0).sum(1) / reference_mask.sum(1)
