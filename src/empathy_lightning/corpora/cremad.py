@@ -67,7 +67,8 @@ class CREMAD(Corpus):
                 continue
             actor, sentence, emotion, level = match.groups()
             # An older release has 1040_ITH_SAD_X.
-            name = f"{actor}_{sentence}_{emotion}_{'XX' if level == 'X' else level}"
+            spelt = "XX" if level == "X" else level
+            name = f"{actor}_{sentence}_{emotion}_{spelt}"
             if name == _NO_SOUND:
                 self.skip(path, "holds no sound", Kind.ASKED)
                 continue
@@ -86,20 +87,22 @@ class CREMAD(Corpus):
     def _votes(self, path: Path) -> dict[str, dict[str, str]]:
         if not path.is_file():
             return {}
-        rows = csv.DictReader(io.StringIO(decode(path, "latin-1"), newline=""))
-        return {
-            row["FileName"]: {column: row[column] for column in _VOTES if row.get(column)}
-            for row in rows
-            if row.get("FileName")
-        }
+        votes = {}
+        for row in csv.DictReader(io.StringIO(decode(path, "latin-1"), newline="")):
+            if row.get("FileName"):
+                votes[row["FileName"]] = {column: row[column] for column in _VOTES if row.get(column)}
+        return votes
 
     def _shares(self, path: Path) -> dict[str, dict[str, float]]:
         """Shares of the emotions among those who only listened, by file name."""
         if not path.is_file():
             return {}
-        rows = csv.DictReader(io.StringIO(decode(path, "latin-1"), newline=""))
-        return {
-            row["fileName"]: vote_shares([word for code, word in _HEARD.items() for _ in range(int(row[code] or 0))])
-            for row in rows
-            if row.get("fileName") and next(iter(row.values())).startswith("1")
-        }
+        shares = {}
+        for row in csv.DictReader(io.StringIO(decode(path, "latin-1"), newline="")):
+            # The first column numbers the rows; those of listeners begin with a 1.
+            if row.get("fileName") and next(iter(row.values())).startswith("1"):
+                heard: list[str] = []
+                for code, word in _HEARD.items():
+                    heard += [word] * int(row[code] or 0)
+                shares[row["fileName"]] = vote_shares(heard)
+        return shares

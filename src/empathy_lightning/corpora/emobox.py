@@ -65,7 +65,8 @@ class EmoBox(Corpus):
 
     def __init__(self, path: str, root: str | None = None, fold: int | None = None) -> None:
         above = [folder.parent for folder in (Path(path), *Path(path).parents) if folder.name == "data"]
-        super().__init__(root or str(above[0] if above else Path(path).parent))
+        checkout = above[0] if above else Path(path).parent
+        super().__init__(root or str(checkout))
         self.path = Path(path)
         self.fold = fold
 
@@ -94,7 +95,9 @@ class EmoBox(Corpus):
         if self.path.is_file():
             return [self.path]
         name, fold = self.path.name, self.fold
-        listed = [f"{name}.jsonl"] if fold is None else [f"fold_{fold}/{name}_{p}_fold_{fold}.jsonl" for p in _SPLITS]
+        listed = [f"{name}.jsonl"]
+        if fold is not None:
+            listed = [f"fold_{fold}/{name}_{part}_fold_{fold}.jsonl" for part in _SPLITS]
         files = [self.path / file for file in listed if (self.path / file).is_file()]
         if not files:
             raise CorpusError(f"no {listed[0]} in {self.path}; {self.access}")
@@ -105,7 +108,8 @@ class EmoBox(Corpus):
         path = folder / wav
         if path.suffix.lower() in _VIDEO:
             path = path.with_suffix(".wav")
-        code = str(row["emo"] if "emo" in row else row["label"])
+        key = "emo" if "emo" in row else "label"
+        code = str(row[key])
         dataset = str(row.get("dataset", ""))
         word = words.get(code.lower(), code.lower())
         raw = {"emotion": code, "dataset": dataset, "channel": str(row.get("channel", ""))}

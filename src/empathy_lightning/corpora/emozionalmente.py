@@ -59,7 +59,8 @@ class Emozionalmente(Corpus):
                 self.skip(table, f"row {row.get('file_name')!r} has no audio file, or it was named before")
                 continue
             sentence, emotion = row.get("sentence", ""), row.get("emotion_expressed", "")
-            raw = {key: value for key, value in users.get(actor, {}).items() if key != "username" and value}
+            raw = {key: value for key, value in users.get(actor, {}).items() if value}
+            raw.pop("username", None)
             raw |= {"emotion": emotion, "sentence": sentence}
             if stem in votes:
                 raw["votes"] = ", ".join(f"{word} {count}" for word, count in votes[stem].most_common())
@@ -80,5 +81,8 @@ class Emozionalmente(Corpus):
 def _rows(path: Path) -> list[dict[str, str]]:
     if not path.is_file():
         return []
-    rows = csv.DictReader(io.StringIO(decode(path, "latin-1")))
-    return [{str(key).strip(): str(value or "").strip() for key, value in row.items() if key} for row in rows]
+    rows = []
+    for row in csv.DictReader(io.StringIO(decode(path, "latin-1"))):
+        # Cells beyond the head stand under None.
+        rows.append({str(key).strip(): str(value or "").strip() for key, value in row.items() if key})
+    return rows

@@ -32,7 +32,10 @@ def block_of(number: int) -> tuple[str, str]:
     if not 1 <= number <= 1750:
         raise ValueError(f"utterance number {number} lies outside 1..1750")
     block, position = divmod(number - 1, 350)
-    return _BLOCKS[block], "validation" if position < 20 else "test" if position < 50 else "train"
+    split = "train"
+    if position < 50:
+        split = "validation" if position < 20 else "test"
+    return _BLOCKS[block], split
 
 
 class ESD(Corpus):

@@ -99,7 +99,9 @@ class IEMOCAP(Corpus):
                 elif turn is not None and (vote := _VOTE.fullmatch(line)):
                     rater, label, remark = vote.groups()
                     turn.raw_labels[rater] = f"{label} ({remark})" if remark else label
-                    heard += _heard(label) if rater.startswith("C-E") else []
+                    # The actors' opinions of themselves (C-F1, C-M1) are no votes.
+                    if rater.startswith("C-E"):
+                        heard += _heard(label)
                     turn.emotion_votes = vote_shares(heard)
         return turns
 
@@ -127,8 +129,12 @@ class IEMOCAP(Corpus):
         )
 
     def _words(self, folder: Path) -> dict[str, str]:
-        matches = (_WORDS.fullmatch(line) for path in _texts(folder) for line in _lines(path))
-        return {match[1]: match[2] for match in matches if match}
+        words = {}
+        for path in _texts(folder):
+            for line in _lines(path):
+                if match := _WORDS.fullmatch(line):
+                    words[match[1]] = match[2]
+        return words
 
 
 def _heard(label: str) -> list[str]:

@@ -48,15 +48,17 @@ class JLCorpus(Corpus):
                 self.skip(path, "its name is not one of JL-corpus")
                 continue
             stems.add(path.stem)
-            text = texts.get(path.stem)
+            text, words = texts.get(path.stem), ""
             if text is None:
                 self.skip(path, "label only: no .txt with its sentence", Kind.KEPT)
+            else:
+                words = decode(text, "latin-1").strip()
             speaker, emotion, sentence, take = match.groups()
             yield Utterance(
                 id=path.stem,
                 corpus=self.name,
                 path=str(path),
-                transcript=decode(text, "latin-1").strip() or None if text else None,
+                transcript=words or None,
                 language="en",
                 speaker=speaker.lower(),
                 emotion=self.emotion(emotion.lower(), path),

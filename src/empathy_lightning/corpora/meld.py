@@ -55,7 +55,9 @@ class MELD(Corpus):
 
     def read(self, folder: Path) -> Iterator[Utterance]:
         """Read the CSV files and match them to audio files."""
-        rows = {key: row for part in _SPLITS for key, row in self._rows(folder, part)}
+        rows: dict[str, dict[str, str]] = {}
+        for part in _SPLITS:
+            rows |= dict(self._rows(folder, part))
         seen = set()
         sounds = self.audio(folder, ".wav", ".flac", ".mp3", ".ogg")
         # Where a test utterance has two clips, the one with the long name holds what its row says.
@@ -75,6 +77,7 @@ class MELD(Corpus):
     def _rows(self, folder: Path, part: str) -> Iterator[tuple[str, dict[str, str]]]:
         for path in self.files(folder, f"{part}_sent_emo.csv")[:1]:
             text = decode(path, "cp1252", "latin-1")
+            # Some quotation marks and dashes stand there as control characters: cp1252 that was read as Latin-1.
             text = _CONTROL.sub(lambda match: match[0].encode("latin-1").decode("cp1252", "ignore"), text)
             for row in csv.DictReader(io.StringIO(text, newline="")):
                 dialogue, utterance = row.get("Dialogue_ID") or "", row.get("Utterance_ID") or ""
@@ -108,6 +111,15 @@ def _key(path: Path) -> str | None:
 
 def _seconds(row: dict[str, str]) -> float | None:
     """Length by the times in the series, such as ``00:16:16,059``; some clips are minutes longer."""
-    times = [_TIME.fullmatch((row.get(name) or "").strip()) for name in ("StartTime", "EndTime")]
-    start, end = (None if t is None else 3600 * int(t[1]) + 60 * int(t[2]) + float(f"{t[3]}.{t[4]}") for t in times)
-    return None if start is None or end is None or end <= start else round(end - start, 3)
+    start, end = _time(row.get("StartTime")), _time(row.get("EndTime"))
+    if start is None or end is None or end <= start:
+        return None
+    return round(end - start, 3)
+
+
+def _time(text: str | None) -> float | None:
+    """Seconds since the beginning of the episode."""
+    found = _TIME.fullmatch((text or "").strip())
+    if found is None:
+        return None
+    return 3600 * int(found[1]) + 60 * int(found[2]) + float(f"{found[3]}.{found[4]}")

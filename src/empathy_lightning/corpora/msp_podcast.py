@@ -19,6 +19,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
+from itertools import chain
 from pathlib import Path
 from sys import intern
 
@@ -34,6 +35,12 @@ _HEARD = {
     "angry": "angry", "sad": "sad", "happy": "happy", "surprise": "surprised", "fear": "fearful",
     "disgust": "disgust", "contempt": "contempt", "neutral": "neutral",
 }  # fmt: skip
+_RAW = {
+    "emotion": "EmoClass", "arousal": "EmoAct", "valence": "EmoVal", "dominance": "EmoDom", "gender": "Gender",
+    "split": "Split_Set",
+}  # fmt: skip
+"""Columns that are kept as they are, by the names of our raw labels."""
+
 _DETAIL = re.compile(r"WORKER\w*;\s*([^;]*?)\s*;", re.IGNORECASE)
 _VERSIONS = ("2.0", "1.12", "1.11", "1.10", "1.9", "1.8", "1.7", "1.6")
 
@@ -104,12 +111,15 @@ class MSPPodcast(Corpus):
         """Primary emotions as the raters wrote them, by file name; none where there are no detailed labels."""
         file = _labels(folder, "labels_detailed")
         votes, odd = defaultdict[str, list[str]](list), 0
-        for name, emotion in [] if file is None else _ratings(file):
+        if file is None:
+            return votes
+        for name, emotion in _ratings(file):
             if name and emotion:
+                # Ratings are many and their words few: each word is kept once.
                 votes[name.rsplit(".", 1)[0]].append(intern(emotion))
             else:
                 odd += 1
-        if file is not None and odd:
+        if odd:
             self.skip(file, f"ratings without a file name or a primary emotion: {odd}", Kind.KEPT)
         return votes
 
@@ -117,6 +127,10 @@ class MSPPodcast(Corpus):
         code, split, speaker = row.get("EmoClass", ""), row["Split_Set"], row.get("SpkrID", "Unknown")
         if split not in _SPLITS:
             self.skip(path, f"label only: unknown split {split!r}", Kind.KEPT)
+        raw = {name: row[column] for name, column in _RAW.items() if row.get(column)}
+        if votes:
+            raw["raters"] = "; ".join(votes)
+        heard = list(chain.from_iterable(map(_heard, votes)))
         return Utterance(
             id=path.stem,
             corpus=self.name,
@@ -129,23 +143,18 @@ class MSPPodcast(Corpus):
             arousal=self.rating(row.get("EmoAct"), path),
             valence=self.rating(row.get("EmoVal"), path),
             dominance=self.rating(row.get("EmoDom"), path),
-            raw_labels={
-                key: row[column]
-                for key, column in (
-                    ("emotion", "EmoClass"), ("arousal", "EmoAct"), ("valence", "EmoVal"), ("dominance", "EmoDom"),
-                    ("gender", "Gender"), ("split", "Split_Set"),
-                )
-                if row.get(column)
-            }
-            | ({"raters": "; ".join(votes)} if votes else {}),
-            emotion_votes=vote_shares([word for vote in votes for word in _heard(vote)]),
-        )  # fmt: skip
+            raw_labels=raw,
+            emotion_votes=vote_shares(heard),
+        )
 
 
 def _labels(folder: Path, name: str) -> Path | None:
     below = files_below(folder)
-    files = [path for form in ("csv", "json") for path in below if fnmatchcase(path.name, f"{name}.{form}")]
-    return files[0] if files else None
+    for form in ("csv", "json"):
+        for path in below:
+            if fnmatchcase(path.name, f"{name}.{form}"):
+                return path
+    return None
 
 
 def _ratings(file: Path) -> Iterator[tuple[str, str]]:
@@ -153,11 +162,19 @@ def _ratings(file: Path) -> Iterator[tuple[str, str]]:
     text = decode(file, "cp1252", "latin-1")
     if file.suffix == ".json":
         for name, raters in json.loads(text).items():
-            yield from ((name, (rating.get("EmoClass_Major") or "").strip()) for rating in raters.values())
+            for rating in raters.values():
+                yield name, (rating.get("EmoClass_Major") or "").strip()
         return
     for row in csv.DictReader(io.StringIO(text, newline="")):
-        emotions = [row["EmoClass_Major"]] if "EmoClass_Major" in row else _DETAIL.findall(row.get("EmoDetail") or "")
-        yield from (((row.get("FileName") or "").strip(), (emotion or "").strip()) for emotion in emotions or [""])
+        for emotion in _emotions_in(row) or [""]:
+            yield (row.get("FileName") or "").strip(), (emotion or "").strip()
+
+
+def _emotions_in(row: dict[str, str]) -> list[str]:
+    """Primary emotions of a row: its own, or those of all raters where one text holds them."""
+    if "EmoClass_Major" in row:
+        return [row["EmoClass_Major"]]
+    return _DETAIL.findall(row.get("EmoDetail") or "")
 
 
 def _heard(emotion: str) -> list[str]:
@@ -165,7 +182,10 @@ def _heard(emotion: str) -> list[str]:
     if emotion.lower().startswith("other"):
         return ["other"]
     words = [word.strip().lower() for word in emotion.split(",") if word.strip()]
-    return [_HEARD[word] for word in words if word in _HEARD] or ["other"] * bool(words)
+    known = [_HEARD[word] for word in words if word in _HEARD]
+    if words and not known:
+        return ["other"]
+    return known
 
 
 def _folder(folder: Path, pattern: str) -> Path:

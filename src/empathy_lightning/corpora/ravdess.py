@@ -76,7 +76,12 @@ class RAVDESS(Corpus):
         yield from utterances
 
     def _split(self, utterances: list[Utterance]) -> None:
-        pairs = sorted({(int(u.speaker or 0) - 1) // 2 for u in utterances})
+        pairs = sorted({_pair_of(utterance) for utterance in utterances})
         for utterance in utterances:
-            place = (pairs.index((int(utterance.speaker or 0) - 1) // 2) - self.rotation) % len(pairs)
-            utterance.split = "test" if place == 0 else "validation" if place == 1 else "train"
+            place = (pairs.index(_pair_of(utterance)) - self.rotation) % len(pairs)
+            utterance.split = {0: "test", 1: "validation"}.get(place, "train")
+
+
+def _pair_of(utterance: Utterance) -> int:
+    """Actors 1 and 2 are pair 0, and so on."""
+    return (int(utterance.speaker or 0) - 1) // 2

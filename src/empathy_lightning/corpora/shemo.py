@@ -42,15 +42,17 @@ class ShEMO(Corpus):
                 self.skip(path, "its name is not one of ShEMO")
                 continue
             stems.add(path.stem)
-            text = texts.get(path.stem)
+            text, words = texts.get(path.stem), ""
             if text is None:
                 self.skip(path, "label only: no transcript", Kind.KEPT)
+            else:
+                words = _DIRECTION_MARKS.sub("", decode(text, "cp1256")).strip()
             speaker, emotion, take = match.groups()
             yield Utterance(
                 id=path.stem,
                 corpus=self.name,
                 path=str(path),
-                transcript=_DIRECTION_MARKS.sub("", decode(text, "cp1256")).strip() or None if text else None,
+                transcript=words or None,
                 language="fa",
                 speaker=speaker,
                 emotion=self.emotion(emotion, path),

@@ -65,7 +65,9 @@ class SpokenInstructions(Corpus):
                 if not exchanges:
                     self.skip(f"{file}, record {number}", "no question with an answer")
                 session = f"{place}-{_name(record, number)}"
-                for turn, (question, answer) in enumerate(exchanges[: 1 if self.first_turn_only else None], 1):
+                if self.first_turn_only:
+                    exchanges = exchanges[:1]
+                for turn, (question, answer) in enumerate(exchanges, 1):
                     path, units = _locate(file, _first(question, _SPEECH)), _first(answer, _UNITS)
                     if path is None:
                         audio = str(_first(question, _SPEECH))[:100]
@@ -89,8 +91,10 @@ class SpokenInstructions(Corpus):
         text = decode(file, "gb18030")
         try:
             records = json.loads(text)
-            single = isinstance(records, dict) or all(isinstance(turn, dict) and "from" in turn for turn in records)
-            yield from [records] if single else records
+            # A file may also hold one conversation alone, as an object or as the list of its turns.
+            if isinstance(records, dict) or all(isinstance(turn, dict) and "from" in turn for turn in records):
+                records = [records]
+            yield from records
         except (ValueError, TypeError):
             for number, line in enumerate(text.splitlines(), 1):
                 try:
@@ -111,9 +115,9 @@ def _exchanges(record: Any) -> list[tuple[Turn, Turn]]:
     beside: Turn = record if isinstance(record, dict) else {}
     turns = _first(beside, ("conversation", "conversations", "messages")) if beside else record
     if not isinstance(turns, list):
-        answer = {key: value for key, value in beside.items() if key.startswith("answer") or key in _UNITS}
-        return [({key: beside[key] for key in beside.keys() - answer.keys()}, answer)] if _text(answer) else []
+        return _flat_exchange(beside)
     spoken = beside.get("speech")
+    # Recordings that stand beside the turns are those of the questions, in their order.
     places = iter(spoken if isinstance(spoken, list) else [spoken])
     pairs: list[tuple[Turn, Turn]] = []
     question: Turn | None = None
@@ -122,9 +126,18 @@ def _exchanges(record: Any) -> list[tuple[Turn, Turn]]:
         if role in ("human", "user"):
             question = {"speech": next(places, None), **turn}
         elif role in ("gpt", "assistant") and question is not None:
-            pairs.append((question, {"units": None if pairs else _first(beside, _UNITS), **turn}))
+            # Units beside the turns are those of the first answer.
+            units = None if pairs else _first(beside, _UNITS)
+            pairs.append((question, {"units": units, **turn}))
             question = None
     return pairs
+
+
+def _flat_exchange(record: Turn) -> list[tuple[Turn, Turn]]:
+    """The one question and answer of a record without turns; none where it has no answer."""
+    answer = {key: value for key, value in record.items() if key.startswith("answer") or key in _UNITS}
+    question = {key: value for key, value in record.items() if key not in answer}
+    return [(question, answer)] if _text(answer) else []
 
 
 def _first(values: Turn, keys: tuple[str, ...]) -> Any:
@@ -133,18 +146,26 @@ def _first(values: Turn, keys: tuple[str, ...]) -> Any:
 
 def _text(turn: Turn) -> str | None:
     text = _first(turn, _TEXT)
-    return _PLACEHOLDER.sub("", text).strip() or None if isinstance(text, str) else None
+    if not isinstance(text, str):
+        return None
+    return _PLACEHOLDER.sub("", text).strip() or None
 
 
 def _units(units: Any) -> list[int] | None:
     if isinstance(units, str) and _UNIT_STRING.fullmatch(units):
         units = [int(unit) for unit in re.findall(r"\d+", units)]
-    return units if isinstance(units, list) and units and all(isinstance(unit, int) for unit in units) else None
+    if not isinstance(units, list) or not units or not all(isinstance(unit, int) for unit in units):
+        return None
+    return units
 
 
 def _locate(file: Path, name: Any) -> str | None:
     """The audio file of a name that is absolute, or relative to the JSON file or a folder not far above it."""
-    name = name.get("path") if isinstance(name, dict) else name
+    if isinstance(name, dict):
+        name = name.get("path")
     if not isinstance(name, str) or not name:
         return None
-    return next((str(base / name) for base in list(file.parents)[:4] if (base / name).is_file()), None)
+    for base in list(file.parents)[:4]:
+        if (base / name).is_file():
+            return str(base / name)
+    return None

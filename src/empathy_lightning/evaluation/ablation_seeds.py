@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from empathy_lightning.errors import InputError
-from empathy_lightning.evaluation.ablations import Ablation, run_ablations
+from empathy_lightning.evaluation.ablations import Ablation, figure_names, run_ablations
 from empathy_lightning.evaluation.table_formats import markdown
 from empathy_lightning.files import write_json, write_text
 
@@ -49,7 +49,7 @@ def run_seeds(ablations: Sequence[Ablation], out: Path, seeds: Sequence[int]) ->
 
 def _spread(rows: Sequence[Mapping[str, float]]) -> Spread:
     spread = {}
-    for key in sorted({key for row in rows for key in row}):
+    for key in figure_names(rows):
         values = [row[key] for row in rows if key in row]
         deviation = statistics.stdev(values) if len(values) > 1 else 0.0
         spread[key] = {"mean": statistics.fmean(values), "deviation": deviation, "seeds": len(values)}
@@ -58,11 +58,13 @@ def _spread(rows: Sequence[Mapping[str, float]]) -> Spread:
 
 def seed_table(spreads: Mapping[str, Spread]) -> str:
     """The figures as a Markdown table, one row a variant: mean ± deviation."""
-    columns = sorted({key for row in spreads.values() for key in row})
+    columns = figure_names(spreads.values())
     rows = []
     for name, spread in spreads.items():
-        cells = [
-            f"{spread[key]['mean']:.4f} ± {spread[key]['deviation']:.4f}" if key in spread else "" for key in columns
-        ]
-        rows.append([name, str(max((int(of["seeds"]) for of in spread.values()), default=0)), *cells])
+        seeds = max((int(of["seeds"]) for of in spread.values()), default=0)
+        rows.append([name, str(seeds), *(_cell(spread.get(column)) for column in columns)])
     return markdown(["ablation", "seeds", *(column.removeprefix("test/") for column in columns)], rows)
+
+
+def _cell(of: Mapping[str, float] | None) -> str:
+    return "" if of is None else f"{of['mean']:.4f} ± {of['deviation']:.4f}"

@@ -13,7 +13,7 @@ import math
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,11 +22,15 @@ from typing import Any
 from empathy_lightning.configurations import RECIPE, layers, located, logs_of, merged, read_yaml
 from empathy_lightning.digests import digest
 from empathy_lightning.errors import InputError
+from empathy_lightning.evaluation.ablation_words import word
 from empathy_lightning.evaluation.table_formats import markdown
 from empathy_lightning.files import write_json, write_text
 
 WEIGHTS = "weights"
 """Folder of a variant's exported weights, inside its own."""
+
+_NEEDED = {"name", "config"}
+_KEYS = {*_NEEDED, "overrides", "weights"}
 
 
 @dataclass
@@ -48,8 +52,9 @@ class Ablation:
     weights: str | None = None
 
     def words(self, out: Path) -> list[str]:
-        """The overrides as words of the command line."""
-        return [_word(key, value, str(out.resolve())) for key, value in self.overrides.items()]
+        """The overrides as words of the command line; ``out`` takes the place of ``{out}``."""
+        folder = str(out.resolve())
+        return [word(key, value, folder) for key, value in self.overrides.items()]
 
 
 def read_ablations(path: Path, extra: Sequence[Path] = ()) -> list[Ablation]:
@@ -60,7 +65,7 @@ def read_ablations(path: Path, extra: Sequence[Path] = ()) -> list[Ablation]:
         extra: YAML files that override the trainers' own in every variant, for example other models and paths.
 
     Raises:
-        InputError: If the file is missing, or an entry is not one.
+        InputError: If the file is missing, an entry is not one, or two have one name.
     """
     path = located(path)
     if not path.is_file():
@@ -68,21 +73,23 @@ def read_ablations(path: Path, extra: Sequence[Path] = ()) -> list[Ablation]:
     rows = read_yaml(path)
     if not isinstance(rows, list) or not rows:
         raise InputError(f"{path}: expected a list of entries with name, config and overrides")
-    ablations = []
-    for number, row in enumerate(rows, 1):
-        unknown = set(row) - {"name", "config", "overrides", "weights"} if isinstance(row, dict) else {str(row)}
-        if unknown or not {"name", "config"} <= set(row):
-            raise InputError(f"{path}, entry {number}: needs name and config, may have overrides and weights")
-        named = str(row["config"])
-        config = located(named) if named.startswith(RECIPE) else path.parent / named
-        if not config.is_file():
-            raise InputError(f"{path}, entry {number}: no configuration at {config}")
-        files = [str(located(file).resolve()) for file in (config, *extra)]
-        ablations.append(Ablation(str(row["name"]), files, row.get("overrides") or {}, row.get("weights")))
+    ablations = [_entry(row, path.parent, f"{path}, entry {number}", extra) for number, row in enumerate(rows, 1)]
     names = [ablation.name for ablation in ablations]
     if len(set(names)) < len(names) or any(Path(name).name != name for name in names):
         raise InputError(f"{path}: names must differ and be fit for folders")
     return ablations
+
+
+def _entry(row: Any, home: Path, where: str, extra: Sequence[Path]) -> Ablation:
+    """A variant from an entry of a list, whose configuration is named from the list's folder."""
+    if not (isinstance(row, dict) and _NEEDED <= set(row) <= _KEYS):
+        raise InputError(f"{where}: needs name and config, may have overrides and weights")
+    named = str(row["config"])
+    config = located(named) if named.startswith(RECIPE) else home / named
+    if not config.is_file():
+        raise InputError(f"{where}: no configuration at {config}")
+    files = [str(located(file).resolve()) for file in (config, *extra)]
+    return Ablation(str(row["name"]), files, row.get("overrides") or {}, row.get("weights"))
 
 
 def run_ablations(ablations: Sequence[Ablation], out: Path) -> dict[str, dict[str, float]]:
@@ -112,7 +119,8 @@ def run_ablations(ablations: Sequence[Ablation], out: Path) -> dict[str, dict[st
         except InputError as error:
             write_text(out / ablation.name / "output.txt", f"{error}\n")
             finished = None
-        print(": done" if finished else f": failed, see {out / ablation.name / 'output.txt'}", flush=True)
+        outcome = "done" if finished else f"failed, see {out / ablation.name / 'output.txt'}"
+        print(f": {outcome}", flush=True)
         done[ablation.name] = finished
     figures = {name: finished or {} for name, finished in done.items()}
     write_json(out / "ablations.json", figures)
@@ -122,16 +130,26 @@ def run_ablations(ablations: Sequence[Ablation], out: Path) -> dict[str, dict[st
 
 def table(figures: dict[str, dict[str, float]]) -> str:
     """The test figures as a Markdown table, one row a variant."""
-    columns = sorted({key for row in figures.values() for key in row})
+    columns = figure_names(figures.values())
     rows = []
     for name, row in figures.items():
-        rows.append([name, *(f"{row[column]:.4f}" if column in row else "" for column in columns)])
+        shown = {column: f"{value:.4f}" for column, value in row.items()}
+        rows.append([name, *(shown.get(column, "") for column in columns)])
     return markdown(["ablation", *(column.removeprefix("test/") for column in columns)], rows)
+
+
+def figure_names(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Names of the figures that any of the rows has, in alphabetical order."""
+    names: set[str] = set()
+    for row in rows:
+        names.update(row)
+    return sorted(names)
 
 
 def _finished(ablation: Ablation, folder: Path) -> dict[str, float] | None:
     """The figures of a variant that was run to its end; None if it was not."""
     if (begun := folder / "ablation.json").is_file():
+        # What was written is compared with what would be: JSON makes texts of keys and lists of tuples.
         now = json.loads(json.dumps(_described(ablation)))
         then = json.loads(begun.read_text(encoding="utf-8"))
         changed = [name for name in now if then.get(name) != now[name]]
@@ -146,16 +164,21 @@ def _finished(ablation: Ablation, folder: Path) -> dict[str, float] | None:
 
 def _described(ablation: Ablation) -> dict[str, Any]:
     """A variant with what it is made from: the content of its configurations and of the manifests they name."""
-    files = [str(file) for config in ablation.config for file in layers(config)]
-    corpora = (merged(ablation.config).get("data") or {}).get("corpora") or []
-    named = [(corpus.get("init_args") or {}).get("path") for corpus in corpora if isinstance(corpus, dict)]
-    manifests = [path for path in named if isinstance(path, str) and Path(path).is_file()]
-    return {**asdict(ablation), "made_from": {path: digest(path) for path in (*files, *manifests)}}
+    made_from: dict[str, str] = {}
+    for config in ablation.config:
+        made_from |= {str(file): digest(file) for file in layers(config)}
+    for corpus in (merged(ablation.config).get("data") or {}).get("corpora") or []:
+        arguments = corpus.get("init_args") if isinstance(corpus, dict) else None
+        path = (arguments or {}).get("path")
+        if isinstance(path, str) and Path(path).is_file():
+            made_from[path] = digest(path)
+    return {**asdict(ablation), "made_from": made_from}
 
 
 def _run(ablation: Ablation, out: Path) -> dict[str, float] | None:
     folder = (out / ablation.name).resolve()
     with _alone_in(folder) as lock:
+        # The trainer that was waited for may have ended what this process saw unfinished.
         finished = _finished(ablation, folder)
         write_json(folder / "ablation.json", _described(ablation))
         return finished or _fit_and_test(ablation, out, folder, lock)
@@ -179,13 +202,16 @@ def _alone_in(folder: Path) -> Iterator[int]:
 
 
 def _fit_and_test(ablation: Ablation, out: Path, folder: Path, lock: int) -> dict[str, float] | None:
-    configs = [word for file in ablation.config for word in ("--config", file)]
-    words = [*configs, *redirected(ablation.config, folder), *ablation.words(out)]
+    words: list[str] = []
+    for file in ablation.config:
+        words += ["--config", file]
+    words += [*redirected(ablation.config, folder), *ablation.words(out)]
     if ablation.weights is None and not (folder / "trained").is_file():
         last = _logs(folder) / "last.ckpt"
         resume = [f"--ckpt_path={last}"] if last.is_file() else ["--again"]
         if not _process(["fit", *words, *resume], folder, lock):
             return None
+        # Checkpoints lie there from the first epoch on: only this mark tells that the training came to its end.
         (folder / "trained").touch()
     if ablation.weights == "initial":
         words.append("--untrained")
@@ -228,7 +254,10 @@ def redirected(configs: Sequence[str], folder: Path) -> list[str]:
         arguments = callback.setdefault("init_args", {})
         if callback["class_path"].endswith("ModelCheckpoint"):
             places = {"dirpath": str(logs_of(out)), "filename": "best", "enable_version_counter": False}
-            arguments.update(places, save_last=True, **({"save_top_k": 0} if savers else {}))
+            arguments.update(places, save_last=True)
+            if savers:
+                # It would write over the first one's best.ckpt.
+                arguments["save_top_k"] = 0
             savers += 1
         elif "folder" in arguments:
             arguments["folder"] = str(out)
@@ -252,29 +281,10 @@ def _process(words: Sequence[str], folder: Path, lock: int) -> bool:
 def _test_figures(path: Path) -> dict[str, float]:
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    cells = {key: value for row in rows for key, value in row.items() if key.startswith("test/") and value}
-    return {key: float(value) for key, value in sorted(cells.items()) if math.isfinite(float(value))}
-
-
-_MODEL = "model.model."
-
-
-def _word(key: str, value: Any, out: str) -> str:
-    text = (value if isinstance(value, str) else json.dumps(value)).replace("{out}", out)
-    plain = value is not None and (not isinstance(value, str) or _reads_as_itself(text))
-    if plain or not key.startswith(_MODEL):
-        return f"--{key}={text}"
-    # What the parser would misread as a word, null for a part or a prompt with a colon, it takes from the model.
-    nested: Any = None if value is None else text
-    for step in reversed(key.removeprefix(_MODEL).split(".")):
-        nested = {step: nested}
-    return f"--{_MODEL.rstrip('.')}={json.dumps(nested)}"
-
-
-def _reads_as_itself(text: str) -> bool:
-    from omegaconf import OmegaConf
-
-    try:
-        return bool(OmegaConf.create(f"[{text}]") == [text])
-    except Exception:
-        return False
+    figures: dict[str, float] = {}
+    # A row holds what was logged at once, and its other cells are empty.
+    for row in rows:
+        for key, value in row.items():
+            if key.startswith("test/") and value:
+                figures[key] = float(value)
+    return {key: value for key, value in sorted(figures.items()) if math.isfinite(value)}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,8 @@ import numpy as np
 
 from empathy_lightning.errors import InputError
 from empathy_lightning.evaluation.figures import number_names
-from empathy_lightning.evaluation.result_folder import Results, read_results
+from empathy_lightning.evaluation.result_folder import Results, question_of, read_results
+from empathy_lightning.evaluation.result_tables import is_wanted
 
 
 def weighted_kappa(ours: Sequence[float], theirs: Sequence[float]) -> float:
@@ -30,6 +30,7 @@ def weighted_kappa(ours: Sequence[float], theirs: Sequence[float]) -> float:
     """
     a, b = np.asarray(ours, float), np.asarray(theirs, float)
     seen = ((a - b) ** 2).mean()
+    # By chance each score of one meets each of the other, shape (replies, replies).
     by_chance = ((a[:, None] - b[None]) ** 2).mean()
     return float(1 - seen / by_chance) if by_chance else float("nan")
 
@@ -51,13 +52,16 @@ def agreement(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, Any]:
 
     if len(ours) < 2:
         raise InputError(f"{len(ours)} replies have a score of both judges: two at least are needed")
-    varied = len(set(ours)) > 1 and len(set(theirs)) > 1
     kappa = weighted_kappa(ours, theirs)
+    known_kappa = None if np.isnan(kappa) else round(kappa, 6)
+    # Ranks of scores that are all alike correlate with nothing, and scipy warns of them.
+    varied = len(set(ours)) > 1 and len(set(theirs)) > 1
+    spearman = round(float(spearmanr(ours, theirs).statistic), 6) if varied else None
     pairs = list(zip(ours, theirs, strict=True))
     return {
         "replies": len(ours),
-        "weighted_kappa": None if np.isnan(kappa) else round(kappa, 6),
-        "spearman": round(float(spearmanr(ours, theirs).statistic), 6) if varied else None,
+        "weighted_kappa": known_kappa,
+        "spearman": spearman,
         "equal": round(sum(a == b for a, b in pairs) / len(pairs), 6),
         "difference": round(sum(a - b for a, b in pairs) / len(pairs), 6),
     }
@@ -81,9 +85,10 @@ def compare_judges(ours: Path, theirs: Path, patterns: Sequence[str] = ()) -> li
     _check_replies(first, second)
     found = []
     for suite, measure, score in _shared_scores(first, second):
-        if patterns and not any(fnmatchcase(f"{suite}/{measure}/{score}", pattern) for pattern in patterns):
+        if not is_wanted((suite, measure, score), patterns):
             continue
-        own, other = (_numbers(results, suite, measure, score) for results in (first, second))
+        own = _numbers(first, suite, measure, score)
+        other = _numbers(second, suite, measure, score)
         both = [key for key in own if key in other]
         figures = agreement([own[key] for key in both], [other[key] for key in both])
         found.append({"suite": suite, "measure": measure, "score": score, **figures})
@@ -93,9 +98,9 @@ def compare_judges(ours: Path, theirs: Path, patterns: Sequence[str] = ()) -> li
 
 
 def _check_replies(first: Results, second: Results) -> None:
-    said = {(line["suite"], line["corpus"], line["id"]): line["reply"] for line in second.predictions}
+    said = {question_of(line): line["reply"] for line in second.predictions}
     for line in first.predictions:
-        key = (line["suite"], line["corpus"], line["id"])
+        key = question_of(line)
         if said.get(key, line["reply"]) != line["reply"]:
             raise InputError(f"{first.name} and {second.name} hold other replies to {'/'.join(key)}: no judges differ")
 
@@ -106,6 +111,7 @@ def _shared_scores(first: Results, second: Results) -> list[tuple[str, str, str]
     for suite, of_suite in first.metrics["suites"].items():
         others = second.metrics["suites"].get(suite, {"measures": {}})["measures"]
         for measure, held in of_suite["measures"].items():
+            # Measures that asked a judge say there whom.
             if "asked" in held["figures"] and measure in others:
                 names = number_names(list(first.rows(suite, measure).values()))
                 found += [(suite, measure, name) for name in names]

@@ -67,8 +67,8 @@ class Answering:
         """What decides the replies beside bot and questions, as JSON values."""
         asked = vars(self.prompt) if self.prompt else {"user": None, "system": None}
         chosen = {"speech": self.aloud, **vars(self.decoding), "max_new_tokens": self.decoding.longest}
-        filled = {name: class_path(type(filler)) for name, filler in self.fillers().items()}
-        return {**asked, **chosen, "language": self.language, **filled}
+        slots = {name: class_path(type(filler)) for name, filler in self.fillers().items()}
+        return {**asked, **chosen, "language": self.language, **slots}
 
 
 def filler_named(slot: str, path: str, trust: Sequence[str] = ()) -> SlotFiller:
@@ -136,14 +136,16 @@ class Respondent:
         assert self.model.responder is not None
         answers = _Answers(self.out, list(utterances))
         asked = self.model.responder.asked()
+        # Prompts of like length are padded little when they are read together.
         in_order = sorted(utterances, key=lambda u: len(u.transcript or ""))
         for start in range(0, len(in_order), self.batch_size):
             few = in_order[start : start + self.batch_size]
-            prompts = [asked if u.prompt is None else Prompt(u.prompt, u.system) for u in few]
+            prompts = [_own_prompt(u) or asked for u in few]
             seeds = [seed_of(self.decoding.seed, u) for u in few]
             said = [u.transcript or "" for u in few]
+            history = [_read_before(u) for u in few]
             aloud = self.out is not None
-            stream = self.model.stream_words(said, self.decoding, prompts, seeds, aloud, list(map(_read_before, few)))
+            stream = self.model.stream_words(said, self.decoding, prompts, seeds, aloud, history)
             answers.take(few, stream.drained())
             progress.update(len(few))
         return answers.told(progress, [])
@@ -159,7 +161,12 @@ class Respondent:
         return turns
 
 
+def _own_prompt(question: Utterance) -> Prompt | None:
+    return None if question.prompt is None else Prompt(question.prompt, question.system)
+
+
 def _read_before(question: Utterance) -> list[Turn]:
+    """The turns before a question in words, with the replies to them."""
     return [Turn(turn.transcript or "", None, turn.response or "") for turn in earlier_turns(question)]
 
 
@@ -170,7 +177,7 @@ class _Answers:
     Attributes:
         out: As of :class:`Respondent`.
         utterances: All that are asked.
-        answered: Those that have a reply, by the utterance's identity.
+        answered: Those that have a reply, by the ``id`` of the utterance's object.
         unspoken: Why replies could not be spoken.
         endless: Replies whose speech was cut.
     """

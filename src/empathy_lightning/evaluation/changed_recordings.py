@@ -20,6 +20,7 @@ _HEARD = "recordings"
 
 def with_state(utterances: Sequence[Utterance], answer: AnswerShard, progress: Any, home: Path) -> list[Utterance]:
     """The answers, each with the state of its recordings before they were read."""
+    # Taken first: what changes while it is answered counts as changed.
     states = [recordings_digest(recordings_of(u), home) for u in utterances]
     answered = zip(answer(utterances, progress), states, strict=True)
     return [replace(row, raw_labels={**row.raw_labels, _HEARD: state}) for row, state in answered]

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import torch
@@ -69,13 +70,20 @@ class _Lines:
 
     def only(self, *names: str) -> _Lines:
         """Those of which both have these numbers."""
-        both = zip(self.own, self.other, strict=True)
-        chosen = [row for row, (own, other) in enumerate(both) if _all_there(own, names) and _all_there(other, names)]
+        chosen = []
+        for row, (own, other) in enumerate(zip(self.own, self.other, strict=True)):
+            if _all_there(own, names) and _all_there(other, names):
+                chosen.append(row)
         clusters = None if self.clusters is None else [self.clusters[row] for row in chosen]
+        # A single speaker tells nothing of another one: the replies count as independent then.
         if clusters is not None and len(set(clusters)) < 2:
             clusters = None
-        facts, own, other = ([column[row] for row in chosen] for column in (self.facts, self.own, self.other))
-        return _Lines(facts, own, other, clusters)
+        return _Lines(
+            [self.facts[row] for row in chosen],
+            [self.own[row] for row in chosen],
+            [self.other[row] for row in chosen],
+            clusters,
+        )
 
     def columns(self, name: str) -> tuple[list[float], list[float]]:
         """A number of both."""
@@ -89,9 +97,10 @@ def _all_there(row: Mapping[str, Any], names: Sequence[str]) -> bool:
 def figures_to_compare(own: Results, other: Results, suite: str, measure: str) -> list[str]:
     """Names of what a measure says of replies, and of ratios and emotion figures."""
     held = own.metrics["suites"][suite]["measures"][measure]
-    parts = {name for pair in held["ratios"].values() for name in pair}
+    # What a ratio divides, and each reply's own rate, are no figures beside it.
+    of_ratios = {*held["ratios"], *chain.from_iterable(held["ratios"].values())}
     rows = [*own.rows(suite, measure).values(), *other.rows(suite, measure).values()]
-    names = [name for name in number_names(rows) if name not in parts and name not in held["ratios"]]
+    names = [name for name in number_names(rows) if name not in of_ratios]
     of_emotion = EMOTION_FIGURES if "confusion" in held["figures"] else ()
     return [*held["ratios"], *of_emotion, *names]
 
@@ -110,8 +119,9 @@ def compare_pair(own: Results, other: Results, suite: str, measure: str, figure:
 
 def _lines(own: Results, other: Results, suite: str, measure: str) -> _Lines:
     ours, theirs = own.rows(suite, measure), other.rows(suite, measure)
+    both = ours.keys() & theirs.keys()
     facts = [line for line in own.predictions if line["suite"] == suite]
-    facts = [line for line in facts if _key(line) in ours and _key(line) in theirs]
+    facts = [line for line in facts if _key(line) in both]
     by = own.metrics["cluster"]
     clusters: list[Hashable] | None = None
     if by != "none":
@@ -183,11 +193,12 @@ def _of_emotion(lines: _Lines, name: str, emotions: Sequence[str]) -> Pair | Non
 def _cells(facts: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]], emotions: Sequence[str]) -> Tensor:
     """One-hot cell of each utterance in the confusion, shape (N, classes * (classes + 1))."""
     index: dict[Any, int] = {emotion: row for row, emotion in enumerate(emotions)}
-    columns = len(emotions) + 1
-    cells = [
-        index[line["emotion"]] * columns + index.get(row["emotion"], len(emotions))
-        for line, row in zip(facts, rows, strict=True)
-    ]
+    # The last column is for answers that name none.
+    none = len(emotions)
+    columns = none + 1
+    cells = []
+    for line, row in zip(facts, rows, strict=True):
+        cells.append(index[line["emotion"]] * columns + index.get(row["emotion"], none))
     return torch.nn.functional.one_hot(torch.tensor(cells), len(emotions) * columns).double()
 
 
@@ -197,6 +208,7 @@ def _of_counts(name: str, classes: int, cells: Tensor) -> Tensor:
 
 def _difference(own: Tensor, other: Tensor, figure: Callable[[Tensor], Tensor], swaps: Tensor) -> Tensor:
     """Difference of the figures of summed parts (N, parts) where the swapped utterances change sides."""
+    # A swap takes an utterance's own part away and puts the other one's in its place.
     change = swaps @ (other - own)
     return figure(own.sum(0) + change) - figure(other.sum(0) - change)
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from empathy_lightning.errors import InputError
 from empathy_lightning.evaluation.compared_pairs import Pair, compare_pair, figures_to_compare
-from empathy_lightning.evaluation.result_folder import Results
+from empathy_lightning.evaluation.result_folder import Results, question_of
 from empathy_lightning.evaluation.result_tables import read_all
 from empathy_lightning.evaluation.statistics import holm, stars, utterances_needed
 from empathy_lightning.evaluation.table_formats import FORMATS
@@ -86,21 +86,18 @@ def check_match(one: tuple[str, Results], other: tuple[str, Results]) -> None:
         InputError: If they are.
     """
     (own_name, own), (other_name, theirs) = one, other
-    by_key = {_key(line): line for line in theirs.predictions}
-    keys = {_key(line) for line in own.predictions}
+    by_key = {question_of(line): line for line in theirs.predictions}
+    keys = {question_of(line) for line in own.predictions}
     for name, missing in ((other_name, keys - by_key.keys()), (own_name, by_key.keys() - keys)):
         if missing:
             example = "/".join(sorted(missing)[0])
             raise InputError(f"{name} has no prediction of {len(missing)} questions of the other, such as {example}")
     for line in own.predictions:
+        key = question_of(line)
         for name in _MUST_AGREE:
-            if line[name] != by_key[_key(line)][name]:
-                where = "/".join(_key(line))
+            if line[name] != by_key[key][name]:
+                where = "/".join(key)
                 raise InputError(f"{own_name} and {other_name} have another {name} of {where}: they do not compare")
-
-
-def _key(line: Mapping[str, Any]) -> tuple[str, str, str]:
-    return line["suite"], line["corpus"], line["id"]
 
 
 def _shared(systems: Sequence[Results]) -> list[tuple[str, str]]:
@@ -132,7 +129,7 @@ def _family(systems: Mapping[str, Results], suite: str, measure: str, test: str)
     adjusted = holm([pair.p for *_, pair in compared])
     found = []
     for (figure, names, pair), p in zip(compared, adjusted, strict=True):
-        needed = utterances_needed(pair.effect, POWER) if pair.effect is not None else None
+        needed = None if pair.effect is None else utterances_needed(pair.effect, POWER)
         found.append(Comparison(suite, measure, figure, names, pair, p, needed))
     return found
 
@@ -185,5 +182,6 @@ def as_json(found: Sequence[Comparison]) -> list[dict[str, Any]]:
     rows = []
     for row in found:
         values = asdict(row)
-        rows.append({**{key: values[key] for key in values if key != "found"}, **values["found"]})
+        found_values = values.pop("found")
+        rows.append(values | found_values)
     return rows

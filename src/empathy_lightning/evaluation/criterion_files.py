@@ -114,15 +114,16 @@ def _sampling(content: Any) -> Sampling:
     known = tuple(Sampling.__dataclass_fields__)
     _check_keys("sampling.", content, known, known)
     for key, value in content.items():
-        whole = key in ("top_k", "seed", "max_tokens")
-        if isinstance(value, bool) or not isinstance(value, int if whole else int | float) or value < 0:
+        kind = int if key in ("top_k", "seed", "max_tokens") else int | float
+        if isinstance(value, bool) or not isinstance(value, kind) or value < 0:
             raise _Wrong(f"sampling.{key} is {value!r}: give a number")
     return Sampling(**content)
 
 
 def _reader(content: Any) -> ScoreReader:
     """The reader that the key ``score`` describes: by ``pattern``, ``json`` or ``choices``."""
-    forms = [form for form in ("pattern", "json", "choices") if isinstance(content, dict) and form in content]
+    keys = content if isinstance(content, dict) else {}
+    forms = [form for form in ("pattern", "json", "choices") if form in keys]
     if len(forms) != 1:
         raise _Wrong("score needs one of pattern, json and choices")
     form = forms[0]

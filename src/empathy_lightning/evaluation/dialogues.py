@@ -7,7 +7,7 @@ are answered, then all second ones, ...; each of these rounds is a manifest of i
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,7 +45,7 @@ def answer_dialogues(how: Answering, manifest: Path, out: Path, split: str, agai
         asked, told = (out.with_name(f"{out.stem}.turn-{number}.{name}.jsonl") for name in ("asked", "told"))
         asked.parent.mkdir(parents=True, exist_ok=True)
         # What was not answered is not followed either.
-        ready = [turn for turn in turns if FOLLOWS not in turn.raw_labels or _before(turn) in known]
+        ready = [turn for turn in turns if _is_ready(turn, known)]
         write_manifest(asked, [_with_earlier(turn, known) for turn in ready])
         answer_manifest(how, asked, told, "all", again)
         if not told.is_file():
@@ -67,7 +67,7 @@ def rounds_of(questions: Sequence[Utterance]) -> list[list[Utterance]]:
     known: set[tuple[str, str]] = set()
     rounds: list[list[Utterance]] = []
     while left:
-        turns = [q for q in left.values() if FOLLOWS not in q.raw_labels or _before(q) in known]
+        turns = [question for question in left.values() if _is_ready(question, known)]
         if not turns:
             lost = next(iter(left.values()))
             raise InputError(
@@ -80,6 +80,11 @@ def rounds_of(questions: Sequence[Utterance]) -> list[list[Utterance]]:
     return rounds
 
 
+def _is_ready(question: Utterance, known: Collection[tuple[str, str]]) -> bool:
+    """Whether a question follows none, or one of those that are known."""
+    return FOLLOWS not in question.raw_labels or _before(question) in known
+
+
 def _before(question: Utterance) -> tuple[str, str]:
     return question.corpus, question.raw_labels[FOLLOWS]
 
@@ -89,6 +94,7 @@ def _with_earlier(question: Utterance, known: dict[tuple[str, str], Utterance]) 
     if FOLLOWS not in question.raw_labels:
         return question
     last = known[_before(question)]
+    # Nobody moves the paths inside a label with the manifest, so this one is whole.
     turn = replace(last, path=str(Path(last.path).absolute()), raw_labels={}, units=None, response_path=None)
     earlier = [*json.loads(last.raw_labels.get(EARLIER, "[]")), turn.to_dict()]
     return replace(question, raw_labels={**question.raw_labels, EARLIER: json.dumps(earlier, ensure_ascii=False)})
@@ -98,4 +104,6 @@ def _told(reply: Utterance, last: bool) -> Utterance:
     """A reply, of which the last one of a dialogue tells the turns before it in words."""
     said = [f"User: {turn.transcript or ''}\nAssistant: {turn.response or ''}" for turn in earlier_turns(reply)]
     labels = {name: label for name, label in reply.raw_labels.items() if name != EARLIER}
-    return replace(reply, raw_labels={**labels, HISTORY: "\n".join(said)} if said and last else labels)
+    if said and last:
+        labels[HISTORY] = "\n".join(said)
+    return replace(reply, raw_labels=labels)

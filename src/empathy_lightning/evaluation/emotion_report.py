@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +30,18 @@ def emotion_pictures(measured: Mapping[str, Any], recognised: Recognised) -> str
         recognised: What they were measured on.
     """
     counts = torch.tensor(measured["confusion"])
-    figure = report.confusion_matrix(counts if counts[:, -1].any() else counts[:, :-1], measured["emotions"])
+    if not counts[:, -1].any():
+        # The last column counts answers that name no emotion.
+        counts = counts[:, :-1]
+    figure = report.confusion_matrix(counts, measured["emotions"])
     pictures = report.picture(figure, "confusion matrix")
     if "reliability" in measured:
         pictures += report.picture(report.reliability_curve(measured["reliability"]), "reliability curve")
     for name, (heard, rated) in recognised.ratings.items():
-        pairs = zip(heard, rated, recognised.true, strict=True)
-        known = [(own, true, group) for own, true, group in pairs if own is not None and true is not None]
+        known = []
+        for own, true, group in zip(heard, rated, recognised.true, strict=True):
+            if own is not None and true is not None:
+                known.append((own, true, group))
         if known:
             own, true, groups = zip(*known, strict=True)
             scatter = report.rating_scatter({name: torch.tensor(own)}, {name: torch.tensor(true)}, groups)
@@ -45,7 +51,7 @@ def emotion_pictures(measured: Mapping[str, Any], recognised: Recognised) -> str
 
 def figure_rows(measured: Mapping[str, Any]) -> list[tuple[str, float]]:
     """Names and values of the single figures."""
-    keys = [*_SHOWN, *(f"{kind}_{name}" for kind in _OF_RATINGS for name in RATINGS)]
+    keys = [*_SHOWN, *(f"{kind}_{name}" for kind, name in product(_OF_RATINGS, RATINGS))]
     return [(key.replace("_", " "), measured[key]) for key in keys if key in measured]
 
 
@@ -77,6 +83,7 @@ def write_report(path: Path, measured: dict[str, Any], recognitions: Sequence[Re
         ("Classes", report.table(class_rows(measured), ("emotion", "utterances", "recall", "precision", "F1"))),
         ("Speakers", report.table(speaker_rows(recognitions), ("speaker", "utterances", "recognised"))),
     ]
+    # Behind the figures of all.
     if of_groups := group_rows(measured["groups"]):
         heads = ("", "utterances", "UA", "WA", "macro F1")
         sections.insert(1, ("Corpora and languages", report.table(of_groups, heads)))

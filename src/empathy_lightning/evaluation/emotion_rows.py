@@ -10,6 +10,21 @@ from empathy_lightning.metrics.emotion import Recognised
 from empathy_lightning.utterance import RATINGS, Utterance
 
 
+def expected_label(utterance: Utterance, where: str) -> str | None:
+    """The emotion that a reply should carry, as it is spelt there.
+
+    Args:
+        utterance: The reply.
+        where: ``emotion``, the user's own, or the name of a raw label.
+    """
+    return utterance.emotion if where == "emotion" else utterance.raw_labels.get(where)
+
+
+def expected_field(where: str) -> str:
+    """The field of an utterance that :func:`expected_label` reads."""
+    return "emotion" if where == "emotion" else "raw_labels"
+
+
 def emotion_row(found: Recognition) -> dict[str, Any]:
     """What was recognised in an utterance, as JSON values."""
     right = int(found.emotion == found.utterance.emotion)
@@ -56,4 +71,7 @@ def side_by_side(
         heard = [row.get("ratings", {}).get(name) for _, row in pairs]
         ratings[name] = (heard, [facts[name] for facts, _ in pairs])
     labels = [facts["emotion"] or "" for facts, _ in pairs]
-    return Recognised(emotions, labels, [row["emotion"] for _, row in pairs], shares if all(shares) else (), ratings)
+    named = [row["emotion"] for _, row in pairs]
+    # Calibration is told of all answers or of none.
+    known_shares = shares if all(shares) else ()
+    return Recognised(emotions, labels, named, known_shares, ratings)

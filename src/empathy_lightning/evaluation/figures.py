@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from empathy_lightning.errors import InputError
@@ -41,7 +42,8 @@ def clusters_of(replies: Sequence[Utterance], by: str) -> list[Hashable] | None:
     found: list[Hashable] = []
     for reply in replies:
         name = getattr(reply, by)
-        found.append((reply.corpus, name) if name else (reply.corpus, reply.id, "alone"))
+        owner = (reply.corpus, name) if name else (reply.corpus, reply.id, "alone")
+        found.append(owner)
     return found if len(set(found)) > 1 else None
 
 
@@ -72,8 +74,8 @@ def groups_of(
             for name in sorted(members):
                 few, own = [replies[i] for i in members[name]], [rows[i] for i in members[name]]
                 # A speaker is one cluster.
-                figures = _from_rows(measure, few, own, "none" if kind == cluster else cluster)
-                found[kind][name] = figures | _own(measure, few, own)
+                over = "none" if kind == cluster else cluster
+                found[kind][name] = _from_rows(measure, few, own, over) | _own(measure, few, own)
     return found
 
 
@@ -86,24 +88,25 @@ def _from_rows(measure: Measure, replies: Sequence[Utterance], rows: Sequence[Ro
     """Means and ratios of the numbers of rows."""
     clusters = clusters_of(replies, cluster)
     ratios: Mapping[str, _RATIO] = getattr(measure, "ratios", {})
-    parts = {name for pair in ratios.values() for name in pair}
+    parts = set(chain.from_iterable(ratios.values()))
     found: dict[str, Any] = {}
     for name, pair in ratios.items():
-        known = [index for index, row in enumerate(rows) if row is not None and None not in map(row.get, pair)]
-        above, below = ([float(rows[index][part]) for index in known] for part in pair)  # type: ignore[index]
+        known = [index for index, row in enumerate(rows) if _has_all(row, pair)]
+        above, below = (_column(rows, known, part) for part in pair)
         if sum(below) > 0:
             found[name] = ratio(above, below, _chosen(clusters, known))
     for name in number_names(rows):
         if name in parts or name in ratios:
             continue
         known = [index for index, row in enumerate(rows) if _number(row, name) is not None]
-        values = [float(rows[index][name]) for index in known]  # type: ignore[index]
+        values = _column(rows, known, name)
         found[name] = mean(values, _chosen(clusters, known)) | {"deviation": round(_deviation(values), 6)}
     return found
 
 
 def number_names(rows: Sequence[Row]) -> list[str]:
     """Names under which rows hold numbers, in the order in which they come."""
+    # The keys of a dict are a set that keeps its order.
     found: dict[str, None] = {}
     for row in rows:
         for name in row or {}:
@@ -115,6 +118,15 @@ def number_names(rows: Sequence[Row]) -> list[str]:
 def _number(row: Row, name: str) -> float | None:
     value = None if row is None else row.get(name)
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def _has_all(row: Row, names: Sequence[str]) -> bool:
+    return row is not None and None not in map(row.get, names)
+
+
+def _column(rows: Sequence[Row], places: Sequence[int], name: str) -> list[float]:
+    """A number of the rows at these places, all of which hold it."""
+    return [float((rows[place] or {})[name]) for place in places]
 
 
 def _chosen(clusters: Sequence[Hashable] | None, rows: Sequence[int]) -> list[Hashable] | None:

@@ -41,7 +41,10 @@ class LikeReferences:
 
     def __call__(self, reply: str, questions: Sequence[Utterance]) -> list[float]:
         """In 0..1."""
-        return [max(chrf([reply], [reference]) for reference in question.references) for question in questions]
+        fits = []
+        for question in questions:
+            fits.append(max(chrf([reply], [reference]) for reference in question.references))
+        return fits
 
 
 class NamesEmotion:

@@ -58,7 +58,11 @@ def sentences_in(text: str) -> int:
     >>> sentences_in("Mr. Smith came. He left at 4.30! Why"), sentences_in("")
     (3, 0)
     """
-    ends = [end.end() for end in _SENTENCE_END.finditer(text) if not _NO_END.search(text[: end.start() + 1])]
+    ends = []
+    for mark in _SENTENCE_END.finditer(text):
+        # "Dr." and "e.g." are told by what stands before the mark, with it.
+        if not _NO_END.search(text[: mark.start() + 1]):
+            ends.append(mark.end())
     rest = text[ends[-1] :] if ends else text
     return len(ends) + bool(rest.strip())
 
@@ -90,7 +94,7 @@ def _language(text: str, language: str) -> bool | None:
         return None
     from langdetect import DetectorFactory, LangDetectException, detect
 
-    # Its guesses are drawn otherwise.
+    # Otherwise its guesses are drawn anew each time.
     DetectorFactory.seed = 0
     try:
         return bool(detect(text) == language)
@@ -103,6 +107,7 @@ def _sentences(text: str, num_sentences: int, relation: str) -> bool:
 
 
 def _paragraphs(text: str, num_paragraphs: int) -> bool:
+    # IFEval has paragraphs parted by three asterisks.
     return _full_pieces(re.split(r"\s?\*\*\*\s?", text)) == num_paragraphs
 
 

@@ -66,6 +66,7 @@ def _give(found: Sequence[Choice], shared: dict[str, Any], target: str, value: s
     arguments, steps = shared, target.split(".")
     for choice in found:
         for name in (choice.class_path.rpartition(".")[2], choice.class_path):
+            # No break: the last measure of the name takes it.
             if target.startswith(f"{name}."):
                 arguments, steps = choice.init_args, target.removeprefix(f"{name}.").split(".")
     if arguments is shared and steps[0] in own_names():
@@ -96,7 +97,9 @@ def _share(found: Sequence[Choice], name: str, argument: Any) -> None:
     """Give an argument to each measure that has it and was given none of its own."""
     takers = [choice for choice in found if name in parameters_of(measure_class(choice.class_path))]
     if not takers:
-        known = {parameter for choice in found for parameter in parameters_of(measure_class(choice.class_path))}
+        known: set[str] = set()
+        for choice in found:
+            known.update(parameters_of(measure_class(choice.class_path)))
         raise InputError(f"none of these measures has an argument {name!r}{meant(name, known)}")
     for choice in takers:
         choice.init_args.setdefault(name, argument)
@@ -119,7 +122,8 @@ def entries_of(content: Any, where: str) -> list[Choice]:
     Raises:
         InputError: If it is something else.
     """
-    return [_entry(row, where) for row in (content if isinstance(content, list) else [content])]
+    rows = content if isinstance(content, list) else [content]
+    return [_entry(row, where) for row in rows]
 
 
 def _entry(row: Any, where: str) -> Choice:
@@ -149,8 +153,8 @@ def build(wanted: Sequence[Choice], context: Mapping[str, Any]) -> dict[str, Mea
     for choice in wanted:
         kind = measure_class(choice.class_path)
         known = parameters_of(kind)
-        own = {name: value for name, value in context.items() if name in known and value is not None}
-        measure = built(kind, own | choice.init_args, choice.class_path)
+        given = {name: value for name, value in context.items() if value is not None and name in known}
+        measure = built(kind, given | choice.init_args, choice.class_path)
         name = getattr(measure, "name", None)
         if not callable(measure) or not isinstance(name, str):
             raise InputError(f"{choice.class_path} is no measure: its instances need a name and to be called")

@@ -92,7 +92,12 @@ def _types_of(kind: type) -> dict[str, tuple[Any, ...]]:
         hints = get_type_hints(kind.__init__)  # type: ignore[misc]
     except (NameError, TypeError):
         return {}
-    return {name: get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,) for name, hint in hints.items()}
+    types = {}
+    for name, hint in hints.items():
+        # Union[A, B] has the one origin, A | B the other.
+        is_union = get_origin(hint) in (Union, UnionType)
+        types[name] = get_args(hint) if is_union else (hint,)
+    return types
 
 
 def _value(value: Any, types: tuple[Any, ...] | None, what: str) -> Any:
@@ -105,7 +110,9 @@ def _value(value: Any, types: tuple[Any, ...] | None, what: str) -> Any:
     if own and isinstance(value, dict) and "class_path" in value and set(value) <= ENTRY:
         path = str(value["class_path"])
         return built(_class_beside(own[0], path, what), value.get("init_args") or {}, path)
-    if set(types) <= set(_PLAIN) and not (isinstance(value, types) or (isinstance(value, int) and float in types)):
+    # A whole number serves where a float is wanted.
+    fits = isinstance(value, int) and float in types
+    if set(types) <= set(_PLAIN) and not (fits or isinstance(value, types)):
         raise InputError(f"{what} is {value!r}: give {' or '.join(_PLAIN[kind] for kind in types)}")
     if any(get_origin(kind) is Mapping for kind in types) and not isinstance(value, Mapping | NoneType):
         raise InputError(f"{what} is {value!r}: give a mapping such as {{name: value}}")
@@ -121,6 +128,8 @@ def _class_beside(kind: type, path: str, what: str) -> type:
         found = getattr(place, path, None)
         if isinstance(found, type):
             return found
-    names = [name for name in dir(import_module(package)) if name.endswith(kind.__name__) and name != kind.__name__]
+    names = [name for name in dir(import_module(package)) if name.endswith(kind.__name__)]
+    # Judge itself, for example, is a protocol: nothing is built of it.
+    names = [name for name in names if name != kind.__name__]
     there = f"; there are {', '.join(names)}" if names else ""
     raise InputError(f"{what}: no class is named {path!r}{meant(path, names)}{there}")

@@ -35,13 +35,20 @@ def means_of(rows: Sequence[Mapping[str, Any] | None]) -> dict[str, float]:
         for name, value in (row or {}).items():
             if isinstance(value, int | float):
                 numbers.setdefault(name, []).append(value)
-    means = {name: round(sum(values) / len(values), 6) for name, values in numbers.items()}
-    return {"replies": len(rows) - list(rows).count(None), **means}
+    found: dict[str, float] = {"replies": len(rows) - list(rows).count(None)}
+    for name, values in numbers.items():
+        found[name] = round(sum(values) / len(values), 6)
+    return found
 
 
 def unreadable_in(rows: Sequence[Mapping[str, Any] | None]) -> dict[str, int]:
     """How many rows say, under ``unreadable``, why a recording cannot be read."""
     return {"unreadable": sum(row is not None and "unreadable" in row for row in rows)}
+
+
+def readable_rows(rows: Sequence[dict[str, Any] | None]) -> list[dict[str, Any]]:
+    """The rows that say something else than that a recording is ``unreadable``."""
+    return [row for row in rows if row is not None and "unreadable" not in row]
 
 
 class Measure(Protocol):

@@ -46,6 +46,7 @@ def measured_suite(
     Raises:
         InputError: If no reply has what the measure needs, or it gives other rows than it should.
     """
+    # A suite may have any name, and a file may not.
     path = out / "measured" / "{}.{}.json".format(measure.name, re.sub(r"[^\w-]", "_", suite)[:80])
     made_from = {"measure": made_of(measure, chosen), "code": _code(measure), "replies": _digest(replies, out)}
     content = None if again else kept(path, made_from)

@@ -12,7 +12,7 @@ from torch import Tensor
 from empathy_lightning.audio import SAMPLE_RATE
 from empathy_lightning.devices import own_device
 from empathy_lightning.errors import InputError
-from empathy_lightning.evaluation.reply_speech import SpeechRecogniser
+from empathy_lightning.evaluation.reply_speech import SpeechRecogniser, primary_language
 from empathy_lightning.modules.model_files import PretrainedError
 from empathy_lightning.modules.pretrained import load, opened
 
@@ -68,7 +68,9 @@ class PipelineRecogniser(SpeechRecogniser):
         import transformers
         from transformers.models.whisper.english_normalizer import BasicTextNormalizer, EnglishTextNormalizer
 
-        device, dtype = own_device(), torch.float16 if torch.cuda.is_available() else torch.float32
+        # Whisper's constructor holds nothing that this one needs: it is not called.
+        device = own_device()
+        dtype = torch.float16 if torch.cuda.is_available() else torch.float32
         try:
             with opened(name_or_path) as (folder, where):
                 processor = transformers.AutoProcessor.from_pretrained(folder, **where)
@@ -80,6 +82,7 @@ class PipelineRecogniser(SpeechRecogniser):
         self.language = self._known(language)
         self.batch_size, self.window = 1, math.inf
         self.english, self.basic = EnglishTextNormalizer({}), BasicTextNormalizer()
+        # A CTC model's letters lie at their frames, so that chunks can be joined; others hear the whole.
         self._cut = {"chunk_length_s": CHUNK} if kind == "AutoModelForCTC" else {}
         self._pipeline: Any = transformers.pipeline(
             "automatic-speech-recognition",
@@ -90,7 +93,7 @@ class PipelineRecogniser(SpeechRecogniser):
         )
 
     def _known(self, language: str | None) -> str | None:
-        return (language or "").lower().replace("_", "-").split("-")[0] or None
+        return primary_language(language) or None
 
     @torch.no_grad()
     def transcribe(self, waveforms: Sequence[Tensor], languages: Sequence[str | None]) -> list[tuple[str, str]]:

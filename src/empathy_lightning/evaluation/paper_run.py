@@ -17,7 +17,7 @@ from empathy_lightning.errors import InputError
 from empathy_lightning.evaluation.answering import Answering
 from empathy_lightning.evaluation.compared_pairs import compare_pair
 from empathy_lightning.evaluation.figures import value_of
-from empathy_lightning.evaluation.measure_choice import wants
+from empathy_lightning.evaluation.measure_choice import Choice, wants
 from empathy_lightning.evaluation.paper_table import PaperFigure, PaperSystem, PaperTable
 from empathy_lightning.evaluation.result_folder import Results, read_results
 from empathy_lightning.evaluation.result_tables import shown
@@ -54,7 +54,9 @@ def run_systems(
         Why cells are missing, by system, suite and perhaps measure.
     """
     missing: dict[str, str] = {}
-    running = [name for name, system in table.systems.items() if system.is_run and (not only or name in only)]
+    running = [name for name, system in table.systems.items() if system.is_run]
+    if only:
+        running = [name for name in running if name in only]
     jobs = list(product(running, table.suites))
     for number, (name, suite) in enumerate(jobs, 1):
         print(f"[{number}/{len(jobs)}] {name}, {suite}", flush=True)
@@ -70,7 +72,11 @@ def run_systems(
 
 def folder_of(out: Path, system: str, suite: str) -> Path:
     """Where the results lie: the system's name and the suite's, with what is fit for a folder."""
-    return out.joinpath(*(re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_").lower() for name in (system, suite)))
+    return out / _fit_for_a_folder(system) / _fit_for_a_folder(suite)
+
+
+def _fit_for_a_folder(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_").lower()
 
 
 def _run(
@@ -84,8 +90,7 @@ def _run(
     max_left_out: float,
 ) -> dict[str, str]:
     system = table.systems[name].of(suite)
-    measures = [choice for choice in table.measures if not choice.suites or suite in choice.suites]
-    measures = [choice for choice in measures if system.checkpoint or not wants(choice, "checkpoint")]
+    measures = _measures_of(table, system, suite)
     if not measures:
         return {}
     wordings = paper_named(table.paper) if table.paper is not None else None
@@ -93,7 +98,9 @@ def _run(
         decoding = replace(decoding, max_new_tokens=wordings.max_new_tokens)
     manifest = _questions(suite, table.suites[suite], table.split, system, folder)
     if system.checkpoint is not None:
-        prompt = _given(system) or (None if wordings is None else wordings.spoken)
+        prompt = _given(system)
+        if prompt is None and wordings is not None:
+            prompt = wordings.spoken
         bot = Path(system.checkpoint)
         answering = Answering(
             bot, prompt, decoding, system.speech, slots=system.slots, trust=tuple(trust), max_left_out=max_left_out
@@ -109,14 +116,26 @@ def _run(
     return evaluate_run(source, folder, measures, page=pages)
 
 
+def _measures_of(table: PaperTable, system: PaperSystem, suite: str) -> list[Choice]:
+    """Those that are for the suite; without those that only a bot can be asked where the system is none."""
+    found = []
+    for choice in table.measures:
+        is_for_suite = not choice.suites or suite in choice.suites
+        if is_for_suite and (system.checkpoint or not wants(choice, "checkpoint")):
+            found.append(choice)
+    return found
+
+
 def _questions(suite: str, file: Path, split: str, system: PaperSystem, folder: Path) -> Path:
     """The manifest that a system is asked; every utterance is of the suite."""
     asked = folder / "asked.jsonl"
+    # A manifest may name other suites, or none: results are looked for under the table's name.
     write_manifest(asked, [replace(u, suite=suite) for u in read_chosen(file, split, audio=False)])
     if system.transcripts is None:
         return asked
     wordless, heard = folder / "wordless.jsonl", folder / "heard.jsonl"
     rows = []
+    # Measures want the true words again, which go along as a label.
     for u in read_manifest(asked):
         rows.append(replace(u, transcript=None, raw_labels={**u.raw_labels, _TRUE: u.transcript or ""}))
     write_manifest(wordless, rows)
@@ -133,7 +152,8 @@ def _written(
     prompt = _given(system)
     if prompt is None and wordings is not None:
         prompt = wordings.labelled if system.labelled else wordings.unlabelled
-    prompt = prompt or Prompt(SPEECH_AND_EMOTION if system.labelled else SPEECH_ONLY)
+    if prompt is None:
+        prompt = Prompt(SPEECH_AND_EMOTION if system.labelled else SPEECH_ONLY)
     how: dict[str, Any] = {
         "temperature": decoding.temperature,
         "seed": decoding.seed,
@@ -173,7 +193,9 @@ def table_rows(table: PaperTable, out: Path) -> tuple[list[str], list[list[str]]
         folder = folder_of(out, name, suite)
         if (folder / "metrics.json").is_file():
             results[name, suite] = read_results(folder)
-    head = ["figure", "suite", "", *table.systems, *(["p"] if table.compared else [])]
+    head = ["figure", "suite", "", *table.systems]
+    if table.compared:
+        head.append("p")
     rows = []
     for figure in table.figures:
         for suite in figure.suites or table.suites:

@@ -177,6 +177,7 @@ def _record(kind: Any, row: Mapping[str, Any], where: str) -> Any:
     try:
         return kind(**row)
     except TypeError as error:
+        # "PaperFigure.__init__() missing ...": the user knows no class of that name.
         raise InputError(f"{where}: {str(error).partition(') ')[2] or error}") from None
 
 

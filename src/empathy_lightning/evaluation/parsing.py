@@ -24,6 +24,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from empathy_lightning.emotion_words import normalised, words_for
+from empathy_lightning.errors import InputError, meant
 
 _NEGATION = re.compile(
     r"(?:\b(?:not|no longer|no|never|neither|nor|without|than|anything but)|n't|\binstead of)\s+"
@@ -42,9 +43,13 @@ def parse_words(answer: str, emotions: Sequence[str]) -> str | None:
         >>> parse_words("The speaker is not sad; the tone is one of joy.", ["sad", "happy"])
         'happy'
     """
-    meaning = {word: name for name in emotions for word in words_for(name)}
+    meaning: dict[str, str] = {}
+    for name in emotions:
+        meaning |= dict.fromkeys(words_for(name), name)
+    # A category's own name goes before another one's synonym.
     meaning |= {normalised(name): name for name in emotions}
     text = answer.lower().replace("\u2019", "'")
+    # An alternation takes the first word that fits: one that begins with another has to stand before it.
     longest_first = sorted(meaning, key=len, reverse=True)
     spelt = "|".join(r"[\s_-]+".join(map(re.escape, word.split())) for word in longest_first)
     mentions = re.compile(rf"(?<![\w-])(?:{spelt})(?![\w-])").finditer(text)
@@ -65,5 +70,19 @@ def parse_substring(answer: str, emotions: Sequence[str]) -> str | None:
     return found if found in emotions else None
 
 
-PARSERS: dict[str, Callable[[str, Sequence[str]], str | None]] = {"words": parse_words, "substring": parse_substring}
+Parser = Callable[[str, Sequence[str]], str | None]
+"""From an answer and the task's categories to one of these; None if it names none."""
+
+PARSERS: dict[str, Parser] = {"words": parse_words, "substring": parse_substring}
 """Parsers by name."""
+
+
+def parser_named(name: str) -> Parser:
+    """A parser by its name.
+
+    Raises:
+        InputError: If there is none.
+    """
+    if name not in PARSERS:
+        raise InputError(f"no parser named {name!r}; there are {', '.join(PARSERS)}{meant(name, PARSERS)}")
+    return PARSERS[name]

@@ -66,10 +66,12 @@ def logistic_regression(rows: Tensor, labels: Tensor, classes: int, penalty: flo
         penalty: More than 0.
     """
     classifier = nn.Linear(rows.shape[1], classes, device=rows.device)
+    # The loss is convex, so any start would do; this one is the same in every run.
     nn.init.zeros_(classifier.weight)
     nn.init.zeros_(classifier.bias)
     optimizer = torch.optim.LBFGS(classifier.parameters(), max_iter=100, line_search_fn="strong_wolfe")
 
+    # L-BFGS asks for the loss several times in its one step.
     def _loss() -> Tensor:
         optimizer.zero_grad()
         loss = nn.functional.cross_entropy(classifier(rows), labels) + penalty / 2 * classifier.weight.square().sum()

@@ -187,6 +187,7 @@ def compare(
     responder = model.responder
     assert responder is not None
     heard = model.listener(batch)
+    # All prompts are read with this one reply behind them, so that token stands against token.
     goal = filled(responder, batch, heard, asked["e"])
     replies = [written.tokens for written in responder.write(goal, Decoding(max_new_tokens))]
     wanted = responder.states(goal, replies)

@@ -92,5 +92,7 @@ def speaker_rows(recognitions: Sequence[Recognition]) -> list[tuple[str, int, fl
         speaker = recognition.utterance.speaker or "unknown"
         known = f"{recognition.utterance.corpus} {speaker}" if several else speaker
         right[known].append(recognition.emotion == recognition.utterance.emotion)
-    rows = [(speaker, len(shares), sum(shares) / len(shares)) for speaker, shares in right.items()]
+    rows = []
+    for speaker, answers in right.items():
+        rows.append((speaker, len(answers), sum(answers) / len(answers)))
     return sorted(rows, key=lambda row: (row[2], row[0]))

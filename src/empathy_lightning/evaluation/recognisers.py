@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from math import isfinite
 
 import torch
@@ -15,7 +16,7 @@ from empathy_lightning.data.batch import SpeechBatch, SpeechDataset, collate
 from empathy_lightning.decoding import Decoding
 from empathy_lightning.emotion_words import words_for
 from empathy_lightning.errors import InputError, meant
-from empathy_lightning.evaluation.parsing import PARSERS
+from empathy_lightning.evaluation.parsing import parser_named
 from empathy_lightning.filled_prompt import FilledPrompt, Turn
 from empathy_lightning.listener import Heard
 from empathy_lightning.models import EmpatheticLM
@@ -60,14 +61,16 @@ def score_options(
     """
     language_model = responder.language_model
     ids = [literal_ids(language_model.tokenizer, option) for option in options]
-    pairs = [(prompt, tokens) for prompt in prompts for tokens in ids]
+    pairs = list(product(prompts, ids))
     scores = []
     for start in range(0, len(pairs), batch_size):
         asked, answers = zip(*pairs[start : start + batch_size], strict=True)
         for states, tokens in zip(responder.states(asked, answers), answers, strict=True):
             log_probabilities = language_model.logits(states).float().log_softmax(-1)
             own = log_probabilities[range(len(tokens)), tokens].sum()
-            scores.append(own / len(tokens) if per_token else own)
+            if per_token:
+                own = own / len(tokens)
+            scores.append(own)
     return torch.stack(scores).view(len(prompts), len(options))
 
 
@@ -127,8 +130,7 @@ def recogniser(
 
 
 def _check_way(model: EmpatheticLM, by: str, parser: str) -> None:
-    if parser not in PARSERS:
-        raise InputError(f"no parser named {parser!r}; there are {', '.join(PARSERS)}{meant(parser, PARSERS)}")
+    parser_named(parser)
     responder = model.responder
     parts = {"answer": responder, "options": responder, "classifier": model.listener.emotion_nuance}
     if by not in parts:
@@ -149,8 +151,9 @@ def _check_way(model: EmpatheticLM, by: str, parser: str) -> None:
 def _parsed(
     responder: Responder, prompts: Sequence[FilledPrompt], emotions: Sequence[str], parser: str, max_new_tokens: int
 ) -> Answers:
+    parse = parser_named(parser)
     texts = [written.text for written in responder.write(prompts, Decoding(max_new_tokens))]
-    return [(text, PARSERS[parser](text, emotions), {}) for text in texts]
+    return [(text, parse(text, emotions), {}) for text in texts]
 
 
 def _likeliest(
@@ -178,7 +181,7 @@ def _recognitions(utterances: Sequence[Utterance], answers: Answers, heard: Hear
         layers = heard.emotion.layer_weights.float().tolist()
     recognitions = []
     for row, (utterance, (answer, emotion, shares)) in enumerate(zip(utterances, answers, strict=True)):
-        # Heads that are not there, or never trained, rate NaN.
+        # Heads that are not there, or were never trained, rate NaN.
         rated = {name: values[row] for name, values in ratings.items() if isfinite(values[row])}
         recognitions.append(Recognition(utterance, answer, emotion, rated, shares, layers[row]))
     return recognitions
@@ -189,6 +192,7 @@ def readable_batches(
 ) -> Iterator[tuple[SpeechBatch, list[Utterance]]]:
     """Batches of readable utterances of like length; reasons of the others are added to the list."""
     durations = dataset.durations()
+    # By length, so that little of a batch is padding.
     order = sorted(range(len(dataset)), key=durations.__getitem__)
     for start in range(0, len(order), size):
         rows = []

@@ -20,12 +20,19 @@ from empathy_lightning.errors import InputError
 from empathy_lightning.evaluation.answering import Answering, Respondent, earlier_turns
 from empathy_lightning.evaluation.changed_recordings import is_changed, with_state
 from empathy_lightning.faults import first_of
-from empathy_lightning.files import check_folder, check_target
+from empathy_lightning.files import check_target
 from empathy_lightning.folders import read_config
 from empathy_lightning.hub import local_folder
-from empathy_lightning.jobs import Claim, alone, rank_and_world_size, settled, speech_file, speech_files
+from empathy_lightning.jobs import Claim, alone, settled, speech_file
 from empathy_lightning.models import EmpatheticLM
-from empathy_lightning.preparation.answers import AnswerShard, check_shards, in_shards, shards_of
+from empathy_lightning.preparation.answers import (
+    AnswerShard,
+    check_shards,
+    check_speech_files,
+    in_shards,
+    shards_of,
+    tell_of_share,
+)
 from empathy_lightning.preparation.identity import model_identity
 from empathy_lightning.prompts import SPEECH_ONLY, Prompt, follow_language
 from empathy_lightning.responder import Responder
@@ -52,19 +59,18 @@ def answer_manifest(how: Answering, manifest: Path, out: Path, split: str = "tes
     if min(how.batch_size, how.per_shard) < 1:
         raise InputError("batch_size and per_shard have to be at least 1")
     check_target(out, [manifest])
-    shards, (rank, world_size) = shards_of(out), rank_and_world_size()
+    shards = shards_of(out)
     check_shards(out, again)
     utterances = [_wishing(u, how.language) for u in _to_be_answered(how, manifest, split)]
-    fields = ("response", "response_cut", *["units"] * how.aloud)
+    fields = ("response", "response_cut", "units") if how.aloud else ("response", "response_cut")
     if how.aloud:
-        _check_speech_files(out, utterances)
+        check_speech_files(out, utterances)
     read = _read(utterances) if how.words else _recordings(utterances, manifest.parent)
     said = {**_fingerprint(how.checkpoint), **read, **how.described()}
 
     def _load() -> AnswerShard:
-        respondent = Respondent(
-            _asked(how, utterances, shards), how.decoding, how.batch_size, out if how.aloud else None
-        )
+        spoken_to = out if how.aloud else None
+        respondent = Respondent(_asked(how, utterances, shards), how.decoding, how.batch_size, spoken_to)
         if how.words:
             return respondent.words
         return lambda rows, progress: with_state(rows, respondent.recordings, progress, manifest.parent)
@@ -79,9 +85,10 @@ def answer_manifest(how: Answering, manifest: Path, out: Path, split: str = "tes
             out.unlink(missing_ok=True)
         answered = in_shards(utterances, shards, said, _load, how.per_shard, "replies", _lost, fields, again)
         if answered is None:
-            print(f"process {rank} of {world_size} is done; the one that ends last writes {out}")
+            tell_of_share(out)
             return out
         replies = _replies(answered, out, how.max_left_out)
+        # Claimed first: a process that is killed between the two leaves no manifest of unknown origin.
         Claim(out, {"manifest": digest(manifest), "split": split, **said}).write()
         write_manifest(out, replies)
     _report(out, answered, how.aloud)
@@ -132,7 +139,9 @@ def _with_speech(replies: Sequence[Utterance], out: Path) -> list[Utterance]:
     """The replies with the files of those that were spoken."""
     found = []
     for u in replies:
-        found.append(replace(u, response_path=str(speech_file(out, u))) if u.units else u)
+        if u.units:
+            u = replace(u, response_path=str(speech_file(out, u)))
+        found.append(u)
     return found
 
 
@@ -145,20 +154,17 @@ def _report(out: Path, answered: Sequence[Utterance], aloud: bool) -> None:
     print(f"{len(answered) - len(unread)} replies{unspoken}, unreadable recordings: {len(unread)}\nwritten: {out}")
 
 
-def _check_speech_files(out: Path, utterances: Sequence[Utterance]) -> None:
-    for folder in {file.parent for file in speech_files(out, utterances)}:
-        check_folder(folder)
-
-
 def _to_be_answered(how: Answering, manifest: Path, split: str) -> list[Utterance]:
     if how.words:
         read = read_chosen(manifest, split, how.max_left_out, audio=False, lacking=_wordless)
         utterances = [u for u in read if _wordless(u) is None]
-        _refuse_emotions([how.prompt.user] if how.prompt else [u.prompt or "" for u in utterances])
+        prompts = [how.prompt.user] if how.prompt else [u.prompt or "" for u in utterances]
+        _refuse_emotions(prompts)
     else:
         utterances = read_chosen(manifest, split, how.max_left_out)
     if not utterances:
         raise InputError(f"{manifest} has no utterance in split {split}; --split all takes every one")
+    # Else the shard that holds it would fail when it is written, after its answers were made.
     for u in utterances:
         try:
             json.dumps(u.to_dict(), ensure_ascii=False).encode()
@@ -200,7 +206,8 @@ def _recordings(utterances: Sequence[Utterance], home: Path) -> dict[str, str]:
 
     heard: list[tuple[Any, ...]] = []
     for u in utterances:
-        own, other = (_named(u.path), u.start, u.end), (_named(u.emotion_path), u.emotion_start, u.emotion_end)
+        own = (_named(u.path), u.start, u.end)
+        other = (_named(u.emotion_path), u.emotion_start, u.emotion_end)
         heard.append((*own, *other, u.prompt, u.system, *_before(u)))
     return {"recordings": hashlib.sha256(repr(heard).encode()).hexdigest()}
 
@@ -222,8 +229,11 @@ def _backbones(folder: Path) -> dict[str, str]:
         named = list(backbones_in(read_config(folder)["model"]))
     except (ValueError, TypeError, KeyError, AttributeError):
         return {}  # Loading it says what is wrong.
-    places = {path: found_here(found["name_or_path"], found.get("revision"), folder) for path, found in named}
-    return {path.rpartition(".")[2]: model_identity(place) for path, place in places.items()}
+    identities = {}
+    for path, found in named:
+        place = found_here(found["name_or_path"], found.get("revision"), folder)
+        identities[path.rpartition(".")[2]] = model_identity(place)
+    return identities
 
 
 def _check(model: EmpatheticLM, checkpoint: Path, aloud: bool) -> None:

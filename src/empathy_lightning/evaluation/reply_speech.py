@@ -90,7 +90,8 @@ class SpeechRecogniser:
         from transformers import AutoConfig, WhisperForConditionalGeneration, WhisperProcessor
         from transformers.models.whisper.english_normalizer import BasicTextNormalizer, EnglishTextNormalizer
 
-        device, dtype = own_device(), torch.float16 if torch.cuda.is_available() else torch.float32
+        device = own_device()
+        dtype = torch.float16 if torch.cuda.is_available() else torch.float32
         try:
             with opened(name_or_path) as (folder, where):
                 kind = AutoConfig.from_pretrained(folder, **where).model_type
@@ -120,9 +121,10 @@ class SpeechRecogniser:
         """Whisper's code of a BCP 47 tag or a language's English name, or None."""
         from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
 
-        primary = (language or "").lower().replace("_", "-").split("-")[0]
+        primary = primary_language(language)
         code = TO_LANGUAGE_CODE.get(primary, primary)
-        return code if code in self.languages.values() or (not self.languages and code == "en") else None
+        known = self.languages.values() if self.languages else ["en"]
+        return code if code in known else None
 
     @torch.no_grad()
     def transcribe(self, waveforms: Sequence[Tensor], languages: Sequence[str | None]) -> list[tuple[str, str]]:
@@ -134,6 +136,7 @@ class SpeechRecogniser:
             languages: Whisper's codes; None to hear it.
         """
         long = max(map(len, waveforms)) > self.window * SAMPLE_RATE
+        # By default the extractor cuts at the window, and pads what is shorter up to it.
         whole = {"truncation": False, "padding": "longest"} if long else {}
         inputs = self.processor.feature_extractor(
             [waveform.numpy() for waveform in waveforms],
@@ -144,8 +147,10 @@ class SpeechRecogniser:
         ).to(self.model.device, self.model.dtype)
         options: dict[str, Any] = {"return_timestamps": True} if long else {}
         spoken = [language or "en" for language in languages]
+        # A model for English alone takes neither a language nor a task.
         if self.languages:
             if None in languages:
+                # The first window tells the language of the whole.
                 frames = self.processor.feature_extractor.nb_max_frames
                 numbers = self.model.detect_language(inputs.input_features, num_segment_frames=frames)
                 heard = [self.languages[number] for number in numbers.tolist()]
@@ -165,11 +170,14 @@ class SpeechRecogniser:
             unreadable: Why a recording cannot be read is added under its place, which holds None.
             what: Stands before the progress bar; None shows none.
         """
-        replies = [
-            None if u.response_path is None else Recording(u.response_path, language=u.language) for u in utterances
-        ]
-        heard = self.listen(replies, unreadable, what)
-        return [said and self.compare(u.response or "", *said) for u, said in zip(utterances, heard, strict=True)]
+        replies: list[Recording | None] = []
+        for reply in utterances:
+            path = reply.response_path
+            replies.append(None if path is None else Recording(path, language=reply.language))
+        found: list[Heard | None] = []
+        for reply, said in zip(utterances, self.listen(replies, unreadable, what), strict=True):
+            found.append(None if said is None else self.compare(reply.response or "", *said))
+        return found
 
     def listen(
         self, recordings: Sequence[Recording | None], unreadable: dict[int, str], what: str | None
@@ -182,18 +190,13 @@ class SpeechRecogniser:
             what: Stands before the progress bar; None shows none.
         """
         found: list[tuple[str, str, float] | None] = [None] * len(recordings)
-        seconds: dict[int, float] = {}
-        for row, recording in enumerate(recordings):
-            if recording is not None:
-                try:
-                    seconds[row] = duration_of(recording.path, recording.start, recording.end)
-                except AudioError as error:
-                    unreadable[row] = str(error)
+        seconds = _lengths(recordings, unreadable)
+        in_order = sorted(seconds, key=seconds.__getitem__)
+        within = [row for row in in_order if seconds[row] <= self.window]
+        beyond = in_order[len(within) :]
         with progress_bar(total=len(seconds), what=what or "", shown=what is not None) as progress:
-            for beyond in (False, True):
-                rows = sorted(
-                    (row for row in seconds if (seconds[row] > self.window) is beyond), key=seconds.__getitem__
-                )
+            # Recordings beyond the model's window are heard otherwise, and so never in one batch with shorter ones.
+            for rows in (within, beyond):
                 for start in range(0, len(rows), self.batch_size):
                     few = rows[start : start + self.batch_size]
                     self._listen({row: recordings[row] for row in few}, found, unreadable)
@@ -216,7 +219,9 @@ class SpeechRecogniser:
                 unreadable[row] = str(error)
                 continue
             code = self.language or self._known(recording.language)
-            stated.append(None if code == "auto" else code)
+            if code == "auto":
+                code = None
+            stated.append(code)
         if not waveforms:
             return
         heard = self.transcribe(list(waveforms.values()), stated)
@@ -227,16 +232,43 @@ class SpeechRecogniser:
         """Count the errors of a transcript."""
         from torchaudio.functional import edit_distance
 
-        normalise = self.english if language == "en" else self.basic
-        # The normaliser knows "I'm" with a typewriter's apostrophe alone.
-        space = "" if language in SPACELESS else " "
-        meant, said = (
-            space.join(normalise(text.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")).split())
-            for text in (reply, transcript)
-        )
-        own, others = (list(text) if language in SPACELESS else text.split() for text in (meant, said))
+        meant, said = self._normal(reply, language), self._normal(transcript, language)
+        if language in SPACELESS:
+            own, others = list(meant), list(said)
+        else:
+            own, others = meant.split(), said.split()
         errors = edit_distance(own, others), edit_distance(meant, said)
         return Heard(transcript, language, round(seconds, 3), len(own), errors[0], len(meant), errors[1])
+
+    def _normal(self, text: str, language: str) -> str:
+        """A text as it is compared."""
+        normalise = self.english if language == "en" else self.basic
+        # The normaliser knows "I'm" with a typewriter's apostrophe alone.
+        words = normalise(text.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")).split()
+        space = "" if language in SPACELESS else " "
+        return space.join(words)
+
+
+def primary_language(tag: str | None) -> str:
+    """The language of a BCP 47 tag without script and region, in lower case; "" of none.
+
+    >>> primary_language("zh-Hans-CN"), primary_language("en_US"), primary_language(None)
+    ('zh', 'en', '')
+    """
+    return (tag or "").lower().replace("_", "-").split("-")[0]
+
+
+def _lengths(recordings: Sequence[Recording | None], unreadable: dict[int, str]) -> dict[int, float]:
+    """Seconds of the recordings that can be read, by their places; why others cannot is added."""
+    seconds: dict[int, float] = {}
+    for row, recording in enumerate(recordings):
+        if recording is None:
+            continue
+        try:
+            seconds[row] = duration_of(recording.path, recording.start, recording.end)
+        except AudioError as error:
+            unreadable[row] = str(error)
+    return seconds
 
 
 def _tell_languages(model: Any, tokenizer: Any) -> None:
@@ -249,7 +281,8 @@ def _tell_languages(model: Any, tokenizer: Any) -> None:
     config, known = model.generation_config, tokenizer.get_vocab()
     if getattr(config, "lang_to_id", None) or getattr(config, "is_multilingual", None) is False:
         return
-    languages = {token: known[token] for token in (f"<|{code}|>" for code in LANGUAGES) if token in known}
+    tokens = [f"<|{code}|>" for code in LANGUAGES]
+    languages = {token: known[token] for token in tokens if token in known}
     if len(languages) < 2 or model.config.vocab_size == _ENGLISH_ALONE:
         return
     config.lang_to_id, config.is_multilingual = languages, True

@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -70,12 +71,17 @@ def table(rows: Sequence[Sequence[Any]], head: Sequence[str]) -> str:
     """A table; numbers are set right, with three decimals where they have any."""
 
     def _cell(cell: Any) -> str:
-        if isinstance(cell, int | float):
-            return f'<td class="number">{f"{cell:.3f}" if isinstance(cell, float) else cell}</td>'
+        if isinstance(cell, float):
+            return f'<td class="number">{cell:.3f}</td>'
+        if isinstance(cell, int):
+            return f'<td class="number">{cell}</td>'
         return f"<td>{html.escape(str(cell))}</td>"
 
-    body = [f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows]
-    return f"<table><tr>{''.join(f'<th>{html.escape(h)}</th>' for h in head)}</tr>{''.join(body)}</table>"
+    heads = "".join(f"<th>{html.escape(name)}</th>" for name in head)
+    lines = [f"<tr>{heads}</tr>"]
+    for row in rows:
+        lines.append(f"<tr>{''.join(map(_cell, row))}</tr>")
+    return f"<table>{''.join(lines)}</table>"
 
 
 def curves(histories: dict[str, list[dict[str, float]]]) -> Figure:
@@ -83,13 +89,12 @@ def curves(histories: dict[str, list[dict[str, float]]]) -> Figure:
     figure, axes = plt.subplots(1, len(histories), figsize=(4 * len(histories), 3), squeeze=False, layout="constrained")
     for axis, (stage, history) in zip(axes[0], histories.items(), strict=True):
         for split in ("train", "validation"):
-            names = [n for n in history[0] if n.startswith(f"{split}/") and n.endswith("loss")]
-            name = f"{split}/loss" if f"{split}/loss" in names else names[0] if names else None
+            name = _loss_name(history[0], split)
             if name is not None:
                 points = [(row["step"], row[name]) for row in history if row.get(name) is not None]
                 axis.plot(*zip(*points, strict=True), marker="o", markersize=3, label=name)
         axis.set(title=stage.replace("_", " "), xlabel="step")
-        drawn = [value for line in axis.lines for value in line.get_ydata()]
+        drawn = list(chain.from_iterable(line.get_ydata() for line in axis.lines))
         if drawn and 0 < 10 * min(drawn) < max(drawn):
             axis.set_yscale("log")
             axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -97,6 +102,15 @@ def curves(histories: dict[str, list[dict[str, float]]]) -> Figure:
             axis.yaxis.set_minor_formatter(NullFormatter())
         axis.legend(fontsize=8)
     return figure
+
+
+def _loss_name(figures: Iterable[str], split: str) -> str | None:
+    """The name of a split's whole loss, else of the first of its losses; None where it has none."""
+    whole = f"{split}/loss"
+    names = [name for name in figures if name.startswith(f"{split}/") and name.endswith("loss")]
+    if whole in names:
+        return whole
+    return names[0] if names else None
 
 
 def confusion_matrix(matrix: Tensor, names: Sequence[str]) -> Figure:

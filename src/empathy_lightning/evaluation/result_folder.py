@@ -58,7 +58,13 @@ def _seen_from(home: Path, name: str | None) -> str | None:
     if name is None or "://" in name:
         return name
     full = Path(name).absolute()
-    return str(full.relative_to(home) if full.is_relative_to(home) else full)
+    place = full.relative_to(home) if full.is_relative_to(home) else full
+    return str(place)
+
+
+def question_of(line: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Suite, corpus and id of a line of predictions.jsonl."""
+    return line["suite"], line["corpus"], line["id"]
 
 
 def replies_in(file: Path) -> list[Utterance]:
@@ -72,7 +78,8 @@ def replies_in(file: Path) -> list[Utterance]:
     for number, text in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
         try:
             line = json.loads(text)
-            values = {field: line[name] for name, field in _RENAMED.items()} | {name: line[name] for name in _FACTS}
+            values = {name: line[name] for name in _FACTS}
+            values |= {field: line[name] for name, field in _RENAMED.items()}
         except (ValueError, KeyError, TypeError):
             raise InputError(f"{file}, line {number}: is no prediction; run `evaluate run` again") from None
         for field in ("path", "response_path"):
@@ -121,7 +128,7 @@ def read_results(folder: Path) -> Results:
     try:
         metrics = json.loads(path.read_text(encoding="utf-8"))
         predictions = [json.loads(line) for line in lines.read_text(encoding="utf-8").splitlines()]
-        seen = [(line["suite"], line["corpus"], line["id"]) for line in predictions]
+        seen = [question_of(line) for line in predictions]
         measures = [line["measures"].items() for line in predictions]
         suites = metrics["suites"]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -140,6 +147,7 @@ def kept(path: Path, made_from: Mapping[str, Any]) -> dict[str, Any] | None:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
+    # As it reads from a file, where tuples are lists.
     wanted = json.loads(json.dumps(made_from))
     return content if isinstance(content, dict) and content.get("made_from") == wanted else None
 

@@ -57,9 +57,11 @@ def result_table(folders: Sequence[Path], form: str, patterns: Sequence[str] = (
         InputError: If a folder holds no results, or no figure is left.
     """
     systems = {name: figures_by_key(results) for name, results in read_all(folders).items()}
-    keys = list(dict.fromkeys(key for figures in systems.values() for key in figures))
-    if patterns:
-        keys = [key for key in keys if any(fnmatchcase("/".join(key), pattern) for pattern in patterns)]
+    # A dict keeps the order in which systems name their figures, each once.
+    every: dict[tuple[str, str, str], None] = {}
+    for figures in systems.values():
+        every |= dict.fromkeys(figures)
+    keys = [key for key in every if is_wanted(key, patterns)]
     if patterns and not keys:
         raise InputError(f"no figure is named {', '.join(patterns)}: patterns are of suite/measure/figure")
     rows = []
@@ -68,6 +70,14 @@ def result_table(folders: Sequence[Path], form: str, patterns: Sequence[str] = (
         cells = [shown(figures.get(key), spread) for figures in systems.values()]
         rows.append([suite, measure, name.replace("_", " "), *cells])
     return FORMATS[form](["suite", "measure", "figure", *systems], rows)
+
+
+def is_wanted(key: tuple[str, str, str], patterns: Sequence[str]) -> bool:
+    """Whether a figure, by its suite, measure and name, is among those that patterns of ``suite/measure/figure`` take.
+
+    No pattern takes all.
+    """
+    return not patterns or any(fnmatchcase("/".join(key), pattern) for pattern in patterns)
 
 
 def shown(figure: Any, spread: str = "interval") -> str:

@@ -56,6 +56,7 @@ def evaluate_run(
     Raises:
         InputError: If something cannot be used; what was scored is kept.
     """
+    # Refused before anything is answered, and measures are built before for the same reason.
     clusters_of([], cluster)
     check_folder(out)
     measures = build(choices, _context(source, out))
@@ -108,7 +109,10 @@ def _measure(
     """What the measures say by suite, why some are missing, and the faults of the program among those reasons."""
     wanted = dict(zip(measures, choices, strict=True))
     chosen = dict(zip(measures, described(choices), strict=True))
-    asked = [(s, name) for s, name in product(suites, measures) if not wanted[name].suites or s in wanted[name].suites]
+    asked = []
+    for suite, name in product(suites, measures):
+        if not wanted[name].suites or suite in wanted[name].suites:
+            asked.append((suite, name))
     found: dict[str, dict[str, Measured]] = {suite: {} for suite in suites}
     missing = _unasked(wanted, suites)
     faults: list[Exception] = []
@@ -117,7 +121,8 @@ def _measure(
             try:
                 found[suite][name] = measured_suite(measures[name], suites[suite], out, suite, chosen[name], again)
             except Exception as error:  # what the others say is to be kept, whatever this one raises
-                missing[f"{suite}: {name}"] = f"{' '.join(str(error).split()) or type(error).__name__}"
+                missing[f"{suite}: {name}"] = " ".join(str(error).split()) or type(error).__name__
+                # What the user cannot mend is raised once all else is written.
                 if not isinstance(error, InputError | OSError):
                     faults.append(error)
             progress.update()

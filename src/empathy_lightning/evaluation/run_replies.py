@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ class Source:
         held = {name: _held(file, split, self.max_left_out) for name, file in self.given.items()}
         if not self.questions:
             return held
-        together = [reply for replies in held.values() for reply in replies]
+        together = list(chain.from_iterable(held.values()))
         found = {}
         for name, file in self.questions.items():
             found[name] = joined(read_chosen(file, self.split, audio=False), together, str(file), self.max_left_out)
@@ -90,7 +91,8 @@ class Source:
     def described(self) -> dict[str, Any]:
         """Bot and files with their digests, as JSON values."""
         files = {"manifests": self.questions, "replies": self.given}
-        found: dict[str, Any] = {"bot": None if self.answering is None else _bot(self.answering), "split": self.split}
+        bot = None if self.answering is None else _bot(self.answering)
+        found: dict[str, Any] = {"bot": bot, "split": self.split}
         for kind, of_kind in files.items():
             found[kind] = {name: {"path": str(file), "digest": digest(file)} for name, file in of_kind.items()}
         return found

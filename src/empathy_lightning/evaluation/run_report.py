@@ -55,8 +55,9 @@ def figure_rows(measures: Mapping[str, Any]) -> list[tuple[Any, ...]]:
                 continue
             of = held if isinstance(held, dict) else {}
             spread = [of.get(key, "") for key in ("low", "high", "replies", "clusters")]
-            # Counts are whole numbers.
-            rows.append((name, figure.replace("_", " "), held if isinstance(held, int) else value, *spread))
+            # Counts are shown without decimals.
+            shown = held if isinstance(held, int) else value
+            rows.append((name, figure.replace("_", " "), shown, *spread))
     return rows
 
 
@@ -83,9 +84,11 @@ def asked_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 def _asked(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Judge, criterion and dates; of several, one after the other."""
     if "criterion" not in facts:
-        deeper = [_asked(value) for value in facts.values() if isinstance(value, dict)]
-        plain = [(name, value) for name, value in facts.items() if isinstance(value, str)]
-        return plain + [row for rows in deeper for row in rows]
+        rows = [(name, value) for name, value in facts.items() if isinstance(value, str)]
+        for value in facts.values():
+            if isinstance(value, dict):
+                rows += _asked(value)
+        return rows
     criterion = f"{facts['criterion']}, version {facts['version']}, prompt {facts['prompt_sha256'][:12]}"
     dates = facts["asked"] or {"first": "never", "last": "never"}
     return [
@@ -103,10 +106,10 @@ def _of_measure(
     sections = []
     if "confusion" in found["figures"]:
         heard = side_by_side(found["figures"]["emotions"], lines, rows)
-        pictures = emotion_pictures(found["figures"], heard)
-        sections.append((f"{suite}, {name}: what was heard", pictures))
-    if drawn := [row["picture"] for row in rows if row and "picture" in row]:
-        sections.append((f"{suite}, {name}", "".join(report.drawn(home / place) for place in drawn)))
+        sections.append((f"{suite}, {name}: what was heard", emotion_pictures(found["figures"], heard)))
+    pictures = [row["picture"] for row in filter(None, rows) if "picture" in row]
+    if pictures:
+        sections.append((f"{suite}, {name}", "".join(report.drawn(home / place) for place in pictures)))
     for kind, groups in found["groups"].items():
         sections.append((f"{suite}, {name}: by {kind}", _group_table(groups)))
     # The first number that is a figure too is what replies are ranked by.
@@ -122,8 +125,11 @@ def _group_table(groups: Mapping[str, Mapping[str, Any]]) -> str:
         names |= {figure: None for figure, held in figures.items() if value_of(held) is not None}
     rows = []
     for group, figures in groups.items():
-        values = [value_of(figures.get(name)) for name in names]
-        rows.append((group, *("" if value is None else value for value in values)))
+        cells: list[Any] = [group]
+        for name in names:
+            value = value_of(figures.get(name))
+            cells.append("" if value is None else value)
+        rows.append(cells)
     return report.table(rows, ("", *(name.replace("_", " ") for name in names)))
 
 
@@ -134,9 +140,14 @@ def _extremes(
     rows: Sequence[Mapping[str, Any] | None],
 ) -> str:
     """The replies at both ends of a number of their rows, the better end first where there is one."""
-    ranked = [(row[figure], line) for line, row in zip(lines, rows, strict=True) if row and row.get(figure) is not None]
+    ranked = []
+    for line, row in zip(lines, rows, strict=True):
+        value = None if row is None else row.get(figure)
+        if value is not None:
+            ranked.append((value, line))
     upwards = figure in found["lower_is_better"]
     ranked.sort(key=lambda pair: pair[0], reverse=not upwards)
+    # No reply stands at both ends.
     few = min(SHOWN, len(ranked) // 2)
     if few == 0:
         return "<p>too few replies to rank</p>"
@@ -159,8 +170,10 @@ def _talk(line: Mapping[str, Any], score: str) -> str:
 def _player(path: str | None, label: str, start: float = 0.0, end: float | None = None) -> str:
     if not path:
         return ""
-    latest = start + LONGEST
+    last = start + LONGEST
+    if end is not None:
+        last = min(end, last)
     try:
-        return report.player(read(path, start, latest if end is None else min(end, latest)), label)
+        return report.player(read(path, start, last), label)
     except AudioError:
         return f'<p class="note">{label} cannot be read</p>'

@@ -135,9 +135,10 @@ class InJson:
     def read(self, text: str) -> dict[str, Score]:
         """See :class:`ScoreReader`."""
         fenced = _FENCED.fullmatch(text)
+        inside = fenced[1] if fenced else text
         try:
-            found = json.loads(fenced[1] if fenced else text)
-        except (ValueError, RecursionError):
+            found = json.loads(inside)
+        except (ValueError, RecursionError):  # the latter of a thousand brackets
             raise Unread("no JSON") from None
         if not isinstance(found, dict):
             raise Unread("no JSON object")

@@ -63,6 +63,7 @@ def torchscript_predictor(name: str, file: str) -> Predictor:
     """
     try:
         model = torch.jit.load(file, map_location="cpu").eval()
+        # The first argument is the module itself.
         takes = len(model.forward.schema.arguments) - 1
     except (RuntimeError, ValueError, OSError, AttributeError) as error:
         raise InputError(f"{file} is no TorchScript module: {' '.join(str(error).split())}"[:300]) from None
@@ -147,6 +148,7 @@ class SpeakerEncoder:
     def __call__(self, waveform: Tensor) -> Tensor:
         """Embedding (D,) of a waveform (T,) at 16 kHz."""
         features = self._features(waveform[None])
+        # SpeechBrain's recipe takes each band's mean over time away before the model.
         embedding: Tensor = self.model(features - features.mean(1, keepdim=True))[0, 0]
         return embedding
 
@@ -163,12 +165,14 @@ def _ecapa(weights: dict[str, Tensor]) -> Any:
     blocks = len({name.split(".")[1] for name in weights if name.startswith("blocks.")})
     channels = [len(weights["blocks.0.conv.conv.weight"])]
     channels += [len(weights[f"blocks.{block}.tdnn2.conv.conv.weight"]) for block in range(1, blocks)]
-    scale = len([name for name in weights if name.startswith("blocks.1.res2net") and name.endswith("conv.conv.weight")])
+    # A Res2Net block passes the first of its parts on as it is, so it has a convolution less than parts.
+    in_res2net = [name for name in weights if name.startswith("blocks.1.res2net")]
+    scale = 1 + sum(name.endswith("conv.conv.weight") for name in in_res2net)
     return ECAPA_TDNN(
         weights["blocks.0.conv.conv.weight"].shape[1],
         lin_neurons=len(weights["fc.conv.weight"]),
         channels=[*channels, len(weights["mfa.conv.conv.weight"])],
         attention_channels=len(weights["asp.tdnn.conv.conv.weight"]),
-        res2net_scale=scale + 1,
+        res2net_scale=scale,
         se_channels=len(weights["blocks.1.se_block.conv1.conv.weight"]),
     )

@@ -43,8 +43,12 @@ class StyleClassifier:
         if len(self.styles) < 2:
             raise InputError(f"styles are told apart where two have {FEWEST} training replies each or more")
         points = torch.stack([_features(prosody) for prosody in prosodies])
-        groups = [points[[own == style for own in styles]] for style in self.styles]
+        groups = []
+        for style in self.styles:
+            is_own = torch.tensor([own == style for own in styles])
+            groups.append(points[is_own])
         self.means = torch.stack([group.mean(0) for group in groups])
+        # As many degrees of freedom are gone as there are means.
         inside = torch.cat([group - group.mean(0) for group in groups])
         self.scale = (inside.square().sum(0) / (len(inside) - len(groups))).sqrt().clamp(min=1e-6)
 
@@ -98,7 +102,10 @@ def training_replies(utterances: Iterable[Utterance]) -> list[Utterance]:
 
 
 def _features(prosody: Mapping[str, float]) -> Tensor:
-    # The range is that of a percentile to another, and may be 0 in a monotone voice.
-    logarithms = {name: math.log(max(prosody[name], 1.0 if name == "f0_range" else 1e-3)) for name in FEATURES[:2]}
-    logarithms["rate"] = math.log(max(prosody["rate"], 1e-3))
+    logarithms = {
+        "f0_mean": math.log(max(prosody["f0_mean"], 1e-3)),
+        # From one percentile to another; it may be 0 in a monotone voice.
+        "f0_range": math.log(max(prosody["f0_range"], 1.0)),
+        "rate": math.log(max(prosody["rate"], 1e-3)),
+    }
     return torch.tensor([logarithms.get(name, prosody[name]) for name in FEATURES])

@@ -8,16 +8,19 @@ from collections.abc import Callable, Sequence
 
 Lines = Sequence[Sequence[str]]
 
-_LATEX = {
+_LATEX = str.maketrans({
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-}  # fmt: skip
+})  # fmt: skip
 
 
 def markdown(head: Sequence[str], rows: Lines) -> str:
     """A Markdown table; bars in cells are escaped."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
+    text = ""
+    for line in (head, ["---"] * len(head), *rows):
+        cells = [cell.replace("|", r"\|") for cell in line]
+        text += f"| {' | '.join(cells)} |\n"
+    return text
 
 
 def comma_separated(head: Sequence[str], rows: Lines) -> str:
@@ -31,7 +34,7 @@ def latex(head: Sequence[str], rows: Lines) -> str:
     """A tabular between the rules of booktabs, the first column left and the others right."""
 
     def _line(cells: Sequence[str]) -> str:
-        escaped = ("".join(_LATEX.get(letter, letter) for letter in cell) for cell in cells)
+        escaped = [cell.translate(_LATEX) for cell in cells]
         return f"{' & '.join(escaped)} \\\\\n"
 
     body = "".join(map(_line, rows))

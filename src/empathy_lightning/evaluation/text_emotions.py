@@ -45,8 +45,11 @@ class TextEmotions:
         if missing:
             there = ", ".join(str(labels[index]) for index in sorted(labels))
             raise InputError(f"{name_or_path} has no label for {', '.join(missing)}; there are {there}"[:300])
-        # Labels of one emotion, such as joy and happiness, are added up.
-        self._sums = torch.tensor([[float(name == emotion) for emotion in self.emotions] for name in meaning])
+        # Labels of one emotion, such as joy and happiness, are added up: shape (labels, emotions).
+        self._sums = torch.zeros(len(meaning), len(self.emotions))
+        for label, name in enumerate(meaning):
+            if name is not None:
+                self._sums[label, self.emotions.index(name)] = 1
         self._model = model.to(own_device()).eval()
 
     @torch.no_grad()

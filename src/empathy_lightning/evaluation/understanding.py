@@ -29,10 +29,10 @@ def evaluate_understanding(
 ) -> dict[str, Any]:
     """Measure what a bot understood of speech, and print it.
 
-    Likeness is chrF of each reply and the reply to the transcript, averaged. The floor is that of the reply to another
-    utterance's transcript (the next one's), and a share is how far from the floor to 1, or to the cascade, a reply
-    comes. Only utterances that all the manifests have are measured. All replies should be of one frozen model, the
-    likeliest words, of one longest length.
+    Likeness is chrF (0..1) of each reply and the reply to the transcript, averaged. The floor is that of the reply to
+    another utterance's transcript (the next one's), and a share is how far from the floor to 1, or to the cascade, a
+    reply comes. Only utterances that all the manifests have are measured. All replies should be of one frozen model,
+    the likeliest words, of one longest length.
 
     Args:
         expected: Manifest whose responses are the model's replies to the transcripts.
@@ -48,7 +48,10 @@ def evaluate_understanding(
     """
     if out is not None:
         check_target(out, [path for path in (expected, replies, cascade, repeated, heard) if path is not None])
-    known = {key: u for key, u in _read(expected, split).items() if u.response and words(u.transcript or "")}
+    known = {}
+    for key, utterance in _read(expected, split).items():
+        if utterance.response and words(utterance.transcript or ""):
+            known[key] = utterance
     if len(known) < 2:
         raise InputError(f"{expected} has fewer than two utterances of split {split} with transcript and response")
     given = {"repeated": repeated, "heard": heard, "cascade": cascade, "replies": replies}
@@ -94,7 +97,8 @@ def _said(path: Path, split: str, name: str) -> dict[Key, str]:
 def _of_others(known: Mapping[Key, Utterance]) -> dict[Key, str]:
     """For each utterance the reply to the next one's transcript."""
     keys = list(known)
-    return {key: known[other].response or "" for key, other in zip(keys, [*keys[1:], keys[0]], strict=True)}
+    others = [*keys[1:], keys[0]]
+    return {key: known[other].response or "" for key, other in zip(keys, others, strict=True)}
 
 
 def _common(
@@ -140,10 +144,14 @@ def _word_errors(
 
 def _shares(figures: Mapping[str, Any]) -> dict[str, float]:
     """How far from the floor the replies come: to 1, and to the cascade."""
-    floor, shares = figures["likeness_floor"]["value"], {}
-    for name, top in (("to_1", 1.0), ("to_cascade", figures.get("likeness_cascade", {}).get("value"))):
-        if "likeness_replies" in figures and top is not None and top > floor:
-            shares[f"share_from_floor_{name}"] = round(
-                (figures["likeness_replies"]["value"] - floor) / (top - floor), 4
-            )
+    if "likeness_replies" not in figures:
+        return {}
+    floor, reached = figures["likeness_floor"]["value"], figures["likeness_replies"]["value"]
+    tops = {"to_1": 1.0}
+    if "likeness_cascade" in figures:
+        tops["to_cascade"] = figures["likeness_cascade"]["value"]
+    shares = {}
+    for name, top in tops.items():
+        if top > floor:
+            shares[f"share_from_floor_{name}"] = round((reached - floor) / (top - floor), 4)
     return shares

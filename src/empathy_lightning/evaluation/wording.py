@@ -21,6 +21,7 @@ GivenOfUser = Literal["transcript", "speech", "both", "nothing"]
 GivenOfReply = Literal["text", "speech", "both"]
 """What a judge is given of the reply."""
 
+_LABEL = "label."
 _SLOT = re.compile(r"\{(label\.\w+|[a-z]+)\}")
 _SLOTS = ("user", "reply", "transcript", "emotion", "ability", "reference", "language", "choices")
 _FIELDS = {"transcript": "transcript", "emotion": "emotion", "ability": "ability", "language": "language"}
@@ -52,7 +53,7 @@ class Wording:
 
     def unknown_slots(self) -> list[str]:
         """Slots that nothing fills."""
-        return [name for name in self.slots() if name not in _SLOTS and not name.startswith("label.")]
+        return [name for name in self.slots() if name not in _SLOTS and not name.startswith(_LABEL)]
 
     def unknown_words(self) -> str | None:
         """What is wrong with what is given, in a line; None if nothing is."""
@@ -85,7 +86,7 @@ class Wording:
                 yield _FIELDS[slot]
             if slot == "reference":
                 yield "references"
-            if slot.startswith("label."):
+            if slot.startswith(_LABEL):
                 yield "raw_labels"
         if self.hears_user:
             yield "path"
@@ -94,7 +95,7 @@ class Wording:
 
     def lacks(self, utterance: Utterance) -> bool:
         """Whether an utterance lacks something that is to be filled in."""
-        labels = [slot.removeprefix("label.") for slot in self.slots() if slot.startswith("label.")]
+        labels = [slot.removeprefix(_LABEL) for slot in self.slots() if slot.startswith(_LABEL)]
         if any(not utterance.raw_labels.get(name) for name in labels):
             return True
         return any(not _is_there(getattr(utterance, field)) for field in self.needs())
@@ -112,8 +113,8 @@ class Wording:
             return utterance.references[0]
         if slot == "choices":
             return ", ".join(self.choices)
-        if slot.startswith("label."):
-            return utterance.raw_labels[slot.removeprefix("label.")]
+        if slot.startswith(_LABEL):
+            return utterance.raw_labels[slot.removeprefix(_LABEL)]
         return str(getattr(utterance, _FIELDS[slot]))
 
     def recordings(self, utterance: Utterance) -> tuple[Recording, ...]:

@@ -13,7 +13,7 @@ from typing import Any
 from empathy_lightning.data.manifest import read_manifest, write_manifest
 from empathy_lightning.errors import InputError
 from empathy_lightning.files import check_folder, check_target
-from empathy_lightning.jobs import Claim, check_again, rank_and_world_size, seed_of, settled
+from empathy_lightning.jobs import Claim, check_again, rank_and_world_size, seed_of, settled, speech_files
 from empathy_lightning.modules.chat_format import literal_ids
 from empathy_lightning.preparation.engines import Answerer, Generation
 from empathy_lightning.preparation.identity import model_identity
@@ -47,6 +47,22 @@ def check_shards(out: Path, again: bool) -> None:
         )
 
 
+def check_speech_files(out: Path, utterances: Sequence[Utterance]) -> None:
+    """Refuse places for the speech of utterances in which nothing can be written.
+
+    Raises:
+        InputError: If there is one.
+    """
+    for folder in {file.parent for file in speech_files(out, utterances)}:
+        check_folder(folder)
+
+
+def tell_of_share(out: Path) -> None:
+    """Tell that this process has done its share, and that another one writes ``out``."""
+    rank, world_size = rank_and_world_size()
+    print(f"process {rank} of {world_size} is done; the one that ends last writes {out}")
+
+
 def answer_in_shards(
     utterances: Sequence[Utterance], folder: Path, generation: Generation, per_shard: int = 1024, again: bool = False
 ) -> list[Utterance] | None:
@@ -67,7 +83,7 @@ def answer_in_shards(
         segments = settled(folder, "prompt", lambda: generation.prompt.segments(answerer.tokenizer))
         return lambda shard, progress: _answer_shard(shard, answerer, generation, segments, progress)
 
-    what = f"replies to {'labels' if '{emotion}' in generation.prompt.user else 'transcripts'}"
+    what = "replies to labels" if "{emotion}" in generation.prompt.user else "replies to transcripts"
     return in_shards(utterances, folder, asked(generation), _load, per_shard, what, again=again)
 
 
@@ -117,6 +133,7 @@ def in_shards(
     folder.mkdir(parents=True, exist_ok=True)
     made_from = {**said, "per_shard": per_shard, "utterances": _digest(utterances)}
     claim = Claim(folder, made_from, "part-*.parquet")
+    # Claimed before the first shard: one of a run that is killed is known as its own by the next.
     if not claim.is_met(again):
         claim.write()
     shards = [utterances[start : start + per_shard] for start in range(0, len(utterances), per_shard)]
@@ -130,12 +147,25 @@ def in_shards(
         with progress_bar(total=total, done=total - left, what=what, line=rank) as progress:
             for index, positions in owed.items():
                 if positions:
-                    rows = _read_shard(paths[index], shards[index]) or list(shards[index])
-                    made = answer([shards[index][position] for position in positions], progress)
-                    for position, row in zip(positions, made, strict=True):
-                        rows[position] = row
-                    write_manifest(paths[index], rows)
+                    _make(answer, shards[index], paths[index], positions, progress)
+    return _gathered(shards, paths, fields)
+
+
+def _make(answer: AnswerShard, shard: Sequence[Utterance], path: Path, positions: Sequence[int], progress: Any) -> None:
+    """Answer what a shard owes, and write it with what it holds already."""
+    rows = _read_shard(path, shard) or list(shard)
+    made = answer([shard[position] for position in positions], progress)
+    for position, row in zip(positions, made, strict=True):
+        rows[position] = row
+    write_manifest(path, rows)
+
+
+def _gathered(
+    shards: Sequence[Sequence[Utterance]], paths: Sequence[Path], fields: Sequence[str]
+) -> list[Utterance] | None:
+    """The utterances with what all shards answer; None where one is missing."""
     answered: list[Utterance] = []
+    # Read again, as other processes make some of them.
     for path, shard in zip(paths, shards, strict=True):
         present = _read_shard(path, shard)
         if present is None:
@@ -164,7 +194,8 @@ def _read_shard(path: Path, shard: Sequence[Utterance]) -> list[Utterance] | Non
         rows = read_manifest(path) if path.is_file() else []
     except InputError:
         return None
-    return rows if [(row.corpus, row.id) for row in rows] == [(u.corpus, u.id) for u in shard] else None
+    is_of_shard = [(row.corpus, row.id) for row in rows] == [(u.corpus, u.id) for u in shard]
+    return rows if is_of_shard else None
 
 
 def _answer_shard(
@@ -188,7 +219,8 @@ def _answer_shard(
     for start in range(0, len(order), answerer.at_once):
         batch = order[start : start + answerer.at_once]
         seeds = [seed_of(generation.seed, utterances[index]) for index in batch]
-        for index, answer in zip(batch, answerer.answer([prompts[index] for index in batch], seeds), strict=True):
+        answers = answerer.answer([prompts[index] for index in batch], seeds)
+        for index, answer in zip(batch, answers, strict=True):
             # A shard has no other room for why there is no response: one that never came to its words was cut.
             cut = answer.cut or answer.text is None
             answered[index] = replace(utterances[index], response=answer.text, response_cut=cut)

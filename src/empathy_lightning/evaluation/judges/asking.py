@@ -163,5 +163,6 @@ class _Asking:
             self._in_a_row += 1
             for one in batch:
                 self._failed[one.key] = reason
+            # Raised inside a thread, which hands it to the main one and stops the others.
             if self._in_a_row >= _FAILURES_IN_A_ROW:
                 raise InputError(f"{reason}; what was answered is kept: look there, and run again to go on")

@@ -85,7 +85,8 @@ class GeminiJudge:
             ended = candidate.get("finishReason")
             parts = candidate.get("content", {}).get("parts", [])
             # What a model thinks before it answers is no part of the answer.
-            text = "".join(part["text"] for part in parts if "text" in part and not part.get("thought"))
+            said = [part for part in parts if not part.get("thought")]
+            text = "".join(part["text"] for part in said if "text" in part)
         except (KeyError, IndexError, TypeError, AttributeError):
             raise AskAgain(f"the judge at {self._endpoint.shown} answers with no candidate") from None
         refused, cut = ended in _REFUSED, ended == "MAX_TOKENS"

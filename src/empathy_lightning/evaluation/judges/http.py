@@ -84,7 +84,8 @@ class Endpoint:
             raise AskAgain(
                 f"the judge at {self.shown} answers with HTTP status {status}{said}", _seconds(headers["retry-after"])
             )
-        raise BadRequest(f"the judge at {self.shown} {_REASONS.get(status, _OTHER).format(status)}{said}", found or {})
+        reason = _REASONS.get(status, _OTHER).format(status)
+        raise BadRequest(f"the judge at {self.shown} {reason}{said}", found or {})
 
     def _sent(self, path: str, body: str) -> tuple[int, dict[str, str | None], bytes]:
         kind = HTTPSConnection if self._parts.scheme == "https" else HTTPConnection

@@ -68,6 +68,7 @@ class KeptAnswers:
         line = json.dumps({"key": key, "date": kept.date, **asdict(answer)}, ensure_ascii=False)
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
+            # Half of a surrogate pair, which an answer's JSON may hold, has no bytes in UTF-8.
             _add(self._file, f"{line}\n".encode(errors="replace"))
         except OSError as error:
             raise InputError(f"{self._file} cannot be written: {error}; what was answered before is kept") from None
@@ -76,6 +77,7 @@ class KeptAnswers:
 
 def _add(file: Path, line: bytes) -> None:
     """Add a line in one piece; where an earlier one was torn, on a line of its own."""
+    # With O_APPEND, lines that several processes write at once stand one after the other.
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
     try:
         size = os.fstat(descriptor).st_size

@@ -77,13 +77,14 @@ class OpenAIJudge:
             ended = choice.get("finish_reason")
         except (KeyError, IndexError, TypeError, AttributeError):
             raise AskAgain(f"the judge at {self._endpoint.shown} answers with no chat completion") from None
-        served = found.get("model")
-        refused = bool(refusal) or ended == "content_filter"
+        version = found.get("model")
+        served = version if isinstance(version, str) else None
+        refused, cut = bool(refusal) or ended == "content_filter", ended == "length"
         if not isinstance(text, str):
-            if not (refused or ended == "length"):
+            if not (refused or cut):
                 raise AskAgain(f"the judge at {self._endpoint.shown} answers with a chat completion without text")
             text = refusal if isinstance(refusal, str) else ""
-        return Answer(text, refused, ended == "length", served if isinstance(served, str) else None)
+        return Answer(text, refused, cut, served)
 
 
 def _messages(question: Question) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,10 @@ class Opinion:
 
     def row(self) -> dict[str, Any]:
         """Scores, answers and faults as JSON values."""
-        return {**self.scores, "answers": self.answers, **({"faults": self.faults} if self.faults else {})}
+        row: dict[str, Any] = {**self.scores, "answers": self.answers}
+        if self.faults:
+            row["faults"] = self.faults
+        return row
 
 
 @dataclass
@@ -60,6 +64,10 @@ class Opinions:
     lacking: int
     unreadable: list[str]
 
+    def rows(self) -> list[dict[str, Any] | None]:
+        """What a measure says of each utterance."""
+        return [None if opinion is None else opinion.row() for opinion in self.each]
+
     def scores(self, name: str) -> list[float]:
         """The numbers of one score, where there is one."""
         found = [opinion.scores[name] for opinion in self.each if opinion is not None]
@@ -67,10 +75,18 @@ class Opinions:
 
     def shares(self) -> dict[str, Any]:
         """How many questions there were, what became of them, and which utterances are left out."""
-        ends = Counter(end for opinion in self.each if opinion is not None for end in opinion.ends)
-        total = sum(ends.values())
-        shares = {end: round(ends[end] / total, 6) if total else 0.0 for end in ENDS[1:]}
+        ends: Counter[str] = Counter()
+        for opinion in self.each:
+            if opinion is not None:
+                ends.update(opinion.ends)
+        total = ends.total()
+        shares = {end: round(ends[end] / max(1, total), 6) for end in ENDS[1:]}
         return {"questions": total, **shares, "lacking": self.lacking, "unreadable": len(self.unreadable)}
+
+
+def folder_of_answers(cache: str | None) -> Path:
+    """Where answers are kept: in the folder that is given, else in :func:`default_folder`."""
+    return default_folder() if cache is None else Path(cache)
 
 
 def default_folder() -> Path:
@@ -115,7 +131,8 @@ def opinions(
     found = _Round(judge, criterion, kept).over(utterances)
     missing = found.shares()["unanswered"]
     if missing > allow_unanswered:
-        fault = next(o.faults[-1] for o in found.each if o is not None and "unanswered" in o.ends)
+        asked = [opinion for opinion in found.each if opinion is not None]
+        fault = next(opinion.faults[-1] for opinion in asked if "unanswered" in opinion.ends)
         raise InputError(
             f"{criterion.name}: {missing:.1%} of the questions found no answer ({fault}): run again, which asks "
             "those alone, or allow it with allow_unanswered"
@@ -139,7 +156,9 @@ class _Round:
         keys, unreadable = self._keys(utterances, lacking)
         for attempt in range(self._criterion.attempts):
             self._ask(utterances, keys, attempt)
-        each = [self._opinion(keys[i]) if i in keys else None for i in range(len(utterances))]
+        each: list[Opinion | None] = [None] * len(utterances)
+        for index, samples in keys.items():
+            each[index] = self._opinion(samples)
         self._tell(len(utterances), len(lacking), unreadable)
         return Opinions(each, self._facts(keys), len(lacking), unreadable)
 
@@ -155,14 +174,15 @@ class _Round:
             except AudioError as error:
                 unreadable.append(str(error))
                 continue
-            keys[index] = [
-                [key_of(self._identity, replace(asked, number=number)) for number in self._numbers(sample)]
-                for sample in range(self._criterion.samples)
-            ]
+            keys[index] = [self._keys_of(asked, sample) for sample in range(self._criterion.samples)]
         return keys, unreadable
+
+    def _keys_of(self, asked: Question, sample: int) -> list[str]:
+        return [key_of(self._identity, replace(asked, number=number)) for number in self._numbers(sample)]
 
     def _numbers(self, sample: int) -> range:
         """Numbers of the questions of a sample: one for each attempt."""
+        # First attempts have the first numbers, so that more attempts leave the keys of answers that are kept.
         return range(sample, self._criterion.samples * self._criterion.attempts, self._criterion.samples)
 
     def _question(self, utterance: Utterance, number: int) -> Question:
@@ -220,13 +240,15 @@ class _Round:
         return opinion
 
     def _facts(self, keys: Mapping[int, list[list[str]]]) -> dict[str, Any]:
-        used = [key for samples in keys.values() for attempts in samples for key in attempts if key in self._kept]
-        dates = [self._kept[key].date for key in used]
-        served = {self._kept[key].answer.served for key in used} - {None}
+        samples = chain.from_iterable(keys.values())
+        used = [self._kept[key] for key in chain.from_iterable(samples) if key in self._kept]
+        dates = [kept.date for kept in used]
+        served = {kept.answer.served for kept in used} - {None}
         return {
             "judge": self._judge.model,
             "settings": self._identity,
             "served": sorted(str(name) for name in served),
+            # ISO 8601 in UTC, whose letters are in the order of time.
             "asked": {"first": min(dates), "last": max(dates)} if dates else None,
             **self._criterion.facts(),
         }

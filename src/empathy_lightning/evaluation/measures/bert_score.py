@@ -63,8 +63,8 @@ class BertScore:
         said = [i for i, reply in enumerate(replies) if reply.strip() and references[i].strip()]
         for start in progress_bar(range(0, len(said), self.batch_size), what="BERTScore"):
             rows = said[start : start + self.batch_size]
-            pair = ([texts[i] for i in rows] for texts in (replies, references))
-            own, expected = (self._tokens(texts) for texts in pair)
+            own = self._tokens([replies[i] for i in rows])
+            expected = self._tokens([references[i] for i in rows])
             for i, score in zip(rows, greedy_match(*own, *expected).tolist(), strict=True):
                 scores[i] = score
         return scores
@@ -77,7 +77,8 @@ class BertScore:
         ).to(self._encoder.device)  # fmt: skip
         counts = encoded.attention_mask.bool() & ~encoded.pop("special_tokens_mask").bool()
         hidden = self._encoder(**encoded, output_hidden_states=True).hidden_states
-        return hidden[-1 if self.layer is None else self.layer].float(), counts
+        layer = -1 if self.layer is None else self.layer
+        return hidden[layer].float(), counts
 
     def made_from(self) -> dict[str, str]:
         """The encoder's content."""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import Path
+from itertools import chain
+from statistics import fmean
 from typing import Any
 
 from empathy_lightning.emotion_words import chosen_emotion
 from empathy_lightning.errors import InputError
 from empathy_lightning.evaluation.criterion_files import load_criterion
+from empathy_lightning.evaluation.emotion_rows import expected_field, expected_label
 from empathy_lightning.evaluation.judges.judge import Judge
 from empathy_lightning.evaluation.judges.kept_answers import KeptAnswers
-from empathy_lightning.evaluation.judges.opinions import default_folder, opinions
+from empathy_lightning.evaluation.judges.opinions import folder_of_answers, opinions
 from empathy_lightning.evaluation.measured import Measured
 from empathy_lightning.evaluation.statistics import mean
 from empathy_lightning.utterance import Utterance
@@ -60,8 +62,8 @@ class EmotionConsensus:
         self.expected = expected
         self.allow_unanswered = allow_unanswered
         self._criterion = load_criterion("emotion_consensus").choosing(self.emotions)
-        self.cache = Path(cache) if cache is not None else default_folder()
-        self.needs: tuple[str, ...] = ("response", "emotion" if expected == "emotion" else "raw_labels")
+        self.cache = folder_of_answers(cache)
+        self.needs: tuple[str, ...] = ("response", expected_field(expected))
         self._classify = self._loaded()
 
     def _loaded(self) -> Any:
@@ -85,12 +87,13 @@ class EmotionConsensus:
             if row is None:
                 continue
             found = row["named"]
-            rows[index] = {"consensus": None if found is None else float(found == wanted[index]), **row}
+            consensus = None if found is None else float(found == wanted[index])
+            rows[index] = {"consensus": consensus, **row}
         return Measured(rows, {**self._figures(rows, wanted), **facts})
 
     def _wanted(self, utterance: Utterance) -> str | None:
         """The expected emotion, where it is one of those that may be named and there is a reply."""
-        label = utterance.emotion if self.expected == "emotion" else utterance.raw_labels.get(self.expected)
+        label = expected_label(utterance, self.expected)
         if not label or not (utterance.response or "").strip():
             return None
         return chosen_emotion(label, self.emotions)
@@ -102,9 +105,10 @@ class EmotionConsensus:
             return [{"named": emotion} for emotion in named], {"asked": {"classifier": self.classifier}}
         found = opinions(self.judge, self._criterion, replies, KeptAnswers(self.cache), self.allow_unanswered)
         rows: list[dict[str, Any] | None] = []
-        for opinion in found.each:
-            row = None if opinion is None else opinion.row()
-            rows.append(row and {"named": row.pop("score"), **row})
+        for row in found.rows():
+            if row is not None:
+                row = {"named": row.pop("score"), **row}
+            rows.append(row)
         return rows, {**found.shares(), "asked": found.facts}
 
     def made_from(self) -> dict[str, Any]:
@@ -121,9 +125,9 @@ class EmotionConsensus:
         for row, emotion in zip(rows, wanted, strict=True):
             if row is not None and emotion is not None and row["consensus"] is not None:
                 by_emotion[emotion].append(row["consensus"])
-        together = [value for values in by_emotion.values() for value in values]
+        together = list(chain.from_iterable(by_emotion.values()))
         return {
             "consensus": mean(together) if together else {"replies": 0},
-            "by_emotion": {name: round(sum(v) / len(v), 6) for name, v in sorted(by_emotion.items())},
+            "by_emotion": {name: round(fmean(values), 6) for name, values in sorted(by_emotion.items())},
             "left_out": wanted.count(None),
         }

@@ -67,7 +67,9 @@ class Empathy:
         shares: dict[str, float] = {}
         for name in self.classifiers:
             levels = [row[name] for row in rows if row is not None]
-            for level, word in enumerate(LEVELS if levels else ()):
+            if not levels:
+                continue
+            for level, word in enumerate(LEVELS):
                 shares[f"{name}_{word}"] = round(levels.count(level) / len(levels), 6)
         return shares
 

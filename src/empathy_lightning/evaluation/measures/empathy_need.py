@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
+from itertools import product
 from typing import Any
 
 from empathy_lightning.evaluation.criterion_files import load_criterion
 from empathy_lightning.evaluation.judges.judge import Judge
 from empathy_lightning.evaluation.judges.kept_answers import KeptAnswers
-from empathy_lightning.evaluation.judges.opinions import default_folder, opinions
+from empathy_lightning.evaluation.judges.opinions import folder_of_answers, opinions
 from empathy_lightning.evaluation.measured import Measured
 from empathy_lightning.evaluation.statistics import mean
 from empathy_lightning.utterance import Utterance
@@ -44,7 +44,7 @@ class EmpathyNeed:
         self.judge = judge
         self.need = need
         self.allow_unanswered = allow_unanswered
-        self.cache = Path(cache) if cache is not None else default_folder()
+        self.cache = folder_of_answers(cache)
 
     def __call__(self, replies: Sequence[Utterance]) -> Measured:
         """Measure; see :class:`.measured.Measure`.
@@ -65,16 +65,17 @@ class EmpathyNeed:
     ) -> tuple[list[dict[str, Any] | None], dict[str, Any]]:
         if self.need is None:
             return self._told("empathy_need", replies, kept)
-        stated = [u.raw_labels.get(self.need, "").strip().lower() for u in replies]
-        found = [{"score": label} if label in STANCES else None for label in stated]
+        found: list[dict[str, Any] | None] = []
+        for reply in replies:
+            label = reply.raw_labels.get(self.need, "").strip().lower()
+            found.append({"score": label} if label in STANCES else None)
         return found, {"lacking": found.count(None), "asked": {"label": self.need}}
 
     def _told(
         self, criterion: str, replies: Sequence[Utterance], kept: KeptAnswers
     ) -> tuple[list[dict[str, Any] | None], dict[str, Any]]:
         found = opinions(self.judge, load_criterion(criterion), replies, kept, self.allow_unanswered)
-        rows = [None if opinion is None else opinion.row() for opinion in found.each]
-        return rows, {**found.shares(), "asked": found.facts}
+        return found.rows(), {**found.shares(), "asked": found.facts}
 
     def made_from(self) -> dict[str, Any]:
         """What decides the figures: judge, settings and words."""
@@ -92,18 +93,18 @@ def _row(need: dict[str, Any] | None, given: dict[str, Any] | None) -> dict[str,
         return {"fits": None, **told}
     sought, provided = told["need"] == "seeking", told["given"] == "providing"
     error = float(sought != provided)
-    return {"fits": 1 - error, "missed" if sought else "unasked": error, **told}
+    # Kindness can be missed only where it is sought, and unasked only elsewhere.
+    kind = "missed" if sought else "unasked"
+    return {"fits": 1 - error, kind: error, **told}
 
 
 def _figures(rows: Sequence[dict[str, Any] | None]) -> dict[str, Any]:
     """Share that fits, both kinds of error as shares of where they can occur, and counts of need and reply."""
     told = [row for row in rows if row is not None and row["fits"] is not None]
     counts = Counter((row["need"], row["given"]) for row in told)
+    of_pairs = {f"{need}, {given}": counts[need, given] for need, given in product(STANCES, STANCES)}
     figures: dict[str, Any] = {}
     for name in ("fits", "missed", "unasked"):
         values = [row[name] for row in told if name in row]
         figures[name] = mean(values) if values else {"replies": 0}
-    return {
-        **figures,
-        "counts": {f"{need}, {given}": counts[need, given] for need in STANCES for given in STANCES},
-    }
+    return {**figures, "counts": of_pairs}

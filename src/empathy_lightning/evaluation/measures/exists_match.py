@@ -41,7 +41,10 @@ class ExistsMatch:
         for reply in replies:
             correct = found_in(reply.response, reply.references)
             rows.append(None if correct is None else {"correct": int(correct)})
-        figures = {} if self.recogniser is None else {"unreadable": self._listen(replies, rows)}
+        figures = {}
+        if self.recogniser is not None:
+            # Before the means, since it adds to the rows.
+            figures["unreadable"] = self._listen(replies, rows)
         return Measured(rows, figures | means_of(rows))
 
     def _listen(self, replies: Sequence[Utterance], rows: Sequence[dict[str, Any] | None]) -> int:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from empathy_lightning.evaluation.criterion_files import load_criterion
 from empathy_lightning.evaluation.judges.judge import Judge
 from empathy_lightning.evaluation.judges.kept_answers import KeptAnswers
-from empathy_lightning.evaluation.judges.opinions import Opinions, check_hearing, default_folder, opinions
+from empathy_lightning.evaluation.judges.opinions import Opinions, check_hearing, folder_of_answers, opinions
 from empathy_lightning.evaluation.measured import Measured
 from empathy_lightning.evaluation.statistics import mean
 from empathy_lightning.utterance import Utterance
@@ -52,7 +51,7 @@ class Judged:
         self.judge = judge
         self.criterion = load_criterion(criterion).given(user, reply)
         check_hearing(judge, self.criterion)
-        self.cache = Path(cache) if cache is not None else default_folder()
+        self.cache = folder_of_answers(cache)
         self.allow_unanswered = allow_unanswered
         self.name = name or f"judged_{self.criterion.name}"
         self.needs = self.criterion.wording.needs()
@@ -65,9 +64,8 @@ class Judged:
         """
         kept = KeptAnswers(self.cache)
         found = opinions(self.judge, self.criterion, replies, kept, self.allow_unanswered)
-        rows = [None if opinion is None else opinion.row() for opinion in found.each]
         figures: dict[str, Any] = {name: _figure(found, name) for name in self.criterion.reader.names}
-        return Measured(rows, {**figures, **found.shares(), "asked": found.facts})
+        return Measured(found.rows(), {**figures, **found.shares(), "asked": found.facts})
 
     def made_from(self) -> dict[str, Any]:
         """What decides the figures: judge, settings and words."""

@@ -53,6 +53,7 @@ class Latency:
         """Rows with ``first_text``, ``first_audio`` (seconds) and ``real_time_factor``; None of those not timed."""
         rows: list[dict[str, Any] | None] = [None] * len(replies)
         few = range(min(self.questions, len(replies)))
+        # The first answer of a process also pays for what is loaded and compiled once.
         self._timed(replies[0])
         for index in progress_bar(few, what="latency"):
             rows[index] = self._timed(replies[index])
@@ -66,5 +67,7 @@ class Latency:
         with self.bot.stream(waveform, decoding=self.decoding) as stream:
             for _ in stream:
                 pass
-        timings = vars(stream.reply.timings)
-        return {name: None if value is None else round(value, 4) for name, value in timings.items()}
+        row: dict[str, Any] = {}
+        for name, value in vars(stream.reply.timings).items():
+            row[name] = None if value is None else round(value, 4)
+        return row

@@ -36,7 +36,6 @@ _SAID = (
 _STOP = r"(?:[)\]\uff09\uff1a\uff0c\uff1b\u3001\u3002]|[.:,;!?](?![A-Za-z0-9]))"
 """What may stand right behind a letter."""
 
-
 _YES_NO = ("YES", "NO")
 
 
@@ -67,19 +66,23 @@ class MultipleChoice:
             options = _options(reply)
             letters = "".join(options) if len(options) > 1 else self.letters
             wanted = reply.references[0].strip().strip("()").upper() if reply.references else ""
-            if reply.response is None or not (wanted in _YES_NO or (len(wanted) == 1 and wanted in letters)):
+            # "" stands in any text, and "AB" in "ABCD".
+            is_letter = len(wanted) == 1 and wanted in letters
+            if reply.response is None or not (is_letter or wanted in _YES_NO):
                 rows.append(None)
                 continue
-            named = yes_or_no_in(reply.response) if wanted in _YES_NO else letters_in(reply.response, letters, options)
-            rows.append(
-                {
-                    "chosen": next(iter(named)) if len(named) == 1 else None,
-                    "correct": int(named == {wanted}),
-                    "unmatched": int(not named),
-                    "ambiguous": int(len(named) > 1),
-                }
-            )
+            rows.append(_row(reply.response, wanted, letters, options))
         return Measured(rows, means_of(rows))
+
+
+def _row(reply: str, wanted: str, letters: str, options: Mapping[str, str]) -> dict[str, Any]:
+    named = yes_or_no_in(reply) if wanted in _YES_NO else letters_in(reply, letters, options)
+    return {
+        "chosen": next(iter(named)) if len(named) == 1 else None,
+        "correct": int(named == {wanted}),
+        "unmatched": int(not named),
+        "ambiguous": int(len(named) > 1),
+    }
 
 
 def letters_in(reply: str, letters: str, options: Mapping[str, str] | None = None) -> set[str]:

@@ -32,7 +32,8 @@ class OpinionScores:
 
     def __init__(self, predictors: Sequence[str] | None = None, torchscript: Mapping[str, str] | None = None) -> None:
         self.files = dict(torchscript or {})
-        self.judges, missing = installed_predictors(PREDICTORS if predictors is None else predictors)
+        wanted = PREDICTORS if predictors is None else predictors
+        self.judges, missing = installed_predictors(wanted)
         if predictors and missing:
             raise InputError(f"not installed: {', '.join(missing)}: pip install 'empathy_lightning[evaluation]'")
         for name, file in self.files.items():

@@ -74,7 +74,8 @@ class Pictures:
         name = re.sub(r"[^A-Za-z0-9_-]", "_", f"{reply.suite or ''}_{style}_{reply.corpus}_{reply.id}")[:80].strip("_")
         place = Path("pictures", f"{name}.png")
         (self.out / place).parent.mkdir(parents=True, exist_ok=True)
-        draw_speech(self.out / place, shown[0] if target is not None else None, shown[-1], f"{style}: {reply.response}")
+        beside = None if target is None else shown[0]
+        draw_speech(self.out / place, beside, shown[-1], f"{style}: {reply.response}")
         return {"picture": str(place)}
 
     def made_from(self) -> dict[str, str]:
@@ -111,8 +112,11 @@ def draw_speech(path: Path, target: Tensor | None, reply: Tensor, title: str) ->
         axis.set(title=name, xlabel="seconds", ylabel="mel band", xlim=(0, longest))
         pitch = axis.twinx()
         track = pitch_track(waveform)
+        # In the middle of each 50 ms frame, one every 10 ms.
         pitch.plot(0.025 + 0.01 * torch.arange(len(track)), track, ".", color="cyan", markersize=3)
         pitch.set(ylabel="F0 in Hz", ylim=(0, _HIGHEST))
-    figure.suptitle(title if len(title) <= 110 else f"{title[:107]}...", fontsize=9)
+    if len(title) > 110:
+        title = f"{title[:107]}..."
+    figure.suptitle(title, fontsize=9)
     with whole(path) as partial:
         figure.savefig(partial, format="png", dpi=110)

@@ -46,9 +46,8 @@ class Refusals:
                 rows.append(None)
                 continue
             text = _plain(reply.response)
-            rows.append(
-                {"refused": int(any(phrase in text for phrase in self.phrases)), "without_words": int(not text)}
-            )
+            refused = any(phrase in text for phrase in self.phrases)
+            rows.append({"refused": int(refused), "without_words": int(not text)})
         return Measured(rows, means_of(rows))
 
     def _is_asked(self, ability: str | None) -> bool:

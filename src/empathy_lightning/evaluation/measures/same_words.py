@@ -138,6 +138,7 @@ class _Group:
     def advantage(self, dealt: NDArray[np.int_]) -> NDArray[np.float64]:
         """Sum over the questions of the shares of their pairs that are passed minus swapped, shape (...)."""
         passed, swapped = self.outcomes(dealt)
+        # A pair counts for both of its questions, for each as one of that question's pairs.
         pairs_of = np.bincount(self.pairs.ravel(), minlength=len(self.places))
         weights = (1 / pairs_of[self.pairs]).sum(axis=1)
         shares: NDArray[np.float64] = (weights * passed).sum(axis=-1) - (weights * swapped).sum(axis=-1)
@@ -149,9 +150,11 @@ class _Group:
         found = []
         for position in range(len(self.places)):
             own = (self.pairs == position).any(axis=1)
-            shares = {"passed": passed[own], "swapped": swapped[own], "different": self.different[own]}
-            row = {name: round(float(share.mean()), 6) for name, share in shares.items()}
-            found.append({**row, "advantage": round(row["passed"] - row["swapped"], 6)})
+            row: dict[str, Any] = {}
+            for name, outcomes in (("passed", passed), ("swapped", swapped), ("different", self.different)):
+                row[name] = round(float(outcomes[own].mean()), 6)
+            row["advantage"] = round(row["passed"] - row["swapped"], 6)
+            found.append(row)
         return found
 
 
@@ -163,7 +166,7 @@ def _groups(replies: Sequence[Utterance], needs: Sequence[str]) -> list[list[int
         whole = all(getattr(reply, name) for name in needs)
         if said and whole and reply.emotion and reply.response is not None:
             groups[reply.corpus, reply.language, reply.speaker, said].append(place)
-    return [places for places in groups.values() if _pairs([replies[place] for place in places])]
+    return [places for places in groups.values() if len({replies[place].emotion for place in places}) > 1]
 
 
 def _pairs(replies: Sequence[Utterance]) -> list[tuple[int, int]]:

@@ -10,6 +10,7 @@ from empathy_lightning.audio import AudioError
 from empathy_lightning.digests import folder_digest
 from empathy_lightning.emotion_words import chosen_emotion
 from empathy_lightning.errors import InputError
+from empathy_lightning.evaluation.emotion_rows import expected_field, expected_label
 from empathy_lightning.evaluation.measured import Measured, unreadable_in
 from empathy_lightning.evaluation.other_recognisers import speech_recogniser
 from empathy_lightning.hub import local_folder
@@ -50,7 +51,7 @@ class SpokenEmotion:
         trust: Sequence[str] = (),
     ) -> None:
         self.folder, self.asr, self.expected = recogniser, asr, expected
-        self.needs = ("response_path", "emotion" if expected == "emotion" else "raw_labels")
+        self.needs = ("response_path", expected_field(expected))
         self._ear = EmotionRecogniser.from_pretrained(Path(recogniser), trust=trust)
         if not self._ear.emotions or "categorical" in self._ear.listener.untrained_heads:
             raise InputError(f"{recogniser} has no trained classifier of emotions: no wanted one can be heard with it")
@@ -62,19 +63,27 @@ class SpokenEmotion:
         None of replies whose wanted emotion the recogniser does not know.
         """
         rows = [self._row(reply) for reply in progress_bar(replies, what="emotion of the replies")]
-        heard = self._asr.measure(replies, {}, "listening") if self._asr else [None] * len(replies)
-        for row, said in zip(rows, heard, strict=True):
+        rates = self._word_error_rates(replies)
+        for row, rate in zip(rows, rates, strict=True):
             if row is None or "probability" not in row:
                 continue
-            rate = 0.0
             if self._asr is not None:
-                rate = 1.0 if said is None or said.word_error_rate is None else min(1.0, said.word_error_rate)
                 row["word_error_rate"] = rate
             row["score"] = round(100 * row["probability"] * (1 - rate), 4)
         return Measured(rows, self.figures(replies, rows))
 
+    def _word_error_rates(self, replies: Sequence[Utterance]) -> list[float]:
+        """In 0..1; 0 where nobody listens to the words, 1 of a reply without any."""
+        if self._asr is None:
+            return [0.0] * len(replies)
+        rates = []
+        for heard in self._asr.measure(replies, {}, "listening"):
+            rate = None if heard is None else heard.word_error_rate
+            rates.append(1.0 if rate is None else min(1.0, rate))
+        return rates
+
     def _row(self, reply: Utterance) -> dict[str, Any] | None:
-        label = reply.emotion if self.expected == "emotion" else reply.raw_labels.get(self.expected)
+        label = expected_label(reply, self.expected)
         wanted = chosen_emotion(label, self._ear.emotions) if label else None
         if wanted is None:
             return None
@@ -97,4 +106,6 @@ class SpokenEmotion:
     def made_from(self) -> dict[str, str]:
         """Content of the recognisers."""
         found = {"recogniser": folder_digest(local_folder(self.folder))}
-        return found | ({"asr": model_identity(self.asr)} if self.asr else {})
+        if self.asr:
+            found["asr"] = model_identity(self.asr)
+        return found

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from empathy_lightning.audio import AudioError
 from empathy_lightning.digests import digest
 from empathy_lightning.errors import InputError
-from empathy_lightning.evaluation.measured import Measured, unreadable_in
+from empathy_lightning.evaluation.measured import Measured, readable_rows, unreadable_in
 from empathy_lightning.evaluation.styles import (
     FEATURES,
     StyleClassifier,
@@ -73,25 +73,31 @@ class Tone:
 
     def figures(self, replies: Sequence[Utterance], rows: Sequence[Row | None]) -> dict[str, Any]:
         """What could not be read or has no voice; the confusion of the styles, and what each sounds like."""
-        readable = [row for row in rows if row is not None and "unreadable" not in row]
+        readable = readable_rows(rows)
         silent = sum("f0_mean" not in row for row in readable)
         found: dict[str, Any] = {**unreadable_in(rows), "without_voice": silent}
         if self._classifier is None:
-            return found | ({} if self.targets is None else {"styles": self._left_out})
+            if self.targets is not None:
+                found["styles"] = self._left_out
+            return found
         styles = self._classifier.styles
         heard = Counter((row["style"], row["heard_style"]) for row in readable if "style_right" in row)
-        return found | {
-            "styles": styles,
-            "styles_heard": [[heard[own, other] for other in (*styles, None)] for own in styles],
-            "sounds_like": {style: self._sounds_like(style, readable) for style in styles},
-        }
+        confusion = []
+        for own in styles:
+            # The last column counts replies without a voice.
+            confusion.append([heard[own, other] for other in (*styles, None)])
+        found |= {"styles": styles, "styles_heard": confusion}
+        found["sounds_like"] = {style: self._sounds_like(style, readable) for style in styles}
+        return found
 
     def _sounds_like(self, style: str, rows: Sequence[Row]) -> dict[str, Any]:
         """Means of the replies of a style beside those of its training replies."""
         own = [row for row in rows if row["style"] == style and "f0_mean" in row]
+        if not own:
+            return {"replies": 0}
         target = [sound for other, sound in self._training if other == style]
         found: dict[str, Any] = {"replies": len(own)}
-        for name in FEATURES if own else ():
+        for name in FEATURES:
             found[name] = {"reply": _mean(own, name), "target": _mean(target, name)}
         return found
 

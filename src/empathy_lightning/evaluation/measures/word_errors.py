@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from typing import Any, ClassVar
 
-from empathy_lightning.evaluation.measured import Measured, unreadable_in
+from empathy_lightning.evaluation.measured import Measured, readable_rows, unreadable_in
 from empathy_lightning.evaluation.other_recognisers import speech_recogniser
 from empathy_lightning.preparation.identity import model_identity
 from empathy_lightning.utterance import Utterance
@@ -44,21 +45,25 @@ class WordErrors:
         unreadable: dict[int, str] = {}
         rows: list[dict[str, Any] | None] = []
         for index, heard in enumerate(self.recogniser.measure(replies, unreadable, "listening")):
-            row = {"unreadable": unreadable.get(index)} if heard is None else {**vars(heard)}
-            rows.append(row if heard is None else {"word_error_rate": heard.word_error_rate, **row})
+            if heard is None:
+                rows.append({"unreadable": unreadable.get(index)})
+            else:
+                rows.append({"word_error_rate": heard.word_error_rate, **vars(heard)})
         return Measured(rows, self.figures(replies, rows))
 
     def figures(self, replies: Sequence[Utterance], rows: Sequence[dict[str, Any] | None]) -> dict[str, Any]:
         """How many could not be read, what texts pass through first, and the rates of each of several languages."""
         found: dict[str, Any] = {**unreadable_in(rows), "normaliser": "Whisper's, English or basic"}
-        heard = [row for row in rows if row is not None and "unreadable" not in row]
+        heard = readable_rows(rows)
         languages = sorted({row["language"] for row in heard})
-        for language in languages if len(languages) > 1 else ():
-            for name in self.lower_is_better:
-                above, below = self.ratios[name]
-                own = [(row[above], row[below]) for row in heard if row["language"] == language]
-                if total := sum(count for _, count in own):
-                    found[f"{name}_{language}"] = round(sum(errors for errors, _ in own) / total, 6)
+        if len(languages) < 2:
+            return found
+        for language, name in product(languages, self.lower_is_better):
+            errors, units = self.ratios[name]
+            own = [row for row in heard if row["language"] == language]
+            total = sum(row[units] for row in own)
+            if total:
+                found[f"{name}_{language}"] = round(sum(row[errors] for row in own) / total, 6)
         return found
 
     def made_from(self) -> dict[str, str]:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Hashable, Sequence
 import torch
 from torch import Tensor
 
+from empathy_lightning.evaluation.statistics.clusters import owners_of
+
 DRAWS = 2_000
 """Draws of an interval; they are the same in every run."""
 
@@ -27,6 +29,7 @@ def ratio(
     """
     sums = _sums([numerators, denominators], clusters)
     above, below = sums[:, _drawn(sums.shape[1])].sum(-1)
+    # A draw may consist of utterances without any unit, such as replies without a word.
     values = above[below > 0] / below[below > 0]
     found = _rounded(float(sums[0].sum() / sums[1].sum()), values, len(numerators))
     return found if clusters is None else found | {"clusters": sums.shape[1]}
@@ -77,20 +80,13 @@ def spread_of(
     Returns:
         As :func:`ratio`.
     """
-    owners = torch.tensor(_owners(clusters, utterances))
+    owners = torch.tensor(owners_of(clusters, utterances))
     drawn = _drawn(int(owners.max()) + 1)
+    # From which clusters each draw takes to how often it takes each, shape (draws, clusters).
     counts = torch.zeros(drawn.shape, dtype=torch.float64).scatter_add_(1, drawn, torch.ones(drawn.shape).double())
     values = figure(counts[:, owners]).double()
     whole = float(figure(torch.ones(1, utterances, dtype=torch.float64)))
     return _rounded(whole, values[values.isfinite()], utterances)
-
-
-def _owners(clusters: Sequence[Hashable] | None, utterances: int) -> list[int]:
-    """The number of each utterance's cluster; its own where there are none."""
-    if clusters is None:
-        return list(range(utterances))
-    rows = {cluster: row for row, cluster in enumerate(dict.fromkeys(clusters))}
-    return [rows[cluster] for cluster in clusters]
 
 
 def _drawn(count: int) -> Tensor:
@@ -103,7 +99,7 @@ def _sums(columns: Sequence[Sequence[float]], clusters: Sequence[Hashable] | Non
     values = torch.tensor([list(column) for column in columns], dtype=torch.float64)
     if clusters is None:
         return values
-    owners = torch.tensor(_owners(clusters, values.shape[1]))
+    owners = torch.tensor(owners_of(clusters, values.shape[1]))
     return torch.zeros(len(values), int(owners.max()) + 1, dtype=torch.float64).index_add_(1, owners, values)
 
 

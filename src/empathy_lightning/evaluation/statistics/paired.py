@@ -7,6 +7,8 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 from scipy import stats
 
+from empathy_lightning.evaluation.statistics.clusters import owners_of
+
 RESAMPLES = 9_999
 """Random signs of a permutation test; all of them where there are fewer."""
 
@@ -51,8 +53,8 @@ def permutation(own: Sequence[float], other: Sequence[float], clusters: Sequence
     """
     differences = differences_of(own, other)
     if clusters is not None:
-        rows = {cluster: row for row, cluster in enumerate(dict.fromkeys(clusters))}
-        differences = np.bincount([rows[cluster] for cluster in clusters], weights=differences)
+        # A cluster that is swapped as a whole is one difference, the sum of its own.
+        differences = np.bincount(owners_of(clusters, len(differences)), weights=differences)
     # One difference alone may as well have been the other way round.
     if len(differences) < 2 or not differences.any():
         return 1.0
@@ -78,5 +80,6 @@ def mcnemar(own: Sequence[float], other: Sequence[float]) -> float:
         In 0..1; 1 where no pair differs.
     """
     differences = differences_of(own, other)
+    # Pairs in which both are right, or both wrong, tell nothing of which is better.
     won, differing = int((differences > 0).sum()), int((differences != 0).sum())
     return float(stats.binomtest(won, differing).pvalue) if differing else 1.0

@@ -51,6 +51,7 @@ def utterances_needed(effect: float, power: float = 0.8, alpha: float = 0.05) ->
         return None
     if math.isinf(effect):
         return 2
+    # Doubled until it suffices, then halved into: the power grows with the number.
     too_few, enough = 1, 2
     while power_of(effect, enough, alpha) < power:
         too_few, enough = enough, 2 * enough

@@ -20,11 +20,12 @@ def options_of(value: Any) -> dict[str, str]:
     ({'A': 'sad', 'B': 'happy'}, {'A': 'sad', 'B': 'happy'})
     """
     if isinstance(value, str):
-        return {letter: text for letter, text in _LETTERED.findall(value)}
+        return dict(_LETTERED.findall(value))
     if isinstance(value, dict):
         return {str(letter).strip().upper(): str(text).strip() for letter, text in value.items()}
+    texts = value if isinstance(value, list) else []
     options = {}
-    for letter, text in zip(ascii_uppercase, value if isinstance(value, list) else [], strict=False):
+    for letter, text in zip(ascii_uppercase, texts, strict=False):
         lettered = _LETTERED.fullmatch(str(text))
         options[letter] = lettered[2] if lettered else str(text).strip()
     return options

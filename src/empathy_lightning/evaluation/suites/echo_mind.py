@@ -83,7 +83,8 @@ class EchoMind(Suite):
         answer = letter_of(values.get("answer"), options)
         path = located(home / "audio", f"{values.get('audio_dir')}/{values.get('audio_name')}")
         if answer is None or path is None:
-            self.skip(row.place, "no audio file" if path is None else "no answer among the options")
+            lacking = "no audio file" if path is None else "no answer among the options"
+            self.skip(row.place, lacking)
             return
         yield Utterance(
             id=f"{home.name.removeprefix('data_')}-{file.stem}-{values.get('question_id')}",
@@ -101,4 +102,6 @@ def _felt(spoken: str, delivery: str) -> str | None:
     """The emotion of a delivery, where it is one: ``happy-toned expressive voice`` is happy."""
     if delivery == "neutral":
         return "neutral"
-    return emotion_named(spoken.partition("-toned")[0]) if delivery == "target" and "-toned" in spoken else None
+    if delivery == "target" and "-toned" in spoken:
+        return emotion_named(spoken.partition("-toned")[0])
+    return None

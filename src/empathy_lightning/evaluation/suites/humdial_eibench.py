@@ -15,7 +15,7 @@ from typing import Any
 from empathy_lightning.corpora.corpus import Kind
 from empathy_lightning.emotion_words import emotion_named
 from empathy_lightning.evaluation.suites.asking import asked, labels_of, letter_of, options_of
-from empathy_lightning.evaluation.suites.rows import Row, json_rows
+from empathy_lightning.evaluation.suites.rows import Row, json_rows, objects_of
 from empathy_lightning.evaluation.suites.suite import Suite, located
 from empathy_lightning.text import script_share
 from empathy_lightning.utterance import Utterance
@@ -86,7 +86,8 @@ class HumDialEIBench(Suite):
         answer = letter_of(values.get("answer"), options)
         path = located(home, values.get("audio"))
         if answer is None or path is None:
-            self.skip(row.place, "no single audio file" if path is None else "no answer among the options")
+            lacking = "no single audio file" if path is None else "no answer among the options"
+            self.skip(row.place, lacking)
             return None
         question = str(values.get("question", ""))
         return Utterance(
@@ -102,10 +103,7 @@ class HumDialEIBench(Suite):
 
 def _second_feeling(turns: Any) -> dict[str, Any] | None:
     """The second turn with a feeling that is not neutral."""
-    felt = []
-    for turn in turns if isinstance(turns, list) else []:
-        if isinstance(turn, dict) and str(turn.get("emotion", "")).lower() != "neutral":
-            felt.append(turn)
+    felt = [turn for turn in objects_of(turns) if str(turn.get("emotion", "")).lower() != "neutral"]
     return felt[1] if len(felt) > 1 else None
 
 

@@ -43,13 +43,21 @@ def json_rows(file: Path, lost: Lost) -> Iterator[Row]:
             lost(place, "not a JSON object")
 
 
+def objects_of(value: Any) -> list[dict[str, Any]]:
+    """The objects in a value that should be a list of them; what is something else is left out."""
+    entries = value if isinstance(value, list) else []
+    return [entry for entry in entries if isinstance(entry, dict)]
+
+
 def _records(file: Path, text: str, lost: Lost) -> Iterator[tuple[str, Any]]:
     try:
         whole = json.loads(text)
     except ValueError:
+        # Several lines of JSON are no JSON together; names of files do not tell which it is.
         yield from _lines(file, text, lost)
         return
-    for number, record in enumerate(whole if isinstance(whole, list) else [whole]):
+    records = whole if isinstance(whole, list) else [whole]
+    for number, record in enumerate(records):
         yield f"{file}, record {number}", record
 
 
@@ -83,5 +91,6 @@ def parquet_rows(file: Path, lost: Lost) -> Iterator[Row]:
     except (pyarrow.ArrowException, OSError) as error:
         lost(str(file), f"not a Parquet file, or a damaged one: {' '.join(str(error).split())}")
         return
+    # The audio is named and not read: a set's recordings may be larger than the memory.
     for number, values in enumerate(table.to_pylist()):
         yield Row(values, f"{file}, row {number}", f"{file.absolute()}#{number}")

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from empathy_lightning.emotion_words import emotion_named
-from empathy_lightning.evaluation.suites.rows import json_rows
+from empathy_lightning.evaluation.suites.rows import json_rows, objects_of
 from empathy_lightning.evaluation.suites.suite import Suite, located
 from empathy_lightning.utterance import Utterance
 
@@ -64,8 +64,8 @@ class SDEval(Suite):
 def _targets(targets: Any) -> tuple[list[str], list[str]]:
     """Replies, and the emotion of each."""
     replies, feelings = [], []
-    for target in targets if isinstance(targets, list) else []:
-        if isinstance(target, dict) and isinstance(target.get("reply"), str):
+    for target in objects_of(targets):
+        if isinstance(target.get("reply"), str):
             replies.append(target["reply"])
             feelings.append(str(target.get("reply_emotion", "")))
     return replies, feelings

@@ -50,8 +50,11 @@ def texts(value: Any) -> list[str]:
     >>> texts(["Paris", " "]), texts("Paris"), texts(None)
     (['Paris'], ['Paris'], [])
     """
-    values = [value] if isinstance(value, str) else value if isinstance(value, list) else []
-    return [text.strip() for text in values if isinstance(text, str) and text.strip()]
+    if isinstance(value, str):
+        value = [value]
+    entries = value if isinstance(value, list) else []
+    stripped = [entry.strip() for entry in entries if isinstance(entry, str)]
+    return [text for text in stripped if text]
 
 
 def located(folder: Path, name: Any) -> str | None:

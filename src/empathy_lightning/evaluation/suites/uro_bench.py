@@ -62,8 +62,9 @@ class UROBench(Suite):
     def _dialogue(self, row: Row, home: Path, name: str, found: re.Match[str]) -> Iterator[Utterance]:
         """The turns of a dialogue, each after the one before it, up to one without a recording."""
         before = None
-        turns = row.values["dialogue"]
-        for number, turn in enumerate(turns if isinstance(turns, list) else [], 1):
+        dialogue = row.values["dialogue"]
+        turns = dialogue if isinstance(dialogue, list) else []
+        for number, turn in enumerate(turns, 1):
             values = turn if isinstance(turn, dict) else {}
             question = self._question(values, f"{row.place}, turn {number}", home, f"{name}-{number}", found)
             if question is None:

@@ -78,5 +78,9 @@ def _instructions(values: dict[str, Any]) -> dict[str, str]:
         arguments = json.loads(arguments)
     if not (isinstance(kinds, list) and isinstance(arguments, list) and len(kinds) == len(arguments)):
         return {}
-    given = [{name: value for name, value in (one or {}).items() if value is not None} for one in arguments]
-    return {INSTRUCTIONS: json.dumps(list(zip(kinds, given, strict=True)), ensure_ascii=False)}
+    instructions = []
+    for kind, given in zip(kinds, arguments, strict=True):
+        # In Parquet each instruction has a column for the arguments of all kinds; those of others are None.
+        own = {name: value for name, value in (given or {}).items() if value is not None}
+        instructions.append((kind, own))
+    return {INSTRUCTIONS: json.dumps(instructions, ensure_ascii=False)}
