@@ -114,7 +114,7 @@ def _sampling(content: Any) -> Sampling:
     known = tuple(Sampling.__dataclass_fields__)
     _check_keys("sampling.", content, known, known)
     for key, value in content.items():
-        kind = int if key in ("top_k", "seed", "max_tokens") else int | float
+        kind: Any = int if key in ("top_k", "seed", "max_tokens") else int | float
         if isinstance(value, bool) or not isinstance(value, kind) or value < 0:
             raise _Wrong(f"sampling.{key} is {value!r}: give a number")
     return Sampling(**content)

@@ -39,9 +39,9 @@ def emotion_pictures(measured: Mapping[str, Any], recognised: Recognised) -> str
         pictures += report.picture(report.reliability_curve(measured["reliability"]), "reliability curve")
     for name, (heard, rated) in recognised.ratings.items():
         known = []
-        for own, true, group in zip(heard, rated, recognised.true, strict=True):
-            if own is not None and true is not None:
-                known.append((own, true, group))
+        for told, stated, group in zip(heard, rated, recognised.true, strict=True):
+            if told is not None and stated is not None:
+                known.append((told, stated, group))
         if known:
             own, true, groups = zip(*known, strict=True)
             scatter = report.rating_scatter({name: torch.tensor(own)}, {name: torch.tensor(true)}, groups)

@@ -123,7 +123,7 @@ class SpeechRecogniser:
 
         primary = primary_language(language)
         code = TO_LANGUAGE_CODE.get(primary, primary)
-        known = self.languages.values() if self.languages else ["en"]
+        known = list(self.languages.values()) or ["en"]
         return code if code in known else None
 
     @torch.no_grad()

@@ -58,7 +58,7 @@ def result_table(folders: Sequence[Path], form: str, patterns: Sequence[str] = (
     """
     systems = {name: figures_by_key(results) for name, results in read_all(folders).items()}
     # A dict keeps the order in which systems name their figures, each once.
-    every: dict[tuple[str, str, str], None] = {}
+    every: dict[tuple[str, str, str], Any] = {}
     for figures in systems.values():
         every |= dict.fromkeys(figures)
     keys = [key for key in every if is_wanted(key, patterns)]

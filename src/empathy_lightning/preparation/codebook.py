@@ -50,6 +50,7 @@ def fit_codebook(
             f"{len(stretches)} units of speech for a codebook of {quantizer.num_units}: give more recordings, or "
             "fewer units"
         )
+    # pca_lowrank draws too, and takes no generator of its own.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         stretches = stretches[torch.randperm(len(stretches))[:most]]
@@ -96,8 +97,7 @@ def prepare_codebook(
     manifest, out = Path(manifest), Path(out)
     check_folder(out)
     pieces = pieces_of(read_chosen(manifest, "train", max_left_out))
-    # A shard elsewhere is looked for when it is read.
-    chosen = [piece for piece in pieces if is_url(piece[0]) or Path(file_of(piece[0])).is_file()][:recordings]
+    chosen = [piece for piece in pieces if _may_be_there(piece[0])][:recordings]
     made_from = {"manifest": digest(manifest), "num_units": num_units, "recordings": recordings, "seed": seed}
     made_from["audio"] = recordings_digest((path for path, *_ in chosen), manifest.parent)
     claim = Claim(out / "model.safetensors", made_from)
@@ -109,3 +109,8 @@ def prepare_codebook(
     claim.write()
     save(out, quantizer.half())
     return out
+
+
+def _may_be_there(path: str) -> bool:
+    """Whether a recording is there; a shard elsewhere is looked for when it is read."""
+    return is_url(path) or Path(file_of(path)).is_file()

@@ -69,7 +69,9 @@ def prepare_copies(
         claim = Claim(folder, made_from, "*/*.wav")
         if not claim.is_met(again):
             claim.write()
-        rows = [replace(u, id=f"{u.id}~{copy + 1}", duration=None) for copy in range(copies) for u in originals]
+        rows = []
+        for copy in range(1, copies + 1):
+            rows += [replace(u, id=f"{u.id}~{copy}", duration=None) for u in originals]
         unreadable: dict[str, str] = {}
         changed = _changed(rows, originals * copies, out, change, seed, unreadable)
         refuse_lost([(why, path) for path, why in unreadable.items()], len(originals), max_left_out)
@@ -103,6 +105,7 @@ def _changed(
             except AudioError as error:
                 unreadable[original.path] = kind_of(str(error).removeprefix(f"{original.path}: "))
                 continue
+            # By the copy's own id, so that neither order nor an interruption changes what is drawn.
             with drawn_from((seed_of(seed, row),)):
                 waveform = change(waveform)
             write(file, waveform.clamp(-1, 1), SAMPLE_RATE)

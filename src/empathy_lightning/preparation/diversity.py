@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -39,7 +40,10 @@ def ngrams(text: str, n: int = 3) -> frozenset[tuple[str, ...]]:
     """Distinct runs of n words, or of all words where there are fewer."""
     tokens = words(text)
     n = min(n, len(tokens))
-    return frozenset(tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1)) if n else frozenset()
+    if not n:
+        return frozenset()
+    starts = range(len(tokens) - n + 1)
+    return frozenset(tuple(tokens[start : start + n]) for start in starts)
 
 
 def near_duplicates(texts: Sequence[str], overlap: float, n: int = 3) -> dict[int, int]:
@@ -58,15 +62,17 @@ def near_duplicates(texts: Sequence[str], overlap: float, n: int = 3) -> dict[in
         For each dropped index, the index of the kept text that it repeats.
     """
     sets = [ngrams(text, n) for text in texts]
-    frequency = Counter(gram for grams in sets for gram in grams)
+    frequency = Counter(chain.from_iterable(sets))
     index: dict[tuple[str, ...], list[int]] = defaultdict(list)
     duplicates: dict[int, int] = {}
     for current, grams in enumerate(sets):
         rarest = sorted(grams, key=lambda gram: (frequency[gram], gram))
         # A share of the size, rounded up; the small term keeps 0.7 * 10 from becoming 8.
         prefix = rarest[: len(grams) - math.ceil(overlap * len(grams) - 1e-9) + 1]
-        candidates = sorted({kept for gram in prefix for kept in index[gram]})
-        twin = next((kept for kept in candidates if _jaccard(grams, sets[kept]) >= overlap - 1e-9), None)
+        candidates: set[int] = set()
+        for gram in prefix:
+            candidates.update(index[gram])
+        twin = next((kept for kept in sorted(candidates) if _jaccard(grams, sets[kept]) >= overlap - 1e-9), None)
         if twin is not None:
             duplicates[current] = twin
             continue
@@ -128,12 +134,16 @@ def similar(embeddings: Tensor, most: float) -> dict[int, int]:
             before, nearest = (block @ unit[kept].T).max(1)
             nearest = torch.tensor(kept)[nearest]
         else:
+            # Below any cosine.
             before, nearest = torch.full((len(block),), -2.0), torch.zeros(len(block), dtype=torch.long)
         new: list[int] = []
+        # Inside a block one row after the other: whether one is kept decides the next.
         for row in range(len(block)):
             cosine, twin = float(before[row]), int(nearest[row])
-            if new and float(among[row, new].max()) > cosine:
-                cosine, twin = float(among[row, new].max()), start + new[int(among[row, new].argmax())]
+            if new:
+                beside = among[row, new]
+                if float(beside.max()) > cosine:
+                    cosine, twin = float(beside.max()), start + new[int(beside.argmax())]
             if cosine > most:
                 dropped[start + row] = twin
             else:
@@ -164,6 +174,7 @@ def farthest_points(embeddings: Tensor, count: int) -> list[int]:
     while len(taken) < count:
         latest = (squares + squares[taken[-1]] - 2 * (centred @ centred[taken[-1]])).clamp(min=0.0)
         distance = torch.minimum(distance, latest)
+        # Rows that are equal have distance 0: below it, this one is not taken again before them.
         distance[taken[-1]] = -1.0
         taken.append(int(distance.argmax()))
     return taken

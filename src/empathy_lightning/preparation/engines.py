@@ -38,7 +38,8 @@ class Answer:
     @classmethod
     def of(cls, tokenizer: Any, ids: Sequence[int], cut: bool) -> Answer:
         """The answer that a reply's token ids spell."""
-        return cls(None if is_only_thinking(tokenizer, ids) else reply_text(tokenizer, ids), cut)
+        text = None if is_only_thinking(tokenizer, ids) else reply_text(tokenizer, ids)
+        return cls(text, cut)
 
 
 @dataclass(frozen=True)
@@ -143,19 +144,20 @@ def _with_vllm(generation: Generation) -> Answerer:
         raise InputError(f"vLLM cannot load {name}: {' '.join(str(error).split())}"[:300]) from None
     _end_by_exit()
     tokenizer = model.get_tokenizer()
-    ends = [end for end in [end_token_id(tokenizer)] if end is not None]
+    end = end_token_id(tokenizer)
+    ends = [] if end is None else [end]
+
+    def _sampling(seed: int) -> Any:
+        return vllm.SamplingParams(
+            temperature=generation.temperature,
+            max_tokens=generation.max_new_tokens,
+            seed=seed,
+            detokenize=False,
+            stop_token_ids=ends,
+        )
 
     def _answer(prompts: Sequence[list[int]], seeds: Sequence[int]) -> list[Answer]:
-        sampling = [
-            vllm.SamplingParams(
-                temperature=generation.temperature,
-                max_tokens=generation.max_new_tokens,
-                seed=seed,
-                detokenize=False,
-                stop_token_ids=ends,
-            )
-            for seed in seeds
-        ]
+        sampling = [_sampling(seed) for seed in seeds]
         asked = [vllm.TokensPrompt(prompt_token_ids=ids) for ids in prompts]
         done = [result.outputs[0] for result in model.generate(asked, sampling, use_tqdm=False)]
         return [Answer.of(tokenizer, reply.token_ids, reply.finish_reason == "length") for reply in done]

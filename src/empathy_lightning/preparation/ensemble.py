@@ -24,7 +24,9 @@ class Ensemble:
         if not engines:
             raise InputError("an ensemble needs engines, such as {first: {class_path: Espeak, init_args: ...}}")
         self.engines = dict(engines)
-        self.styles = [f"{name}/{style}" for name, engine in self.engines.items() for style in engine.styles]
+        self.styles: list[str] = []
+        for name, engine in self.engines.items():
+            self.styles += [f"{name}/{style}" for style in engine.styles]
 
     def say(self, text: str, style: str, seed: int) -> tuple[Tensor, int]:
         """See :class:`.speech_engines.SpeechEngine`."""
@@ -33,5 +35,8 @@ class Ensemble:
 
     def identity(self) -> dict[str, str]:
         """See :class:`.speech_engines.SpeechEngine`: of all engines, in their order."""
-        said = [engine.identity() for engine in self.engines.values()]
-        return {field: ", ".join(one[field] for one in said) for field in ("engine", "version", "voice")}
+        identities = [engine.identity() for engine in self.engines.values()]
+        joined = {}
+        for field in ("engine", "version", "voice"):
+            joined[field] = ", ".join(identity[field] for identity in identities)
+        return joined

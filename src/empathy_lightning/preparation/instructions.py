@@ -15,8 +15,8 @@ from empathy_lightning.configurations import located, read_yaml
 from empathy_lightning.data.manifest import write_manifest
 from empathy_lightning.errors import InputError, meant
 from empathy_lightning.files import check_target, write_json
-from empathy_lightning.jobs import Claim, alone, rank_and_world_size
-from empathy_lightning.preparation.answers import answer_in_shards, asked, check_shards, shards_of
+from empathy_lightning.jobs import Claim, alone
+from empathy_lightning.preparation.answers import answer_in_shards, asked, check_shards, shards_of, tell_of_share
 from empathy_lightning.preparation.diversity import near_duplicates, repeats
 from empathy_lightning.preparation.engines import Generation
 from empathy_lightning.text import published_refusal, words
@@ -98,12 +98,17 @@ def read_wishes(file: str | Path) -> Wishes:
     for name in content:
         if name not in _KEYS:
             raise InputError(f"{path}: unknown key {name}; there are {', '.join(_KEYS)}{meant(str(name), _KEYS)}")
-    lists = {name: [str(text) for text in content.get(name) or []] for name in _KEYS if name != "words"}
-    fillers = {str(name): [str(text) for text in texts] for name, texts in (content.get("words") or {}).items()}
+    lists = {name: _texts(content.get(name)) for name in _KEYS if name != "words"}
+    words_of = content.get("words") or {}
+    fillers = {str(name): _texts(texts) for name, texts in words_of.items()}
     try:
         return Wishes(**lists, words=fillers)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
+
+
+def _texts(listed: Any) -> list[str]:
+    return [str(text) for text in listed or []]
 
 
 def sentences_of(reply: str) -> Iterator[str]:
@@ -175,10 +180,11 @@ def prepare_instructions(
     with alone(shards_of(out)):
         answered = answer_in_shards(requests, shards_of(out), generation, per_shard, again)
         if answered is None:
-            rank, world_size = rank_and_world_size()
-            print(f"process {rank} of {world_size} is done; the one that ends last writes {out}")
+            tell_of_share(out)
             return out
-        written = [(u.id, text) for u in answered for text in sentences_of(u.response or "")]
+        written: list[tuple[str, str]] = []
+        for request in answered:
+            written += [(request.id, text) for text in sentences_of(request.response or "")]
         texts = wanted.filled(filled, generation.seed)
         kept, dropped = _chosen(written, texts, words_within, overlap)
         if not kept:
@@ -213,12 +219,16 @@ def _chosen(
     """What is kept of the model's texts, then of the templates': who wrote it and the text; and counts of the rest."""
     dropped: Counter[str] = Counter()
     kept = []
-    for writer, text in [*((f"request {number}", t) for number, t in written), *(("template", t) for t in texts)]:
+    # Of texts that are alike the first is kept: the model's before the templates'.
+    every = [(f"request {number}", text) for number, text in written]
+    every += [("template", text) for text in texts]
+    for writer, text in every:
         reason = unfit(text, *within)
         if reason is None:
             kept.append((writer, text))
         else:
             dropped[reason] += 1
+    # First the cheap test, which leaves fewer texts to the other.
     again = set(repeats([text for _, text in kept], 1))
     dropped["written twice"] += len(again)
     kept = [row for index, row in enumerate(kept) if index not in again]
@@ -231,10 +241,11 @@ def _with_splits(kept: Sequence[tuple[str, str]], corpus: str, held_out: float, 
     """Utterances with ids; a text's split is drawn from the text itself."""
     rows = []
     for number, (writer, text) in enumerate(kept):
-        split = "train"
-        if writer != "template":
-            place = random.Random(f"{seed}/split/{text}").random()
-            split = "test" if place < held_out else "validation" if place < 2 * held_out else "train"
+        place = random.Random(f"{seed}/split/{text}").random()
+        if writer == "template" or place >= 2 * held_out:
+            split = "train"
+        else:
+            split = "test" if place < held_out else "validation"
         fields: dict[str, Any] = {"transcript": text, "language": "en", "split": split}
         rows.append(_unspoken(number, corpus, **fields, raw_labels={"written_by": writer}))
     return rows

@@ -113,6 +113,7 @@ def pair(
         key = (_split(recording), recording.emotion)
         deck = decks.get(key, [])
         dealt = 0
+        # Once around at most: a deck that holds too few other recordings gives what it has.
         for _ in range(len(deck)):
             if dealt == per_recording:
                 break
@@ -174,16 +175,10 @@ def prepare_pseudo_dialogues(
     check_target(out, [Path(instructions), Path(recordings)])
     check_target(report_of(out), [])
     check_shards(out, again)
-    voices = [u for u in _with_audio(recordings, max_left_out, unknown_label) if u.emotion and not unknown_label(u)]
+    heard = _with_audio(recordings, max_left_out, unknown_label)
+    voices = [u for u in heard if u.emotion and not unknown_label(u)]
     shares = dict(distribution or label_distribution(voices))
-    if not shares:
-        raise InputError(
-            f"{recordings} has no training utterance with an emotion: label some, or give the labels' shares as "
-            "--distribution"
-        )
-    unheard = set(shares) - {u.emotion for u in voices}
-    if unheard:
-        raise InputError(f"{recordings} has no utterance with the emotion {', '.join(sorted(unheard))}")
+    _check_shares(shares, voices, recordings)
     spoken = _with_audio(instructions, max_left_out, unaskable)
     labelled = draw_labels(spoken, shares, generation.seed)
     with alone(shards_of(out)):
@@ -199,9 +194,22 @@ def prepare_pseudo_dialogues(
     return out
 
 
+def _check_shares(shares: Mapping[str, float], voices: Sequence[Utterance], recordings: str | Path) -> None:
+    """Refuse labels that no recording could voice."""
+    if not shares:
+        raise InputError(
+            f"{recordings} has no training utterance with an emotion: label some, or give the labels' shares as "
+            "--distribution"
+        )
+    unheard = set(shares) - {u.emotion for u in voices}
+    if unheard:
+        raise InputError(f"{recordings} has no utterance with the emotion {', '.join(sorted(unheard))}")
+
+
 def _with_audio(manifest: str | Path, most: float, lacking: Callable[[Utterance], str | None]) -> list[Utterance]:
     """The utterances whose audio is there, by id; those that lack something else are only counted."""
     read = read_chosen(manifest, most=most, lacking=lacking)
+    # By id, since the dialogues are dealt out in the order of the recordings.
     return sorted(with_files(read, Tally()), key=lambda u: (u.corpus, u.id))
 
 

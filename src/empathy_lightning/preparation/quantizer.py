@@ -85,7 +85,9 @@ def prepare_quantizer(
     part = frozen_encoder(encoder, trust)
     quantizer = KMeansQuantizer(part, layer, num_units, _width(part, layer))
     quantizer.to(own_device())
+    # A manifest may be sorted by speaker, and the hours end before it does.
     random.Random(seed).shuffle(pieces)
+    # It waits for thirty vectors a unit before it chooses its first centres.
     means = KMeans(num_units, 30 * num_units, seed)
     quantizer.centres.copy_(_fitted(quantizer, pieces, means, hours, batch_seconds, max_left_out))
     claim.write()
@@ -118,6 +120,7 @@ def _pieces(utterances: Sequence[Utterance], manifest: Path) -> list[Piece]:
 
 def pieces_of(utterances: Sequence[Utterance]) -> list[Piece]:
     """The recordings to fit a quantizer to: the replies' or, where no reply has one, the utterances' own."""
+    # A dict, since several utterances may have one reply.
     replies: dict[Piece, None] = {(u.response_path, 0.0, None): None for u in utterances if u.response_path}
     return list(replies) or [(u.path, u.start, u.end) for u in utterances]
 

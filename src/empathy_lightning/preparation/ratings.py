@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,7 +47,10 @@ def rate(encoder: EmotionEncoder, waveforms: Sequence[Tensor]) -> list[dict[str,
     padded = torch.nn.utils.rnn.pad_sequence(list(waveforms), batch_first=True).to(device)
     heard = encoder(padded, torch.tensor([len(waveform) for waveform in waveforms], device=device))
     columns = {name: getattr(heard, name).clamp(0.0, 1.0).tolist() for name in RATINGS}
-    return [{name: round(columns[name][row], 4) for name in RATINGS} for row in range(len(waveforms))]
+    rated = []
+    for row in range(len(waveforms)):
+        rated.append({name: round(columns[name][row], 4) for name in RATINGS})
+    return rated
 
 
 def prepare_ratings(
@@ -91,17 +94,10 @@ def prepare_ratings(
         return out
     encoder = _load(emotion_encoder)
     unrated = [index for index, u in enumerate(utterances) if _lacking(u)]
-    durations = SpeechDataset([utterances[index] for index in unrated], MAX_SECONDS).durations()
     unreadable: list[str] = []
     with progress_bar(total=len(unrated), what="ratings of voices") as progress:
-        for batch in LengthBucketSampler(durations, batch_seconds, shuffle=False) if unrated else ():
-            heard = {}
-            for index in (unrated[draw.row] for draw in batch):
-                try:
-                    heard[index] = _read(utterances[index])
-                except AudioError as error:
-                    warnings.warn(f"without ratings: {error}", stacklevel=2)
-                    unreadable.append(str(error))
+        for batch in _batches([utterances[index] for index in unrated], batch_seconds):
+            heard = _heard(utterances, [unrated[row] for row in batch], unreadable)
             refuse_lost([("that cannot be rated", reason) for reason in unreadable], len(utterances), max_left_out)
             if heard:
                 for index, ratings in zip(heard, rate(encoder, list(heard.values())), strict=True):
@@ -112,6 +108,26 @@ def prepare_ratings(
     claim.write()
     write_manifest(out, utterances)
     return out
+
+
+def _batches(utterances: Sequence[Utterance], batch_seconds: float) -> Iterator[list[int]]:
+    """Rows of like length."""
+    if utterances:
+        durations = SpeechDataset(utterances, MAX_SECONDS).durations()
+        for batch in LengthBucketSampler(durations, batch_seconds, shuffle=False):
+            yield [draw.row for draw in batch]
+
+
+def _heard(utterances: Sequence[Utterance], indices: Sequence[int], unreadable: list[str]) -> dict[int, Tensor]:
+    """The recordings that can be rated, by their indices; why others cannot is told and added."""
+    heard = {}
+    for index in indices:
+        try:
+            heard[index] = _read(utterances[index])
+        except AudioError as error:
+            warnings.warn(f"without ratings: {error}", stacklevel=3)
+            unreadable.append(str(error))
+    return heard
 
 
 def _load(name_or_path: str) -> EmotionEncoder:
@@ -130,13 +146,17 @@ def _lacking(utterance: Utterance) -> list[str]:
 
 def _read(utterance: Utterance) -> Tensor:
     last = utterance.start + MAX_SECONDS
-    waveform = read(utterance.path, utterance.start, last if utterance.end is None else min(utterance.end, last))
+    if utterance.end is not None:
+        last = min(utterance.end, last)
+    waveform = read(utterance.path, utterance.start, last)
     check_speech(waveform, utterance.path, longest=math.inf)
     return waveform
 
 
 def _filled(utterance: Utterance, ratings: dict[str, float], model: str) -> Utterance:
     names = _lacking(utterance)
-    mark = f"pseudo: {model}" + (f" ({', '.join(names)})" if len(names) < len(RATINGS) else "")
+    mark = f"pseudo: {model}"
+    if len(names) < len(RATINGS):
+        mark += f" ({', '.join(names)})"
     filled = {name: ratings[name] for name in names}
     return replace(utterance, raw_labels={**utterance.raw_labels, "ratings": mark}, **filled)  # type: ignore[arg-type]

@@ -47,8 +47,9 @@ class ResponseSelection:
             "similarity": self.similarity is not None and not -1 <= self.similarity <= 1,
             "count": self.count is not None and self.count < 1,
         }
-        for name in (name for name, is_wrong in wrong.items() if is_wrong):
-            raise InputError(f"{name} of {getattr(self, name)} keeps nothing: see `prepare responses --help`")
+        for name, is_wrong in wrong.items():
+            if is_wrong:
+                raise InputError(f"{name} of {getattr(self, name)} keeps nothing: see `prepare responses --help`")
 
 
 @dataclass(frozen=True)
@@ -103,35 +104,36 @@ def select(
         _drop(dict.fromkeys(twins, "means the same as another"), twins)
     if selection.count is not None and selection.count < len(kept):
         taken = set(diversity.farthest_points(embed(_texts()), selection.count))
-        _drop(dict.fromkeys(set(range(len(kept))) - taken, f"not among the {selection.count} farthest apart"))
+        others = set(range(len(kept))) - taken
+        _drop(dict.fromkeys(others, f"not among the {selection.count} farthest apart"))
     return kept, dropped
 
 
 def report(kept: Sequence[Utterance], dropped: Sequence[Dropped]) -> dict[str, Any]:
     """Counts by reason and by emotion, and each drop."""
-    asked = Counter(u.emotion or "unlabelled" for u in [*kept, *(d.utterance for d in dropped)])
     still = Counter(u.emotion or "unlabelled" for u in kept)
+    asked = still + Counter(d.utterance.emotion or "unlabelled" for d in dropped)
     return {
         "utterances": len(kept) + len(dropped),
         "kept": len(kept),
         "cut_and_kept": sum(u.response_cut for u in kept),
         "reasons": dict(Counter(d.reason for d in dropped).most_common()),
         "emotions": {name: {"utterances": asked[name], "kept": still[name]} for name in sorted(asked)},
-        "dropped": [
-            {
-                "corpus": d.utterance.corpus,
-                "id": d.utterance.id,
-                "reason": d.reason,
-                "response": d.utterance.response,
-                **({} if d.like is None else {"like": d.like.id}),
-            }
-            for d in dropped
-        ],
+        "dropped": [_row(d) for d in dropped],
     }
+
+
+def _row(dropped: Dropped) -> dict[str, Any]:
+    utterance = dropped.utterance
+    row = {"corpus": utterance.corpus, "id": utterance.id, "reason": dropped.reason, "response": utterance.response}
+    if dropped.like is not None:
+        row["like"] = dropped.like.id
+    return row
 
 
 def table(figures: dict[str, Any]) -> str:
     """The counts of a report, for the screen."""
-    rows = [("utterances", figures["utterances"]), *((f"  {r}", -n) for r, n in figures["reasons"].items())]
+    rows = [("utterances", figures["utterances"])]
+    rows += [(f"  {reason}", -count) for reason, count in figures["reasons"].items()]
     rows += [("kept", figures["kept"]), ("  of these cut, without an end", figures["cut_and_kept"])]
     return "\n".join(f"{name:<46}{count:>8}" for name, count in rows)

@@ -18,8 +18,15 @@ from empathy_lightning.digests import digest
 from empathy_lightning.emotion_words import emotion_named
 from empathy_lightning.errors import InputError
 from empathy_lightning.files import check_target, write_json
-from empathy_lightning.jobs import Claim, alone, rank_and_world_size
-from empathy_lightning.preparation.answers import answer_in_shards, asked, check_shards, no_answer, shards_of
+from empathy_lightning.jobs import Claim, alone
+from empathy_lightning.preparation.answers import (
+    answer_in_shards,
+    asked,
+    check_shards,
+    no_answer,
+    shards_of,
+    tell_of_share,
+)
 from empathy_lightning.preparation.diversity import mean_embeddings
 from empathy_lightning.preparation.engines import Generation, load_language_model
 from empathy_lightning.preparation.response_selection import (
@@ -60,22 +67,24 @@ def answer_and_select(
     Raises:
         InputError: If no utterance can be asked about, or the shards answer something else.
     """
-    lacking = [_lacking(u, generation.prompt) for u in utterances]
-    # Prompts of their own would ask something else than what is answered here.
-    askable = [
-        replace(u, prompt=None, system=None) for u, reason in zip(utterances, lacking, strict=True) if not reason
-    ]
+    askable = []
+    unasked = []
+    for u in utterances:
+        reason = _lacking(u, generation.prompt)
+        if reason is None:
+            # A prompt of its own would ask something else than what is answered here.
+            askable.append(replace(u, prompt=None, system=None))
+        else:
+            unasked.append(Dropped(u, reason))
     if not askable:
-        reasons = " or ".join(sorted({reason for reason in lacking if reason}))
+        reasons = " or ".join(sorted({dropped.reason for dropped in unasked}))
         raise InputError(f"nothing to ask about: {reasons or 'no utterance'} in the whole manifest")
     answered = answer_in_shards(askable, shards_of(out), generation, per_shard, again)
     if answered is None:
-        rank, world_size = rank_and_world_size()
-        print(f"process {rank} of {world_size} is done; the one that ends last writes {out}")
+        tell_of_share(out)
         return None
     embed = partial(_embed, generation)
     kept, dropped = select([u for u in answered if u.response is not None], selection, embed)
-    unasked = [Dropped(u, reason) for u, reason in zip(utterances, lacking, strict=True) if reason]
     unanswered = [Dropped(u, reason) for u in answered if (reason := no_answer(u))]
     return kept, report(kept, [*unasked, *unanswered, *dropped])
 
@@ -160,9 +169,8 @@ def prepare_responses(
     check_target(out, [Path(manifest)])
     check_target(report_of(out), [])
     check_shards(out, again)
-    utterances = sorted(
-        read_chosen(manifest, most=max_left_out, audio=False, lacking=lambda u: _lacking(u, prompt)), key=lambda u: u.id
-    )
+    read = read_chosen(manifest, most=max_left_out, audio=False, lacking=lambda u: _lacking(u, prompt))
+    utterances = sorted(read, key=lambda u: u.id)
     questions = Generation(language_model, prompt, batch_size=batch_size, **generation)
     with alone(shards_of(out)):
         done = answer_and_select(utterances, out, questions, selection or ResponseSelection(), per_shard, again)

@@ -18,8 +18,15 @@ from empathy_lightning.digests import digest, recordings_digest
 from empathy_lightning.emotion_words import SPELLINGS, emotion_named
 from empathy_lightning.errors import InputError, meant
 from empathy_lightning.files import check_folder, check_target
-from empathy_lightning.jobs import Claim, alone, rank_and_world_size, seed_of, speech_file, speech_files
-from empathy_lightning.preparation.answers import AnswerShard, check_shards, in_shards, shards_of
+from empathy_lightning.jobs import Claim, alone, seed_of, speech_file
+from empathy_lightning.preparation.answers import (
+    AnswerShard,
+    check_shards,
+    check_speech_files,
+    in_shards,
+    shards_of,
+    tell_of_share,
+)
 from empathy_lightning.preparation.speech_engines import Recordings, SpeechEngine
 from empathy_lightning.preparation.tones import Tones, read_tones
 from empathy_lightning.utterance import SPOKEN, Utterance
@@ -72,37 +79,47 @@ def prepare_speech(
     spoken = read_tones(tones)
     _check_answers(spoken, tones, manifest)
     utterances = _first(_to_be_said(manifest, out, spoken, transcripts or users, max_left_out), train)
-    for place in {file.parent for file in speech_files(out, utterances)}:
-        check_folder(place)
+    check_speech_files(out, utterances)
     said = {"seed": seed, "tones": spoken.said, **spoken.engine.identity(), **_replies(utterances, spoken, manifest)}
-    own = {(u.corpus, u.id): (u.response, u.response_cut) for u in read_manifest(manifest)} if users else None
+    # What is said takes the place of the responses until it is written.
+    own = _responses(manifest) if users else {}
 
     def _lost(utterance: Utterance, _: Utterance) -> bool:
         return not os.path.isfile(_place(utterance, out, spoken))
 
     with alone(shards):
-        speech = Claim(folder, said, "*/*.wav")
-        if not speech.is_met(again) and not isinstance(spoken.engine, Recordings):
-            speech.write()
+        _claim_speech(folder, said, spoken, again)
         if again:
             out.unlink(missing_ok=True)
         how = (lambda: _sayer(spoken, out, seed), per_shard, "speech of replies", _lost, _FIELDS, again)
         done = in_shards(utterances, shards, said, *how)
         if done is None:
-            rank, world_size = rank_and_world_size()
-            print(f"process {rank} of {world_size} is done; the one that ends last writes {out}")
+            tell_of_share(out)
             return out
         Claim(out, {"manifest": digest(manifest), **said}).write()
         rows = [_finished(u, row, out, spoken) for u, row in zip(utterances, done, strict=True)]
-        write_manifest(out, rows if own is None else [_of_user(row, *own[row.corpus, row.id]) for row in rows])
-    print(f"{len(done)} {'replies' if own is None else 'utterances'} said")
+        if users:
+            rows = [_of_user(row, *own[row.corpus, row.id]) for row in rows]
+        write_manifest(out, rows)
+    what = "utterances" if users else "replies"
+    print(f"{len(done)} {what} said")
     return out
+
+
+def _claim_speech(folder: Path, said: dict[str, Any], tones: Tones, again: bool) -> None:
+    """Claim the folder of what is said; recordings that are there lie in places of their own."""
+    claim = Claim(folder, said, "*/*.wav")
+    if not claim.is_met(again) and not isinstance(tones.engine, Recordings):
+        claim.write()
 
 
 def _check_answers(tones: Tones, file: str | Path, manifest: Path) -> None:
     """Refuse an answer to an emotion that is neither a known word nor a label of the manifest."""
     unknown = [emotion for emotion in tones.answers if emotion_named(emotion) is None]
-    labels = {u.emotion for u in read_manifest(manifest)} if unknown and manifest.suffix != ".txt" else set()
+    labels: set[str | None] = set()
+    # Only then is it worth reading the manifest twice.
+    if unknown and manifest.suffix != ".txt":
+        labels = {u.emotion for u in read_manifest(manifest)}
     for emotion in unknown:
         if emotion not in labels:
             near = meant(emotion, list(SPELLINGS))
@@ -123,15 +140,18 @@ def _to_be_said(manifest: Path, out: Path, tones: Tones, transcripts: bool, max_
     read = read_chosen(manifest, most=max_left_out, audio=False, lacking=_lacking)
     found = [_worded(u) for u in read if _lacking(u) is None]
     if not found:
-        raise InputError(f"{manifest} has no reply that can be said: {_lacking(read[0]) if read else 'it is empty'}")
+        reason = _lacking(read[0]) if read else "it is empty"
+        raise InputError(f"{manifest} has no reply that can be said: {reason}")
     return found
 
 
 def _first(utterances: Sequence[Utterance], train: int | None) -> list[Utterance]:
     """All but what comes after the first ones of split train."""
-    late = [u for u in utterances if u.split == "train"][train:] if train is not None else []
-    left = {id(u) for u in late}
-    return [u for u in utterances if id(u) not in left]
+    if train is None:
+        return list(utterances)
+    training = [u for u in utterances if u.split == "train"]
+    late = {id(u) for u in training[train:]}
+    return [u for u in utterances if id(u) not in late]
 
 
 def _unsayable(utterance: Utterance, tones: Tones) -> str | None:
@@ -181,10 +201,18 @@ def _finished(utterance: Utterance, row: Utterance, out: Path, tones: Tones) -> 
     return replace(utterance, response_path=_place(utterance, out, tones), units=None, raw_labels=labels | made)
 
 
+def _responses(manifest: Path) -> dict[tuple[str, str], tuple[str | None, bool]]:
+    """The responses of a manifest, and whether they are cut, by corpus and id."""
+    return {(u.corpus, u.id): (u.response, u.response_cut) for u in read_manifest(manifest)}
+
+
 def _of_user(said: Utterance, response: str | None, cut: bool) -> Utterance:
     """The utterance whose recording is its own speech, with the reply that it had before."""
     labels = {name: label for name, label in said.raw_labels.items() if name not in SPOKEN}
-    made = {f"user_{name.removeprefix('reply_')}": said.raw_labels[name] for name in SPOKEN if name in said.raw_labels}
+    made: dict[str, str] = {}
+    for name in SPOKEN:
+        if name in said.raw_labels:
+            made[f"user_{name.removeprefix('reply_')}"] = said.raw_labels[name]
     return replace(
         said,
         path=said.response_path or "",

@@ -265,4 +265,6 @@ def _short(path: Path) -> str:
 
 
 def _quoted(text: str) -> str:
-    return repr(text if len(text) <= 60 else f"{text[:57]}...")
+    if len(text) > 60:
+        text = f"{text[:57]}..."
+    return repr(text)

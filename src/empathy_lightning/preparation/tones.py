@@ -22,6 +22,7 @@ import random
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,9 @@ class Tones:
         """The style in which an utterance, or the reply to it, is said; None if there is none."""
         if self.drawn:
             styles = self.drawn.get(utterance.split or "train")
-            return random.Random(f"{utterance.corpus}/{utterance.id}").choice(styles) if styles else None
+            if not styles:
+                return None
+            return random.Random(f"{utterance.corpus}/{utterance.id}").choice(styles)
         emotion = utterance.emotion
         if emotion is None:
             return self.otherwise
@@ -94,14 +97,8 @@ def read_tones(file: str | Path) -> Tones:
 
 def _engine(entry: dict[str, Any]) -> Any:
     path = str(entry.get("class_path", ""))
-    module, _, name = path.rpartition(".")
-    try:
-        kind = Ensemble if path == "Ensemble" else getattr(import_module(module) if module else speech_engines, name)
-    except ImportError as error:
-        raise InputError(f"engine {path}: {error}; put the folder that holds it on PYTHONPATH") from None
-    except (AttributeError, ValueError):
-        known = ["Ensemble", "Espeak", "Piper", "Program", "Recordings"]
-        raise InputError(f"no engine {path!r}; there are {', '.join(known)}{meant(name, known)}") from None
+    name = path.rpartition(".")[2]
+    kind = _class_at(path)
     arguments = dict(entry.get("init_args") or {})
     if kind is Ensemble:
         arguments["engines"] = {str(key): _engine(inner) for key, inner in (arguments.get("engines") or {}).items()}
@@ -121,13 +118,30 @@ def _engine(entry: dict[str, Any]) -> Any:
     return engine
 
 
+def _class_at(path: str) -> Any:
+    """The class of an engine, of the library's by its bare name."""
+    if path == "Ensemble":
+        return Ensemble
+    module, _, name = path.rpartition(".")
+    try:
+        place = import_module(module) if module else speech_engines
+        return getattr(place, name)
+    except ImportError as error:
+        raise InputError(f"engine {path}: {error}; put the folder that holds it on PYTHONPATH") from None
+    except (AttributeError, ValueError):
+        known = ["Ensemble", "Espeak", "Piper", "Program", "Recordings"]
+        raise InputError(f"no engine {path!r}; there are {', '.join(known)}{meant(name, known)}") from None
+
+
 def _table(content: dict[str, Any], styles: list[str]) -> tuple[dict[str, str], str | None, dict[str, list[str]]]:
     answers, drawn = content.get("answers") or {}, content.get("drawn") or {}
     otherwise = content.get("otherwise")
     if not isinstance(answers, dict) or not isinstance(drawn, dict) or not (answers or otherwise or drawn):
         raise InputError("answers gives no emotion a style, such as {sad: warm}")
-    listed = [style for split in drawn.values() for style in split]
-    for style in [*answers.values(), *listed, *([otherwise] if otherwise else [])]:
+    named = [*answers.values(), *chain.from_iterable(drawn.values())]
+    if otherwise:
+        named.append(otherwise)
+    for style in named:
         if style not in styles:
             raise InputError(
                 f"the engine has no style {style}; there are {', '.join(styles)}{meant(str(style), styles)}"
@@ -135,10 +149,10 @@ def _table(content: dict[str, Any], styles: list[str]) -> tuple[dict[str, str], 
     for split in drawn:
         if split not in SPLITS:
             raise InputError(f"drawn: no split is named {split!r}; there are {', '.join(SPLITS)}")
-    named: dict[str, str] = {}
+    by_emotion: dict[str, str] = {}
     for emotion, style in answers.items():
         name = emotion_named(str(emotion)) or str(emotion)
-        if name in named:
+        if name in by_emotion:
             raise InputError(f"answers names {name} twice, the second time as {emotion}: leave one of them out")
-        named[name] = style
-    return named, otherwise, drawn
+        by_emotion[name] = style
+    return by_emotion, otherwise, drawn

@@ -17,8 +17,8 @@ from empathy_lightning.evaluation.changed_recordings import is_changed, with_sta
 from empathy_lightning.evaluation.other_recognisers import speech_recogniser
 from empathy_lightning.evaluation.reply_speech import Recording, SpeechRecogniser
 from empathy_lightning.files import check_target
-from empathy_lightning.jobs import Claim, alone, rank_and_world_size
-from empathy_lightning.preparation.answers import AnswerShard, check_shards, in_shards, shards_of
+from empathy_lightning.jobs import Claim, alone
+from empathy_lightning.preparation.answers import AnswerShard, check_shards, in_shards, shards_of, tell_of_share
 from empathy_lightning.preparation.identity import model_identity
 from empathy_lightning.utterance import Utterance
 
@@ -72,8 +72,7 @@ def prepare_transcripts(
         how = (_load, per_shard, "transcripts", _lost, ("transcript",), again)
         heard = in_shards(wordless, shards_of(out), said, *how)
         if heard is None:
-            rank, world_size = rank_and_world_size()
-            print(f"process {rank} of {world_size} is done; the one that ends last writes {out}")
+            tell_of_share(out)
             return out
         unread = [("unreadable", u.path) for u in heard if u.transcript is None]
         refuse_lost(unread, len(utterances), max_left_out)
@@ -81,9 +80,8 @@ def prepare_transcripts(
         Claim(out, {"manifest": digest(manifest), **said}).write()
         write_manifest(out, [_filled(u, words.get((u.corpus, u.id)), asr) for u in utterances])
     silent = sum(text == "" for text in words.values())
-    print(
-        f"{len(wordless) - len(unread) - silent} transcripts; no word was heard in {silent}, unreadable: {len(unread)}"
-    )
+    heard_in = len(wordless) - len(unread) - silent
+    print(f"{heard_in} transcripts; no word was heard in {silent}, unreadable: {len(unread)}")
     return out
 
 
@@ -99,7 +97,8 @@ def _heard(recogniser: SpeechRecogniser, utterances: Sequence[Utterance], progre
         few = utterances[start : start + _AT_ONCE]
         unreadable: dict[int, str] = {}
         found = recogniser.listen([Recording(u.path, u.start, u.end, u.language) for u in few], unreadable, None)
-        rows += [replace(u, transcript=said and said[0]) for u, said in zip(few, found, strict=True)]
+        for u, said in zip(few, found, strict=True):
+            rows.append(replace(u, transcript=None if said is None else said[0]))
         progress.update(len(few))
         for reason in unreadable.values():
             progress.write(f"without words: {reason}")

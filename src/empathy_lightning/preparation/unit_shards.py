@@ -102,14 +102,17 @@ def _batches(quantizer: Any, shard: Sequence[Utterance], batch_seconds: float = 
     """Rows of like length, or one by one where the quantizer takes one at a time."""
     if not hasattr(quantizer, "encode_many"):
         return [[row] for row in range(len(shard))]
-    seconds = [_seconds(u) for u in shard]
-    return [[draw.row for draw in batch] for batch in LengthBucketSampler(seconds, batch_seconds, shuffle=False)]
+    batches = []
+    for batch in LengthBucketSampler([_seconds(u) for u in shard], batch_seconds, shuffle=False):
+        batches.append([draw.row for draw in batch])
+    return batches
 
 
 def _seconds(utterance: Utterance) -> float:
     try:
         return duration_of(utterance.response_path or "")
     except AudioError:
+        # It is told of where it is read.
         return 0.0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from empathy_lightning.checkpoints import load_quantizer
 from empathy_lightning.data.left_out import MOST, refuse_lost
@@ -65,13 +66,16 @@ def prepare_units(
     }
     if Claim(out, made_from).is_done(again):
         return out
+    # Said before the quantizer is loaded.
     if len(spoken) < len(chosen):
         silent = [("replies without a recording", u.id) for u in chosen if not u.response_path]
         print(f"left out: {len(silent)} of {len(chosen)} replies, which have no recording")
         refuse_lost(silent, len(chosen), max_left_out)
-    write_units(
-        spoken, out, made_from, lambda: load_quantizer(str(folder), list(trust)), per_shard, again, max_left_out
-    )
+
+    def _load() -> Any:
+        return load_quantizer(str(folder), list(trust))
+
+    write_units(spoken, out, made_from, _load, per_shard, again, max_left_out)
     return out
 
 

@@ -67,31 +67,35 @@ def write_synthetic_corpus(
     utterances = []
     with progress_bar(total=sum(sizes.values()), what="rendering questions") as bar:
         for split, count in sizes.items():
-            generator = random.Random(f"{seed} {split} prosody")
-            for index, (sentence, speaker, emotion) in enumerate(drawn(split, count, seed)):
-                prosody = draw_prosody(emotion, generator)
-                waveform, rate = render(sentence.text, speaker, prosody)
-                path = folder / "audio" / f"{split}_{index:05d}.flac"
-                speech = resample(torch.from_numpy(waveform), rate)
-                write(path, speech)
-                utterances.append(
-                    Utterance(
-                        id=path.stem,
-                        corpus="small-world (synthetic)",
-                        path=str(path),
-                        duration=round(len(speech) / SAMPLE_RATE, 4),
-                        transcript=sentence.text,
-                        language="en",
-                        speaker=speaker,
-                        split=split,
-                        emotion=emotion,
-                        **_rounded(ratings(prosody)),
-                    )
-                )
+            for utterance in _rendered(folder / "audio", split, count, seed):
+                utterances.append(utterance)
                 bar.update()
     claim.write()
     write_manifest(manifest, utterances)
     return manifest
+
+
+def _rendered(folder: Path, split: str, count: int, seed: int) -> Iterator[Utterance]:
+    """Draw, render and write the questions of a split."""
+    generator = random.Random(f"{seed} {split} prosody")
+    for index, (sentence, speaker, emotion) in enumerate(drawn(split, count, seed)):
+        prosody = draw_prosody(emotion, generator)
+        waveform, rate = render(sentence.text, speaker, prosody)
+        path = folder / f"{split}_{index:05d}.flac"
+        speech = resample(torch.from_numpy(waveform), rate)
+        write(path, speech)
+        yield Utterance(
+            id=path.stem,
+            corpus="small-world (synthetic)",
+            path=str(path),
+            duration=round(len(speech) / SAMPLE_RATE, 4),
+            transcript=sentence.text,
+            language="en",
+            speaker=speaker,
+            split=split,
+            emotion=emotion,
+            **_rounded(ratings(prosody)),
+        )
 
 
 def _rounded(values: dict[str, float]) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 from collections.abc import Sequence
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -94,9 +95,13 @@ def evaluate(
 
 def choose(utterances: Sequence[Utterance], emotions: Sequence[str], count: int) -> list[Utterance]:
     """Utterances to show: of each emotion in turn, in the order of the list."""
-    by_emotion = [[u for u in utterances if u.emotion == emotion] for emotion in emotions]
-    turns = [group[turn] for turn in range(len(utterances)) for group in by_emotion if turn < len(group)]
-    return turns[:count]
+    groups: dict[str | None, list[Utterance]] = {emotion: [] for emotion in emotions}
+    for utterance in utterances:
+        if utterance.emotion in groups:
+            groups[utterance.emotion].append(utterance)
+    # The first of each group, then the second of each, ...; a group that is at its end gives none.
+    in_turn = chain.from_iterable(zip_longest(*groups.values()))
+    return [utterance for utterance in in_turn if utterance is not None][:count]
 
 
 def answer_aloud(bot: EmpatheticChatbot, utterance: Utterance, out: Path) -> Reply:
@@ -113,9 +118,9 @@ def answer_aloud(bot: EmpatheticChatbot, utterance: Utterance, out: Path) -> Rep
 def summary(metrics: dict[str, Any]) -> list[tuple[str, float]]:
     """The figures that matter, named."""
     emotion, reply, speech = metrics["emotion"], metrics["reply"], metrics["reply_speech"]
-    rows = [
-        ("emotion: unweighted accuracy", emotion["unweighted_accuracy"]),
-        *((f"emotion: concordance of {name}", emotion[f"concordance_{name}"]) for name in RATINGS),
+    rows = [("emotion: unweighted accuracy", emotion["unweighted_accuracy"])]
+    rows += [(f"emotion: concordance of {name}", emotion[f"concordance_{name}"]) for name in RATINGS]
+    rows += [
         ("reply: right emotion", reply["emotion_accuracy"]),
         ("reply: right content words", reply["content_accuracy"]),
         ("reply: right emotion, own embedding over true label", reply["own_to_true_label"]),
@@ -145,10 +150,12 @@ def _write_report(
     target = {name: torch.tensor([getattr(u, name) for u in utterances]) for name in RATINGS}
     scatter = report.rating_scatter(predicted, target, [u.emotion or "" for u in utterances])
     matrix = report.confusion_matrix(torch.tensor(metrics["emotion"]["confusion"])[:, :-1], bot.emotions)
-    styles = [
-        (style, *(kinds[kind][key] for key in ("f0_mean", "f0_range", "rate") for kind in ("spoken", "target")))
-        for style, kinds in metrics["reply_speech"]["styles"].items()
-    ]
+    styles = []
+    for style, kinds in metrics["reply_speech"]["styles"].items():
+        row: list[Any] = [style]
+        for key in ("f0_mean", "f0_range", "rate"):
+            row += [kinds["spoken"][key], kinds["target"][key]]
+        styles.append(row)
     head = ["style", "mean F0", "target", "F0 range", "target", "words/s", "target"]
     sections = [
         ("Figures", report.table(summary(metrics), ("", "value"))),

@@ -72,9 +72,10 @@ def hear_all(bot: EmpatheticChatbot, utterances: Sequence[Utterance]) -> HeardQu
         heard = bot.model.listener(batch_of([read(u.path, u.start, u.end)]).to(bot.model.device))
         said += heard.said
         felt.append(heard.emotion)
-    joined: dict[str, Any] = {}
+    joined: dict[str, Any] = dict.fromkeys(vars(felt[0]))
     for name, value in vars(felt[0]).items():
-        joined[name] = None if value is None else torch.cat([getattr(estimate, name).cpu() for estimate in felt])
+        if value is not None:
+            joined[name] = torch.cat([getattr(estimate, name).cpu() for estimate in felt])
     emotion = EmotionEstimate(**joined)
     facts = collate([(torch.zeros(1), u) for u in utterances], bot.emotions)
     return HeardQuestions(facts, Heard(said, emotion, emotion.embedding))
@@ -191,22 +192,23 @@ def speech_figures(bot: EmpatheticChatbot, utterances: Sequence[Utterance], per_
         except ValueError:
             continue  # Without a voice there is no prosody; "replies" counts those that have one.
         measured.setdefault(utterance.emotion or "", []).append(pair)
-    means = {
-        emotion: {
-            kind: {key: sum(row[kind][key] for row in rows) / len(rows) for key in rows[0][kind]}
-            for kind in ("spoken", "target")
-        }
-        for emotion, rows in measured.items()
-    }
+    means: dict[str, dict[str, dict[str, float]]] = {}
+    for emotion, rows in measured.items():
+        means[emotion] = {kind: _means([row[kind] for row in rows]) for kind in ("spoken", "target")}
     figures: dict[str, Any] = {"styles": means, "replies": sum(len(rows) for rows in measured.values())}
     for key in ("f0_mean", "f0_range", "rate"):
-        spoken = torch.tensor([means[e]["spoken"][key] for e in means])
-        target = torch.tensor([means[e]["target"][key] for e in means])
+        spoken = torch.tensor([of["spoken"][key] for of in means.values()])
+        target = torch.tensor([of["target"][key] for of in means.values()])
+        # Each pair of styles once.
         pairs = torch.triu_indices(len(means), len(means), 1)
         same = (spoken[pairs[0]] - spoken[pairs[1]]).sign() == (target[pairs[0]] - target[pairs[1]]).sign()
         figures[f"{key}_correlation"] = float(torch.corrcoef(torch.stack([spoken, target]))[0, 1])
         figures[f"{key}_same_direction"] = float(same.float().mean())
     return figures
+
+
+def _means(rows: Sequence[dict[str, float]]) -> dict[str, float]:
+    return {key: sum(row[key] for row in rows) / len(rows) for key in rows[0]}
 
 
 def speak_text(bot: EmpatheticChatbot, utterance: Utterance) -> Tensor:

@@ -28,6 +28,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """ESpeak's own variants by split; a held-out variant is never heard in training, in no accent."""
 _STRESS = (-10, -10, -10, -10, 0, 0, 20, 60)
+"""Centres of a variant's stressAdd, one for each of eSpeak's eight grades of stress."""
 
 
 def voice(split: str, generator: random.Random, odd: bool = False) -> str:
@@ -82,10 +83,7 @@ def variant_text(name: str, generator: random.Random, odd: bool = False) -> str:
         "roughness": (0.4, lambda: f"{generator.uniform(0, 4):.0f}"),
         "echo": (0.2, lambda: f"{generator.uniform(50, 150):.0f} {generator.uniform(5, 30):.0f}"),
         "intonation": (0.2, lambda: generator.choice("123")),
-        "stressAdd": (
-            0.3,
-            lambda: " ".join(f"{generator.gauss(b, 20):.0f}" for b in (-10, -10, -10, -10, 0, 0, 20, 60)),
-        ),
+        "stressAdd": (0.3, lambda: " ".join(f"{generator.gauss(stress, 20):.0f}" for stress in _STRESS)),
         "stressAmp": (0.3, lambda: " ".join(f"{generator.uniform(15, 25):.0f}" for _ in range(8))),
     }
     if odd:
@@ -95,5 +93,7 @@ def variant_text(name: str, generator: random.Random, odd: bool = False) -> str:
         if generator.random() < 0.05:  # a whisper: almost only breath
             extras["voicing"] = (1, lambda: f"{generator.uniform(0, 40):.0f}")
             extras["breath"] = (1, lambda: " ".join(f"{generator.uniform(10, 100):.0f}" for _ in range(8)))
-    lines += [f"{key} {draw()}" for key, (chance, draw) in extras.items() if generator.random() < chance]
+    for key, (chance, draw) in extras.items():
+        if generator.random() < chance:
+            lines.append(f"{key} {draw()}")
     return "\n".join(lines) + "\n"

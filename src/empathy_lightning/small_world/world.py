@@ -94,8 +94,11 @@ class Sentence:
     def split(self) -> str:
         """The split that owns this combination of content words: 20 % test, 10 % validation."""
         key = f"{self.object} {self.person} {self.place}".encode()
+        # By a hash, so that it depends on nothing else, and Python's own is another one in each process.
         draw = int.from_bytes(hashlib.sha256(key).digest()[:4], "big") % 10
-        return "test" if draw < 2 else "validation" if draw == 2 else "train"
+        if draw < 2:
+            return "test"
+        return "validation" if draw == 2 else "train"
 
     @property
     def content_words(self) -> tuple[str, str, str]:
