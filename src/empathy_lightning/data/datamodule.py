@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from functools import partial
+from itertools import chain
 from typing import Any, Literal
 
 import lightning as L
@@ -39,10 +40,9 @@ _SPLITS = ("train", "validation", "test")
 class EmpathyDataModule(L.LightningDataModule):
     """Utterances of one or more corpora in length-bucketed batches.
 
-    Set ``use_distributed_sampler: false`` on the Trainer: the sampler shards by rank
-    itself. A checkpoint knows which utterances of its epoch were heard; a run that is
-    resumed goes on with the others, in other batches or processes too. An utterance
-    that cannot be read costs a warning and itself only.
+    Set ``use_distributed_sampler: false`` on the Trainer: the sampler shards by rank itself. A checkpoint knows which
+    utterances of its epoch were heard; a run that is resumed goes on with the others, in other batches or processes
+    too. An utterance that cannot be read costs a warning and itself only.
 
     Args:
         corpora: Where the utterances come from.
@@ -169,7 +169,7 @@ class EmpathyDataModule(L.LightningDataModule):
     def _refuse_empty_classes(self) -> None:
         if self.allow_empty_classes or not self._learns_emotions():
             return
-        rows = [*self.splits["train"], *(u for rows in self.mixed for u in rows)]
+        rows = [*self.splits["train"], *chain.from_iterable(self.mixed)]
         if not rows:
             counts = ", ".join(f"{name} {len(utterances)}" for name, utterances in self.splits.items())
             raise CorpusError(f"data.corpora: no utterance is in the training split ({counts})")
@@ -230,7 +230,7 @@ class EmpathyDataModule(L.LightningDataModule):
         if split == "train":
             tasks = zip(self.mixed_in, self.mixed, strict=False)
             times = times_per_epoch(times, [(task.share, len(rows)) for task, rows in tasks])
-            utterances = [*utterances, *(u for rows in self.mixed for u in rows)]
+            utterances = [*utterances, *chain.from_iterable(self.mixed)]
         augmentation = self.augmentation if split == "train" else None
         how = (self.max_seconds, self.read_audio, self.cache, augmentation, self._sample_rate())
         dataset = SpeechDataset(utterances, *how)
@@ -280,7 +280,8 @@ class EmpathyDataModule(L.LightningDataModule):
             if reason not in unreadable:
                 unreadable.append(reason)
                 warnings.warn(f"left out: {reason}", stacklevel=2)
-        whole = len(self.splits[split]) + (sum(map(len, self.mixed)) if split == "train" else 0)
+        whole = len(self.splits[split])
+        whole += sum(map(len, self.mixed)) if split == "train" else 0
         if len(unreadable) > self.max_unreadable * whole:
             files = f"{len(unreadable):,} of {whole:,} files of the {split} split"
             said = f"{files} cannot be read: {'; '.join(unreadable)}"
@@ -289,10 +290,9 @@ class EmpathyDataModule(L.LightningDataModule):
         return batch.to(device, non_blocking=True)
 
     def _split_at_work(self) -> str:
-        trainer = self.trainer
-        if trainer is None or trainer.training:
+        if self.trainer is None or self.trainer.training:
             return "train"
-        return "test" if trainer.testing else "validation"
+        return "test" if self.trainer.testing else "validation"
 
     def report_unreadable(self) -> None:
         """Say how many files could not be read; trainers call it at the end of an epoch."""

@@ -26,17 +26,35 @@ def hold_out_speakers(utterances: Sequence[Utterance], share: float) -> list[Utt
             training[u.corpus][_family(u)].add(u.id)
     drawn: set[tuple[str, str]] = set()
     for corpus, spoken in training.items():
-        # A share of few speakers would be none of them, or a far larger part.
-        whole = share * len(spoken) >= 1
-        ids = sorted((id for said in spoken.values() for id in said), key=lambda id: _hash(corpus, id))
-        chosen = ids[: min(max(1, round(share * len(ids))), len(ids) - 1) if share > 0 else 0]
-        if whole:
-            speakers = sorted(spoken, key=lambda speaker: _hash(corpus, speaker))[: round(share * len(spoken))]
-            chosen = [id for speaker in speakers for id in spoken[speaker]]
-        drawn |= {(corpus, id) for id in chosen}
-    return [
-        replace(u, split="validation") if u.split == "train" and (u.corpus, u.id) in drawn else u for u in utterances
-    ]
+        drawn |= {(corpus, id) for id in _drawn_ids(corpus, spoken, share)}
+    held = []
+    for u in utterances:
+        if u.split == "train" and (u.corpus, u.id) in drawn:
+            u = replace(u, split="validation")
+        held.append(u)
+    return held
+
+
+def _drawn_ids(corpus: str, spoken: dict[str, set[str]], share: float) -> list[str]:
+    """Ids of a corpus that are to validate, of what each speaker has said."""
+    said: list[str] = []
+    # A share of few speakers would be none of them, or a far larger part.
+    if share * len(spoken) >= 1:
+        speakers = sorted(spoken, key=lambda speaker: _hash(corpus, speaker))
+        for speaker in speakers[: round(share * len(spoken))]:
+            said += spoken[speaker]
+        return said
+    for ids in spoken.values():
+        said += ids
+    said.sort(key=lambda id: _hash(corpus, id))
+    return said[: _some(share, len(said))]
+
+
+def _some(share: float, count: int) -> int:
+    """How many of so many validate: at least one where the share is above 0, and never all."""
+    if share <= 0 or not count:
+        return 0
+    return min(max(1, round(share * count)), count - 1)
 
 
 def hold_out_sentences(utterances: Sequence[Utterance], share: float) -> list[Utterance]:
@@ -48,11 +66,16 @@ def hold_out_sentences(utterances: Sequence[Utterance], share: float) -> list[Ut
             validates, unless there is only one.
     """
     training = [u for u in utterances if u.split == "train"]
+    # By the objects themselves, since records cannot be keys.
     said = dict(zip(map(id, training), sentences(training), strict=True))
     order = sorted(set(said.values()), key=lambda words: _hash("", words))
-    number = max(1, round(share * len(order))) if share > 0 else 0
-    drawn = set(order[: min(number, max(0, len(order) - 1))])
-    return [replace(u, split="validation") if said.get(id(u)) in drawn else u for u in utterances]
+    drawn = set(order[: _some(share, len(order))])
+    held = []
+    for u in utterances:
+        if said.get(id(u)) in drawn:
+            u = replace(u, split="validation")
+        held.append(u)
+    return held
 
 
 def _family(utterance: Utterance) -> str:

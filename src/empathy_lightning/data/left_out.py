@@ -57,7 +57,9 @@ class Tally:
         line = f"read {self.kept:,} of {self.kept + left:,} utterances"
         reasons = [f"{n:,} {reason}" for reason, n in (self.lost + self.asked).most_common()]
         if reasons:
-            line += ": " + ", ".join(reasons[:8]) + (f", {len(reasons) - 8} other reasons" if len(reasons) > 8 else "")
+            line += ": " + ", ".join(reasons[:8])
+        if len(reasons) > 8:
+            line += f", {len(reasons) - 8} other reasons"
         if self.unlabelled:
             labels = ", ".join(f"{n:,} {label}" for label, n in self.unlabelled.most_common(8))
             line += f"; without a label of the task: {labels}"
@@ -83,12 +85,17 @@ class Tally:
         if unknown:
             reasons += [f"{n:,} labelled {label}" for label, n in self.unlabelled.most_common(2)]
         said = f"{lost:,} of {whole:,} utterances would be lost: {', '.join(reasons)}"
+        # Rounded up, so that the share that is advised is enough; a message has 300 characters at most.
         advice = f"mend them, or allow it with {option} {lost / whole + 0.005:.2f}"
         raise CorpusError(f"{said[: 297 - len(advice)]}; {advice}")
 
     def _example(self, reason: str) -> str:
         example = self.examples.get(reason, "")
-        return f" ({example if len(example) < 60 else '...' + example[-57:]})" if example else ""
+        if not example:
+            return ""
+        # Of a path the end tells most.
+        shown = example if len(example) < 60 else f"...{example[-57:]}"
+        return f" ({shown})"
 
 
 def kind_of(reason: str) -> str:
@@ -132,12 +139,14 @@ def with_files(utterances: Iterable[Utterance], tally: Tally) -> list[Utterance]
     folders: dict[str, set[str]] = {}
     there = []
     for utterance in utterances:
-        missing = [path for path in (utterance.path, utterance.emotion_path) if path and not _is_there(path, folders)]
-        if missing:
-            hollow = os.path.exists(_local_file(missing[0]))
-            tally.lose("with an empty file or a Git LFS pointer" if hollow else "without a file", missing[0])
-        else:
+        named = [path for path in (utterance.path, utterance.emotion_path) if path]
+        missing = [path for path in named if not _is_there(path, folders)]
+        if not missing:
             there.append(utterance)
+        elif os.path.exists(_local_file(missing[0])):
+            tally.lose("with an empty file or a Git LFS pointer", missing[0])
+        else:
+            tally.lose("without a file", missing[0])
     return there
 
 
@@ -191,21 +200,25 @@ def in_task(utterances: Sequence[Utterance], emotions: Sequence[str], tally: Tal
         for heard, share in utterance.emotion_votes.items():
             votes[_named(heard)] += share
         if label is None:
-            found.append(utterance if not votes else replace(utterance, emotion_votes=dict(votes)))
+            if votes:
+                utterance = replace(utterance, emotion_votes=dict(votes))
+            found.append(utterance)
             continue
         named = _named(label)
         if named not in emotions:
             tally.unlabelled[outside(label, emotions)] += 1
             tally.unknown += emotion_named(label) is None
-        same = named == label and votes.keys() == utterance.emotion_votes.keys()
-        found.append(utterance if same else replace(utterance, emotion=named, emotion_votes=dict(votes)))
+        # Most are spelt as the task spells them, and need no copy.
+        if named != label or votes.keys() != utterance.emotion_votes.keys():
+            utterance = replace(utterance, emotion=named, emotion_votes=dict(votes))
+        found.append(utterance)
     return found
 
 
 def outside(label: str, emotions: Sequence[str]) -> str:
     """A label that is none of a task's emotions, with the one that may have been meant."""
     meant = suggested_emotion(label, emotions)
-    return f"{label!r}" + (f" (did you mean {meant}?)" if meant else "")
+    return f"{label!r} (did you mean {meant}?)" if meant else f"{label!r}"
 
 
 def refuse_lost(lost: Sequence[tuple[str, str]], whole: int, most: float) -> None:
@@ -236,7 +249,10 @@ def refuse_untaught(utterances: Sequence[Utterance], emotions: Sequence[str], ch
     Raises:
         CorpusError: If one has none.
     """
-    trained = {u.emotion for u in utterances} | {heard for u in utterances for heard in u.emotion_votes}
+    trained: set[str | None] = set()
+    for utterance in utterances:
+        trained.add(utterance.emotion)
+        trained.update(utterance.emotion_votes)
     wanted = [name for name in emotions if chosen is None or chosen_emotion(name, chosen) is not None]
     empty = [name for name in wanted if name not in trained]
     if not empty:

@@ -89,10 +89,12 @@ def absolute(home: str, name: str) -> str:
 
 def _read_lines(source: Path | bytes, where: str) -> list[Utterance]:
     utterances: list[Utterance] = []
-    numbers = array("L")
+    numbers = array("L")  # compact, since there may be millions
     faults = Faults()
     for lines, rows in _parsed(source, faults):
-        names = {name for row in rows for name in row}
+        names: set[str] = set()
+        for row in rows:
+            names.update(row)
         columns = {name: [row.get(name) for row in rows] for name in names & set(FIELDS)}
         for name in names - set(FIELDS):
             holders = [line for line, row in zip(lines, rows, strict=True) if name in row]
@@ -111,9 +113,11 @@ def _parsed(
     source: Path | bytes, faults: Faults, most: int = 20_000
 ) -> Iterator[tuple[list[int], list[dict[str, Any]]]]:
     """Objects of the lines that are not blank, with the numbers of their lines, so many at a time."""
+    # Not all at once, since they are held beside the records that are made of them.
     numbers: list[int] = []
     rows: list[dict[str, Any]] = []
     opened: IO[bytes] = io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
+    # Some editors put a byte order mark before the first line.
     with io.TextIOWrapper(opened, encoding="utf-8-sig", errors="surrogateescape") as lines:
         for number, line in enumerate(lines, 1):
             if line.isspace():
@@ -192,7 +196,10 @@ def _values(column: Any, name: str) -> list[Any]:
         return column.to_pylist()
     encoded = column.combine_chunks().dictionary_encode()
     distinct = encoded.dictionary.to_pylist()
-    values = [*(map(_from_json, distinct) if name in ENCODED else distinct), None]
+    if name in ENCODED:
+        distinct = [_from_json(text) for text in distinct]
+    # Behind the last one stands what null rows have.
+    values = [*distinct, None]
     return [values[index] for index in encoded.indices.fill_null(len(distinct)).to_numpy().tolist()]
 
 
@@ -215,7 +222,7 @@ def to_table(utterances: Iterable[Utterance]) -> Any:
     kinds["references"] = pyarrow.list_(text)
     columns = {name: [getattr(u, name) for u in rows] for name in FIELDS}
     for name in ENCODED:
-        columns[name] = [json.dumps(v, ensure_ascii=False) if (v := getattr(u, name)) else None for u in rows]
+        columns[name] = [json.dumps(value, ensure_ascii=False) if value else None for value in columns[name]]
     return pyarrow.table({name: pyarrow.array(values, kinds[name]) for name, values in columns.items()})
 
 

@@ -53,7 +53,11 @@ class Protocol:
         """The utterances that take part, each with its split; the given ones are not changed."""
         merged = [self._merged(u) for u in utterances]
         kept = [u for u in merged if self.emotions is None or u.emotion in self.emotions]
-        return [replace(u, split=split) for u, split in zip(kept, self.splits(kept), strict=True) if split is not None]
+        taken = []
+        for utterance, split in zip(kept, self.splits(kept), strict=True):
+            if split is not None:
+                taken.append(replace(utterance, split=split))
+        return taken
 
     def hold_out(self, utterances: Sequence[Utterance], share: float) -> list[Utterance]:
         """The utterances after the split, of which a share of the training part validates; speakers stay together.
@@ -143,7 +147,9 @@ class LeaveOneOut(Protocol):
                 )
         order = sorted(set(units))
         place = {unit: (index - self.fold) % len(order) for index, unit in enumerate(order)}
-        names = {0: "test", 1: "validation" if self.validation else "train"}
+        names = {0: "test"}
+        if self.validation:
+            names[1] = "validation"
         return [names.get(place[unit], "train") for unit in units]
 
 
@@ -175,6 +181,7 @@ class SentenceSplit(Protocol):
         """By the number that the corpus gives a sentence and by its words, whatever their case and punctuation."""
         if self.language is not None:
             own = [u for u in utterances if u.language == self.language]
+            # By the objects themselves, since records cannot be keys.
             of_own = dict(zip(map(id, own), self._by_sentence(own), strict=True))
             return [of_own.get(id(u)) for u in utterances]
         return list(self._by_sentence(utterances))
@@ -247,7 +254,8 @@ class PerCorpus(Protocol):
         """Each corpus by its own protocol."""
         members = _by_corpus(utterances)
         if members and not members.keys() & self.protocols.keys():
-            read, known = (", ".join(sorted(names)) for names in (members, self.protocols))
+            read = ", ".join(sorted(members))
+            known = ", ".join(sorted(self.protocols))
             raise CorpusError(
                 f"the protocol knows none of the corpora ({read[:60]}), only {known[:130]}; "
                 f"give another one, or null for the corpora's own splits{meant(min(members), self.protocols)}"

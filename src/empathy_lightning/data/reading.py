@@ -38,8 +38,8 @@ def read_split(
     for corpus in corpora:
         read += corpus.utterances()
         count_skipped(corpus, tally)
-    for index, _ in doubled(read)[:1]:
-        again = read[index]
+    if twice := doubled(read):
+        again = read[twice[0][0]]
         raise CorpusError(f"{again.corpus}: two corpora of this run hold the id {again.id!r}; list each corpus once")
     taken = read
     if protocol is not None:
