@@ -50,12 +50,18 @@ class ShardedBackboneStrategy(DDPStrategy):
         assert self.lightning_module is not None
         datamodule = getattr(trainer, "datamodule", None)
         if isinstance(datamodule, EmpathyDataModule):
-            fields = ["response", *(["units"] if isinstance(self.lightning_module, SpeechDecoderTask) else [])]
+            fields = ["response"]
+            if isinstance(self.lightning_module, SpeechDecoderTask):
+                fields.append("units")
             check_all_alike(datamodule, trainer.state.fn, fields)
         super().setup(trainer)
 
     def model_to_device(self) -> None:
-        """Shard block by block, so that a device holds its share and one block at most, before the rest moves there."""
+        """Shard block by block, so that a device holds its share and one block at most, before the rest moves there.
+
+        Raises:
+            InputError: If there is nothing to shard, or the processes cannot be divided into such groups.
+        """
         module, shards = self.lightning_module, self.shards or self.num_processes
         assert module is not None
         language_model = getattr(getattr(getattr(module, "model", None), "responder", None), "language_model", None)
@@ -99,7 +105,9 @@ def shard_blocks(language_model: LanguageModel, mesh: DeviceMesh) -> None:
     for block in frozen:
         fully_shard(block, mesh=mesh)
     # It owns nothing; with a common root, one block is gathered while the one before it computes.
-    inside = {p for block in frozen for p in block.parameters()}
+    inside: set[nn.Parameter] = set()
+    for block in frozen:
+        inside.update(block.parameters())
     fully_shard(decoder, mesh=mesh, ignored_params=set(decoder.parameters()) - inside)
 
 
@@ -116,8 +124,11 @@ def weight_bytes(module: nn.Module) -> tuple[int, int]:
 def check_all_alike(datamodule: EmpathyDataModule, function: str | None, fields: Sequence[str]) -> None:
     """Check the splits that a trainer's function uses, as :func:`check_alike`, with what is mixed into training."""
     for split in _SPLITS.get(function, ()):
-        mixed = [u for task in datamodule.mixed for u in task] if split == "train" else []
-        check_alike(split, [*datamodule.splits[split], *mixed], fields)
+        rows = list(datamodule.splits[split])
+        if split == "train":
+            for mixed in datamodule.mixed:
+                rows += mixed
+        check_alike(split, rows, fields)
 
 
 def check_alike(split: str, utterances: Sequence[Utterance], fields: Sequence[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -33,19 +33,13 @@ def check_training_data(trainer: Any, fields: Sequence[str], losses: Mapping[str
     if not isinstance(data, EmpathyDataModule) or not data.splits.get("train"):
         return
     own = data.splits["train"]
-    rows = [*own, *(u for task in data.mixed for u in task)]
     for field in fields:
         if not any(_has(u, field, data.emotions) for u in own):
-            made = f"make them with `empathy-lightning prepare {'units' if field == 'units' else 'responses'}`"
+            command = "units" if field == "units" else "responses"
+            made = f"make them with `empathy-lightning prepare {command}`"
             raise InputError(f"no training utterance has {_ARTICLED.get(field, field)}; {made}")
     for name, loss in losses.items():
-        needs = _needs(loss)
-        if needs and not any(_has(u, field, data.emotions) for u in rows for field in needs):
-            wanted = " or ".join(_ARTICLED.get(field, field) for field in needs)
-            raise InputError(
-                f"auxiliary_losses.{name}: no training utterance has {wanted}; label them, or give the loss the "
-                f"weight 0 (--model.loss_weights.{name} 0)"
-            )
+        _check_learnable(name, loss, data)
     lacking = [u for u in own if not all(_has(u, field, data.emotions) for field in fields)]
     if not lacking:
         return
@@ -63,6 +57,20 @@ def check_training_data(trainer: Any, fields: Sequence[str], losses: Mapping[str
     tally.refuse_above(data.max_left_out, "--data.max_left_out")
 
 
+def _check_learnable(name: str, loss: nn.Module, data: EmpathyDataModule) -> None:
+    """Refuse an auxiliary loss to which no training utterance, mixed in or not, has anything to say."""
+    for rows in (data.splits["train"], *data.mixed):
+        if any(_learns_from(loss, utterance, data.emotions) for utterance in rows):
+            return
+    needs = _needs(loss)
+    if needs:
+        wanted = " or ".join(_ARTICLED.get(field, field) for field in needs)
+        raise InputError(
+            f"auxiliary_losses.{name}: no training utterance has {wanted}; label them, or give the loss the "
+            f"weight 0 (--model.loss_weights.{name} 0)"
+        )
+
+
 def check_known_units(trainer: Any, num_units: int | None) -> None:
     """Refuse units that the speech decoder does not write, before its first batch.
 
@@ -76,7 +84,7 @@ def check_known_units(trainer: Any, num_units: int | None) -> None:
     data = getattr(trainer, "datamodule", None)
     if not isinstance(data, EmpathyDataModule) or num_units is None:
         return
-    for utterance in (u for rows in data.splits.values() for u in rows if u.units):
+    for utterance in _with_units(data):
         highest = max(utterance.units or ())
         if highest >= num_units:
             raise InputError(
@@ -97,13 +105,20 @@ def quantizer_of_units(trainer: Any) -> str | None:
     data = getattr(trainer, "datamodule", None)
     if not isinstance(data, EmpathyDataModule):
         return None
-    stated = {u.raw_labels.get(QUANTIZER) for rows in data.splits.values() for u in rows if u.units} - {None}
+    stated = {utterance.raw_labels.get(QUANTIZER) for utterance in _with_units(data)} - {None}
     if len(stated) > 1:
         raise InputError(
             f"the units are of {len(stated)} quantizers, for each of which a number means another sound: make them "
             "anew with one, by `empathy-lightning prepare units`"
         )
     return next(iter(stated), None)
+
+
+def _with_units(data: EmpathyDataModule) -> Iterator[Utterance]:
+    for rows in data.splits.values():
+        for utterance in rows:
+            if utterance.units:
+                yield utterance
 
 
 def _needs(loss: nn.Module) -> tuple[str, ...]:
