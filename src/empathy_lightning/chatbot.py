@@ -147,6 +147,7 @@ class EmpatheticChatbot:
         if history is not None and len(history) != len(recordings):
             raise InputError(f"{len(history)} histories for {len(recordings)} recordings: give one for each")
         system = self._system(language)
+        # All are read before the first is answered, so that a bad one costs no work.
         waveforms = waveforms_of(recordings)
         replies: list[Reply] = []
         for start in range(0, len(waveforms), batch_size):
@@ -218,7 +219,14 @@ def as_list(recordings: Recording | Sequence[Recording]) -> Sequence[Recording]:
 
 
 def waveforms_of(recordings: Sequence[Recording]) -> list[Tensor]:
-    """Waveforms of all recordings, checked."""
+    """Waveforms (T,) at 16 kHz of all recordings, checked.
+
+    Args:
+        recordings: As for :meth:`EmpatheticChatbot.respond`.
+
+    Raises:
+        AudioError: If one of them cannot be used.
+    """
     waveforms = []
     for number, recording in enumerate(recordings, 1):
         if isinstance(recording, np.ndarray):

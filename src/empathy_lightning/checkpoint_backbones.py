@@ -22,6 +22,7 @@ from empathy_lightning.parts import entries, is_entry, is_loaded
 LANGUAGE_MODEL = "responder.language_model"
 """Path of the backbone that ``dtype`` and ``quantization`` concern."""
 
+# A folder of the Hub's cache, as in .../models--openai--whisper-base/snapshots/COMMIT.
 _CACHED = re.compile(r"/models--([^/]+?)--([^/]+)/snapshots/([0-9a-f]{40})/?$")
 
 
@@ -82,8 +83,10 @@ def found_here(name: str, revision: str | None, folder: Path) -> str:
         return str(folder / name)
     if Path(name).is_dir() or revision is not None or os.path.isabs(name):
         return name
-    above = (home / name for home in folder.resolve().parents)
-    return str(next((place for place in above if place.is_dir()), name))
+    for home in folder.resolve().parents:
+        if (home / name).is_dir():
+            return str(home / name)
+    return name
 
 
 def chosen(

@@ -66,6 +66,7 @@ def layers(*names: str | Path) -> list[Path]:
 
 def _stacked(names: Iterable[str | Path]) -> Iterator[tuple[str | Path, list[Path]]]:
     """Each configuration with the files that it stands on and that none before it has brought."""
+    # Where links lead, so that a file under two names comes once.
     brought: set[Path] = set()
     for name in names:
         *bases, own = _layers(located(name), ())

@@ -19,6 +19,7 @@ def argument_names(kind: type) -> Iterator[str]:
     for parent in kind.__mro__:
         if "__init__" not in vars(parent):
             continue
+        # Without the first, which is the object itself.
         parameters = list(inspect.signature(vars(parent)["__init__"]).parameters.values())[1:]
         handed_on = [p for p in parameters if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
         for parameter in parameters:

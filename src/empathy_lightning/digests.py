@@ -74,6 +74,7 @@ def recordings_digest(paths: Iterable[str], home: str | Path) -> str:
         paths: Files, or parts of shards.
         home: Folder from which they are named.
     """
+    # Recordings of terabytes are not read for it.
     found = hashlib.sha256()
     for path in dict.fromkeys(map(file_of, paths)):
         try:

@@ -95,6 +95,7 @@ def write_folder(folder: str | Path, model: dict[str, Any], weights: dict[str, A
     """
     folder = Path(folder)
     weights = {key: value.detach().cpu().contiguous() for key, value in weights.items()}
+    # The weights first: before its config.json is there, a new folder is no checkpoint.
     with whole(folder / "model.safetensors") as partial:
         save_file(weights, partial, metadata={"format": "pt"})
         usual_mode(partial)

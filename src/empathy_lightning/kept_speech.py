@@ -120,6 +120,7 @@ def keep_encoded(listener: Listener, folder: str | Path) -> KeptSpeech:
     encoder = listener.speech_encoder
     if isinstance(encoder, CachedSpeechEncoder):
         encoder = encoder.encoder
+    # What trains would hear otherwise after the next step.
     if any(parameter.requires_grad for parameter in encoder.parameters()):
         raise InputError("keep_encoded is for a frozen speech_encoder, and this one trains: leave it out")
     made_from = _identity(encoder)

@@ -255,6 +255,7 @@ class _Pieces:
         size = len(self.total)
         for start in range(0, len(self.lengths), size):
             few = slice(start, start + size)
+            # The longest of a few may be shorter than that of all.
             longest = int(self.lengths[few].max()) if len(self.lengths) > size else self.waveform.shape[1]
             yield _Pieces(self.waveform[few, :longest], self.lengths[few], self.owners[few], self.total)
 

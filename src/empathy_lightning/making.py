@@ -113,6 +113,7 @@ class Making:
         self._put(self.handed, None, self._listening)
 
     def _told(self, pieces: list[Piece | None]) -> Collection[int]:
+        # When it was written, which may be long before it is taken.
         at = monotonic()
         for row, piece in enumerate(pieces):
             if piece is not None and (piece.text or piece.ended):

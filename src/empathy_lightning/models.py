@@ -58,6 +58,7 @@ class EmpatheticLM(nn.Module):
             raise InputError("a speech_adapter hears words for a responder: give one, or leave the adapter out")
         if responder is not None and listener.speech_adapter is None and responder.speech_slot.uses_voice:
             raise InputError("the responder reads what a speech_adapter hears: give the listener one")
+        # Only here it is known whether anything fills the slot of the emotion.
         if responder is not None and responder.prompt is None:
             responder.prompt = SPEECH_AND_EMOTION if listener.fills_emotion_slot else SPEECH_ONLY
         if responder is not None and hasattr(listener.speech_adapter, "attach"):
@@ -102,6 +103,7 @@ class EmpatheticLM(nn.Module):
         prompts = responder.prompts(batch, heard)
         hidden, labels = responder(prompts, batch.responses, batch.cut)
 
+        # Most losses never ask for it, and several may.
         @cache
         def _of_transcripts() -> tuple[Tensor, Tensor]:
             said = known(batch.transcripts, batch.ids, "transcript")
@@ -113,6 +115,7 @@ class EmpatheticLM(nn.Module):
         loss = responder.language_model.response_loss(hidden, labels)
         answered_at = [prompt.speech for prompt, response in zip(prompts, batch.responses, strict=True) if response]
         speech = nn.utils.rnn.pad_sequence(answered_at, batch_first=True)
+        # As wide as prompts and responses together: a response has no speech.
         speech = nn.functional.pad(speech, (0, hidden.shape[1] - speech.shape[1]))
         states = ResponseStates(hidden, labels, responder.language_model.logits, _of_transcripts, speech)
         return EmpatheticOutput(loss, heard.emotion, states, heard)
@@ -235,6 +238,7 @@ class EmpatheticLM(nn.Module):
         assert self.responder is not None
         window = getattr(self.responder.language_model.model.config, "max_position_embeddings", None)
         (filled,) = self.responder.fill([turns], [prompt])
+        # The oldest turns go first.
         while window is not None and len(turns) > 1 and len(filled) + max_new_tokens > window:
             turns = turns[1:]
             (filled,) = self.responder.fill([turns], [prompt])

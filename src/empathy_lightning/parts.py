@@ -145,6 +145,7 @@ def trusted_class(path: str, trust: Sequence[str] = ()) -> type:
     """
     module, _, name = path.rpartition(".")
     package = path.partition(".")[0]
+    # By whole names: who trusts "mine" does not trust "mine_too".
     if not any(module == given or module.startswith(f"{given}.") for given in (LIBRARY, *trust)):
         raise InputError(
             f"{path} is code from elsewhere, which is not run unasked: if you trust it, give --trust {package} "

@@ -67,6 +67,7 @@ def progress_bar(
 def say(text: str) -> None:
     """Print to standard output, above the bars of a terminal."""
     if sys.stderr.isatty():
+        # A plain print would end up in the middle of a bar.
         tqdm.write(text)
     else:
         print(text, flush=True)

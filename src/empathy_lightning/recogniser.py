@@ -80,6 +80,7 @@ class EmotionRecogniser:
         """
         if batch_size < 1:
             raise InputError("batch_size has to be at least 1")
+        # All are read before the first is heard, so that a bad one costs no work.
         waveforms = waveforms_of(as_list(recordings))
         device = next(self.listener.parameters()).device
         recognised = []

@@ -114,6 +114,7 @@ def hear_emotion(
         emotions: Names of the categories.
     """
     shares = estimate.logits[row].float().softmax(-1)
+    # A classifier that no loss has reached says NaN.
     if emotions and not bool(shares.isnan().any()):
         reply.emotion = emotions[int(shares.argmax())]
         for name, share in zip(emotions, shares.tolist(), strict=True):

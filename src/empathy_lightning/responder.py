@@ -106,6 +106,7 @@ class Responder(nn.Module):
         Raises:
             InputError: If there is nothing to fill a slot.
         """
+        # A prompt of as many turns is laid out alike, whatever fills it.
         layouts: dict[tuple[Prompt | None, int], list[Segment | Tensor]] = {}
         filled = []
         for turns, prompt in zip(conversations, prompts or [None] * len(conversations), strict=True):

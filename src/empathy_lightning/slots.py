@@ -102,6 +102,7 @@ class RandomLabel(SlotFiller):
 
     def __call__(self, batch: SpeechBatch, heard: Heard) -> Sequence[Content]:
         """Words."""
+        # A generator for each, so that a draw depends on neither batch nor order.
         return [random.Random(f"{self.seed} {name}").choice(list(batch.categories)) for name in batch.ids]
 
 

@@ -15,6 +15,7 @@ Rule = Callable[[Utterance], str | None]
 _TYPOGRAPHIC = "\u2019"
 """Apostrophe as typesetters and some models write it."""
 
+# A sign of Kana, Han or Thai by itself; else letters and digits, with apostrophes between them.
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\u0e00-\u0e7f]|[^\W_]+(?:'[^\W_]+)*")
 
 _REFUSALS = re.compile(

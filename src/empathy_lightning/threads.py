@@ -23,5 +23,6 @@ def share_the_machine(environment: MutableMapping[str, str] = os.environ) -> Non
     Args:
         environment: Where to set it.
     """
+    # A policy of the user's decides the spinning, too.
     if not any(name in environment for name in _OWN_SETTINGS):
         environment.update(WAITING)

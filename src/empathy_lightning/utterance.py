@@ -23,6 +23,7 @@ QUANTIZER = "reply_quantizer"
 SPOKEN: tuple[str, ...] = ("reply_engine", "reply_version", "reply_voice", "reply_style", "reply_seed", QUANTIZER)
 """Raw labels that tell how the speech of a reply (``response_path``) was made, as ``prepare speech`` writes them."""
 
+# What a manifest's line leaves out besides None.
 _DEFAULTS: tuple[tuple[str, object], ...] = (
     ("start", 0.0),
     ("emotion_start", 0.0),

@@ -205,6 +205,7 @@ class Writing:
         cut = token not in self.stops and len(stream.tokens) + 1 == self.max_new_tokens
         ended = token in self.stops or cut
         self.ended[row] = ended
+        # States wait as long as their tokens may turn out to be thinking.
         held[len(stream.tokens)] = state
         positions, text = stream.read(token, ended)
         waiting += positions

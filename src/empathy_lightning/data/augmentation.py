@@ -82,11 +82,13 @@ class Augmentation:
         """Change a waveform (T,) at 16 kHz; only another speed changes its length."""
         for name, change in self._changes.items():
             if torch.rand(()) < self.probability:
-                rows = waveform[None]
-                waveform = (change(rows, torch.ones(1)) if name == "stretches" else change(rows))[0]
+                # What drops stretches asks for the share of each row that is speech.
+                arguments = (torch.ones(1),) if name == "stretches" else ()
+                waveform = change(waveform[None], *arguments)[0]
         if self.rooms is not None and torch.rand(()) < self.probability:
             low, high = self.rooms
-            waveform = in_room(waveform, float(low + (high - low) * torch.rand(())), float(20 * torch.rand(()) - 5))
+            seconds = float(low + (high - low) * torch.rand(()))
+            waveform = in_room(waveform, seconds, float(20 * torch.rand(()) - 5))
         if self.noise is not None and torch.rand(()) < self.probability:
             waveform = self._with_noise(waveform, *self.noise)
         return waveform
@@ -98,7 +100,8 @@ class Augmentation:
         if self.noise_folder is not None:
             recorded = read(self._noises[int(torch.randint(len(self._noises), ()))])
             start = int(torch.randint(len(recorded), ()))
-            noise = recorded.roll(-start).repeat(-(-len(waveform) // len(recorded)))[: len(waveform)]
+            times = -(-len(waveform) // len(recorded))
+            noise = recorded.roll(-start).repeat(times)[: len(waveform)]
         if not waveform.any() or not noise.any():
             return waveform
         changed: Tensor = add_noise(waveform, noise, low + (high - low) * torch.rand(()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -90,8 +90,12 @@ class SpeechBatch:
         return self._each(Tensor.pin_memory)
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> SpeechBatch:
-        changed: dict[str, Any] = {n: change(value) for n, value in vars(self).items() if isinstance(value, Tensor)}
-        return replace(self, **changed, units=[None if u is None else change(u) for u in self.units])
+        changed: dict[str, Any] = {}
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                changed[name] = change(value)
+        units = [None if row is None else change(row) for row in self.units]
+        return replace(self, **changed, units=units)
 
 
 Row = tuple[Tensor, Utterance] | tuple[Tensor, Utterance, Tensor]
@@ -141,9 +145,12 @@ class SpeechDataset(Dataset[Row | AudioError]):
     def __getitem__(self, draw: int | Draw) -> Row:
         utterance = self.utterances[draw.row if isinstance(draw, Draw) else draw]
         if not self.read_audio:
+            # A sample of silence, since every batch has a waveform.
             return torch.zeros(1), utterance
-        augmented = self.augmentation is not None
-        with drawn_from(draw.key) if augmented and isinstance(draw, Draw) else nullcontext():
+        chance: AbstractContextManager[None] = nullcontext()
+        if self.augmentation is not None and isinstance(draw, Draw):
+            chance = drawn_from(draw.key)
+        with chance:
             waveform = self._waveform(utterance.path, utterance.start, utterance.end, utterance.duration)
             if utterance.emotion_path is None:
                 return waveform, utterance
@@ -187,9 +194,10 @@ class SpeechDataset(Dataset[Row | AudioError]):
         waveform = read(path, start, end, self.sample_rate)[: round(self.max_seconds * self.sample_rate)]
         if self._cache is not None:
             # What is returned is what will be returned again, to the last bit; 16 bits would clip what goes beyond 1.
-            beyond = bool(waveform.abs().max() > 1)
-            self._cache[key] = waveform if beyond else (waveform * 32768).round().clamp(max=32767).to(torch.int16)
-            waveform = _from_16_bits(self._cache[key])
+            if waveform.abs().max() <= 1:
+                waveform = (waveform * 32768).round().clamp(max=32767).to(torch.int16)
+            self._cache[key] = waveform
+            waveform = _from_16_bits(waveform)
         return waveform
 
     def durations(self) -> Seconds:
@@ -225,22 +233,22 @@ def collate(rows: Sequence[Row | AudioError], emotions: Sequence[str]) -> Speech
     unreadable = [str(row) for row in rows if isinstance(row, AudioError)]
     readable = [row for row in rows if not isinstance(row, AudioError)]
     utterances = [row[1] for row in readable]
-    heard = [row[0] if len(row) < 3 else row[2] for row in readable]
-    paired = any(len(row) > 2 for row in readable)
+    waveform, lengths = _side_by_side([row[0] for row in readable])
+    emotion_waveform = emotion_lengths = None
+    if any(len(row) > 2 for row in readable):
+        heard = [row[0] if len(row) < 3 else row[2] for row in readable]
+        emotion_waveform, emotion_lengths = _side_by_side(heard)
+    cut = [u.response_cut for u in utterances]
     prompts = [None if u.prompt is None else Prompt(u.prompt, u.system) for u in utterances]
     index = {name: position for position, name in enumerate(emotions)}
-
-    def _ratings(name: str) -> Tensor:
-        values = [getattr(u, name) for u in utterances]
-        return torch.tensor([math.nan if value is None else value for value in values], dtype=torch.float32)
-
+    votes = [[u.emotion_votes.get(name, 0.0) for name in emotions] for u in utterances]
     return SpeechBatch(
-        waveform=torch.nn.utils.rnn.pad_sequence([row[0] for row in readable], batch_first=True),
-        lengths=torch.tensor([len(row[0]) for row in readable]),
+        waveform=waveform,
+        lengths=lengths,
         emotion=torch.tensor([index.get(u.emotion or "", MISSING) for u in utterances]),
-        arousal=_ratings("arousal"),
-        valence=_ratings("valence"),
-        dominance=_ratings("dominance"),
+        arousal=_numbers([u.arousal for u in utterances]),
+        valence=_numbers([u.valence for u in utterances]),
+        dominance=_numbers([u.dominance for u in utterances]),
         transcripts=[u.transcript or "" for u in utterances],
         emotions=[u.emotion or "" for u in utterances],
         categories=tuple(emotions),
@@ -248,16 +256,27 @@ def collate(rows: Sequence[Row | AudioError], emotions: Sequence[str]) -> Speech
         units=[None if u.units is None else torch.tensor(u.units) for u in utterances],
         ids=[u.id for u in utterances],
         raw_labels=[u.raw_labels for u in utterances],
-        emotion_votes=torch.tensor([[u.emotion_votes.get(name, 0.0) for name in emotions] for u in utterances]),
+        emotion_votes=torch.tensor(votes),
         unreadable=unreadable,
-        cut=[u.response_cut for u in utterances] if any(u.response_cut for u in utterances) else [],
+        cut=cut if any(cut) else [],
         prompts=prompts if any(prompts) else [],
-        emotion_waveform=torch.nn.utils.rnn.pad_sequence(heard, batch_first=True) if paired else None,
-        emotion_lengths=torch.tensor([len(waveform) for waveform in heard]) if paired else None,
+        emotion_waveform=emotion_waveform,
+        emotion_lengths=emotion_lengths,
         speakers=[f"{u.corpus} {u.speaker}" if u.speaker else "" for u in utterances],
         corpora=[u.corpus for u in utterances],
         languages=[u.language or "" for u in utterances],
     )
+
+
+def _side_by_side(waveforms: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Waveforms (T_i,) right-padded with zeros, shape (B, T), and their valid samples (B,)."""
+    lengths = torch.tensor([len(waveform) for waveform in waveforms])
+    return torch.nn.utils.rnn.pad_sequence(list(waveforms), batch_first=True), lengths
+
+
+def _numbers(values: Sequence[float | None]) -> Tensor:
+    """Shape (B,), NaN for None."""
+    return torch.tensor([math.nan if value is None else value for value in values], dtype=torch.float32)
 
 
 def batch_of(waveforms: Sequence[Tensor], categories: Sequence[str] = ()) -> SpeechBatch:

@@ -57,9 +57,17 @@ def listen(path: str) -> Recording:
     except (OSError, AudioError) as error:
         reason = " ".join(str(error).split()).removeprefix(f"{path}: ")
         return Recording(0.0, 0, "", f"unreadable: {reason}")
-    problem = "empty" if not len(waveform) else "silent" if waveform.abs().max() < 1e-4 else ""
-    missing = missing_part(data, kind)
-    remarks = [*([missing] if missing else []), *levels.describe(), *([] if problem else faults(waveform, rate))]
+    problem = ""
+    if not len(waveform):
+        problem = "empty"
+    elif waveform.abs().max() < 1e-4:
+        problem = "silent"
+    remarks = []
+    if missing := missing_part(data, kind):
+        remarks.append(missing)
+    remarks += levels.describe()
+    if not problem:
+        remarks += faults(waveform, rate)
     return Recording(len(samples) / rate, rate, hashlib.sha256(data).hexdigest(), problem, tuple(remarks))
 
 
@@ -81,8 +89,7 @@ def check(corpus: Corpus, protocol: Protocol | None = None) -> dict[str, Any]:
     utterances, split = read_split([corpus], protocol, tally, audio=False)
     heard = _listen_to_all(utterances)
     own = [heard[path] for path in sorted({u.path for u in utterances})]
-    replies = {u.response_path for u in utterances}
-    leaks = overlap(split, "speaker")
+    expected = [] if protocol is None else against_expected(split, protocol)
     return {
         "corpus": corpus.name,
         "root": str(corpus.root),
@@ -101,21 +108,37 @@ def check(corpus: Corpus, protocol: Protocol | None = None) -> dict[str, Any]:
         "skipped": [f"{path}: {reason}" for path, reason, _ in corpus.skipped],
         "problems": [
             *against_published(utterances, corpus),
-            *([] if protocol is None else against_expected(split, protocol)),
-            *(f"{path}: {r.problem}" for path, r in heard.items() if r.problem),
-            *(f"{path}: {remark}" for path, r in heard.items() for remark in r.remarks),
+            *expected,
+            *_of_recordings(heard),
             *against_times(utterances, heard),
-            # Two replies of the same words are spoken alike.
-            *duplicates({path: r for path, r in heard.items() if path not in replies}),
-            *(f"speaker {name} is in {' and '.join(splits)}" for name, splits in leaks.items()),
+            *_doubled_recordings(utterances, heard),
+            *(f"speaker {name} is in {' and '.join(splits)}" for name, splits in overlap(split, "speaker").items()),
             *skipped_by_reason(corpus.skipped),
         ],
     }
 
 
+def _of_recordings(heard: dict[str, Recording]) -> list[str]:
+    """First why files cannot be used, then what is to be said of those that can."""
+    problems = [f"{path}: {recording.problem}" for path, recording in heard.items() if recording.problem]
+    for path, recording in heard.items():
+        problems += [f"{path}: {remark}" for remark in recording.remarks]
+    return problems
+
+
+def _doubled_recordings(utterances: Sequence[Utterance], heard: dict[str, Recording]) -> list[str]:
+    # Two replies of the same words are spoken alike.
+    replies = {u.response_path for u in utterances}
+    return duplicates({path: recording for path, recording in heard.items() if path not in replies})
+
+
 def _listen_to_all(utterances: Sequence[Utterance]) -> dict[str, Recording]:
     """What each file turned out to be: of words, of voices and of replies."""
-    paths = sorted({path for u in utterances for path in (u.path, u.emotion_path, u.response_path) if path})
+    named: set[str | None] = set()
+    for utterance in utterances:
+        named |= {utterance.path, utterance.emotion_path, utterance.response_path}
+    paths = sorted(path for path in named if path)
+    # Decoders let other threads run.
     with ThreadPoolExecutor() as pool:
         found = progress_bar(pool.map(listen, paths), total=len(paths), what="listening")
         return dict(zip(paths, found, strict=True))
@@ -133,7 +156,10 @@ def _identity(corpus: Corpus) -> dict[str, str]:
 
 def count(values: Any) -> dict[str, int]:
     """How often each value occurs, the most frequent first; what is not known counts as "unknown"."""
-    return {str("unknown" if value is None else value): n for value, n in Counter(values).most_common()}
+    found: dict[str, int] = {}
+    for value, number in Counter(values).most_common():
+        found["unknown" if value is None else str(value)] = number
+    return found
 
 
 def quantiles(seconds: Sequence[float]) -> dict[str, float]:
@@ -216,7 +242,9 @@ def skipped_by_reason(skipped: Sequence[Skipped]) -> list[str]:
     """One line for each reason, with an example; which file was doubled by which does not matter."""
     groups: dict[str, list[str]] = defaultdict(list)
     for path, reason, kind in skipped:
-        groups["doubled copy" if kind is Kind.COPY else reason].append(path)
+        if kind is Kind.COPY:
+            reason = "doubled copy"
+        groups[reason].append(path)
     return [f"{len(paths)} left out, {reason} (for example {paths[0]})" for reason, paths in groups.items()]
 
 
@@ -232,15 +260,14 @@ def describe(report: dict[str, Any], most: int = 20) -> str:
     for kind in ("emotions", "splits", "languages", "sample_rates"):
         published = report["published"] if kind == "emotions" else {}
         for name, number in report[kind].items():
-            rows.append(
-                (
-                    f"{kind[:-1].replace('_', ' ')} {name}",
-                    f"{number}" + (f" of {published[name]}" if name in published else ""),
-                )
-            )
+            of_published = f" of {published[name]}" if name in published else ""
+            rows.append((f"{kind[:-1].replace('_', ' ')} {name}", f"{number}{of_published}"))
     rows += [("speakers", len(report["speakers"])), ("sentences in several splits", len(report["shared_sentences"]))]
-    lines = [f"{name:<34}{value!s:>16}" for name, value in rows]
     problems = report["problems"]
-    lines += ["", f"{len(problems)} problem(s)" if problems else "nothing wrong", *(f"  {p}" for p in problems[:most])]
-    lines.insert(0, report["read"])
-    return "\n".join(lines + ([f"  and {len(problems) - most} more"] if len(problems) > most else []))
+    lines = [report["read"]]
+    lines += [f"{name:<34}{value!s:>16}" for name, value in rows]
+    lines += ["", f"{len(problems)} problem(s)" if problems else "nothing wrong"]
+    lines += [f"  {problem}" for problem in problems[:most]]
+    if len(problems) > most:
+        lines.append(f"  and {len(problems) - most} more")
+    return "\n".join(lines)

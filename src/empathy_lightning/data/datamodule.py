@@ -41,10 +41,9 @@ _SPLITS = ("train", "validation", "test")
 class EmpathyDataModule(L.LightningDataModule):
     """Utterances of one or more corpora in length-bucketed batches.
 
-    Set ``use_distributed_sampler: false`` on the Trainer: the sampler shards by rank
-    itself. A checkpoint knows which utterances of its epoch were heard; a run that is
-    resumed goes on with the others, in other batches or processes too. An utterance
-    that cannot be read costs a warning and itself only.
+    Set ``use_distributed_sampler: false`` on the Trainer: the sampler shards by rank itself. A checkpoint knows which
+    utterances of its epoch were heard; a run that is resumed goes on with the others, in other batches or processes
+    too. An utterance that cannot be read costs a warning and itself only.
 
     Args:
         corpora: Where the utterances come from.
@@ -280,7 +279,8 @@ class EmpathyDataModule(L.LightningDataModule):
             if reason not in unreadable:
                 unreadable.append(reason)
                 warnings.warn(f"left out: {reason}", stacklevel=2)
-        whole = len(self.splits[split]) + (sum(map(len, self.mixed)) if split == "train" else 0)
+        whole = len(self.splits[split])
+        whole += sum(map(len, self.mixed)) if split == "train" else 0
         if len(unreadable) > self.max_unreadable * whole:
             files = f"{len(unreadable):,} of {whole:,} files of the {split} split"
             said = f"{files} cannot be read: {'; '.join(unreadable)}"
@@ -289,10 +289,9 @@ class EmpathyDataModule(L.LightningDataModule):
         return batch.to(device, non_blocking=True)
 
     def _split_at_work(self) -> str:
-        trainer = self.trainer
-        if trainer is None or trainer.training:
+        if self.trainer is None or self.trainer.training:
             return "train"
-        return "test" if trainer.testing else "validation"
+        return "test" if self.trainer.testing else "validation"
 
     def report_unreadable(self) -> None:
         """Say how many files could not be read; trainers call it at the end of an epoch."""

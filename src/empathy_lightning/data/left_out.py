@@ -60,7 +60,9 @@ class Tally:
         line = f"read {self.kept:,} of {self.kept + left:,} utterances"
         reasons = [f"{n:,} {reason}" for reason, n in (self.lost + self.asked).most_common()]
         if reasons:
-            line += ": " + ", ".join(reasons[:8]) + (f", {len(reasons) - 8} other reasons" if len(reasons) > 8 else "")
+            line += ": " + ", ".join(reasons[:8])
+        if len(reasons) > 8:
+            line += f", {len(reasons) - 8} other reasons"
         if self.unlabelled:
             labels = ", ".join(f"{n:,} {label}" for label, n in self.unlabelled.most_common(8))
             line += f"; without a label of the task: {labels}"
@@ -86,12 +88,17 @@ class Tally:
         if unknown:
             reasons += [f"{n:,} labelled {label}" for label, n in self.unlabelled.most_common(2)]
         said = f"{lost:,} of {whole:,} utterances would be lost: {', '.join(reasons)}"
+        # Rounded up, so that the share that is advised is enough; a message has 300 characters at most.
         advice = f"mend them, or allow it with {option} {lost / whole + 0.005:.2f}"
         raise CorpusError(f"{said[: 297 - len(advice)]}; {advice}")
 
     def _example(self, reason: str) -> str:
         example = self.examples.get(reason, "")
-        return f" ({example if len(example) < 60 else '...' + example[-57:]})" if example else ""
+        if not example:
+            return ""
+        # Of a path the end tells most.
+        shown = example if len(example) < 60 else f"...{example[-57:]}"
+        return f" ({shown})"
 
 
 def kind_of(reason: str) -> str:
@@ -203,7 +210,7 @@ def in_task(utterances: Iterable[Utterance], emotions: Sequence[str], tally: Tal
 def outside(label: str, emotions: Sequence[str]) -> str:
     """A label that is none of a task's emotions, with the one that may have been meant."""
     meant = suggested_emotion(label, emotions)
-    return f"{label!r}" + (f" (did you mean {meant}?)" if meant else "")
+    return f"{label!r} (did you mean {meant}?)" if meant else f"{label!r}"
 
 
 def refuse_lost(lost: Sequence[tuple[str, str]], whole: int, most: float) -> None:

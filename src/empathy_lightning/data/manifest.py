@@ -101,7 +101,9 @@ def absolute(home: str, name: str) -> str:
 def _read_lines(source: Path | bytes, where: str, numbers: array[int]) -> Iterator[Utterance]:
     faults = Faults()
     for lines, rows in _parsed(source, faults):
-        names = {name for row in rows for name in row}
+        names: set[str] = set()
+        for row in rows:
+            names.update(row)
         columns = {name: [row.get(name) for row in rows] for name in names & set(FIELDS)}
         for name in names - set(FIELDS):
             holders = [line for line, row in zip(lines, rows, strict=True) if name in row]
@@ -116,9 +118,11 @@ def _read_lines(source: Path | bytes, where: str, numbers: array[int]) -> Iterat
 
 def _parsed(source: Path | bytes, faults: Faults) -> Iterator[tuple[list[int], list[dict[str, Any]]]]:
     """Objects of the lines that are not blank, with the numbers of their lines, so many at a time."""
+    # Not all at once, since they are held beside the records that are made of them.
     numbers: list[int] = []
     rows: list[dict[str, Any]] = []
     opened: IO[bytes] = io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
+    # Some editors put a byte order mark before the first line.
     with io.TextIOWrapper(opened, encoding="utf-8-sig", errors="surrogateescape") as lines:
         for number, line in enumerate(lines, 1):
             if line.isspace():

@@ -98,7 +98,9 @@ class MixedIn:
     def __post_init__(self) -> None:
         if not 0 <= self.share < 1:
             raise InputError(f"data.mixed_in: the share {self.share} must be from 0 to below 1")
-        if "{speech}" not in (self.prompt if self.prompt is not None else "{speech}" if self.system is None else ""):
+        lacks_slot = self.prompt is not None and "{speech}" not in self.prompt
+        lacks_prompt = self.prompt is None and self.system is not None
+        if lacks_slot or lacks_prompt:
             raise InputError("data.mixed_in: a prompt needs a {speech} slot, and a system message a prompt")
 
     def utterances(self, emotions: Sequence[str], tally: Tally, audio: bool = True) -> Packed:
@@ -173,7 +175,10 @@ def times_per_epoch(times: Sequence[float], mixed: Sequence[tuple[float, int]]) 
     rest = 1 - sum(share for share, _ in mixed)
     if rest <= 0:
         raise InputError(f"data.mixed_in: the shares sum to {1 - rest:g}, which leaves nothing to the stage itself")
-    return [*times, *(time for s, n in mixed for time in [s / rest * sum(times) / max(1, n)] * n)]
+    found = list(times)
+    for share, count in mixed:
+        found += [share / rest * sum(times) / max(1, count)] * count
+    return found
 
 
 def with_random_voices(utterances: Sequence[Utterance], seed: int = 0) -> list[Utterance]:
@@ -189,10 +194,13 @@ def with_random_voices(utterances: Sequence[Utterance], seed: int = 0) -> list[U
     place = {voice: index for index, voice in enumerate(voices)}
     if utterances and len(voices) < 2:
         raise CorpusError(f"emotion_voice: random needs another voice than that of {utterances[0].id}")
-    donors, changed = list(voices.values()), []
+    donors = list(voices.values())
+    changed = []
     for utterance in utterances:
+        # From its own place one step to all but one, so that it never meets itself.
         step = random.Random(f"{seed}/{utterance.corpus}/{utterance.id}").randrange(1, len(voices))
-        changed.append(with_voice_of(utterance, donors[(place[_voice(utterance)] + step) % len(voices)]))
+        donor = donors[(place[_voice(utterance)] + step) % len(voices)]
+        changed.append(with_voice_of(utterance, donor))
     return changed
 
 

@@ -146,7 +146,9 @@ class LeaveOneOut(Protocol):
                 raise CorpusError(f"{named} has no {self.unit}, so no {self.unit} can be left out")
         order = sorted(set(units))
         place = {unit: (index - self.fold) % len(order) for index, unit in enumerate(order)}
-        names = {0: "test", 1: "validation" if self.validation else "train"}
+        names = {0: "test"}
+        if self.validation:
+            names[1] = "validation"
         return [names.get(place[unit], "train") for unit in units]
 
 
@@ -252,7 +254,8 @@ class PerCorpus(Protocol):
         utterances = packed(utterances)
         members = _by_corpus(utterances)
         if members and not members.keys() & self.protocols.keys():
-            read, known = (", ".join(sorted(names)) for names in (members, self.protocols))
+            read = ", ".join(sorted(members))
+            known = ", ".join(sorted(self.protocols))
             raise CorpusError(
                 f"the protocol knows none of the corpora ({read[:60]}), only {known[:130]}; "
                 f"give another one, or null for the corpora's own splits{meant(min(members), self.protocols)}"

@@ -83,11 +83,10 @@ class Position:
 class LengthBucketSampler(Sampler[list[Draw]]):
     """Batches of like lengths, bounded by seconds of padded audio.
 
-    The order is shuffled, sorted by length within pools, cut into batches and the
-    batches shuffled. Every rank draws the same batches and takes its own. An order
-    depends on seed and epoch alone, so what was heard of an epoch follows from the
-    number of batches and how they were divided. After a resume under another division,
-    what is left is divided anew.
+    The order is shuffled, sorted by length within pools, cut into batches and the batches shuffled. Every rank draws
+    the same batches and takes its own. An order depends on seed and epoch alone, so what was heard of an epoch follows
+    from the number of batches and how they were divided. After a resume under another division, what is left is
+    divided anew.
 
     Args:
         durations: Seconds of each utterance.
@@ -113,7 +112,7 @@ class LengthBucketSampler(Sampler[list[Draw]]):
         pool_batches: int = 32,
         batch_size: int | None = None,
     ) -> None:
-        self.durations = np.maximum(np.asarray(durations, dtype=float), 1e-3)
+        self.durations = np.maximum(np.asarray(durations, dtype=float), 1e-3)  # a batch's seconds are divided by it
         self.batching = Batching(batch_seconds, batch_size, pool_batches, num_replicas)
         self.shuffle = shuffle
         self.seed = seed
@@ -122,7 +121,7 @@ class LengthBucketSampler(Sampler[list[Draw]]):
         self.epoch = 0
         self._resumed: Position | None = None
         self._begun: tuple[list[tuple[Batching, int]], int] = [], 0
-        self._rounds = lru_cache(maxsize=None)(self._count_rounds)
+        self._rounds = lru_cache(maxsize=None)(self._count_rounds)  # a cache of the class would hold all samplers
 
     @property
     def sampler(self) -> LengthBucketSampler:
@@ -206,7 +205,9 @@ class LengthBucketSampler(Sampler[list[Draw]]):
             return order
         generator = np.random.default_rng([self.seed, epoch])
         if self.weights is not None:
-            order = np.repeat(order, np.floor(self.weights + generator.random(len(order))).astype(int))
+            # A weight of 1.3 is once in seven epochs of ten, and twice in the others.
+            times = np.floor(self.weights + generator.random(len(order))).astype(int)
+            order = np.repeat(order, times)
         return generator.permutation(order)
 
     def _pool(self, lengths: Seconds, batching: Batching) -> int:
@@ -236,13 +237,18 @@ class LengthBucketSampler(Sampler[list[Draw]]):
     def _count_rounds(self, batching: Batching) -> int:
         """Batches per epoch and rank, the same in every epoch: trainers take the first epoch's number for all."""
         counts = []
+        # Epochs in another order have other batches; a few of them tell by how many.
         for epoch in range(4 if self.shuffle else 1):
             lengths = self.durations[self._order(epoch)]
             counts.append(sum(1 for _ in cut(lengths, self._pool(lengths, batching), batching)))
-        spare = max(1, len(self.durations) // 10_000 if self.weights is None else max(counts) // 20)
-        wanted = max(counts) + spare if max(counts) > min(counts) else counts[0]
-        # Without weights nothing comes twice.
-        return -(-(wanted if self.weights is not None else min(wanted, len(self.durations))) // batching.num_replicas)
+        spare = len(self.durations) // 10_000 if self.weights is None else max(counts) // 20
+        wanted = counts[0]
+        if max(counts) > min(counts):
+            # Other epochs may take a few more batches than those that were tried.
+            wanted = max(counts) + max(1, spare)
+        if self.weights is None:  # nothing comes twice
+            wanted = min(wanted, len(self.durations))
+        return -(-wanted // batching.num_replicas)
 
     def __iter__(self) -> Iterator[list[Draw]]:
         order = self._order(self.epoch)

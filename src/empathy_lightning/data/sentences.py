@@ -13,7 +13,8 @@ from empathy_lightning.utterance import Utterance
 def words_of(transcript: str) -> str:
     """A transcript without case, punctuation and spacing, to compare it with others."""
     text = unicodedata.normalize("NFKC", transcript).casefold().replace("'", "").replace("\u2019", "")
-    return " ".join("".join(c if c.isalnum() else " " for c in text).split())
+    letters = [letter if letter.isalnum() else " " for letter in text]
+    return " ".join("".join(letters).split())
 
 
 def sentences(utterances: Sequence[Utterance]) -> list[str]:

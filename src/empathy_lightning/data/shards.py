@@ -163,7 +163,8 @@ def ranges_of(file: Any, name: str) -> list[tuple[int, int]]:
     for number in range(file.metadata.num_row_groups):
         group = file.metadata.row_group(number)
         here, sizes = sizes[: group.num_rows], sizes[group.num_rows :]
-        audio = next(column for column in map(group.column, range(group.num_columns)) if column.path_in_schema == AUDIO)
+        columns = map(group.column, range(group.num_columns))
+        audio = next(column for column in columns if column.path_in_schema == AUDIO)
         values = sum(_LENGTH + size for size in here)
         begin = audio.data_page_offset + audio.total_compressed_size - values
         if not 0 < begin - audio.data_page_offset < _HEADER:
@@ -182,6 +183,7 @@ def _opened(name: str) -> Any:
         return pyarrow.parquet.ParquetFile(name, memory_map=True)
     size = storage.size_of(name)
     tail = storage.read(name, max(0, size - _TAIL), size)
+    # A Parquet file ends in its footer, four bytes that say how long that is, and "PAR1".
     footer = 8 + int.from_bytes(tail[-8:-4], "little")
     if tail[-4:] != b"PAR1" or footer > size:
         raise CorpusError(f"{name} is not a Parquet file, or a damaged one")

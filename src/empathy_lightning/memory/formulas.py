@@ -115,7 +115,10 @@ def frozen_logits(blocks: Blocks, supervised: int, size: int, chunk: int = 256) 
         chunk: Positions at a time, as in ``LanguageModel.response_loss``.
     """
     # The logits, their log-probabilities in float32, the error that these become, and the gradient of the slice.
-    a_number = 2 * size + 4 + (size if size < 4 else 0)
+    a_number = 2 * size + 4
+    if size < 4:
+        # The error goes back in the precision of the logits.
+        a_number += size
     return a_number * min(chunk, supervised) * blocks.vocabulary
 
 

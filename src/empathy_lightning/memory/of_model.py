@@ -67,12 +67,14 @@ def case_of(model: EmpatheticLM, size: int, segments: list[int | str]) -> Case:
     if speaker is not None and not isinstance(speaker, SpeechDecoder):
         raise InputError(f"memory knows SpeechDecoder, not {type(speaker).__name__}")
     of_model = language_model.model
+    # What it reads is brought to its own precision, and by autocast to a lower one.
+    arithmetic = min(size, of_model.dtype.itemsize)
     return Case(
         weights=_weights(model),
         language=Language(
             blocks_of(of_model.config.get_text_config(), of_model),
             of_model.dtype.itemsize,
-            min(size, of_model.dtype.itemsize),
+            arithmetic,
             language_model.checkpointed,
             responder.partial_lora is not None and _trains(responder.partial_lora),
         ),

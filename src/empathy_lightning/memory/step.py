@@ -167,8 +167,10 @@ def reading_of(case: Case, batch: Batch) -> Reading:
     before = own = 0
     for segment in case.segments:
         length = lengths[segment] if isinstance(segment, str) else segment
-        own = own + length if own or segment == first else own
-        before += 0 if own else length
+        if own or segment == first:
+            own += length
+        else:
+            before += length
     return Reading(batch.utterances, before, own + batch.reply)
 
 
@@ -179,13 +181,15 @@ def _listening(case: Case, batch: Batch) -> list[Phase]:
     layers, width, inner = case.encoder
     heard = _kept_by_listener(case, frames)
     block = formulas.frozen_block(blocks, read, size) + _kept_by_lora(case, read)
-    of_blocks = blocks.layers * (size * read.positions * blocks.width if case.language.checkpointed else block)
+    # Of a block that is computed twice its input alone is kept.
+    kept_of_block = size * read.positions * blocks.width if case.language.checkpointed else block
+    of_blocks = blocks.layers * kept_of_block
     # The rows as they are laid out, and what of them goes through the blocks.
     rows = size * blocks.width * (batch.utterances * (read.before + read.own) + read.positions)
     kept = heard + of_blocks + rows + _casts(case)
-    in_one_row = Reading(1, read.before, 0)
     # A prompt's beginning that all share is read once, in one row.
-    cached = formulas.cache(blocks, in_one_row if _all_share(case) else read, size)
+    read_before = Reading(1, read.before, 0) if _all_share(case) else read
+    cached = formulas.cache(blocks, read_before, size)
     again = block if case.language.checkpointed else 0
     logits = formulas.frozen_logits(blocks, batch.utterances * batch.reply, size)
     back = formulas.passing_gradients(blocks, read.positions, size)
@@ -235,7 +239,10 @@ def _casts(case: Case) -> int:
 def _speaking(case: Case, batch: Batch) -> list[Phase]:
     """The stage that trains the speech decoder: the frozen model reads, the decoder is trained on its states."""
     assert case.speaker is not None
-    prompt = sum(batch.reply if isinstance(segment, str) else segment for segment in case.segments)
+    prompt = 0
+    for segment in case.segments:
+        # Each slot is taken to be as long as a reply.
+        prompt += batch.reply if isinstance(segment, str) else segment
     read = batch.utterances * (prompt + batch.reply)
     language, speaker, size = case.language.blocks, case.speaker, case.size
     # Without gradient: the hidden states in and out of a block, and two of its inner width.

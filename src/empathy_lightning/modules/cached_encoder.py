@@ -72,12 +72,18 @@ class CachedSpeechEncoder(nn.Module):
         _shared.cache_clear()
 
     def forward(self, waveform: Tensor, lengths: Tensor) -> EncodedSpeech:
-        """As the encoder's own; new utterances are encoded one by one, half precision is kept of them."""
+        """As the encoder's own; new utterances are encoded one by one, half precision is kept of them.
+
+        Args:
+            waveform: Samples at 16 kHz, right-padded, shape (B, T).
+            lengths: Valid samples, shape (B,).
+        """
         sizes = lengths.tolist()
-        keys = [
-            hashlib.sha1(row[:size].cpu().numpy().tobytes(), usedforsecurity=False).hexdigest()
-            for row, size in zip(waveform, sizes, strict=True)
-        ]
+        keys = []
+        for samples, size in zip(waveform, sizes, strict=True):
+            # Of the samples alone: how far a batch is padded does not matter.
+            own = samples[:size].cpu().numpy().tobytes()
+            keys.append(hashlib.sha1(own, usedforsecurity=False).hexdigest())
         for row, key in enumerate(keys):
             if not all(f"{key}.{part}" in self._heard for part in self._parts):
                 # Alone, so that what is kept does not depend on the batch in which it was first heard.

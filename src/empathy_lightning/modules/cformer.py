@@ -111,11 +111,13 @@ class CFormer(nn.Module):
             num_tokens: Shape (B,); 0, or None for all, takes the rounded sum of the weights.
             words: Score the word pieces too, which the embeddings do not need.
         """
-        hidden, seen = frames, None if self.reference_compat else _attention_mask(mask)
+        hidden = frames
+        seen = None if self.reference_compat else _attention_mask(mask)
         for layer in self.pre_cif_layers:
             hidden = layer(hidden, seen)
         weights = hidden[..., -1].float().sigmoid() * mask
         total = weights.sum(1)
+        # No token at all would leave a hole in the prompt.
         counts = total.detach().round().long().clamp(min=1)
         if num_tokens is not None:
             counts = torch.where(num_tokens > 0, num_tokens, counts)
@@ -130,7 +132,9 @@ class CFormer(nn.Module):
 
 def _attention_mask(mask: Tensor) -> Tensor | None:
     """Shape (B, 1, T, T), True where attended; None if nothing is padded."""
-    return None if bool(mask.all()) else mask[:, None, None].expand(-1, 1, mask.shape[1], -1)
+    if bool(mask.all()):
+        return None
+    return mask[:, None, None].expand(-1, 1, mask.shape[1], -1)
 
 
 def _integrate(hidden: Tensor, weights: Tensor, counts: Tensor) -> Tensor:

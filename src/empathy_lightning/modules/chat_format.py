@@ -131,7 +131,10 @@ def _opened_tag(tokenizer: Any, template: str) -> str | None:
         lead = before_reply(tokenizer, [{"role": "user", "content": _PROBE}]).rpartition(_PROBE)[2]
     except ValueError:
         return None
-    return next((opening for opening in THINKING_TAGS if opening in lead), None)
+    for opening in THINKING_TAGS:
+        if opening in lead:
+            return opening
+    return None
 
 
 def opened_tag(tokenizer: Any) -> str | None:
@@ -187,8 +190,11 @@ def control_pattern(tokenizer: Any) -> re.Pattern[str]:
 
 @lru_cache(maxsize=8)
 def _control_pattern(tokenizer: Any, size: int) -> re.Pattern[str]:
-    longest_first = sorted((token for token in control_tokens(tokenizer) if len(token) > 1), key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
+    # A token of one character cannot be cut.
+    tokens = [token for token in control_tokens(tokenizer) if len(token) > 1]
+    longest_first = sorted(tokens, key=len, reverse=True)
+    nothing = r"(?!)"
+    return re.compile("|".join(map(re.escape, longest_first)) or nothing)
 
 
 def literal_ids(tokenizer: Any, text: str) -> list[int]:

@@ -17,7 +17,7 @@ class ContextCache(DynamicCache):
     """
 
     def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any) -> Any:
-        """Keys and values of a layer with those before them."""
+        """Keys and values of a layer, each (B, heads, T, size), with those before them."""
         layer: Any = self.layers[layer_idx]
         keys, values = key_states, value_states
         if layer.is_initialized:

@@ -149,8 +149,9 @@ def check_units(units: Tensor, part: object) -> None:
     low, high = (int(bound) for bound in units.aminmax())
     if low < 0 or (size is not None and high >= size):
         known = "from 0 on" if size is None else f"0 to {size - 1}"
+        unknown = low if low < 0 else high
         raise VocoderError(
-            f"unit {low if low < 0 else high} is unknown to {type(part).__name__}, which has {known}: use the vocoder "
+            f"unit {unknown} is unknown to {type(part).__name__}, which has {known}: use the vocoder "
             "of the units' own vocabulary"
         )
 

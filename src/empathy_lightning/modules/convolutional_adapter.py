@@ -43,10 +43,11 @@ class ConvolutionalAdapter(nn.Module):
         self.kernel_sizes = tuple(kernel_sizes)
         self.reference_compat = reference_compat
         width = input_size + emotion_size
-        self.convolutions = nn.ModuleList(
-            nn.Conv1d(width, 2 * (output_size if last else width), kernel, stride=2, padding=kernel // 2)
-            for last, kernel in zip([*[False] * (len(kernel_sizes) - 1), True], kernel_sizes, strict=True)
-        )
+        self.convolutions = nn.ModuleList()
+        for index, kernel in enumerate(kernel_sizes, 1):
+            width_out = output_size if index == len(kernel_sizes) else width
+            # Values and gates, of which the gated linear unit makes half as many channels.
+            self.convolutions.append(nn.Conv1d(width, 2 * width_out, kernel, stride=2, padding=kernel // 2))
         self.linear1 = nn.Linear(output_size, hidden_size, bias=False)
         self.linear2 = nn.Linear(hidden_size, output_size, bias=False)
         self.layernorm = nn.LayerNorm(output_size)
@@ -70,7 +71,8 @@ class ConvolutionalAdapter(nn.Module):
         if (emotion is not None) != (self.emotion_size > 0):
             raise ValueError(f"this adapter takes an emotion embedding of width {self.emotion_size}")
         if emotion is not None:
-            frames = torch.cat([frames, emotion[:, None].to(frames.dtype).expand(-1, frames.shape[1], -1)], 2)
+            everywhere = emotion[:, None].to(frames.dtype).expand(-1, frames.shape[1], -1)
+            frames = torch.cat([frames, everywhere], 2)
         lengths = mask.sum(1)
         hidden = frames.transpose(1, 2).to(self.layernorm.weight.dtype)
         for convolution in self.convolutions:
@@ -106,6 +108,7 @@ class ConvolutionalAdapter(nn.Module):
             rows = torch.arange(len(given.weight))
             if index < last:
                 rows = torch.cat([rows[:old], rows[:old] + width])
+            # At first the emotion's channels are not read.
             new.weight[rows] = 0.0
             new.weight[rows, :old] = given.weight.to(new.weight)
             new.bias[rows] = given.bias.to(new.bias)

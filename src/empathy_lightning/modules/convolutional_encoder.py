@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -74,11 +72,12 @@ class ConvolutionalEncoder(nn.Module):
         self.num_masks = num_masks
         self.trim = trim
         self.log_mel = LogMel(80, n_fft=1024, hop_length=256)
-        widths: list[Any] = [1, *self.channels]
-        strides = [2 if level in (0, 1, 2) else 1 for level in range(len(self.channels))]
-        self.blocks = nn.ModuleList(
-            _Residual(a, b, stride, dropout) for a, b, stride in zip(widths, widths[1:], strides, strict=False)
-        )
+        self.blocks = nn.ModuleList()
+        width = 1
+        for level, wider in enumerate(self.channels):
+            time_stride = 2 if level < 3 else 1
+            self.blocks.append(_Residual(width, wider, time_stride, dropout))
+            width = wider
         self.project = nn.Linear(self.channels[-1] * -(-80 // 2 ** len(self.channels)), hidden_size)
 
     def forward(self, waveform: Tensor, lengths: Tensor) -> EncodedSpeech:
@@ -115,6 +114,7 @@ class ConvolutionalEncoder(nn.Module):
                 length = draw[0] * longest * sizes[:, None]
                 start = draw[1] * (sizes[:, None] - length)
                 kept = (position < start) | (position >= start + length)
+                # For every bin, or every frame: along the other axis.
                 mel = mel * kept.unsqueeze(3 - axis)
         return mel
 

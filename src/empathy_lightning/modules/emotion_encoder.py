@@ -106,7 +106,7 @@ class EmotionEncoder(nn.Module):
         return encoder
 
     def frame_lengths(self, lengths: Tensor) -> Tensor:
-        """Number of frames for a number of samples, at least one."""
+        """Number of frames for a number of samples, at least one, shape (B,) of shape (B,)."""
         for kernel, stride in self._kernels:
             lengths = (lengths - kernel).div(stride, rounding_mode="floor") + 1
         return lengths.clamp(min=1)

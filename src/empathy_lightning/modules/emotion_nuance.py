@@ -54,10 +54,9 @@ class _WeightedSum(torch.autograd.Function):
         weights, *layers = ctx.saved_tensors
         flat = gradient.flatten(1)[:, None]
         products = [torch.bmm(flat, layer.flatten(1)[..., None].to(flat.dtype)) for layer in layers]
-        to_layers = (
-            weights[:, index, None, None] * gradient if needed else None
-            for index, needed in enumerate(ctx.needs_input_grad[1:])
-        )
+        to_layers: list[Tensor | None] = []
+        for index, needed in enumerate(ctx.needs_input_grad[1:]):
+            to_layers.append(weights[:, index, None, None] * gradient if needed else None)
         return torch.cat(products, 1)[..., 0], *to_layers
 
 
@@ -71,6 +70,7 @@ def masked_statistics(frames: Tensor, mask: Tensor) -> Tensor:
     """Mean and standard deviation (B, 2 D) over the valid frames of (B, T, D) (Snyder et al. 2017)."""
     mean = masked_mean(frames, mask)
     variance = masked_mean((frames - mean[:, None]).square(), mask)
+    # At 0 the square root has no gradient.
     return torch.cat([mean, (variance + 1e-5).sqrt()], dim=1)
 
 
@@ -119,7 +119,8 @@ class EmotionExtractor(nn.Module):
         self.layernorm = nn.LayerNorm(input_size)
         if pooling == "attention":
             self.attn_pool = AttentionPool(input_size, num_heads)
-        self.linear1 = nn.Linear(input_size * (2 if pooling == "statistics" else 1), hidden_size)
+        pooled_size = 2 * input_size if pooling == "statistics" else input_size
+        self.linear1 = nn.Linear(pooled_size, hidden_size)
         self.linear2 = nn.Linear(hidden_size, output_size)
 
     def layer_weights(self, layers: Sequence[Tensor], mask: Tensor) -> Tensor:
@@ -155,7 +156,9 @@ class EmotionExtractor(nn.Module):
         if self.pooling == "attention":
             pooled: Tensor = self.attn_pool(frames, mask)
             return pooled
-        return masked_mean(frames, mask) if self.pooling == "mean" else masked_statistics(frames, mask)
+        if self.pooling == "mean":
+            return masked_mean(frames, mask)
+        return masked_statistics(frames, mask)
 
 
 class EmotionNuance(EmotionHeads):

@@ -156,7 +156,11 @@ def _as_read(posts: Sequence[str], lower_case: bool) -> list[str]:
         raise ValueError("an empty text has no empathy to score: leave it out")
     if not lower_case:
         return list(posts)
-    return [post.lower() if post[0].isspace() else f" {post.lower()}" for post in posts]
+    read = []
+    for post in posts:
+        space = "" if post[0].isspace() else " "
+        read.append(space + post.lower())
+    return read
 
 
 def rationale_tokens(
@@ -188,7 +192,9 @@ def rationale_tokens(
     )  # fmt: skip
     found = torch.zeros(len(posts), max_length, dtype=torch.bool)
     for row, (text, parts) in enumerate(zip(texts, rationales, strict=True)):
-        wanted = [part.strip().lower() if lower_case else part.strip() for part in parts if part.strip()]
+        wanted = [part.strip() for part in parts if part.strip()]
+        if lower_case:
+            wanted = [part.lower() for part in wanted]
         if not wanted:
             found[row] = torch.tensor(encoded["attention_mask"][row], dtype=torch.bool)
         for begin, end in _spans(text, wanted):

@@ -96,6 +96,7 @@ class _SummedCrossEntropy(torch.autograd.Function):
             scores = logits.detach().float().log_softmax(-1)
             total += nn.functional.nll_loss(scores, target, reduction="sum")
             if ctx.needs_input_grad[0]:
+                # The gradient of a cross-entropy: the probabilities, less 1 at the target.
                 error = scores.exp_()
                 error[torch.arange(len(target), device=target.device), target] -= 1
                 gradients += torch.autograd.grad(logits, chunk, error.to(logits.dtype))

@@ -56,7 +56,8 @@ class KMeansQuantizer(nn.Module):
         if int(lengths.max()) > longest:
             return [self._in_pieces(row[:length], longest) for row, length in zip(waveform, lengths, strict=True)]
         heard = self.encoder(waveform, lengths)
-        frames = heard.frames if self.layer == 0 else heard.layers[self.layer - (self.layer > 0)]
+        layer = self.layer - 1 if self.layer > 0 else self.layer  # counted from 1, or from the end
+        frames = heard.frames if self.layer == 0 else heard.layers[layer]
         return [row[valid].float() for row, valid in zip(frames, heard.mask, strict=True)]
 
     def _in_pieces(self, waveform: Tensor, longest: int) -> Tensor:
@@ -149,6 +150,7 @@ class KMeans:
         chosen = [int(torch.randint(len(frames), (), generator=self._generator))]
         distances = (frames - frames[chosen[0]]).square().sum(1)
         for _ in range(self.num_units - 1):
+            # In float32 a sum of millions would not grow by one distance more.
             sums = distances.double().cumsum(0)
             drawn = torch.rand((), generator=self._generator, dtype=torch.float64).to(sums) * sums[-1]
             chosen.append(min(int(torch.searchsorted(sums, drawn, right=True)), len(frames) - 1))

@@ -37,9 +37,12 @@ def pack(rows: Sequence[Tensor], left: bool = False) -> tuple[Tensor, Tensor]:
         Embeddings (B, T, D), zero where padded, and the mask (B, T), True where valid.
     """
     lengths = torch.tensor([len(row) for row in rows], device=rows[0].device)
-    padded = nn.utils.rnn.pad_sequence(list(rows), batch_first=True, padding_side="left" if left else "right")
+    side = "left" if left else "right"
+    padded = nn.utils.rnn.pad_sequence(list(rows), batch_first=True, padding_side=side)
     mask = length_mask(lengths, padded.shape[1])
-    return padded, mask.flip(1) if left else mask
+    if left:
+        mask = mask.flip(1)
+    return padded, mask
 
 
 class LanguageModel(nn.Module):
@@ -127,8 +130,7 @@ class LanguageModel(nn.Module):
     def embed(self, ids: Sequence[int] | Tensor) -> Tensor:
         """Embeddings (T, D) of token ids."""
         ids = torch.as_tensor(ids, dtype=torch.long, device=self.device)
-        embeddings: Tensor = self.model.get_input_embeddings()(ids)
-        return embeddings
+        return self.model.get_input_embeddings()(ids)
 
     def forward(
         self,
@@ -161,22 +163,32 @@ class LanguageModel(nn.Module):
         # Parameters that train inside the model would need the gradient of every position.
         if not self.has_plain_cache or any(parameter.requires_grad for parameter in self.parameters()):
             return self._hidden(embeddings, mask)
-        cache, done = ContextCache(config=self.model.config), embeddings[:, :0]
-        shared = len(prefix) if len(prefix) < embeddings.shape[1] else 0
-        if shared and torch.equal(embeddings[:, :shared], self.embed(prefix).expand(len(embeddings), -1, -1)):
-            with torch.no_grad():
-                done = self._hidden(embeddings[:1, :shared], mask[:1, :shared], cache).expand(len(embeddings), -1, -1)
+        cache = ContextCache(config=self.model.config)
+        done = self._shared(embeddings, mask, prefix, cache)
+        first = done.shape[1]
         backwards = torch.is_grad_enabled() and embeddings.requires_grad
-        if still is None or not backwards or max(still) <= done.shape[1]:
-            still = [done.shape[1]] * len(embeddings)
+        if still is None or not backwards or max(still) <= first:
+            still = [first] * len(embeddings)
         if self.packs_rows and worthwhile(mask):
             return states_of_rows(self.decoder, embeddings, mask, done[0], still, cache)
-        if max(still) == done.shape[1]:
-            after = self._hidden(embeddings[:, done.shape[1] :], mask, cache if done.shape[1] else None)
+        last = max(still)
+        if last == first:
+            after = self._hidden(embeddings[:, first:], mask, cache if first else None)
             return torch.cat([done, after], 1)
         with torch.no_grad():
-            lead = self._hidden(embeddings[:, done.shape[1] : max(still)], mask[:, : max(still)], cache)
+            lead = self._hidden(embeddings[:, first:last], mask[:, :last], cache)
         return self._after(embeddings, mask, torch.cat([done, lead], 1), still, cache)
+
+    def _shared(self, embeddings: Tensor, mask: Tensor, prefix: Sequence[int], cache: ContextCache) -> Tensor:
+        """Hidden states (B, P, D) of the prefix, with which all rows begin; without any where they do not."""
+        count, length = len(embeddings), len(prefix)
+        # A position has to be left behind it.
+        if not 0 < length < embeddings.shape[1]:
+            return embeddings[:, :0]
+        if not torch.equal(embeddings[:, :length], self.embed(prefix).expand(count, -1, -1)):
+            return embeddings[:, :0]
+        with torch.no_grad():
+            return self._hidden(embeddings[:1, :length], mask[:1, :length], cache).expand(count, -1, -1)
 
     def _after(
         self, embeddings: Tensor, mask: Tensor, done: Tensor, still: Sequence[int], cache: ContextCache
@@ -207,8 +219,7 @@ class LanguageModel(nn.Module):
             past_key_values=cache,
             use_cache=cache is not None,
         )
-        hidden: Tensor = output.last_hidden_state
-        return hidden
+        return output.last_hidden_state
 
     def response_loss(self, hidden: Tensor, labels: Tensor, chunk_size: int = 256) -> Tensor:
         """Mean cross-entropy of the labelled tokens, logits made at those positions only.
@@ -231,8 +242,9 @@ class LanguageModel(nn.Module):
     def stop_ids(self) -> set[int]:
         """Tokens that end a reply: the template's and the tokenizer's, and those of the model's generation config."""
         own = self.model.generation_config.eos_token_id
-        stops = {end_token_id(self.tokenizer), self.tokenizer.eos_token_id}
-        return {*([own] if isinstance(own, int) else own or []), *(stop for stop in stops if stop is not None)}
+        stops = [end_token_id(self.tokenizer), self.tokenizer.eos_token_id]
+        stops += [own] if isinstance(own, int) else own or []
+        return {stop for stop in stops if stop is not None}
 
     @torch.no_grad()
     def generate(
@@ -271,6 +283,7 @@ class LanguageModel(nn.Module):
                 max_new_tokens=max_new_tokens,
                 pad_token_id=self._padding(stops),
                 eos_token_id=sorted(stops) or None,
+                # None of the model's own ways to choose; a draw is in the scores already.
                 repetition_penalty=1.0,
                 do_sample=False,
                 temperature=None,

@@ -27,6 +27,7 @@ class Standardisation(nn.Module):
 
     def __init__(self, size: int) -> None:
         super().__init__()
+        # In double, since float32 counts no further than 16 million by ones.
         self.register_buffer("count", torch.zeros((), dtype=torch.double))
         self.register_buffer("mean", torch.zeros(size))
         self.register_buffer("variance", torch.ones(size))

@@ -93,6 +93,7 @@ class MimiCodec(nn.Module):
             lengths: Valid samples, shape (B,).
             codebooks: Q; None for all.
         """
+        # What a batch is padded with is silence, as it is at the end of an utterance alone.
         waveform = waveform * length_mask(lengths, waveform.shape[1])
         # Whole frames, or the codec would fill up within its layers, differently for each row of a batch.
         missing = -waveform.shape[1] % self.samples_per_unit

@@ -24,7 +24,8 @@ class PretrainedError(InputError, OSError):
     """Files of a pretrained model that cannot be used; the message is one line of at most 300 characters."""
 
     def __str__(self) -> str:
-        line = " ".join(str(self.args[0] if self.args else "").split())
+        said = str(self.args[0]) if self.args else ""
+        line = " ".join(said.split())
         return line if len(line) <= 300 else f"{line[:297]}..."
 
 
@@ -66,7 +67,8 @@ def pickled_in(folder: Path) -> list[Path]:
         return []
     if chosen.suffix != ".json":
         return [chosen]
-    return [folder / shard for shard in sorted(set(read_json_object(chosen)["weight_map"].values()))]
+    shards = set(read_json_object(chosen)["weight_map"].values())
+    return [folder / shard for shard in sorted(shards)]
 
 
 def check_file(path: Path) -> None:
@@ -89,6 +91,7 @@ def check_file(path: Path) -> None:
         read_json_object(path)
     if path.suffix == ".safetensors":
         _check_length(path)
+    # A zip file's index is at its end, so that one that was cut is none.
     if path.suffix in (".bin", ".pt", ".pth") and start.startswith(b"PK") and not zipfile.is_zipfile(path):
         raise PretrainedError(f"{path} is damaged: it is cut at {path.stat().st_size} bytes; get it again")
 

@@ -65,8 +65,10 @@ class PackedRows:
         before = torch.tensor([len(seen) for seen in self.seen])
         self.seen = [torch.cat([seen, self.total + own]) for seen, own in zip(self.seen, new, strict=True)]
         self.total += sum(lengths)
-        queries, keys = nn.utils.rnn.pad_sequence(list(new), True), self.layout
+        queries = nn.utils.rnn.pad_sequence(list(new), True)
+        keys = self.layout
         mask = None
+        # Behind nothing all is plainly causal, for which the fused kernels are best without a mask.
         if bool(before.any()):
             last = before[:, None] + torch.arange(queries.shape[1])
             mask = (torch.arange(keys.shape[1]) <= last[..., None])[:, None].to(self.device)
@@ -155,6 +157,7 @@ def states_of_rows(
     states = [done]
     begun = torch.full((len(mask), 1), len(done), device=mask.device)
     at = torch.arange(mask.shape[1], device=mask.device)
+    # Twice: what needs no gradient, and then, behind its keys and values, the rest.
     for ends, with_gradient in ((torch.tensor(still), False), (mask.sum(1), torch.is_grad_enabled())):
         ends = torch.maximum(ends.to(mask.device)[:, None], begun)
         counts = (ends - begun)[:, 0].tolist()

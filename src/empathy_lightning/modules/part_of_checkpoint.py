@@ -28,9 +28,8 @@ def part_of_checkpoint(kind: type[nn.Module], name_or_path: str, revision: str |
     name, _, named = name_or_path.partition("@")
     with opened(name, revision or named or None) as (folder, where):
         chosen = {key: where[key] for key in ("revision", "local_files_only")}
-        config, weights = (
-            Path(str(cached_file(folder, file, **chosen))) for file in ("config.json", "model.safetensors")
-        )
+        config = Path(str(cached_file(folder, "config.json", **chosen)))
+        weights = Path(str(cached_file(folder, "model.safetensors", **chosen)))
         check_file(weights)
         path, arguments = _entry_of(kind, read_json_object(config).get("model"), name_or_path)
         part = kind(**arguments)
@@ -61,6 +60,7 @@ def _weights_of(file: Path, path: str) -> dict[str, Any]:
     start = f"{path}." if path else ""
     try:
         with safe_open(file, "pt") as stored:
-            return {key.removeprefix(start): stored.get_tensor(key) for key in stored.keys() if key.startswith(start)}  # noqa: SIM118
+            own = [key for key in stored.keys() if key.startswith(start)]  # noqa: SIM118 - it is no dictionary
+            return {key.removeprefix(start): stored.get_tensor(key) for key in own}
     except SafetensorError as error:
         raise PretrainedError(f"{file} is damaged: {error}") from None

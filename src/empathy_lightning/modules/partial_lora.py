@@ -32,8 +32,10 @@ _LAYER: ContextVar[tuple[PartialLora, Tensor] | None] = ContextVar("partial_lora
 def _layers(model: Any) -> Any:
     """The decoder's layers, where each has all that the updates cover."""
     layers = getattr(decoder_of(model), "layers", [])
-    needed = {name for names in _GROUPS.values() for name in names}
-    if not layers or not all(needed <= {name for name, _ in layer.named_modules()} for layer in layers):
+    needed: set[str] = set()
+    for names in _GROUPS.values():
+        needed.update(names)
+    if not layers or not all(needed <= dict(layer.named_modules()).keys() for layer in layers):
         raise ValueError(f"partial LoRA needs layers like Llama's or Qwen2's, not those of {type(model).__name__}")
     return layers
 
@@ -102,15 +104,22 @@ class PartialLora(nn.Module):
         self.dropout = dropout
         self.scope = scope
         query, key = attention_sizes or (hidden_size, hidden_size)
-        self._outputs = {"attention_in": (query, key, key), "attention_out": (hidden_size,), "down": (hidden_size,)}
-        self._outputs |= {name: (intermediate_size,) for name in ("gate", "up")}
-        inputs = {"attention_out": query, "down": intermediate_size}
-        self.layers = nn.ModuleList(
-            nn.ModuleDict(
-                {name: LowRankUpdate(inputs.get(name, hidden_size), sum(self._outputs[name]), rank) for name in _GROUPS}
-            )
-            for _ in range(num_layers)
-        )
+        self._outputs = {
+            "attention_in": (query, key, key),
+            "attention_out": (hidden_size,),
+            "gate": (intermediate_size,),
+            "up": (intermediate_size,),
+            "down": (hidden_size,),
+        }
+        self._inputs = dict.fromkeys(_GROUPS, hidden_size) | {"attention_out": query, "down": intermediate_size}
+        self.layers = nn.ModuleList(self._updates() for _ in range(num_layers))
+
+    def _updates(self) -> nn.ModuleDict:
+        """The updates of one layer, by the names of their groups."""
+        updates = nn.ModuleDict()
+        for name in _GROUPS:
+            updates[name] = LowRankUpdate(self._inputs[name], sum(self._outputs[name]), self.rank)
+        return updates
 
     @classmethod
     def for_model(cls, model: Any, rank: int = 16, alpha: float = 16.0, dropout: float = 0.05) -> PartialLora:
@@ -133,6 +142,7 @@ class PartialLora(nn.Module):
             raise ValueError(f"partial LoRA of {self.num_layers} layers for a model of {len(layers)}")
         handles = [decoder_of(model).register_forward_pre_hook(self._enter_model, with_kwargs=True)]
         for layer, updates in zip(layers, self.layers, strict=True):
+            # What an attention that raised has left is gone before the next call of its layer.
             handles.append(layer.register_forward_pre_hook(self._leave))
             handles.append(layer.self_attn.register_forward_pre_hook(self._enter, with_kwargs=True))
             handles.append(layer.mlp.register_forward_hook(self._leave, always_call=True))
@@ -170,14 +180,16 @@ class PartialLora(nn.Module):
         if call is None or call[0] is not self:
             return None
         tokens = kwargs.get("inputs_embeds")
-        tokens = args[0] if tokens is None and args else kwargs["input_ids"] if tokens is None else tokens
+        if tokens is None:
+            tokens = args[0] if args else kwargs["input_ids"]
         cache = kwargs.get("past_key_values")
         heard: Tensor | None
         if packing := kwargs.get("packing"):
             _check_rows(call[1], len(packing.queries))
             heard = self._scoped(packing.of_rows(call[1]))
         else:
-            heard = self._window(call[1], 0 if cache is None else int(cache.get_seq_length()), *tokens.shape[:2])
+            past = 0 if cache is None else int(cache.get_seq_length())
+            heard = self._window(call[1], past, *tokens.shape[:2])
         # As an argument of the layers it is there again when gradient checkpointing runs them again.
         return None if heard is None else (args, {**kwargs, self._argument: heard})
 
@@ -200,7 +212,11 @@ class PartialLora(nn.Module):
 
     def _scoped(self, speech: Tensor) -> Tensor:
         """Where the updates act, shape (B, T, 1), by where speech is, shape (B, T)."""
-        acts = torch.ones_like(speech) if self.scope == "global" else ~speech if self.scope == "text" else speech
+        acts = speech
+        if self.scope == "global":
+            acts = torch.ones_like(speech)
+        elif self.scope == "text":
+            acts = ~speech
         return acts[..., None]
 
     def _enter(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

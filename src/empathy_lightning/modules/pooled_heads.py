@@ -38,6 +38,7 @@ class PooledEmotionHeads(nn.Module):
             mask: Shape (B, T), True where valid; at least one per row.
         """
         valid = mask[..., None]
+        # Sums of hundreds of embeddings lose their digits in half precision.
         pooled = (embeddings.float() * valid).sum(1) / valid.sum(1)
         pooled = pooled.to(self.categorical_head.weight.dtype)
         return EmotionEstimate(

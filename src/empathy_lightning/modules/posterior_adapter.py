@@ -153,6 +153,7 @@ def _merged(embeddings: Tensor, heard: HeardTokens) -> tuple[Tensor, Tensor]:
     starts = spoken & ~follows
     place = (starts.cumsum(1) - 1).clamp(min=0)
     counts = starts.sum(1)
+    # Sums as a product, so that no row waits for another.
     belongs = nn.functional.one_hot(place, int(counts.max())).to(embeddings.dtype) * spoken[..., None]
     sums = belongs.transpose(1, 2) @ embeddings
     means = sums / belongs.sum(1).clamp(min=1)[..., None]

@@ -161,10 +161,10 @@ def _reason(folder: str, error: Exception) -> str:
     config = Path(folder) / "config.json"
     values = read_json_object(config) if config.is_file() else {}
     kind = values.get("model_type")
+    if values and not kind:
+        return f"{config} has no model_type"
     if values and kind not in CONFIG_MAPPING:
-        return (
-            f"{config}: model_type {kind!r} is none that transformers knows" if kind else f"{config} has no model_type"
-        )
+        return f"{config}: model_type {kind!r} is none that transformers knows"
     if isinstance(error, KeyError):
         key = next((name for name, value in values.items() if value in error.args), None)
         return f"{config}: {key} {error} is not known" if key else f"{error!r}"
@@ -176,6 +176,7 @@ def _reason(folder: str, error: Exception) -> str:
         if not _can_be_read(file):
             size = file.stat().st_size
             return f"{file} is damaged: it is cut at {size} bytes, or holds something else; get it again"
+    # What checks a configuration's fields raises errors of several names, with a large letter or a small one.
     return f"{config}: {text}" if "alidation" in type(error).__name__ else text
 
 
@@ -250,6 +251,7 @@ def load(
     with opened(name_or_path, revision) as (folder, where):
         if _WEIGHTLESS.get():
             return _of_config(architecture, folder, where, options["dtype"])
+        # Sizes that differ then stand in the report, and no error of transformers' own is raised.
         model, report = architecture.from_pretrained(
             folder, output_loading_info=True, ignore_mismatched_sizes=True, **where, **options
         )

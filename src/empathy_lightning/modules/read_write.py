@@ -38,7 +38,8 @@ class ReadWriteSchedule:
         for turn in range(count):
             text = slice(turn * self.read, min((turn + 1) * self.read, text_length))
             last = turn == count - 1
-            turns.append((text, slice(turn * self.write, units_length if last else (turn + 1) * self.write)))
+            end = units_length if last else (turn + 1) * self.write
+            turns.append((text, slice(turn * self.write, end)))
         return turns
 
     def order(self, text_length: int, units_length: int) -> Tensor:

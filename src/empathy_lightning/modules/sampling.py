@@ -35,13 +35,15 @@ class SeededDraw(LogitsProcessor):
         scores = scores.float() / self.temperature
         if self.top_p < 1:
             scores = scores.masked_fill(~nucleus(scores, self.top_p), -torch.inf)
+        # At the first step: only now it is known on which device, and of how many rows.
         while len(self._generators) < len(scores):
             seed = self.seed if isinstance(self.seed, int) else self.seed[len(self._generators)]
             self._generators.append(torch.Generator(scores.device).manual_seed(seed))
-        exponential = torch.stack(
-            [torch.empty_like(row).exponential_(generator=g) for row, g in zip(scores, self._generators, strict=False)]
-        )
-        return scores - exponential.clamp(min=1e-30).log()
+        draws = []
+        for row, generator in zip(scores, self._generators, strict=False):
+            draws.append(torch.empty_like(row).exponential_(generator=generator))
+        # Minus the logarithm of an exponential draw is Gumbel noise; a draw of 0 has none.
+        return scores - torch.stack(draws).clamp(min=1e-30).log()
 
 
 def nucleus(scores: Tensor, top_p: float) -> Tensor:

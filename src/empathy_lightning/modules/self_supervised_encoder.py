@@ -91,7 +91,8 @@ class SelfSupervisedEncoder(nn.Module):
         lengths = lengths.clamp(min=self._shortest)
         heard = length_mask(lengths, waveform.shape[1])
         whole = self._alone or bool(heard.all())
-        output = self.model(waveform, attention_mask=None if whole else heard.long(), output_hidden_states=True)
+        attended = None if whole else heard.long()
+        output = self.model(waveform, attention_mask=attended, output_hidden_states=True)
         counts = self.model._get_feat_extract_output_lengths(lengths)
         mask = length_mask(counts, output.last_hidden_state.shape[1])
         layers = tuple(layer * mask[..., None] for layer in output.hidden_states[1:])
@@ -104,5 +105,8 @@ def _joined(rows: list[EncodedSpeech]) -> EncodedSpeech:
     def _padded(tensors: list[Tensor]) -> Tensor:
         return nn.utils.rnn.pad_sequence([tensor[0] for tensor in tensors], batch_first=True)
 
-    layers = tuple(_padded([row.layers[number] for row in rows]) for number in range(len(rows[0].layers)))
-    return EncodedSpeech(_padded([row.frames for row in rows]), layers, _padded([row.mask for row in rows]))
+    layers = []
+    for of_rows in zip(*(row.layers for row in rows), strict=True):
+        layers.append(_padded(list(of_rows)))
+    frames = _padded([row.frames for row in rows])
+    return EncodedSpeech(frames, tuple(layers), _padded([row.mask for row in rows]))

@@ -19,13 +19,15 @@ def trim_silence(waveform: Tensor, lengths: Tensor, decibels: float = 40.0, marg
         From the first stretch that is louder to the last, shape (B, T'), zero where padded, and their valid samples.
         What is shorter than two stretches stays as it is.
     """
-    hop = 320
+    hop = 320  # 20 ms
     count = lengths // hop
     width = max(1, int(count.max()))
     stretches = nn.functional.pad(waveform, (0, hop))[:, : width * hop].unflatten(1, (width, hop))
-    power = stretches.square().mean(2).masked_fill(torch.arange(width, device=count.device) >= count[:, None], -1)
+    beyond = torch.arange(width, device=count.device) >= count[:, None]
+    power = stretches.square().mean(2).masked_fill(beyond, -1)
     loud = power >= power.amax(1, keepdim=True) * 10 ** (-decibels / 10)
-    first, last = loud.long().argmax(1), width - 1 - loud.flip(1).long().argmax(1)
+    first = loud.long().argmax(1)
+    last = width - 1 - loud.flip(1).long().argmax(1)
     kept = count >= 2
     begin = torch.where(kept, first * hop - margin, 0).clamp(min=0)
     end = torch.minimum((last + 1) * hop + margin, lengths)

@@ -139,7 +139,7 @@ class SpeechEncoder(nn.Module):
         self.log_mel = LogMel(config.num_mel_bins)
         self.hidden_size: int = config.d_model
         self.num_layers: int = config.encoder_layers
-        self.max_seconds = config.max_source_positions / 50
+        self.max_seconds = config.max_source_positions / 50  # frames a second
         self.pad_to_30s = pad_to_30s
         self.cut_padding = cut_padding
         self.trim = trim
@@ -181,7 +181,7 @@ class SpeechEncoder(nn.Module):
         return encoder
 
     def frame_lengths(self, lengths: Tensor) -> Tensor:
-        """Number of encoder frames (50 per second) for a number of samples."""
+        """Number of encoder frames (50 per second) for a number of samples, shape (B,) of shape (B,)."""
         mel_frames = (lengths + LogMel.hop_length - 1) // LogMel.hop_length
         return (mel_frames + 1) // 2
 
@@ -215,6 +215,7 @@ class SpeechEncoder(nn.Module):
         hidden = hidden + encoder.embed_positions.weight[:width]
         hidden = nn.functional.dropout(hidden, p=encoder.dropout, training=encoder.training)
         mask = length_mask(frame_lengths, width)
+        # Without a mask, where nothing is padded, the fused kernels are fastest.
         attention_mask = None if bool(mask.all()) else mask[:, None, None, :].expand(-1, 1, width, -1)
         layers = []
         for layer in encoder.layers:
@@ -223,6 +224,7 @@ class SpeechEncoder(nn.Module):
         if self.cut_padding:
             longest = int(own_lengths.max())
             mask = length_mask(own_lengths, longest)
-            hidden, layers = hidden[:, :longest], [layer[:, :longest] for layer in layers]
+            hidden = hidden[:, :longest]
+            layers = [layer[:, :longest] for layer in layers]
         frames = encoder.layer_norm(hidden) * mask[..., None]
         return EncodedSpeech(frames, tuple(layers), mask)

@@ -25,6 +25,7 @@ def text_model(model: Any) -> Any:
     kind: Any = None if config is model.config else AutoModelForCausalLM._model_mapping.get(type(config), None)
     if inside is None or kind is None or kind is type(model):
         return model
+    # Without weights of its own, which would take as much memory again.
     with torch.device("meta"):
         alone = kind(config)
     for name, empty in alone.named_children():

@@ -69,8 +69,8 @@ class UnitCache:
         Returns:
             Hidden states of each reply's last position, after the final norm, shape (B, D).
         """
-        count, end = inputs.shape[1], max(self.lengths) + inputs.shape[1]
-        self._reserve(end)
+        count = inputs.shape[1]
+        self._reserve(max(self.lengths) + count)
         places = self._places(count)
         hidden = inputs
         for number, layer in enumerate(self._layers):
@@ -230,8 +230,12 @@ _ARRANGING = Lock()
 @torch.no_grad()
 def _layers_of(model: Any) -> list[_Layer]:
     """The blocks as they are read here: a copy of the weights, kept for later replies until one of them changes."""
-    weights = [weight for layer in model.layers for weight in layer.parameters()]
-    versions = [(weight.data_ptr(), 0 if weight.is_inference() else weight._version) for weight in weights]
+    versions = []
+    for layer in model.layers:
+        for weight in layer.parameters():
+            # Where it lies, and how often it was changed; what inference mode made is not counted.
+            changes = 0 if weight.is_inference() else weight._version
+            versions.append((weight.data_ptr(), changes))
     with _ARRANGING:
         known = _ARRANGED.get(model)
         if known is None or known.versions != versions:

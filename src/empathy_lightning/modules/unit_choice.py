@@ -106,14 +106,18 @@ def choose(scores: Tensor, decoding: UnitDecoding, uniform: Tensor, recent: Tens
         scores, order = scores.sort(descending=True)
     shares = (scores / decoding.temperature).softmax(-1)
     if decoding.top_p < 1:
+        # Whatever lies before it has not reached the sum: the one that reaches it is still among them.
         shares = shares * (shares.cumsum(-1) - shares < decoding.top_p)
     reached = shares.cumsum(-1)
     # The largest uniform number is 1 - 2^-24, so that the last share is never passed.
     index = (reached <= uniform[:, None] * reached[:, -1:]).sum(-1, keepdim=True)
-    return (index if order is None else order.gather(1, index))[:, 0]
+    if order is not None:
+        index = order.gather(1, index)
+    return index[:, 0]
 
 
 def _penalised(scores: Tensor, recent: Tensor, penalty: float) -> Tensor:
+    # A column for V, which stands for none.
     padded = torch.nn.functional.pad(scores, (0, 1))
     seen = padded.gather(1, recent)
     return padded.scatter(1, recent, torch.where(seen > 0, seen / penalty, seen * penalty))[:, :-1]

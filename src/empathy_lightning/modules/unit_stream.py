@@ -119,7 +119,10 @@ class UnitStream:
             return
         slots = [self._voices.index(voice) for voice in voices]
         self._voices = voices
-        self._cache = self._cache.taken(slots) if self._cache is not None and voices else None
+        if not voices:
+            self._cache = None
+        elif self._cache is not None:
+            self._cache = self._cache.taken(slots)
 
     @torch.inference_mode()
     def _block(self, slots: list[int]) -> list[Tensor] | None:
@@ -179,6 +182,7 @@ class _Voice:
         self.ended = self.last_turn = self.over = False
         self.read_tokens = self.units = self.units_since = 0
         self.last: Tensor | None = None
+        # A number beyond all choices stands for none yet.
         self.recent = torch.full((decoding.repetition_window,), decoder.choices, device=weight.device)
 
     def read(self, states: Tensor, tokens: Tensor, ended: bool) -> None:
@@ -234,7 +238,8 @@ class _Voice:
         self.over = self.last_turn and end in row
         self.last = ids[kept - 1 : kept]
         self.units += kept
-        self.units_since += kept if self.last_turn else 0
+        if self.last_turn:
+            self.units_since += kept
         written = self.decoder.choices_of(ids[:kept])
         self.recent = torch.cat([self.recent, written])[-len(self.recent) :]
         return kept

@@ -126,7 +126,7 @@ class _Overlapping:
         return block
 
     def end(self) -> Tensor:
-        """The samples of the last units, with nothing behind them as in a whole reply."""
+        """The samples (t,) of the last units, with nothing behind them as in a whole reply."""
         if self.heard == len(self.units):
             return torch.zeros(0)
         # The last unit may ring longer than a unit lasts.

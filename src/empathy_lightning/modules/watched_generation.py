@@ -72,8 +72,16 @@ class WatchedGeneration(StoppingCriteria):
         """Tokens of each reply up to its end, and their states (T, D), of all that was generated (B, T)."""
         replies = []
         for number, (row, states) in enumerate(zip(tokens.tolist(), torch.stack(self.states, 1), strict=True)):
-            end = next((at + 1 for at, token in enumerate(row) if token in self.stops), len(row))
+            end = self._end(row)
+            # Of a step's own ends the tokens tell nothing.
             if self.lengths:
                 end = min(end, self.lengths[number])
             replies.append((row[:end], states[:end]))
         return replies
+
+    def _end(self, row: Sequence[int]) -> int:
+        """How many tokens there are up to the first that ends a reply, itself included."""
+        for at, token in enumerate(row, 1):
+            if token in self.stops:
+                return at
+        return len(row)

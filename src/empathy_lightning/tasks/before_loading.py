@@ -72,7 +72,9 @@ def check_kept(config: Any, fitting: bool) -> None:
         return
     if fitting and config["data"]["augmentation"] is not None:
         raise InputError("data.augmentation makes all speech new, so nothing can be kept: leave out keep_encoded")
-    if "true" in str(precision := config["trainer"]["precision"]).replace("32-true", ""):
+    precision = config["trainer"]["precision"]
+    # "16-true" and the like; "32-true" is as it was loaded.
+    if "true" in str(precision).replace("32-true", ""):
         raise InputError(f"trainer.precision {precision} rounds the encoder itself: leave out keep_encoded")
 
 

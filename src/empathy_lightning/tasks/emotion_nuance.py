@@ -60,7 +60,11 @@ class EmotionNuanceTask(TrainedPartsTask):
         self.refuse_untrained("listener.speech_adapter")
 
     def on_fit_start(self) -> None:
-        """Refuse to train what is not used."""
+        """Refuse to train what is not used.
+
+        Raises:
+            InputError: If nothing reads the emotion and no loss learns from it, or there is too little to train on.
+        """
         responder = self.model.responder
         if responder is None:
             self.check_training_data()

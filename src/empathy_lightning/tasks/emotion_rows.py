@@ -42,6 +42,7 @@ class EmotionRows:
         shares = estimate.logits.float().softmax(-1).tolist()
         ratings = {name: (_known(getattr(estimate, name)), _known(getattr(batch, name))) for name in RATINGS}
         for row, label in enumerate(batch.emotion.tolist()):
+            # A classifier that no loss has reached says NaN.
             if label < 0 or any(math.isnan(share) for share in shares[row]):
                 continue
             rated = {name: (heard[row], true[row]) for name, (heard, true) in ratings.items()}
@@ -59,13 +60,17 @@ class EmotionRows:
         if not rows:
             return "", {}
         recognised = _side_by_side(self._emotions, rows)
-        groups = {kind: recognised.by([getattr(row, kind) for row in rows]) for kind in ("corpus", "language")}
-        groups = {kind: named for kind, named in groups.items() if named}
+        groups = {}
+        for kind in ("corpus", "language"):
+            if named := recognised.by([getattr(row, kind) for row in rows]):
+                groups[kind] = named
+        if not groups:
+            return "", {}
         logged: dict[str, float] = {}
         for kind, named in groups.items():
             for name, figures in {**named, "mean": means_of(named)}.items():
                 logged |= {f"{figure}/{kind}/{name}": figures[figure] for figure in _LOGGED}
-        return (group_table(recognised.figures(), groups) if groups else ""), logged
+        return group_table(recognised.figures(), groups), logged
 
     def _of_all_processes(self) -> dict[tuple[str, str], _Row]:
         if not (processes.is_available() and processes.is_initialized()):
@@ -86,6 +91,7 @@ def _known(values: Tensor) -> list[float | None]:
 def _side_by_side(emotions: tuple[str, ...], rows: list[_Row]) -> Recognised:
     ratings = {}
     for name in RATINGS:
-        ratings[name] = ([row.ratings[name][0] for row in rows], [row.ratings[name][1] for row in rows])
+        rated = [row.ratings[name] for row in rows]
+        ratings[name] = ([felt for felt, _ in rated], [true for _, true in rated])
     heard = [max(row.shares, key=row.shares.__getitem__) for row in rows]
     return Recognised(emotions, [row.true for row in rows], heard, [row.shares for row in rows], ratings)

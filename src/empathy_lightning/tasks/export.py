@@ -39,10 +39,16 @@ class Export(L.Callback):
     def __init__(self, folder: str) -> None:
         self.folder = folder
         self.history: list[dict[str, float | None]] = []
-        self._frozen, self._begin, self._earlier = "", 0.0, 0.0
+        self._frozen = ""
+        self._begin = 0.0
+        self._earlier = 0.0
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """Refuse what could not be written in the end, and remember what must not change."""
+        """Refuse what could not be written in the end, and remember what must not change.
+
+        Raises:
+            InputError: If the folder cannot be written to, the model cannot be saved, or its weights are in shards.
+        """
         check_folder(Path(self.folder))
         if isinstance(trainer.strategy, FSDPStrategy):
             raise InputError(
@@ -66,10 +72,13 @@ class Export(L.Callback):
         """Keep the epoch's figures for the curves, once all of them are there."""
         if trainer.sanity_checking:
             return
-        figures = {k: float(v) for k, v in trainer.callback_metrics.items() if "/" in k}
-        # JSON has no word for NaN.
-        finite = {k: round(v, 6) if math.isfinite(v) else None for k, v in figures.items()}
-        self.history.append({"step": trainer.global_step, **finite})
+        entry: dict[str, float | None] = {"step": trainer.global_step}
+        for name, value in trainer.callback_metrics.items():
+            if "/" in name:
+                figure = float(value)
+                # JSON has no word for NaN.
+                entry[name] = round(figure, 6) if math.isfinite(figure) else None
+        self.history.append(entry)
 
     def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
         """Write the folder, on the first process only; the others give their shards of what is frozen.
@@ -85,6 +94,7 @@ class Export(L.Callback):
         best = getattr(trainer.checkpoint_callback, "best_model_path", "")
         if best:
             state = torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
+            # It holds what trains alone.
             pl_module.load_state_dict(state, strict=False)
         check_finite((n, p) for n, p in pl_module.named_parameters() if p.requires_grad)
         if isinstance(pl_module.model, EmpatheticLM):

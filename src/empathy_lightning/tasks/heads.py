@@ -24,6 +24,7 @@ class HeadWatch:
     def note(self, nuance: nn.Module | None) -> None:
         """Look at the gradients of an optimiser step."""
         for name, head in _heads(nuance).items():
+            # One of zeros alone is from no loss: the task connects every trained parameter.
             gradients = [p.grad.any() for p in head.parameters() if p.grad is not None]
             if gradients and name not in self._before:
                 reached = torch.stack(gradients).any()

@@ -17,7 +17,9 @@ def in_one_pass(optimizer: Optimizer) -> Optimizer:
     Returns:
         The same.
     """
-    for group in optimizer.param_groups if isinstance(optimizer, Adam) else ():
+    if not isinstance(optimizer, Adam):
+        return optimizer
+    for group in optimizer.param_groups:
         untold = group["fused"] is None and not (group["foreach"] or group["capturable"] or group["differentiable"])
         if untold and all(_plain(parameter) for parameter in group["params"]):
             group["fused"] = True

@@ -47,6 +47,7 @@ class ResumableModule(L.LightningModule):
         if stage == "fit":
             self._seed = torch.initial_seed()
             self._sums, self._restored = {}, {}
+            # The trainer's own alone: another one was chosen.
             if type(self.trainer.strategy.checkpoint_io) is TorchCheckpointIO:
                 self.trainer.strategy.checkpoint_io = WholeCheckpoints()
 
@@ -61,6 +62,7 @@ class ResumableModule(L.LightningModule):
 
     def on_train_batch_start(self, batch: SpeechBatch, batch_idx: int) -> None:
         """What a step draws (dropout) follows from seed, epoch, batch and process, not from what was drawn before."""
+        # Of all four together, so that no other batch, epoch or process draws the same.
         key = (self._seed, self.current_epoch, batch_idx, self.global_rank)
         torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]))
         if self.trainer.accumulate_grad_batches > 1 and batch_idx % self.trainer.accumulate_grad_batches == 0:
@@ -75,6 +77,7 @@ class ResumableModule(L.LightningModule):
     def _inside_a_step(self) -> bool:
         progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress.current
         batches = progress.processed
+        # The last batch of an epoch makes a step, however few were gathered.
         return bool(batches % self.trainer.accumulate_grad_batches) and batches < self.trainer.num_training_batches
 
     def log_figures(self, stage: str, figures: dict[str, Tensor], size: int) -> None:
@@ -101,7 +104,8 @@ class ResumableModule(L.LightningModule):
         # No figures are left behind that are older than the checkpoint.
         for logger in self.loggers:
             logger.save()
-        inside, kept = self._inside_a_step(), trained_names(self)
+        inside = self._inside_a_step()
+        kept = trained_names(self)
         for state in ("state_dict", "current_model_state"):  # the second is the weights' beside their running mean
             if state in checkpoint:
                 checkpoint[state] = {name: value for name, value in checkpoint[state].items() if name in kept}

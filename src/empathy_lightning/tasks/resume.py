@@ -69,7 +69,10 @@ def _validation_is_due(trainer: L.Trainer, loops: dict[str, Any], epoch: int, do
     if not isinstance(interval, int | float):
         return False
     between = interval if isinstance(interval, int) else max(1, int(batches * interval))
-    earlier = 0 if every is not None else loops["epoch_loop.batch_progress"]["total"]["processed"] - _processed(loops)
+    earlier = 0
+    if every is None:
+        # The interval then goes on from epoch to epoch.
+        earlier = loops["epoch_loop.batch_progress"]["total"]["processed"] - _processed(loops)
     return bool((earlier + done) % between == 0)
 
 
@@ -124,6 +127,7 @@ def _move_schedule(trainer: L.Trainer, checkpoint: dict[str, Any], epoch: int, d
     if trainer.max_steps != -1 and trainer.max_steps < per_epoch * epochs:
         return
     steps = epoch * per_epoch + math.ceil(done / trainer.accumulate_grad_batches)
+    # torch's schedules count the rate of the first step, which is set before it, as a step of their own.
     for schedule in checkpoint.get("lr_schedulers", []):
         schedule.update(last_epoch=steps, _step_count=steps + 1)
 

@@ -73,6 +73,7 @@ def check_run_folder(trainer: Any, ckpt_path: str | None, again: bool) -> None:
     """
     for folder in _to_be_kept(trainer):
         check_folder(folder)
+        # To try a lock makes its file, and nothing is to be made here.
         if (folder / _LOCK).exists():
             with _kept(folder):
                 pass
@@ -127,8 +128,10 @@ class _BeginAnew(L.Callback):
 
     def on_train_start(self, trainer: Any, pl_module: L.LightningModule) -> None:
         """Remove them on the first process, but for the best ones that a run from elsewhere has brought along."""
+        if not trainer.is_global_zero:
+            return
         brought = {getattr(callback, "best_model_path", "") for callback in trainer.checkpoint_callbacks}
-        for path in list(_saved(trainer)) if trainer.is_global_zero else ():
+        for path in list(_saved(trainer)):
             if str(path) not in brought:
                 # Two callbacks may share a folder.
                 path.unlink(missing_ok=True)
@@ -146,7 +149,10 @@ def measure_beside(trainer: Any, command: str) -> None:
 
 def newest(trainer: Any) -> Path | None:
     """The latest state of the run in the trainer's folders; None if there is none."""
-    found = [path for folder in checkpoint_folders(trainer) for path in folder.glob("last*.ckpt") if path.exists()]
+    found: list[Path] = []
+    for folder in checkpoint_folders(trainer):
+        # A link that leads nowhere is none.
+        found += [path for path in folder.glob("last*.ckpt") if path.exists()]
     return max(found, key=lambda path: path.stat().st_mtime, default=None)
 
 
@@ -172,7 +178,10 @@ def _taken(trainer: Any) -> Path | None:
     """What a run has left where this one is to write; None if there is nothing."""
     curves = [Path(logger.log_dir) / CURVE for logger in trainer.loggers if isinstance(logger, CSVLogger)]
     exports = [Path(call.folder) / "training.json" for call in trainer.callbacks if isinstance(call, Export)]
-    return next((path for path in [*curves, *exports] if path.exists()), next(_saved(trainer), None))
+    for path in (*curves, *exports):
+        if path.exists():
+            return path
+    return next(_saved(trainer), None)
 
 
 def _saved(trainer: Any) -> Iterator[Path]:
@@ -196,7 +205,8 @@ def _go_on(logger: CSVLogger, steps: int) -> None:
         for row in reader:
             # The end of an epoch comes again where the checkpoint's last step was the epoch's.
             ended = any(row[name] for name in means)
-            if int(row["step"]) < (steps - 1 if ended else steps):
+            kept_below = steps - 1 if ended else steps
+            if int(row["step"]) < kept_below:
                 rows.append(row)
     with whole(path) as partial:
         with partial.open("w", encoding="utf-8", newline="") as file:

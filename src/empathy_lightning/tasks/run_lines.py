@@ -30,16 +30,21 @@ def part_lines(module: nn.Module) -> list[str]:
     """A line for each part of a task's model and each other part of the task that has parameters."""
     parts: dict[str, nn.Module] = {}
     for name, child in module.named_children():
-        rooms = child.named_children() if name == "model" else ()
-        within = {f"{room}.{own}": part for room, whole in rooms for own, part in whole.named_children()}
+        within: dict[str, nn.Module] = {}
+        if name == "model":
+            for room, whole in child.named_children():
+                within |= {f"{room}.{own}": part for own, part in whole.named_children()}
         parts |= within or {name: child}
     lines = []
     for name, part in parts.items():
-        sizes = [(parameter.numel(), parameter.requires_grad) for parameter in part.parameters()]
-        total, trained = sum(size for size, _ in sizes), sum(size for size, trains in sizes if trains)
-        if total:
-            state = "frozen" if not trained else "trains" if trained == total else f"{_count(trained)} of them train"
-            lines.append(f"{name:<25} {type(part).__name__:<24}{_count(total):>10} parameters, {state}")
+        total = sum(parameter.numel() for parameter in part.parameters())
+        trained = sum(parameter.numel() for parameter in part.parameters() if parameter.requires_grad)
+        if not total:
+            continue
+        state = f"{_count(trained)} of them train"
+        if trained in (0, total):
+            state = "trains" if trained else "frozen"
+        lines.append(f"{name:<25} {type(part).__name__:<24}{_count(total):>10} parameters, {state}")
     return lines
 
 
@@ -83,6 +88,7 @@ class ProgressLines(ProgressBar):
 
     def on_validation_batch_end(self, trainer: L.Trainer, *arguments: Any) -> None:
         """A line, if the last one was long ago."""
+        # After the task, what it gave and the batch comes the number of the batch.
         if self._due() and not trainer.sanity_checking:
             self._say(f"validation, batch {arguments[3] + 1} of {_total(trainer.num_val_batches)}", None)
 
@@ -100,7 +106,8 @@ class ProgressLines(ProgressBar):
         seconds = time.monotonic() - self._begin
         epochs = f" of {trainer.max_epochs}" if trainer.max_epochs and trainer.max_epochs > 0 else ""
         known = steps != float("inf")
-        line = f"epoch {epoch + 1}{epochs}, step {step}{f' of {steps:.0f}' if known else ''}, {_clock(seconds)} gone"
+        last = f" of {steps:.0f}" if known else ""
+        line = f"epoch {epoch + 1}{epochs}, step {step}{last}, {_clock(seconds)} gone"
         if known and step > self._first_step:
             left = max(0.0, seconds * (steps - step) / (step - self._first_step))
             line += f", {_clock(left)} left"

@@ -59,6 +59,7 @@ class RunLog(L.Callback):
             self._hook = model.register_forward_hook(self._note)
 
     def _note(self, model: nn.Module, given: tuple[Any, ...], output: Any) -> None:
+        # By a hook, since a callback is not given what the model made of a batch.
         emotion = getattr(output, "emotion", None)
         batch = given[0] if given else None
         if emotion is None or not self._emotions or not isinstance(batch, SpeechBatch):
@@ -116,7 +117,10 @@ def flattened(values: Any, name: str = "") -> list[tuple[str, Any]]:
         return [(name, values)]
     elif values is not None:
         return [(name, str(values)[:_LONGEST])]
-    return [found for key, value in below for found in flattened(value, f"{name}.{key}".lstrip("."))]
+    found: list[tuple[str, Any]] = []
+    for key, value in below:
+        found += flattened(value, f"{name}.{key}".lstrip("."))
+    return found
 
 
 def _showing(trainer: L.Trainer) -> list[Any]:
@@ -149,7 +153,9 @@ def _drawn(counts: Tensor, emotions: tuple[str, ...]) -> Any:
 
 
 def _show_recordings(trainer: L.Trainer, heard: list[tuple[str, Tensor, str]]) -> None:
-    for logger in _showing(trainer) if heard else ():
+    if not heard:
+        return
+    for logger in _showing(trainer):
         if isinstance(logger, TensorBoardLogger):
             for place, (id, waveform, said) in enumerate(heard):
                 name = f"validation/recording {place}"

@@ -87,5 +87,6 @@ def warmup_steps(steps: float, warmup: float) -> int:
         steps: Optimiser steps of the whole run; where unknown (infinite), a share is one of 10,000 steps.
         warmup: Below 1 a share of the steps, else a number of steps.
     """
-    share_of = 10_000 if math.isinf(steps) else steps
-    return max(1, round(warmup * share_of if warmup < 1 else warmup))
+    if warmup < 1:
+        warmup *= 10_000 if math.isinf(steps) else steps
+    return max(1, round(warmup))

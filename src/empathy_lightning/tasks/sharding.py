@@ -52,12 +52,18 @@ class ShardedBackboneStrategy(DDPStrategy):
         assert self.lightning_module is not None
         datamodule = getattr(trainer, "datamodule", None)
         if isinstance(datamodule, EmpathyDataModule):
-            fields = ["response", *(["units"] if isinstance(self.lightning_module, SpeechDecoderTask) else [])]
+            fields = ["response"]
+            if isinstance(self.lightning_module, SpeechDecoderTask):
+                fields.append("units")
             check_all_alike(datamodule, trainer.state.fn, fields)
         super().setup(trainer)
 
     def model_to_device(self) -> None:
-        """Shard block by block, so that a device holds its share and one block at most, before the rest moves there."""
+        """Shard block by block, so that a device holds its share and one block at most, before the rest moves there.
+
+        Raises:
+            InputError: If there is nothing to shard, or the processes cannot be divided into such groups.
+        """
         module, shards = self.lightning_module, self.shards or self.num_processes
         assert module is not None
         language_model = getattr(getattr(getattr(module, "model", None), "responder", None), "language_model", None)
@@ -101,7 +107,9 @@ def shard_blocks(language_model: LanguageModel, mesh: DeviceMesh) -> None:
     for block in frozen:
         fully_shard(block, mesh=mesh)
     # It owns nothing; with a common root, one block is gathered while the one before it computes.
-    inside = {p for block in frozen for p in block.parameters()}
+    inside: set[nn.Parameter] = set()
+    for block in frozen:
+        inside.update(block.parameters())
     fully_shard(decoder, mesh=mesh, ignored_params=set(decoder.parameters()) - inside)
 
 

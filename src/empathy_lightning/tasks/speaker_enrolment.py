@@ -54,9 +54,13 @@ class SpeakerEnrolment(L.Callback):
 def some_of_each(utterances: Sequence[Utterance], most: int | None) -> list[Utterance]:
     """At most so many utterances of each speaker, drawn by a hash of their ids; None takes all."""
     spoken: dict[tuple[str, str | None], list[Utterance]] = defaultdict(list)
+    # The same recordings of a speaker, in whatever order the corpora were read.
     for utterance in sorted(utterances, key=lambda u: hashlib.sha256(f"{u.corpus} {u.id}".encode()).digest()):
         spoken[utterance.corpus, utterance.speaker].append(utterance)
-    return [utterance for rows in spoken.values() for utterance in rows[:most]]
+    chosen: list[Utterance] = []
+    for rows in spoken.values():
+        chosen += rows[:most]
+    return chosen
 
 
 def _batches(dataset: SpeechDataset, emotions: Sequence[str], size: int = 16) -> Iterator[SpeechBatch]:

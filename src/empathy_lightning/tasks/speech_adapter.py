@@ -65,7 +65,11 @@ class SpeechAdapterTask(TrainedPartsTask):
         return found
 
     def on_fit_start(self) -> None:
-        """Refuse to train what is not used."""
+        """Refuse to train what is not used.
+
+        Raises:
+            InputError: If the adapter's embeddings stand in no prompt, or there is too little to train on.
+        """
         assert self.model.responder is not None
         if not self.model.responder.speech_slot.uses_voice:
             raise InputError("this speech_slot leaves the adapter out: use `validate` or `test` with it")

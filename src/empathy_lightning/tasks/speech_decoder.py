@@ -81,14 +81,18 @@ class SpeechDecoderTask(TrainedPartsTask):
         """Hidden states, tokens and units of the replies in a batch; utterances without units are left out."""
         responder = self.model.responder
         assert responder is not None
-        rows = [row for row, units in enumerate(batch.units) if batch.responses[row] and units is not None]
+        rows: list[int] = []
+        units: list[Tensor] = []
+        for row, found in enumerate(batch.units):
+            if batch.responses[row] and found is not None:
+                rows.append(row)
+                units.append(found)
         if not rows:
             return [], [], []
         conversations = [[Turn(batch.transcripts[row], batch.emotions[row])] for row in rows]
         own = [batch.prompts[row] for row in rows] if batch.prompts else []
         tokens = [response_ids(responder.language_model.tokenizer, batch.responses[row] or "") for row in rows]
         states = responder.states(responder.fill(conversations, own), tokens)
-        units = [found for row in rows if (found := batch.units[row]) is not None]
         return states, [torch.tensor(ids, device=states[0].device) for ids in tokens], units
 
     def on_fit_start(self) -> None:

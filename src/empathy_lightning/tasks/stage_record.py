@@ -28,11 +28,12 @@ def stages_of(trainer: Any, task: Any, history: Sequence[dict[str, float | None]
     stages: list[dict[str, Any]] = []
     for folder in task.initial_weights:
         stages += [stage for stage in _told(folder) if stage not in stages]
-    names = {name for name, p in task.model.named_parameters() if p.requires_grad}
-    whole = isinstance(task.model, EmpatheticLM)
+    trained = [type(task.model).__name__]
+    if isinstance(task.model, EmpatheticLM):
+        trained = sorted({part_of(name) for name, p in task.model.named_parameters() if p.requires_grad})
     own = {
         "task": type(task).__name__,
-        "trained": sorted({part_of(name) for name in names}) if whole else [type(task.model).__name__],
+        "trained": trained,
         "corpora": corpora_of(getattr(trainer, "datamodule", None)),
         "epochs": trainer.current_epoch,
         "steps": trainer.global_step,
@@ -75,9 +76,13 @@ def corpora_of(data: Any) -> list[dict[str, Any]]:
 
 def _best(trainer: Any, history: Sequence[dict[str, float | None]]) -> dict[str, float | None]:
     """Figures of the validation whose weights are kept."""
-    figures = [{k: v for k, v in entry.items() if k.startswith("validation/")} for entry in history]
-    if not figures:
-        return {}
+    figures = [_measured(entry) for entry in history]
     monitor = getattr(trainer.checkpoint_callback, "monitor", None)
     rated = [entry for entry in figures if monitor and entry.get(monitor) is not None]
-    return min(rated, key=lambda entry: float(entry[str(monitor)] or 0.0)) if rated else figures[-1]
+    if rated:
+        return min(rated, key=lambda entry: float(entry[str(monitor)] or 0.0))
+    return figures[-1] if figures else {}
+
+
+def _measured(entry: dict[str, float | None]) -> dict[str, float | None]:
+    return {name: value for name, value in entry.items() if name.startswith("validation/")}

@@ -72,7 +72,9 @@ class TrainedPartsTask(ResumableModule):
         for stage in ("validation", "test"):
             self.metrics[stage] = nn.ModuleDict({name: metric.clone() for name, metric in (metrics or {}).items()})
         self.initial_weights = list(initial_weights or [])
-        self._filled = {part for folder in self.initial_weights for part in load_weights(folder, model)}
+        self._filled: set[str] = set()
+        for folder in self.initial_weights:
+            self._filled.update(load_weights(folder, model))
         self._in_training: set[nn.Module] | None = None
         self._tested = EmotionRows()
 

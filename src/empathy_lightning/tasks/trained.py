@@ -43,13 +43,22 @@ def frozen(module: nn.Module) -> bool:
 
 def in_training(root: nn.Module) -> set[nn.Module]:
     """Modules that belong in train mode: all their parameters train, or they have none (dropout) and stand beside."""
-    whole = {m for m in root.modules() if (own := list(m.parameters())) and all(p.requires_grad for p in own)}
-    chosen = {root}.union(*(module.modules() for module in whole))
+    whole: set[nn.Module] = set()
+    chosen = {root}
+    for module in root.modules():
+        own = list(module.parameters())
+        if own and all(p.requires_grad for p in own):
+            whole.add(module)
+            chosen.update(module.modules())
     for module in root.modules():
         children = set(module.children())
         if children & whole or any(p.requires_grad for p in module.parameters(recurse=False)):
-            chosen.update(child for child in children if not any(True for _ in child.parameters()))
+            chosen.update(child for child in children if not _has_parameters(child))
     return chosen
+
+
+def _has_parameters(module: nn.Module) -> bool:
+    return any(True for _ in module.parameters())
 
 
 def trained_names(module: nn.Module) -> set[str]:
@@ -62,6 +71,6 @@ def trained_names(module: nn.Module) -> set[str]:
     homes = {name.rpartition(".")[0] for name in names}
     learning = in_training(module)
     for home, part in module.named_modules():
-        if part in learning and not any(True for _ in part.parameters()):
+        if part in learning and not _has_parameters(part):
             homes.add(home)
     return names | {name for name, _ in module.named_buffers() if name.rpartition(".")[0] in homes}

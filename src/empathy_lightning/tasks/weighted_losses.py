@@ -53,10 +53,17 @@ def losses_of(output: Output, batch: SpeechBatch, auxiliary_losses: nn.ModuleDic
 
 
 def weighted_sum(losses: dict[str, Tensor], weights: dict[str, float]) -> Tensor:
-    """Sum of losses by their weights, 1 where not given; one of weight 0 is only logged and costs no backward pass."""
+    """Sum of losses by their weights, 1 where not given; one of weight 0 is only logged and costs no backward pass.
+
+    Raises:
+        InputError: If a loss is no scalar.
+    """
     for name, loss in losses.items():
         if not isinstance(loss, Tensor) or loss.ndim:
             given = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
             raise InputError(f"the loss {name!r} gives no scalar but {given}: let its forward return the mean")
-    weighed = [weights.get(n, 1.0) * (v if weights.get(n, 1.0) else v.detach()) for n, v in losses.items()]
+    weighed = []
+    for name, loss in losses.items():
+        weight = weights.get(name, 1.0)
+        weighed.append(weight * (loss if weight else loss.detach()))
     return torch.stack(weighed).sum() if weighed else torch.zeros(())

@@ -105,7 +105,7 @@ class _Reply:
         return self.line.ask(Request(self.name, [int(unit) for unit in units.tolist()]))
 
     def end(self) -> Tensor:
-        """Ask for the rest; a reply without units was never begun."""
+        """Ask for the rest, a waveform (t,); a reply without units was never begun."""
         if not self.open:
             return torch.zeros(0)
         self.open = False

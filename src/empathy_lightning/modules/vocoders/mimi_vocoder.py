@@ -91,6 +91,7 @@ class _Stream:
         codec, before = self.vocoder.codec, self.units.to(units.device)
         heard = torch.cat([before, units])
         frames = codec.upsampled(self.vocoder.latents(heard[None]))
+        # Those of the units before are in the cache already.
         new = frames[:, len(before) * frames.shape[1] // len(heard) :]
         states, self.cache = codec.attended(new, self.cache, keep=True)
         joined = states if self.states is None else torch.cat([self.states, states], 1)

@@ -148,6 +148,7 @@ class QwenVocoder(nn.Module):
             return with_units + (with_units - without) * self.guidance
 
         even = torch.linspace(0, 1, self.steps, device=units.device)
+        # Sway sampling: the smallest steps come first.
         schedule = even - (torch.cos(torch.pi / 2 * even) - 1 + even)
         solved: Tensor = RungeKutta4ODESolver(_velocity, noise).integrate(schedule)[-1]
         return solved.mT

@@ -92,8 +92,10 @@ def fewest_units(layers: Sequence[Layer]) -> int:
             frames *= layer.stride[0]
             continue
         branches = layer.each if isinstance(layer, Branches) else ((layer,),)
-        for convolution in (one for branch in branches for one in branch):
-            fewest = max(fewest, _reach(convolution) // frames + 1)
+        for branch in branches:
+            for convolution in branch:
+                # Mirroring needs one more frame than it reaches.
+                fewest = max(fewest, _reach(convolution) // frames + 1)
     return fewest
 
 

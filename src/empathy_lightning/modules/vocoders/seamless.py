@@ -154,6 +154,7 @@ class SeamlessVocoder(nn.Module):
 
     def _lasting(self, units: Tensor) -> Tensor:
         """How many frames each of the units (U,) lasts, at least one."""
+        # The predictor gives the logarithm of one frame more.
         predicted = self.vocoder.dur_predictor(self.vocoder.unit_embedding(units[None]))[0]
         lasting: Tensor = predicted.expm1().round().long().clamp(min=1)
         return lasting
@@ -164,6 +165,13 @@ def _layers(generator: Any) -> list[Layer]:
     layers: list[Layer] = [generator.conv_pre]
     for level, up in enumerate(generator.upsampler):
         blocks = generator.resblocks[level * width : (level + 1) * width]
-        in_order = ([one for pair in zip(block.convs1, block.convs2, strict=True) for one in pair] for block in blocks)
-        layers += [up, Branches(tuple(in_order))]
+        layers += [up, Branches(tuple(_in_order(block) for block in blocks))]
     return [*layers, generator.conv_post]
+
+
+def _in_order(block: Any) -> list[nn.Conv1d]:
+    """Convolutions of a residual block, one of each of its lists by turns."""
+    convolutions: list[nn.Conv1d] = []
+    for pair in zip(block.convs1, block.convs2, strict=True):
+        convolutions += pair
+    return convolutions

@@ -105,4 +105,7 @@ class UnitHifiGan(nn.Module):
 
 def _in_order(first: Sequence[Any], second: Sequence[Any]) -> list[nn.Conv1d]:
     """Convolutions of a residual block, one of each list by turns."""
-    return [wrapped.conv for pair in zip(first, second, strict=True) for wrapped in pair]
+    convolutions: list[nn.Conv1d] = []
+    for one, other in zip(first, second, strict=True):
+        convolutions += [one.conv, other.conv]
+    return convolutions

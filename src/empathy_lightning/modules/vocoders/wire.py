@@ -57,6 +57,7 @@ def read_request(line: bytes) -> Request:
     """
     values = _object(line, "the request")
     units = values.get("units", [])
+    # By type itself, since JSON's true is an int too.
     whole = isinstance(units, list) and all(type(unit) is int and 0 <= unit < 2**31 for unit in units)
     if not whole or not isinstance(values.get("reply"), str):
         raise VocoderError('a request is {"reply": "NAME", "units": [1, 2, ...], "end": false, "cancel": false}')
