@@ -15,8 +15,9 @@ from torch.utils.data import Dataset
 
 from empathy_lightning.audio import SAMPLE_RATE, AudioError, duration_of, read
 from empathy_lightning.data.augmentation import drawn_from
+from empathy_lightning.data.batching import Seconds
 from empathy_lightning.data.packed import each
-from empathy_lightning.data.sampler import Draw, Seconds
+from empathy_lightning.data.sampler import Draw
 from empathy_lightning.progress import progress_bar
 from empathy_lightning.prompts import Prompt
 from empathy_lightning.utterance import EMOTIONS, RATINGS, Utterance

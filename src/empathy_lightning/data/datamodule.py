@@ -15,6 +15,7 @@ from empathy_lightning.audio import SAMPLE_RATE
 from empathy_lightning.corpora.corpus import Corpus, CorpusError
 from empathy_lightning.data.augmentation import Augmentation
 from empathy_lightning.data.batch import SpeechBatch, SpeechDataset, collate
+from empathy_lightning.data.batching import Seconds
 from empathy_lightning.data.left_out import MOST, Tally, in_task, refuse_untaught
 from empathy_lightning.data.mixture import (
     Answer,
@@ -30,7 +31,7 @@ from empathy_lightning.data.packed import Packed, packed
 from empathy_lightning.data.protocols import Protocol
 from empathy_lightning.data.published import protocol_named
 from empathy_lightning.data.resumable_loader import ResumableLoader
-from empathy_lightning.data.sampler import LengthBucketSampler, Position, Seconds
+from empathy_lightning.data.sampler import LengthBucketSampler, Position
 from empathy_lightning.errors import InputError
 from empathy_lightning.faults import cut
 from empathy_lightning.utterance import EMOTIONS
