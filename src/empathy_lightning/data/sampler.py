@@ -85,7 +85,7 @@ class LengthBucketSampler(Sampler[list[Draw]]):
 
     def __init__(
         self,
-        durations: Sequence[float],
+        durations: Sequence[float] | Seconds,
         batch_seconds: float,
         shuffle: bool = True,
         seed: int = 0,

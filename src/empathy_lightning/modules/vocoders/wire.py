@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -125,9 +126,8 @@ def samples_in(line: bytes, who: str) -> int:
 
 def waveform_of(samples: bytes) -> Tensor:
     """Waveform (t,) in -1..1 of the bytes behind an answer's line."""
-    if not samples:
-        return torch.zeros(0)
-    return torch.frombuffer(bytearray(samples), dtype=torch.int16).float() / 32767
+    # Little-endian, whatever this machine's own order is.
+    return torch.from_numpy(np.frombuffer(samples, "<i2").astype(np.float32)) / 32767
 
 
 def _object(line: bytes, who: str) -> dict[str, Any]:
