@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -59,12 +60,9 @@ def chat(
     """
     from empathy_lightning.chatbot import EmpatheticChatbot
     from empathy_lightning.files import check_folder, write_json
-    from empathy_lightning.progress import progress_bar, say
+    from empathy_lightning.progress import say
 
-    if batch_size < 1:
-        raise InputError("batch_size has to be at least 1")
-    if decoding.chooses_units and not speech:
-        raise InputError("--unit_temperature and the other options of units are for speech: leave --speech=false out")
+    _check_options(batch_size, decoding, speech)
     check_folder(out)
     if (out / "replies.json").exists() and not again:
         raise InputError(f"{out} holds replies already: give another folder as --out, or --again to write over them")
@@ -72,24 +70,16 @@ def chat(
     bot = EmpatheticChatbot.from_pretrained(checkpoint, trust=trust)
     if speech and bot.model.talker is not None and bot.model.talker.vocoder is None:
         print(f"{checkpoint} has no vocoder: its speech is written as units, in replies.json, and is not to be heard")
-    replies: list[Reply] = []
-    entries = []
     # Whoever waits for one answer reads it as it is written.
     alone = conversation or len(files) == 1
-    size = 1 if alone else batch_size
-    for start in progress_bar(range(0, len(files), size), what="answering", shown=not alone and len(files) > size):
-        few = slice(start, start + size)
-        if alone:
-            past = [reply.turn for reply in replies]
-            answered = [_streamed(bot, files[start], waveforms[start], past, language, decoding, speech)]
-        else:
-            answered = bot.respond(waveforms[few], None, language, decoding, batch_size, speech)
-        for file, reply in zip(files[few], answered, strict=True):
-            name = file.stem if len(files) == 1 else f"{len(replies) + 1:03d}_{file.stem}"
+    answered: Callable[..., Batches] = _one_by_one if alone else partial(_together, batch_size)
+    entries: list[dict[str, Any]] = []
+    for few, replies in answered(bot, files, waveforms, language, decoding, speech):
+        for file, reply in zip(few, replies, strict=True):
             if not alone:
                 say(f"{file}\n{reply}")
+            name = file.stem if len(files) == 1 else f"{len(entries) + 1:03d}_{file.stem}"
             entries.append({"file": str(file), **_written(reply, out, name, bot, explain)})
-            replies.append(reply)
         # After every batch, so that an interruption loses no words of the replies that were made.
         write_json(out / "replies.json", entries)
 
@@ -177,6 +167,50 @@ def asked_prompt(paper: str | None, prompt: str | None, system: str | None) -> t
         return wordings.spoken, wordings.max_new_tokens
     asked = None if prompt is None else Prompt(prompt, system)
     return asked, None
+
+
+def _check_options(batch_size: int, decoding: Decoding, speech: bool) -> None:
+    if batch_size < 1:
+        raise InputError("batch_size has to be at least 1")
+    if decoding.chooses_units and not speech:
+        raise InputError("--unit_temperature and the other options of units are for speech: leave --speech=false out")
+
+
+Batches = Iterator[tuple[Sequence[Path], "list[Reply]"]]
+"""Files that are answered together, with their replies."""
+
+
+def _one_by_one(
+    bot: EmpatheticChatbot,
+    files: Sequence[Path],
+    waveforms: Sequence[Tensor],
+    language: str | None,
+    decoding: Decoding,
+    speech: bool,
+) -> Batches:
+    """Answer each file after those before it, as the turns of a conversation."""
+    past: list[Turn] = []
+    for file, waveform in zip(files, waveforms, strict=True):
+        reply = _streamed(bot, file, waveform, list(past), language, decoding, speech)
+        past.append(reply.turn)
+        yield [file], [reply]
+
+
+def _together(
+    size: int,
+    bot: EmpatheticChatbot,
+    files: Sequence[Path],
+    waveforms: Sequence[Tensor],
+    language: str | None,
+    decoding: Decoding,
+    speech: bool,
+) -> Batches:
+    """Answer so many files at a time, each by itself."""
+    from empathy_lightning.progress import progress_bar
+
+    for start in progress_bar(range(0, len(files), size), what="answering", shown=len(files) > size):
+        few = slice(start, start + size)
+        yield files[few], bot.respond(waveforms[few], None, language, decoding, size, speech)
 
 
 def _streamed(

@@ -94,7 +94,9 @@ def refusal(error: Exception, words: Sequence[str]) -> InputError:
         line = "give --config FILE.yaml, or --config recipe:NAME (`empathy-lightning recipes list` names them)"
     if source := _source(_whole_key(reason), words):
         line = f"{source}: {line}"
-    return InputError(line if len(line) <= _LONGEST else f"{line[: _LONGEST - 3]}...")
+    if len(line) > _LONGEST:
+        line = f"{line[: _LONGEST - 3]}..."
+    return InputError(line)
 
 
 def _reasons(error: BaseException, keys: tuple[str, ...] = (), classes: tuple[str, ...] = ()) -> Iterator[Reason]:
@@ -102,8 +104,9 @@ def _reasons(error: BaseException, keys: tuple[str, ...] = (), classes: tuple[st
     # The parser raises one message again and again; the key in it is entered once.
     if str(error.__cause__) != str(error):
         keys, classes = _entered(error, keys, classes)
-    tried = _tried(error.__traceback__)
-    inner = tried or ([error.__cause__] if error.__cause__ is not None and _of_parser(error) else [])
+    inner = _tried(error.__traceback__)
+    if not inner and error.__cause__ is not None and _of_parser(error):
+        inner = [error.__cause__]
     if not inner:
         yield Reason(keys, classes, error, not _of_parser(error))
     for below in inner:
@@ -139,10 +142,13 @@ def _tried(traceback: TracebackType | None) -> list[BaseException]:
     """What each type of a union said, where the parser raised because none of them fits."""
     last: dict[str, Any] = {}
     while traceback is not None:
-        last = traceback.tb_frame.f_locals if traceback.tb_next is None else last
+        last = traceback.tb_frame.f_locals
         traceback = traceback.tb_next
+    # The parser keeps them in a local variable of this name, and tells only their texts.
     found = last.get("exceptions")
-    return [one for one in found if isinstance(one, BaseException)] if isinstance(found, list) else []
+    if not isinstance(found, list):
+        return []
+    return [one for one in found if isinstance(one, BaseException)]
 
 
 def _of_parser(error: BaseException) -> bool:
@@ -210,17 +216,20 @@ def _class_names() -> list[str]:
 
 
 def _known_keys() -> list[str]:
-    groups = {"trainer": L.Trainer, "data": EmpathyDataModule}
-    keys = [f"{group}.{name}" for group, kind in groups.items() for name in inspect.signature(kind).parameters]
-    return [*_ROOT_KEYS, *keys]
+    keys = list(_ROOT_KEYS)
+    for group, kind in {"trainer": L.Trainer, "data": EmpathyDataModule}.items():
+        keys += [f"{group}.{name}" for name in inspect.signature(kind).parameters]
+    return keys
 
 
 def _source(keys: Sequence[str], words: Sequence[str]) -> str:
     """The last configuration file that holds a key; nothing where the command line itself does."""
     wanted = ".".join(keys)
-    if any(word.startswith("--") and word[2:].partition("=")[0].replace(".init_args", "").startswith(wanted)
-           for word in words if not word.startswith("--config")):  # fmt: skip
-        return ""
+    for word in words:
+        if word.startswith("--") and not word.startswith("--config"):
+            key = word[2:].partition("=")[0].replace(".init_args", "")
+            if key.startswith(wanted):
+                return ""
     for file in reversed(config_files(words)):
         if keys and _holds(read_yaml(file), wanted.split(".")):
             return str(file)
@@ -237,6 +246,7 @@ def _whole_key(reason: Reason) -> tuple[str, ...]:
 
 def _holds(values: Any, keys: Sequence[str]) -> bool:
     for key in keys:
+        # The parser's keys leave init_args out.
         if isinstance(values, dict) and key not in values:
             values = values.get("init_args")
         if not isinstance(values, dict) or key not in values:
@@ -256,12 +266,15 @@ def check_paths(config: Any, key: str = "") -> None:
         InputError: If one is missing; the message names its key.
     """
     name = key.rpartition(".")[2]
-    if isinstance(config, jsonargparse.Namespace | dict):
-        for below, value in vars(config).items() if isinstance(config, jsonargparse.Namespace) else config.items():
+    if isinstance(config, jsonargparse.Namespace):
+        config = vars(config)
+    if isinstance(config, dict):
+        for below, value in config.items():
             check_paths(value, f"{key}.{below}".lstrip("."))
     elif isinstance(config, list):
         for number, value in enumerate(config):
-            check_paths(value, key if name == "initial_weights" else f"{key}[{number}]")
+            place = key if name == "initial_weights" else f"{key}[{number}]"
+            check_paths(value, place)
     elif not isinstance(config, str):
         return
     elif name == "initial_weights" and not (local_folder(config) / "config.json").is_file():

@@ -86,15 +86,13 @@ def export(
     Raises:
         InputError: If the corpus or the protocol cannot be used, or the place holds something else.
     """
-    from empathy_lightning.data.manifest import write_manifest
     from empathy_lightning.data.shard_export import write_shards
-    from empathy_lightning.digests import utterances_digest
     from empathy_lightning.files import check_folder, check_target
-    from empathy_lightning.jobs import Claim
     from empathy_lightning.storage import is_url, local_path
 
     if len(more) % 2:
         raise InputError(f"{more[-1]} has no folder: give NAME ROOT for each corpus")
+    # Names and folders come by turns.
     named = list(zip((name, *more[::2]), (root, *more[1::2]), strict=True))
     file = Path(local_path(out))
     if not shards:
@@ -109,12 +107,23 @@ def export(
     if shards:
         write_shards(utterances, out, again=again)
     else:
-        content = utterances_digest(utterances, file.parent)
-        claim = Claim(file, {"corpora": [one for one, _ in named], "protocol": protocol, "utterances": content})
-        if not claim.is_done(again):
-            claim.write()
-            write_manifest(file, utterances)
+        _write(file, utterances, [one for one, _ in named], protocol, again)
     print(f"{len(utterances)} utterances in {out}")
+
+
+def _write(
+    file: Path, utterances: Sequence[Utterance], corpora: Sequence[str], protocol: str | None, again: bool
+) -> None:
+    """Write a manifest, unless it was written of the same."""
+    from empathy_lightning.data.manifest import write_manifest
+    from empathy_lightning.digests import utterances_digest
+    from empathy_lightning.jobs import Claim
+
+    content = utterances_digest(utterances, file.parent)
+    claim = Claim(file, {"corpora": list(corpora), "protocol": protocol, "utterances": content})
+    if not claim.is_done(again):
+        claim.write()
+        write_manifest(file, utterances)
 
 
 def _chosen(corpora: Sequence[Corpus], protocol: str | None, allow_left_out: float) -> Sequence[Utterance]:
@@ -124,7 +133,8 @@ def _chosen(corpora: Sequence[Corpus], protocol: str | None, allow_left_out: flo
     from empathy_lightning.data.reading import read_split
 
     tally = Tally()
-    _, utterances = read_split(corpora, protocol_named(protocol) if protocol else None, tally)
+    splits = protocol_named(protocol) if protocol else None
+    _, utterances = read_split(corpora, splits, tally)
     print(tally.describe(), file=sys.stderr)
     tally.refuse_above(allow_left_out, "--allow_left_out")
     return utterances

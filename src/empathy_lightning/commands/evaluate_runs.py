@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -89,7 +90,7 @@ def run(
     if checkpoint is not None:
         question, longest = asked_prompt(paper, prompt, system)
         how = chosen_decoding(decoding, longest, speech)
-        slots = {name: kind for name, kind in (("speech_slot", speech_slot), ("emotion_slot", emotion_slot)) if kind}
+        slots = {"speech_slot": speech_slot, "emotion_slot": emotion_slot}
         answering = Answering(
             checkpoint,
             question,
@@ -97,7 +98,7 @@ def run(
             aloud=speech,
             words=words,
             language=language,
-            slots=slots,
+            slots={name: kind for name, kind in slots.items() if kind},
             batch_size=batch_size,
             per_shard=per_shard,
             trust=trust,
@@ -105,10 +106,16 @@ def run(
         )
     source = Source.of(manifests, replies, answering, split, allow_left_out)
     missing = evaluate_run(source, out, choices(measures), cluster, again)
+    # A process that left the measuring to another one may have none to show.
     if (out / "metrics.json").is_file():
         _show(out)
-    for measure, why in missing.items():
-        print(f"missing: {measure}: {why}")
+    return _told(missing)
+
+
+def _told(missing: Mapping[str, str]) -> int:
+    """Print what is missing and why; the exit code."""
+    for name, why in missing.items():
+        print(f"missing: {name}: {why}")
     return 1 if missing else 0
 
 
@@ -246,9 +253,7 @@ def paper(
     file = out / f"table{ENDINGS[format]}"
     write_text(file, text)
     print(f"\n{found.title}; published: {found.source}\n\n{text}\ntable: {file}")
-    for name, why in missing.items():
-        print(f"missing: {name}: {why}")
-    return 1 if missing else 0
+    return _told(missing)
 
 
 def power(*, effect: float, power: float = 0.8, alpha: float = 0.05) -> None:

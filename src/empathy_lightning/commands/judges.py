@@ -47,8 +47,9 @@ def agreement(
     found = compare_judges(ours, theirs, scores)
     rows = []
     for figures in found:
-        values = ["undefined" if value is None else format(value, ".6g") for value in list(figures.values())[3:]]
-        rows.append([figures["suite"], figures["measure"], figures["score"], *values])
+        suite, measure, score, *values = figures.values()
+        cells = ["undefined" if value is None else f"{value:.6g}" for value in values]
+        rows.append([suite, measure, score, *cells])
     print(markdown([name.replace("_", " ") for name in found[0]], rows), end="")
     if out is not None:
         write_json(out, found)

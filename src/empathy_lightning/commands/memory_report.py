@@ -56,7 +56,9 @@ def report(
     training = training_of(words, seconds, reply_tokens, units)
     memory, batch = training.memory, training.batch
     said = f"{batch.utterances} utterances of {batch.frames / 50:.1f} s a batch, replies of {batch.reply} tokens"
-    print(f"{said}, {batch.units} units" if training.case.speaker else said)
+    if training.case.speaker:
+        said += f", {batch.units} units"
+    print(said)
     for name, size in rows_of(memory).items():
         print(f"{name:<12} {size / GIB:9.3f} GiB")
     if out is not None:
@@ -70,7 +72,8 @@ def report(
     print(f"does not fit into {gpu:g} GiB less {reserve:g} in reserve; what could be changed:")
     for change, other in changes(training):
         peak = other.memory.peak
-        print(f"  {'fits' if peak <= room else '    '} {peak / GIB:9.3f} GiB  {change}")
+        verdict = "fits" if peak <= room else ""
+        print(f"  {verdict:<4} {peak / GIB:9.3f} GiB  {change}")
     return 1
 
 
@@ -108,9 +111,11 @@ def training_of(words: Sequence[str], seconds: float | None, reply_tokens: int, 
     from empathy_lightning.commands.trainer import configuration_of
 
     given = configuration_of(["fit", *_as_options(words)])
-    size = 4 if str(given["trainer"]["precision"]) in ("None", "32", "32-true") else 2
+    in_full = str(given["trainer"]["precision"]) in ("None", "32", "32-true")
+    size = 4 if in_full else 2
     model = built_of(given)
     case = case_of(model, size, _segments(model))
+    # DDP keeps the gradients a second time, in the buckets that it sends.
     if given["trainer"]["strategy"] in ("ddp", "auto") and _devices(given) > 1:
         case = replace(case, weights=replace(case.weights, copies=2))
     batch = _batch_of(given, model, seconds, reply_tokens, units)
@@ -154,7 +159,10 @@ def built_of(given: Any) -> EmpatheticLM:
 
 def _trained_parts(kind: Any, model: EmpatheticLM) -> list[str]:
     assert model.responder is not None
-    return [*kind.trains, *(["responder.partial_lora"] if model.responder.partial_lora is not None else [])]
+    parts = list(kind.trains)
+    if model.responder.partial_lora is not None:
+        parts.append("responder.partial_lora")
+    return parts
 
 
 def _segments(model: EmpatheticLM) -> list[int | str]:
@@ -164,9 +172,14 @@ def _segments(model: EmpatheticLM) -> list[int | str]:
         return [part if isinstance(part, str) else len(part) for part in model.responder.segments()]
     prompt = model.responder.asked()
     before, *after = prompt.user.replace("{emotion}", "\0emotion\0").replace("{speech}", "\0speech\0").split("\0")
+    # Eight tokens at either end stand for the template's own.
     segments: list[int | str] = [_tokens(f"{prompt.system or ''} {before}") + 8]
-    segments += [word if word in ("speech", "emotion") else _tokens(word) for word in after]
-    return [*segments[:-1], *(last if isinstance(last, str) else last + 8 for last in segments[-1:])]
+    for word in after:
+        segments.append(word if word in ("speech", "emotion") else _tokens(word))
+    last = segments[-1]
+    if isinstance(last, int):
+        segments[-1] = last + 8
+    return segments
 
 
 def _tokens(words: str) -> int:
@@ -177,14 +190,18 @@ def _batch_of(given: Any, model: EmpatheticLM, seconds: float | None, reply_toke
     data = given["data"]
     rows, most, window = data["batch_size"], data["batch_seconds"], model.listener.window
     longest = min(data["max_seconds"], window)
-    seconds = min(seconds or (most / rows if rows else 10.0), longest)
+    if seconds is None:
+        seconds = most / rows if rows else 10.0
+    seconds = min(seconds, longest)
     utterances = max(1, int(most / seconds))
-    utterances = min(utterances, rows or utterances)
+    if rows:
+        utterances = min(utterances, rows)
     padded = window if getattr(model.listener.speech_encoder, "pad_to_30s", False) else seconds
     if units is None:
         decoder = None if model.talker is None else model.talker.speech_decoder
         read, write = getattr(decoder, "schedule", (1, 0))
         units = reply_tokens * write // read
+    # Frames of a Whisper, 50 a second.
     return Batch(utterances, ceil(padded * 50), reply_tokens, units)
 
 

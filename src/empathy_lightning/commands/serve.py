@@ -74,7 +74,10 @@ def serve(
     service = Service(name or checkpoint.resolve().name, engine, Metrics(engine), decoding, language)
     server = Server(service, token, any_host=token is not None or open_to_all, page=page, access_log=access_log)
     address, number = taken.getsockname()[:2]
-    print(f"{checkpoint} answers at http://{f'[{address}]' if ':' in address else address}:{number}", flush=True)
+    if ":" in address:
+        # IPv6, whose own colons stand in brackets.
+        address = f"[{address}]"
+    print(f"{checkpoint} answers at http://{address}:{number}", flush=True)
     server.run(sockets=[taken])
 
 

@@ -16,8 +16,10 @@ from empathy_lightning.files import check_new_folder
 from empathy_lightning.modules.emotion_encoder import EmotionEncoder
 
 _POSITIONS = "wav2vec2.encoder.pos_conv_embed.conv"
-_SPELLINGS = {f"{_POSITIONS}.weight_{old}": f"{_POSITIONS}.parametrizations.weight.original{new}" for old, new in
-              (("g", 0), ("v", 1))}  # fmt: skip
+_SPELLINGS = {
+    f"{_POSITIONS}.weight_g": f"{_POSITIONS}.parametrizations.weight.original0",
+    f"{_POSITIONS}.weight_v": f"{_POSITIONS}.parametrizations.weight.original1",
+}
 OPTIONAL = "emotion_encoder.wav2vec2.masked_spec_embed"
 """Only training with masked spectrograms reads it."""
 
@@ -25,6 +27,17 @@ OPTIONAL = "emotion_encoder.wav2vec2.masked_spec_embed"
 def emotion_encoder_names(weights: dict[str, Tensor], prefix: str = "") -> Found:
     """The source's weights under our names, from the old or the new spelling of weight norm."""
     return renamed(weights, prefix, _SPELLINGS)
+
+
+def config_in(file: Path) -> Wav2Vec2Config:
+    """The configuration of an emotion encoder in a config.json, without the name of its authors' own class.
+
+    Raises:
+        InputError: If the file is missing or holds no object.
+    """
+    values = read_json(file)
+    values.pop("architectures", None)
+    return Wav2Vec2Config(**values)
 
 
 def convert(source: str | Path, out: str | Path, dry_run: bool = False) -> ConversionReport:
@@ -42,7 +55,7 @@ def convert(source: str | Path, out: str | Path, dry_run: bool = False) -> Conve
     if not dry_run:
         check_new_folder(out)
     report = ConversionReport()
-    config = Wav2Vec2Config(**{k: v for k, v in read_json(source / "config.json").items() if k != "architectures"})
+    config = config_in(source / "config.json")
     weights = read_weights(source)
     try:
         with torch.device("meta"):

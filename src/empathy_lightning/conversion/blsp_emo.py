@@ -82,8 +82,11 @@ def convert_release(
         raise InputError(f"{source}/qwen.tiktoken has more tokens than the model: it belongs to another one")
     names = _names(weights, emotion_config is not None)
     placed = {part: place(report, part, module, names[part]) for part, module in (backbones | parts).items()}
-    heads = tuple(f"emotion_nuance.{name}_head" for name in RATINGS)
-    finish(report, weights, dry_run, heads if emotion_config is None else (OPTIONAL,))
+    # BLSP-Emo has no heads for ratings.
+    optional: tuple[str, ...] = (OPTIONAL,)
+    if emotion_config is None:
+        optional = tuple(f"emotion_nuance.{name}_head" for name in RATINGS)
+    finish(report, weights, dry_run, optional)
     if not dry_run:
         with new_folder(out, source) as folder:
             _write(folder, backbones, parts, placed, tokenizer)
@@ -130,20 +133,29 @@ def _names(weights: dict[str, Tensor], with_emotion: bool) -> dict[str, Found]:
     """The source's weights under our names, part by part."""
     bare = {name: (key, weights[key]) for key, name in without_wrapper(weights, "qwen_model.").items()}
     language_model: Found = {}
+    partial_lora: Found = {}
     for name, (key, value) in bare.items():
+        # Query, key and value are one weight in Qwen-1, and thirds of it here.
         names = qwen2_names(name)
-        language_model |= {n: (key, v) for n, v in zip(names, value.chunk(max(1, len(names))), strict=False)}
+        for own, part in zip(names, value.chunk(max(1, len(names))), strict=False):
+            language_model[own] = (key, part)
+        factor = partial_lora_name(name)
+        if factor is not None:
+            partial_lora[factor] = (key, value)
     heads = renamed(weights, "hidden2emotion.", under="categorical_head.")
     if "hidden2w2v2.weight" in weights:
+        # One row each of the three ratings, which have heads of their own here.
         rows = weights["hidden2w2v2.weight"].split(1)
-        heads |= {f"{n}_head.weight": ("hidden2w2v2.weight", row) for n, row in zip(RATINGS, rows, strict=False)}
+        for rating, row in zip(RATINGS, rows, strict=False):
+            heads[f"{rating}_head.weight"] = ("hidden2w2v2.weight", row)
+    adapter = "w2v2cat_adapter." if with_emotion else "adapter."
     return {
         "speech_encoder": renamed(weights, "whisper_model.", under="encoder."),
         "language_model": language_model,
         "emotion_encoder": emotion_encoder_names(weights, "w2v2."),
-        "speech_adapter": renamed(weights, "w2v2cat_adapter." if with_emotion else "adapter.", _ADAPTER),
+        "speech_adapter": renamed(weights, adapter, _ADAPTER),
         "emotion_nuance": heads,
-        "partial_lora": {n: found_ for name, found_ in bare.items() if (n := partial_lora_name(name))},
+        "partial_lora": partial_lora,
     }
 
 
@@ -155,7 +167,7 @@ def _write(
     for name, module in backbones.items():
         if name == "language_model":
             module.config.eos_token_id, module.config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
-        config = module.config if name != "emotion_encoder" else module.wav2vec2.config
+        config = module.wav2vec2.config if name == "emotion_encoder" else module.config
         write_model(folder / name, config, placed[name])
         sources[name] = {"name_or_path": name, "revision": None}
         if name == "language_model":
@@ -164,6 +176,7 @@ def _write(
     # Released models heard speech with silence up to 30 s after it, and were then given the speech's frames.
     sources["speech_encoder"] |= {"pad_to_30s": True, "cut_padding": True}
     trained: dict[str, Tensor] = {}
+    # Heads that the release lacks stay at zero; those it has are written over this.
     for name, weight in parts["emotion_nuance"].state_dict().items():
         trained[f"{path_of('emotion_nuance')}.{name}"] = torch.zeros(weight.shape)
     for part in parts:
@@ -171,5 +184,5 @@ def _write(
             trained[f"{path_of(part)}.{name}"] = value.float()
     entries = {name: entry(_BACKBONES[name], source, loaded=True) for name, source in sources.items()}
     entries |= {name: described(module, name) for name, module in parts.items()}
-    untrained = [n for n in RATINGS if f"{n}_head.weight" not in placed["emotion_nuance"]]
+    untrained = [name for name in RATINGS if f"{name}_head.weight" not in placed["emotion_nuance"]]
     write_folder(folder, model_entry(entries, "{speech}", SYSTEM, EMOTIONS, untrained), trained)

@@ -76,14 +76,12 @@ def convert(source: str | Path, out: str | Path, dry_run: bool = False) -> Conve
 
 
 def _files(source: Path) -> dict[str, Path]:
-    candidates = [source] if source.is_file() else sorted(p for p in source.glob("*") if p.suffix in (".pth", ".pt"))
+    candidates = [source]
+    if not source.is_file():
+        candidates = sorted(path for path in source.glob("*") if path.suffix in (".pth", ".pt"))
     files: dict[str, Path] = {}
     for file in candidates:
-        named = [
-            name
-            for name, words in MECHANISMS.items()
-            if re.search(rf"(?:^|[^A-Za-z])(?:{words})(?![A-Za-z])", file.stem)
-        ]
+        named = [name for name, words in MECHANISMS.items() if _is_named(file.stem, words)]
         if len(named) != 1 or named[0] in files:
             raise InputError(f"{file}: name each file by one mechanism, ER, IP or EX, for instance reddit_ER.pth")
         files[named[0]] = file
@@ -92,10 +90,16 @@ def _files(source: Path) -> dict[str, Path]:
     return files
 
 
+def _is_named(stem: str, words: str) -> bool:
+    """Whether one of the words stands in a name by itself: ER is not in SPEAKER."""
+    return re.search(rf"(?:^|[^A-Za-z])(?:{words})(?![A-Za-z])", stem) is not None
+
+
 def _classifier(weights: dict[str, Tensor], file: Path) -> EmpathyClassifier:
     """A classifier without values, of the sizes in the shapes of the weights; attention heads have width 64."""
     prefix = "seeker_encoder.roberta."
-    layers = {int(m[1]) for key in weights if (m := re.match(rf"{re.escape(prefix)}encoder\.layer\.(\d+)\.", key))}
+    matches = [re.match(rf"{re.escape(prefix)}encoder\.layer\.(\d+)\.", key) for key in weights]
+    layers = {int(match[1]) for match in matches if match}
     try:
         words = weights[f"{prefix}embeddings.word_embeddings.weight"]
         positions = weights[f"{prefix}embeddings.position_embeddings.weight"]

@@ -106,7 +106,8 @@ def _modules(weights: dict[str, Tensor], config: dict[str, Any], text_size: int,
     if any(key.startswith(_ENCODER) for key in weights):
         # An encoder smaller than Whisper's own has its dimensions in the configuration, the heads fourth.
         dimensions = config.get("tiny_whisper_dims")
-        modules["speech_encoder"] = openai_encoder(weights, _ENCODER, int(dimensions[3]) if dimensions else None)
+        heads = int(dimensions[3]) if dimensions else None
+        modules["speech_encoder"] = openai_encoder(weights, _ENCODER, heads)
     modules["language_model"] = Qwen2ForCausalLM(plain_qwen2_config(config))
     modules["speech_adapter"] = _speech_adapter(weights)
     modules["emotion_nuance"] = _emotion_nuance(weights)
@@ -136,6 +137,7 @@ def _speech_decoder(weights: dict[str, Tensor], config: dict[str, Any], text_siz
     kind: type[Fusion] = SummedFusion if config.get("add_token_embeddings", True) else StatesAlone
     if f"{_DECODER}gate.0.weight" in weights or config.get("add_gate_fusion", False):
         kind = GatedFusion
+    fused_size = 0 if linear else shape_of(weights, f"{_DECODER}input_proj.0.weight")[0]
     body = Qwen2Body(
         hidden_size=shape_of(weights, _DECODER + _EMBEDDINGS[0])[1],
         num_layers=number(own, "num_hidden_layers"),
@@ -150,7 +152,7 @@ def _speech_decoder(weights: dict[str, Tensor], config: dict[str, Any], text_siz
         end_token_id=number(own, "eos_token_id"),
         num_units=units,
         body=body,
-        fusion=kind(0 if linear else shape_of(weights, f"{_DECODER}input_proj.0.weight")[0]),
+        fusion=kind(fused_size),
         schedule=_schedule(config.get("stream_params")),
         released_rules=True,
     )

@@ -34,10 +34,12 @@ class ConversionReport:
         prefixes = sorted(set().union(*counts.values()))
         width = max([len("keys under"), *map(len, prefixes)])
         lines = [f"{'keys under':<{width}}{'used':>10}{'missing':>10}{'left over':>11}"]
-        rows = [(prefix, [counter[prefix] for counter in counts.values()]) for prefix in prefixes]
-        rows.append(("total", [counter.total() for counter in counts.values()]))
-        lines += [f"{name:<{width}}{row[0]:>10}{row[1]:>10}{row[2]:>11}" for name, row in rows]
-        lines += [f"missing: {key}" for key in self.missing] + [f"left over: {key}" for key in self.left_over]
+        rows = {prefix: [counter[prefix] for counter in counts.values()] for prefix in prefixes}
+        rows["total"] = [counter.total() for counter in counts.values()]
+        for name, (used, missing, left_over) in rows.items():
+            lines.append(f"{name:<{width}}{used:>10}{missing:>10}{left_over:>11}")
+        lines += [f"missing: {key}" for key in self.missing]
+        lines += [f"left over: {key}" for key in self.left_over]
         return "\n".join(lines)
 
     def write(self, path: str | Path) -> None:
@@ -64,6 +66,7 @@ def new_folder(out: Path, source: Path) -> Iterator[Path]:
         yield partial
         release = folder_digest(source) if source.is_dir() else digest(source)
         write_json(partial / "made_from.json", {"source": str(source), "sha256": release})
+        # An empty one, which check_new_folder lets pass.
         if out.is_dir():
             out.rmdir()
         partial.replace(out)

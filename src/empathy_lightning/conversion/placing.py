@@ -41,11 +41,12 @@ def renamed(
         modules: Modules' new names by their old ones.
         under: What stands before every name instead of the prefix.
     """
-    return {
-        under + _new_name(key.removeprefix(prefix), modules or {}): (key, tensor)
-        for key, tensor in weights.items()
-        if key.startswith(prefix)
-    }
+    found: Found = {}
+    for key, tensor in weights.items():
+        if key.startswith(prefix):
+            name = _new_name(key.removeprefix(prefix), modules or {})
+            found[under + name] = (key, tensor)
+    return found
 
 
 def _new_name(bare: str, modules: Mapping[str, str]) -> str:
@@ -71,6 +72,7 @@ def place(report: ConversionReport, part: str, module: nn.Module, weights: Found
     """
     placed: dict[str, Tensor] = {}
     first_names: dict[int, str] = {}
+    # With keep_vars, a tied weight is one object under both of its names.
     for name, wanted in module.state_dict(keep_vars=True).items():
         first = first_names.setdefault(id(wanted), name)
         if name in weights:
@@ -97,6 +99,7 @@ def _check(key: str, tensor: Tensor, wanted: Tensor) -> None:
 
 
 def _same_bytes(one: Tensor, other: Tensor) -> bool:
+    # As bytes, since NaN equals nothing and -0.0 equals 0.0.
     return one.dtype == other.dtype and torch.equal(one.view(torch.uint8), other.view(torch.uint8))
 
 

@@ -91,7 +91,9 @@ def qwen2_names(key: str) -> list[str]:
     layer, module, kind = match.groups()
     if module == "attn.c_attn":
         return [f"model.layers.{layer}.self_attn.{name}_proj.{kind}" for name in "qkv"]
-    return [f"model.layers.{layer}.{_INSIDE[module]}.{kind}"] if module in _INSIDE and kind == "weight" else []
+    if module in _INSIDE and kind == "weight":
+        return [f"model.layers.{layer}.{_INSIDE[module]}.{kind}"]
+    return []
 
 
 def qwen2_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -99,7 +101,8 @@ def qwen2_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     mapped: dict[str, Tensor] = {}
     for key, value in weights.items():
         names = qwen2_names(key)
-        mapped |= dict(zip(names, value.chunk(len(names)), strict=True)) if names else {}
+        if names:
+            mapped |= dict(zip(names, value.chunk(len(names)), strict=True))
     return mapped
 
 

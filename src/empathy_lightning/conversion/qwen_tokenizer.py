@@ -10,17 +10,12 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from transformers import PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
+from empathy_lightning.conversion.tokenizer import CHAT_TEMPLATE
 from empathy_lightning.errors import InputError
 from empathy_lightning.modules.model_files import check_file
 
 SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", *(f"<|extra_{i}|>" for i in range(205)))
 """Their ids follow the ranks."""
-
-CHAT_TEMPLATE = (
-    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-"""ChatML. A system message is the caller's to give."""
 
 _WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
@@ -59,11 +54,13 @@ def fast_tokenizer(path: str | Path) -> PreTrainedTokenizerFast:
     """
     ranks = read_ranks(path)
     letters = bytes_to_unicode()
-    spelled = {token: "".join(letters[byte] for byte in token) for token in ranks}
+    spelled = {}
+    for token in ranks:
+        spelled[token] = "".join(letters[byte] for byte in token)
     merges = []
     for token in sorted(ranks, key=ranks.__getitem__):
         halves = [(token[:cut], token[cut:]) for cut in range(1, len(token))]
-        known = [(left, right) for left, right in halves if left in ranks and right in ranks]
+        known = [pair for pair in halves if pair[0] in ranks and pair[1] in ranks]
         known.sort(key=lambda pair: (ranks[pair[0]], ranks[pair[1]]))
         merges += [(spelled[left], spelled[right]) for left, right in known]
     vocabulary = {spelled[token]: rank for token, rank in ranks.items()}

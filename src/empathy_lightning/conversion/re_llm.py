@@ -13,9 +13,10 @@ from pathlib import Path
 from torch import Tensor
 from transformers import Wav2Vec2Config
 
+from empathy_lightning.conversion.audeering import config_in
 from empathy_lightning.conversion.blsp_emo import convert_release
 from empathy_lightning.conversion.outcome import ConversionReport
-from empathy_lightning.conversion.released import read_json, read_weights
+from empathy_lightning.conversion.released import read_weights
 from empathy_lightning.errors import InputError
 from empathy_lightning.files import check_new_folder
 
@@ -41,8 +42,7 @@ def convert(source: str | Path, out: str | Path, dry_run: bool = False) -> Conve
         check_new_folder(out)
     weights = read_weights(source)
     file = source / "emotion_encoder" / "config.json"
-    values = {k: v for k, v in read_json(file).items() if k != "architectures"} if file.is_file() else None
-    config = emotion_config(weights) if values is None else Wav2Vec2Config(**values)
+    config = config_in(file) if file.is_file() else emotion_config(weights)
     return convert_release(source, out, dry_run, weights, config)
 
 
@@ -53,7 +53,8 @@ def emotion_config(weights: dict[str, Tensor], prefix: str = "w2v2.wav2vec2.") -
         InputError: If it is of another kind.
     """
     shapes = {key.removeprefix(prefix): tuple(v.shape) for key, v in weights.items() if key.startswith(prefix)}
-    layers = {int(m[1]) for key in shapes if (m := re.match(r"encoder\.layers\.(\d+)\.", key))}
+    matches = [re.match(r"encoder\.layers\.(\d+)\.", key) for key in shapes]
+    layers = {int(match[1]) for match in matches if match}
     positions = "encoder.pos_conv_embed.conv."
     try:
         convolutions = [shapes[f"feature_extractor.conv_layers.{i}.conv.weight"] for i in range(7)]

@@ -59,7 +59,8 @@ def read_weights(source: Path) -> dict[str, Tensor]:
     """
     if source.is_file():
         return _read_file(source)
-    for file in (source / name for name in _LAYOUTS):
+    for name in _LAYOUTS:
+        file = source / name
         if file.is_file():
             return _read_shards(file) if file.suffix == ".json" else _read_file(file)
     raise InputError(f"{source} holds none of {', '.join(_LAYOUTS)}")
@@ -113,11 +114,14 @@ def write_model(folder: Path, config: Any, weights: Mapping[str, Tensor], shard_
         if shards[-1] and size + tensor.nbytes > shard_bytes:
             shards.append({})
             size = 0
+        # safetensors writes no strided views.
         shards[-1][name] = tensor.contiguous()
         size += tensor.nbytes
     places: dict[str, str] = {}
     for number, shard in enumerate(shards, 1):
-        file = f"model-{number:05d}-of-{len(shards):05d}.safetensors" if len(shards) > 1 else "model.safetensors"
+        file = "model.safetensors"
+        if len(shards) > 1:
+            file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
         # Pieces of one tensor may share its memory, as long as they do not overlap.
         save_file(shard, folder / file, metadata={"format": "pt"})
         usual_mode(folder / file)

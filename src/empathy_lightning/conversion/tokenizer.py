@@ -19,7 +19,7 @@ CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-"""Qwen's chat format, for a tokenizer that came without its template."""
+"""Qwen's chat format (ChatML), for a tokenizer that came without its template; a system message is the caller's."""
 
 
 def _added_tokens(folder: Path) -> dict[str, int]:
@@ -27,12 +27,14 @@ def _added_tokens(folder: Path) -> dict[str, int]:
     tokens: dict[str, int] = {}
     try:
         if (folder / "tokenizer.json").is_file():
-            tokens |= {entry["content"]: entry["id"] for entry in read_json(folder / "tokenizer.json")["added_tokens"]}
+            entries = read_json(folder / "tokenizer.json")["added_tokens"]
+            tokens |= {entry["content"]: entry["id"] for entry in entries}
         if (folder / "tokenizer_config.json").is_file():
             listed = read_json(folder / "tokenizer_config.json").get("added_tokens_decoder", {})
             tokens |= {entry["content"]: int(index) for index, entry in listed.items()}
         if (folder / "added_tokens.json").is_file():
-            tokens |= {content: int(index) for content, index in read_json(folder / "added_tokens.json").items()}
+            numbers = read_json(folder / "added_tokens.json")
+            tokens |= {content: int(index) for content, index in numbers.items()}
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"the tokenizer in {folder} is damaged ({error!r}): get it again") from None
     return tokens
@@ -55,6 +57,7 @@ def token_ids(folder: Path, tokens: list[str]) -> list[int]:
 def unit_ids(folder: Path) -> list[int]:
     """Ids of the units ``<0>``, ``<1>`` and so on."""
     known = _added_tokens(folder)
+    # At least <0> is asked for, so that a tokenizer without units is refused by name.
     count = sum(re.fullmatch(r"<\d+>", token) is not None for token in known)
     return token_ids(folder, [f"<{unit}>" for unit in range(max(1, count))])
 
@@ -66,6 +69,7 @@ def copy_tokenizer(source: Path, target: Path) -> None:
         if (source / name).is_file():
             check_file(source / name)
             shutil.copyfile(source / name, target / name)
-    listed = read_json(source / "tokenizer_config.json") if (source / "tokenizer_config.json").is_file() else {}
+    settings = source / "tokenizer_config.json"
+    listed = read_json(settings) if settings.is_file() else {}
     if not listed.get("chat_template") and not (source / "chat_template.jinja").is_file():
         (target / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")

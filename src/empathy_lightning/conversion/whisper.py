@@ -68,4 +68,5 @@ def openai_names(weights: Mapping[str, Tensor], prefix: str) -> Found:
 
 def _layers(weights: Mapping[str, Tensor], prefix: str) -> int:
     block = re.compile(re.escape(prefix) + r"blocks\.(\d+)\.")
-    return max((int(match[1]) + 1 for key in weights if (match := block.match(key))), default=0)
+    matches = [block.match(key) for key in weights]
+    return max((int(match[1]) + 1 for match in matches if match), default=0)

@@ -92,6 +92,7 @@ class StreamedAnswer(Answer):
             # Otherwise nginx collects the stream before it passes it on.
             (b"x-accel-buffering", b"no"),
         ]
+        # Not before something came: a question that is refused has another status.
         start: dict[str, Any] | None = {"type": "http.response.start", "status": 200, "headers": headers}
         async for chunk in self.chunks(aiter(self.answering)):
             if start is not None:

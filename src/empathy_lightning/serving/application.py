@@ -46,8 +46,8 @@ async def health(request: Request) -> Response:
     """Whether questions are taken: 200, or 503 as soon as the server is about to end."""
     service: Service = request.app.state.service
     engine = service.engine
-    told = {"status": "ending" if engine.closed else "ok", "waiting": engine.waiting, "answering": engine.answering}
-    return JSONResponse(told, 503 if engine.closed else 200)
+    status, code = ("ending", 503) if engine.closed else ("ok", 200)
+    return JSONResponse({"status": status, "waiting": engine.waiting, "answering": engine.answering}, code)
 
 
 async def metrics(request: Request) -> Response:

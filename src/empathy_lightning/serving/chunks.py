@@ -31,11 +31,12 @@ class CompletionChunks:
         """Chunks, and the end."""
         async for event in events:
             if isinstance(event, Heard):
-                yield self._chunk(
-                    {"role": "assistant", "content": "" if self.form is None else None}, heard=event.reply
-                )
+                # Where sound is wanted, OpenAI's chunks have the words as its transcript, and no content.
+                content = "" if self.form is None else None
+                yield self._chunk({"role": "assistant", "content": content}, heard=event.reply)
             elif isinstance(event, TextPiece):
-                yield self._chunk(self._audio(transcript=event.text) if self.form else {"content": event.text})
+                delta = {"content": event.text} if self.form is None else self._audio(transcript=event.text)
+                yield self._chunk(delta)
             elif isinstance(event, AudioBlock):
                 self._rate = self._rate or StreamedRate(event.sample_rate, PCM16_RATE)
                 yield self._sound(self._rate.push(event.waveform))

@@ -51,6 +51,7 @@ async def completions(request: Request) -> Answer:
 
 def _chosen(asked: dict[str, Any], service: Service) -> tuple[dict[str, Any], str | None]:
     """What the client chooses, and in what format it wants sound."""
+    # Many clients say that they want one answer, which is all that they get.
     if asked.get("n") == 1:
         del asked["n"]
     chosen = options(asked, [*_READ, *_UNREAD])
@@ -70,7 +71,8 @@ def _form(asked: dict[str, Any], service: Service) -> str | None:
     if service.sample_rate is None:
         raise InputError("this bot has no voice: ask for the modality text alone")
     audio = asked.get("audio") or {}
-    form = audio.get("format", "pcm16" if asked.get("stream") else "wav") if isinstance(audio, dict) else None
+    usual = "pcm16" if asked.get("stream") else "wav"
+    form = audio.get("format", usual) if isinstance(audio, dict) else None
     if form not in ("wav", "pcm16"):
         raise InputError("the audio's format is wav or pcm16")
     if asked.get("stream") and form != "pcm16":

@@ -201,7 +201,9 @@ class Engine:
         finally:
             with self._changed:
                 self.answering -= len(few)
-                self._pace += 0.2 * ((monotonic() - began) / len(few) / self.limits.batches - self._pace)
+                # Seconds a question, of which the latest batch counts a fifth.
+                took = (monotonic() - began) / len(few) / self.limits.batches
+                self._pace += 0.2 * (took - self._pace)
         return True
 
     def _next(self) -> list[Asked]:
@@ -212,6 +214,7 @@ class Engine:
                 self._changed.wait_for(lambda: self._waiting or self._closed)
                 if self._closed and not self._waiting:
                     break
+                # A client may leave in this time, or another thread take all: none may be left then.
                 self._changed.wait_for(lambda: self._closed, _GATHER)
                 few = self._few()
             self.answering += len(few)
@@ -247,8 +250,11 @@ class Engine:
 
     def _begin(self, questions: Sequence[Question]) -> ReplyStream:
         bot = self.bot
+        # Threads take turns here; once a stream is made, its steps may run beside those of another.
         with self._hearing:
-            past = [[self._turn(turn) for turn in question.history] for question in questions]
+            past = []
+            for question in questions:
+                past.append([self._turn(turn) for turn in question.history])
             batch = batch_of([question.waveform for question in questions], bot.emotions).to(bot.model.device)
             batch.prompts = [question.prompt for question in questions]
             seeds = [question.decoding.seed for question in questions]
@@ -264,5 +270,6 @@ def _row_of(event: Event, stream: ReplyStream) -> int:
     """Of the reply that an event belongs to."""
     if not isinstance(event, Reply):
         return event.row
+    # By identity: two clients may be told the same.
     (row,) = [row for row, reply in enumerate(stream.replies) if reply is event]
     return row

@@ -38,7 +38,8 @@ _GOING_AWAY, _TRY_AGAIN = 1001, 1013
 async def live(socket: WebSocket) -> None:
     """Hold a conversation."""
     service: Service = socket.app.state.service
-    await socket.accept(SUBPROTOCOL if SUBPROTOCOL in socket.scope.get("subprotocols", ()) else None)
+    offered = socket.scope.get("subprotocols", ())
+    await socket.accept(SUBPROTOCOL if SUBPROTOCOL in offered else None)
     if service.conversations.locked() or service.engine.closed:
         await socket.close(_TRY_AGAIN, "too many conversations, or about to end: try again later")
         return
@@ -162,6 +163,7 @@ class Conversation:
             data = self._opus.push(data)
         if self._utterances is None:
             self._spoken += data
+            # Two bytes a sample.
             if len(self._spoken) > 2 * self.sample_rate * self.service.limits.seconds:
                 self._spoken.clear()
                 raise InputError(f"at most {self.service.limits.seconds:g} s of speech can be answered")
@@ -182,6 +184,7 @@ class Conversation:
             self._heard_until = played
             if self._answering is not None:
                 self._answering.leave()
+            # What follows finds the history with this reply in it, as far as it was heard.
             await asyncio.wait([self._task])
         elif self._playing.audible and self.history:
             said = self._playing.said(self.history[-1].reply, played)
@@ -232,7 +235,8 @@ class Conversation:
         if heard:
             self.history = [*self.history, turn][-self.service.limits.turns :]
         told = wire.said(reply) | {"said": turn.reply}
-        await self._send("interrupted" if reply.interrupted else "reply", turn=self.turn, **told)
+        kind = "interrupted" if reply.interrupted else "reply"
+        await self._send(kind, turn=self.turn, **told)
 
     async def _refused(self, refused: Refused) -> None:
         told = {"status": refused.status, "retry_after": refused.retry_after, "message": str(refused)}

@@ -42,16 +42,17 @@ async def conversation_of(messages: Any, limits: Limits) -> Conversation:
     """
     if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
         raise InputError("messages has to be a list of objects")
-    system = None
+    system, first = None, 1
     if messages and messages[0].get("role") in ("system", "developer"):
-        system = _words(messages[0], 1)
+        system, first = _words(messages[0], 1), 2
         messages = messages[1:]
     asked: list[Tensor | str] = []
     replies: list[str] = []
-    for number, message in enumerate(messages, 1 if system is None else 2):
-        if message.get("role") != ("user" if len(asked) == len(replies) else "assistant"):
+    for number, message in enumerate(messages, first):
+        role = "user" if len(asked) == len(replies) else "assistant"
+        if message.get("role") != role:
             raise InputError(f"message {number}: user and assistant have to take turns")
-        if len(asked) > len(replies):
+        if role == "assistant":
             replies.append(_words(message, number))
         else:
             asked.append(await _asked(message, number, limits))
@@ -71,9 +72,7 @@ def _turn(said: Tensor | str, reply: str) -> Turn | Recalled:
 async def _asked(message: dict[str, Any], number: int, limits: Limits) -> Tensor | str:
     """What the user says in a message: a recording, or words."""
     parts = message.get("content")
-    sounds = []
-    if isinstance(parts, list):
-        sounds = [part for part in parts if isinstance(part, dict) and part.get("type") == "input_audio"]
+    sounds = _of_kind(parts, "input_audio") if isinstance(parts, list) else []
     if not sounds or not isinstance(parts, list):
         return _words(message, number)
     if len(parts) > 1:
@@ -82,17 +81,25 @@ async def _asked(message: dict[str, Any], number: int, limits: Limits) -> Tensor
     data = audio.get("data") if isinstance(audio, dict) else None
     if not isinstance(data, str):
         raise InputError(f"message {number}: input_audio needs data, an audio file in base64")
+    if data.startswith("data:"):
+        # A data URL, as browsers make it of a file.
+        data = data.partition(",")[2]
     try:
-        content = b64decode(data.partition(",")[2] if data.startswith("data:") else data, validate=True)
+        content = b64decode(data, validate=True)
     except ValueError:
         raise InputError(f"message {number}: its audio is not in base64") from None
     return await decoded(content, limits, f"the recording in message {number}")
 
 
+def _of_kind(parts: list[Any], kind: str) -> list[dict[str, Any]]:
+    """Those parts of a message that are objects of a type."""
+    return [part for part in parts if isinstance(part, dict) and part.get("type") == kind]
+
+
 def _words(message: dict[str, Any], number: int) -> str:
     content = message.get("content")
     if isinstance(content, list):
-        parts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text"]
+        parts = [part.get("text") for part in _of_kind(content, "text")]
         content = " ".join(map(str, parts)) if len(parts) == len(content) else None
     if not isinstance(content, str) or not content.strip():
         raise InputError(f"message {number}: give words as content (nothing is stored, no audio by its id either)")

@@ -66,7 +66,8 @@ class Metrics:
             self._first_audio.observe(seconds)
         else:
             self._whole.observe(seconds)
-            self.count("interrupted" if event.interrupted else "answered")
+            outcome = "interrupted" if event.interrupted else "answered"
+            self.count(outcome)
             if event.timings.real_time_factor is not None:
                 self._factor.observe(event.timings.real_time_factor)
 

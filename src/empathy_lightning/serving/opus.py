@@ -48,5 +48,8 @@ class OpusDecoder:
             frames = self._decoder.decode(av.Packet(packet))
         except av.error.FFmpegError as error:
             raise InputError(f"this is no Opus packet: {error.strerror}") from None
-        sound = [part for frame in frames for part in self._resampler.resample(frame)]
-        return b"".join(part.to_ndarray().astype("<i2").tobytes() for part in sound)
+        sound = b""
+        for frame in frames:
+            for part in self._resampler.resample(frame):
+                sound += part.to_ndarray().astype("<i2").tobytes()
+        return sound

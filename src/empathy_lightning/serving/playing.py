@@ -26,6 +26,7 @@ class Playing:
         self._marks.append((self.seconds, block.characters))
         seconds = len(block.waveform) / block.sample_rate
         self.seconds += seconds
+        # It begins where the block before ends, or now, where that has ended.
         self._ends = max(self._ends, monotonic()) + seconds
 
     @property

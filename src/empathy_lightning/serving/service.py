@@ -164,6 +164,7 @@ def _as(kind: type, name: str, value: Any) -> Any:
     if kind in (int, float) and isinstance(value, int | float | str) and not isinstance(value, bool):
         with suppress(ValueError, OverflowError):
             number = kind(value)
+            # A larger one fits into no 64-bit integer.
             if isfinite(number) and abs(number) < 1 << 63:
                 return number
     raise InputError(f"{name} {str(value)[:40]!r} is no {kind.__name__}")

@@ -105,11 +105,16 @@ class StreamedRate:
 
     def _resampled(self, until: int) -> Tensor:
         """The samples up to a place, with those around them as the filter's context."""
-        begin, last = self._before, until == len(self._held)
+        begin = self._before
         if until <= begin:
             return torch.zeros(0)
         whole = resample(self._held, self.source, self.target)
-        given = whole[begin * self.target // self.source : None if last else until * self.target // self.source]
+        first, last = begin * self.target // self.source, until * self.target // self.source
+        if until == len(self._held):
+            # The length of the whole is rounded up.
+            last = len(whole)
+        given = whole[first:last]
+        # One step before what is still to be given stays as the filter's context.
         self._held = self._held[max(0, until - self._step) :]
         self._before = min(until, self._step)
         return given

@@ -51,6 +51,7 @@ class Energy:
 
     def __call__(self, samples: NDArray[np.float32]) -> bool:
         """See :class:`Detector`."""
+        # In dB of full scale; digital silence is -100.
         level = float(10 * np.log10(np.square(samples).mean() + 1e-10))
         noise = level if self._noise is None else self._noise
         self._noise = min(level, noise + _RISE * self.seconds)
@@ -93,7 +94,7 @@ DETECTORS: Mapping[str, Callable[[int], Detector]] = {"energy": lambda rate: Ene
 
 def detectors() -> list[str]:
     """Names of those that this machine has, the best last."""
-    return ["energy", *(["silero"] if find_spec("silero_vad") else [])]
+    return ["energy", "silero"] if find_spec("silero_vad") else ["energy"]
 
 
 class Utterances:
