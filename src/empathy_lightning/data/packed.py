@@ -218,7 +218,7 @@ def _column(block: Any, name: str) -> Iterable[Any]:
         values = [*(map(json.loads, distinct) if is_json else distinct), None]
         return [values[code] for code in array.indices.fill_null(len(distinct)).to_numpy().tolist()]
     if pyarrow.types.is_floating(array.type) and not array.null_count:
-        return array.to_numpy().tolist()  # type: ignore[no-any-return]
+        return array.to_numpy().tolist()
     values = array.to_pylist()
     return [None if value is None else json.loads(value) for value in values] if is_json else values
 

@@ -140,9 +140,9 @@ class LeaveOneOut(Protocol):
             CorpusError: If an utterance has no such unit, since its speaker might then be in two splits.
         """
         units = list(each(utterances, "corpus", self.unit))
-        for place, (corpus, unit) in enumerate(units):
+        for index, (corpus, unit) in enumerate(units):
             if unit is None:
-                named = f"{corpus}: {utterances[place].id}"
+                named = f"{corpus}: {utterances[index].id}"
                 raise CorpusError(f"{named} has no {self.unit}, so no {self.unit} can be left out")
         order = sorted(set(units))
         place = {unit: (index - self.fold) % len(order) for index, unit in enumerate(order)}
