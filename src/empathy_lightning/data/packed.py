@@ -185,7 +185,9 @@ def _array(name: str, values: Sequence[Any]) -> tuple[Any, dict[bytes, bytes] | 
         except (UnicodeEncodeError, OverflowError, pyarrow.ArrowException):
             array = None
     if array is None:
-        written = {id(value): None if value is None else json.dumps(value) for value in values}
+        # Equal labels of a large manifest are one object.
+        distinct = {id(value): value for value in values}
+        written = {place: None if value is None else json.dumps(value) for place, value in distinct.items()}
         array, how = pyarrow.array([written[id(value)] for value in values], pyarrow.string()), _JSON
     if pyarrow.types.is_string(array.type):
         coded = array.dictionary_encode()
