@@ -14,6 +14,7 @@ import torch
 from empathy_lightning.__main__ import main
 from empathy_lightning.checkpoints import save
 from empathy_lightning.data import read_manifest, write_manifest
+from empathy_lightning.evaluation.result_folder import replies_in
 from empathy_lightning.evaluation.statistics import mean, ratio
 from empathy_lightning.metrics.text import chrf
 from empathy_lightning.utterance import EMOTIONS, Utterance
@@ -344,6 +345,11 @@ def test_a_recording_of_the_emotion_that_was_changed_is_measured_anew(place):
             os.utime(felt, (1, 1))
         assert run("--measures", "mine_measures.Length") == 0
         assert (place / "calls").read_text().split() == ["10"] * times
+    # Who measures these replies again finds it too, from wherever the folder is.
+    line = predictions()[0]
+    assert line["emotion_path"] == felt and line["emotion_start"] == 0 and line["emotion_end"] is None
+    (again, *_) = replies_in(place / "results/predictions.jsonl")
+    assert again.emotion_path == felt
 
 
 def test_files_of_one_name_and_empty_ones_are_refused(place, bot, capsys):

@@ -452,6 +452,16 @@ def test_what_users_say_becomes_their_recording_in_voices_held_out_by_split(tmp_
     assert say("asked.jsonl", *users()) == 0 and bytes_of("spoken") == whole_run
 
 
+def test_texts_are_said_by_users_who_expect_no_reply_yet(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("asked.txt").write_text("Who is it?\n\nWhere?\n")
+    assert say("asked.txt", *users()) == 0
+    said = read_manifest("spoken.jsonl")
+    assert [u.transcript for u in said] == ["Who is it?", "Where?"]
+    for u in said:
+        assert u.response is None and u.response_path is None and len(read(u.path)) == 3200
+
+
 def test_voices_that_are_not_there_and_splits_without_any_are_told(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     write_manifest("asked.jsonl", [Utterance("1", "q", "a.wav", split="validation", transcript="Who is it?")])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from empathy_lightning.data.manifest import absolute
+from empathy_lightning.data.manifest import PATHS, absolute
 from empathy_lightning.errors import InputError
 from empathy_lightning.files import write_json, write_text
 from empathy_lightning.utterance import RATINGS, Utterance
@@ -18,8 +18,9 @@ PREDICTIONS = "predictions.jsonl"
 
 _FACTS = (
     "corpus", "id", "ability", "language", "speaker", "session", "emotion", *RATINGS, "transcript", "references",
-    "raw_labels",
+    "raw_labels", "emotion_path", "emotion_start", "emotion_end",
 )  # fmt: skip
+_RECORDINGS = ("question_path", "reply_path", "emotion_path")
 _RENAMED = {
     "question_path": "path",
     "question_start": "start",
@@ -49,7 +50,7 @@ def write_predictions(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     home = folder.absolute()
     lines = []
     for row in rows:
-        places = {name: _seen_from(home, row[name]) for name in ("question_path", "reply_path")}
+        places = {name: _seen_from(home, row[name]) for name in _RECORDINGS}
         lines.append(json.dumps({**row, **places}, ensure_ascii=False) + "\n")
     write_text(folder / PREDICTIONS, "".join(lines))
 
@@ -82,7 +83,7 @@ def replies_in(file: Path) -> list[Utterance]:
             values |= {field: line[name] for name, field in _RENAMED.items()}
         except (ValueError, KeyError, TypeError):
             raise InputError(f"{file}, line {number}: is no prediction; run `evaluate run` again") from None
-        for field in ("path", "response_path"):
+        for field in PATHS:
             if values[field] is not None:
                 values[field] = absolute(home, values[field])
         found.append(Utterance(suite=line["suite"], **values))

@@ -99,7 +99,7 @@ def prepare_speech(
         Claim(out, {"manifest": digest(manifest), **said}).write()
         rows = [_finished(u, row, out, spoken) for u, row in zip(utterances, done, strict=True)]
         if users:
-            rows = [_of_user(row, *own[row.corpus, row.id]) for row in rows]
+            rows = [_of_user(row, *own.get((row.corpus, row.id), (None, False))) for row in rows]
         write_manifest(out, rows)
     what = "utterances" if users else "replies"
     print(f"{len(done)} {what} said")
@@ -202,7 +202,9 @@ def _finished(utterance: Utterance, row: Utterance, out: Path, tones: Tones) -> 
 
 
 def _responses(manifest: Path) -> dict[tuple[str, str], tuple[str | None, bool]]:
-    """The responses of a manifest, and whether they are cut, by corpus and id."""
+    """The responses of a manifest, and whether they are cut, by corpus and id; texts have none."""
+    if manifest.suffix == ".txt":
+        return {}
     return {(u.corpus, u.id): (u.response, u.response_cut) for u in read_manifest(manifest)}
 
 
