@@ -107,6 +107,7 @@ def prepared(folder: Path) -> list[float]:
     shutil.copytree(ROOT / "examples", folder / "examples", ignore=shutil.ignore_patterns("__pycache__"))
     for path in (folder / "examples" / "demo").glob("*.yaml"):
         text = path.read_text().replace("batch_seconds: 80", "batch_seconds: 20").replace(": 40", ": 10")
+        text = text.replace("batch_size: 6", "batch_size: 2")
         path.write_text(text.replace("save_every: 50", "save_every: 1"))
     script = folder / "examples" / "demo.py"
     # Its words name the recipes of the library; these are copies.
