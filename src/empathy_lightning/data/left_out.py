@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from empathy_lightning.corpora.corpus import Corpus, CorpusError, Kind, is_lfs_pointer
-from empathy_lightning.data.packed import each, keys
+from empathy_lightning.data.packed import each, keys, packed
 from empathy_lightning.data.protocols import Protocol
 from empathy_lightning.emotion_words import chosen_emotion, emotion_named, suggested_emotion
 from empathy_lightning.files import file_of
@@ -133,19 +133,20 @@ def count_left_by(protocol: Protocol, before: Sequence[Utterance], after: Sequen
             tally.asked["by the protocol"] += 1
 
 
-def with_files(utterances: Iterable[Utterance], tally: Tally) -> Iterator[Utterance]:
-    """The utterances whose audio is there, without a look into it; the others are counted.
+def have_files(utterances: Sequence[Utterance], tally: Tally) -> list[bool]:
+    """Of each utterance whether its audio is there, without a look into it; those without are counted.
 
     Each folder is listed once, which is far quicker than to ask for each file.
     """
     folders: dict[str, set[str]] = {}
-    for utterance in utterances:
-        missing = [path for path in (utterance.path, utterance.emotion_path) if path and not _is_there(path, folders)]
+    there = []
+    for paths in each(utterances, "path", "emotion_path"):
+        missing = [path for path in paths if path and not _is_there(path, folders)]
+        there.append(not missing)
         if missing:
             hollow = os.path.exists(_local_file(missing[0]))
             tally.lose("with an empty file or a Git LFS pointer" if hollow else "without a file", missing[0])
-        else:
-            yield utterance
+    return there
 
 
 def _is_there(path: str, folders: dict[str, set[str]]) -> bool:
@@ -176,7 +177,7 @@ def _is_hollow(entry: os.DirEntry[str]) -> bool:
     return size == 0 or (size <= 400 and is_lfs_pointer(Path(entry.path)))
 
 
-def in_task(utterances: Iterable[Utterance], emotions: Sequence[str], tally: Tally) -> Iterator[Utterance]:
+def in_task(utterances: Sequence[Utterance], emotions: Sequence[str], tally: Tally) -> Sequence[Utterance]:
     """The utterances with their labels as the task spells them; labels outside the task stay, and are counted.
 
     Args:
@@ -191,20 +192,26 @@ def in_task(utterances: Iterable[Utterance], emotions: Sequence[str], tally: Tal
             names[label] = chosen_emotion(label, emotions) or label
         return names[label]
 
-    for utterance in utterances:
-        label = utterance.emotion
-        votes: dict[str, float] = defaultdict(float)
-        for heard, share in utterance.emotion_votes.items():
-            votes[_named(heard)] += share
+    changed = False
+    for label, votes in each(utterances, "emotion", "emotion_votes"):
+        changed = changed or any(_named(heard) != heard for heard in votes)
         if label is None:
-            yield utterance if not votes else replace(utterance, emotion_votes=dict(votes))
             continue
         named = _named(label)
+        changed = changed or named != label
         if named not in emotions:
             tally.unlabelled[outside(label, emotions)] += 1
             tally.unknown += emotion_named(label) is None
-        same = named == label and votes.keys() == utterance.emotion_votes.keys()
-        yield utterance if same else replace(utterance, emotion=named, emotion_votes=dict(votes))
+    # Records that are by the million are not made anew where they stay as they are.
+    return packed(_renamed(u, _named) for u in utterances) if changed else utterances
+
+
+def _renamed(utterance: Utterance, named: Callable[[str], str]) -> Utterance:
+    votes: dict[str, float] = defaultdict(float)
+    for heard, share in utterance.emotion_votes.items():
+        votes[named(heard)] += share
+    emotion = None if utterance.emotion is None else named(utterance.emotion)
+    return replace(utterance, emotion=emotion, emotion_votes=dict(votes))
 
 
 def outside(label: str, emotions: Sequence[str]) -> str:

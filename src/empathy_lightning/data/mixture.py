@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -63,16 +63,18 @@ def refuse_absent(weights: Iterable[str], utterances: Sequence[Utterance]) -> No
         )
 
 
-def answered(utterances: Iterable[Utterance], answer: Answer, emotions: Sequence[str]) -> Iterator[Utterance]:
+def answered(utterances: Sequence[Utterance], answer: Answer, emotions: Sequence[str]) -> Sequence[Utterance]:
     """The utterances, each with what is to be said as its response; an emotion outside the task's is unlabelled."""
-    for utterance in utterances:
-        if answer == "response":
-            yield utterance
-            continue
+    if answer == "response":
+        return utterances
+
+    def _answered(utterance: Utterance) -> Utterance:
         word = getattr(utterance, answer)
         if answer == "emotion" and word not in emotions:
             word = None
-        yield replace(utterance, response=word, response_cut=False, units=None)
+        return replace(utterance, response=word, response_cut=False, units=None)
+
+    return packed(map(_answered, utterances))
 
 
 @dataclass

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from empathy_lightning.corpora.corpus import Corpus, CorpusError
-from empathy_lightning.data.left_out import MOST, Tally, count_left_by, count_skipped, in_task, outside, with_files
+from empathy_lightning.data.left_out import MOST, Tally, count_left_by, count_skipped, have_files, in_task, outside
 from empathy_lightning.data.manifest import read_manifest
 from empathy_lightning.data.packed import Packed, doubled, packed
 from empathy_lightning.data.protocols import Protocol
@@ -43,7 +43,7 @@ def read_split(
         taken = packed(protocol(read))
         count_left_by(protocol, read, taken, tally)
     if audio:
-        taken = packed(with_files(taken, tally))
+        taken = taken.take(have_files(taken, tally))
     tally.kept += len(taken)
     return read, taken
 
@@ -93,7 +93,7 @@ def read_chosen(
     usable = utterances
     if lacking is not None:
         usable = _usable(utterances, lacking, tally)
-    tally.kept = sum(1 for _ in with_files(usable, tally)) if audio else len(usable)
+    tally.kept = sum(have_files(usable, tally)) if audio else len(usable)
     print(f"{Path(manifest).name}: {tally.describe()}", file=sys.stderr)
     tally.refuse_above(most, "--allow_left_out")
     return utterances

@@ -12,10 +12,11 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
-from empathy_lightning.data.left_out import MOST, Tally, with_files
+from empathy_lightning.data.left_out import MOST, Tally, have_files
 from empathy_lightning.data.mixture import with_voice_of
 from empathy_lightning.data.reading import read_chosen
 from empathy_lightning.digests import digest
@@ -210,7 +211,8 @@ def _with_audio(manifest: str | Path, most: float, lacking: Callable[[Utterance]
     """The utterances whose audio is there, by id; those that lack something else are only counted."""
     read = read_chosen(manifest, most=most, lacking=lacking)
     # By id, since the dialogues are dealt out in the order of the recordings.
-    return sorted(with_files(read, Tally()), key=lambda u: (u.corpus, u.id))
+    there = compress(read, have_files(read, Tally()))
+    return sorted(there, key=lambda u: (u.corpus, u.id))
 
 
 def _pair_figures(
