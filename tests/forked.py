@@ -48,7 +48,7 @@ class Forked:
     ) -> None:
         self._output = TemporaryDirectory(prefix="forked.")
         environment = {**os.environ, **(variables or {})}
-        target = (function, arguments, str(folder), environment, self._output.name)
+        target = (function, arguments, os.path.abspath(folder), environment, self._output.name)
         self._process = _CONTEXT.Process(target=_child, args=target)
         self._process.start()
 

@@ -4,7 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
@@ -78,12 +78,12 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             reply = server.answer(number, request)
             time.sleep(reply.after)
-            self._send(reply)
-        except (BrokenPipeError, ConnectionResetError):
-            pass
         finally:
+            # Before it is sent: whoever has the answer may ask again at once.
             with server.lock:
                 server.under_way -= 1
+        with suppress(BrokenPipeError, ConnectionResetError):
+            self._send(reply)
 
     def _send(self, reply):
         self.send_response(reply.status)

@@ -11,6 +11,7 @@ import yaml
 
 from empathy_lightning.__main__ import main
 from empathy_lightning.evaluation.ablations import Ablation, read_ablations, run_ablations, table
+from tests.forked import fork
 
 
 @pytest.fixture
@@ -80,6 +81,7 @@ def test_two_variants_run_and_are_not_run_again(listed, monkeypatch, capsys):
 
 def test_several_seeds_give_means_and_deviations(listed, monkeypatch, capsys):
     monkeypatch.chdir(listed)
+    monkeypatch.setattr("empathy_lightning.evaluation.ablations._process", forked)
     words = ["ablate", "list.yaml", "--out", "out", "--config", "paths.yaml", "--only", "full", "--seeds", "1", "2"]
     assert main(words) == 0, (listed / "out/seed1/full/output.txt").read_text()[-3_000:]
     shown = capsys.readouterr().out
@@ -95,6 +97,13 @@ def test_several_seeds_give_means_and_deviations(listed, monkeypatch, capsys):
     assert f"| {loss['mean']:.4f} ± {loss['deviation']:.4f} |" in shown and "| full | 2 |" in shown
     assert main([*words[:-1], "1"]) == 2
     assert "each seed once" in capsys.readouterr().err
+
+
+def forked(words, folder, lock):
+    """Run a trainer's command as it is run, but for the imports."""
+    trainer = fork(words).wait()
+    (folder / "output.txt").write_text(trainer.stdout + trainer.stderr)
+    return trainer.returncode == 0
 
 
 def pretend(monkeypatch, fails=()):
